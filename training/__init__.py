@@ -1,0 +1,1 @@
+"""Data sets, augmentation, losses, the training loop, evaluation, and the papers' experiments."""

@@ -1,0 +1,137 @@
+"""What the worker finds: masks, regions, measurements, and how far they may be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.geometry import Geometry
+
+Side = Literal["left", "right"]
+Site = Literal["left", "right", "both"]
+
+LEFT, RIGHT = 1, 2
+"""Values of ``Lungs.labels``; 0 is outside."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A boolean (slice, row, column) array and the voxels it speaks of."""
+
+    array: NDArray[np.bool_]
+    geometry: Geometry
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of the true voxels."""
+        return int(np.count_nonzero(self.array)) * self.geometry.voxel_volume_ml
+
+
+@dataclass(frozen=True)
+class Lungs:
+    """Both lungs as one label map, uint8 (slice, row, column): 0 outside, 1 left, 2 right.
+
+    Left and right are the patient's own (LPS), whatever the image's orientation.
+    """
+
+    labels: NDArray[np.uint8]
+    geometry: Geometry
+
+    @property
+    def both(self) -> Mask:
+        """Left and right together."""
+        return Mask(self.labels != 0, self.geometry)
+
+    def side(self, side: Side) -> Mask:
+        """One lung."""
+        return Mask(self.labels == (LEFT if side == "left" else RIGHT), self.geometry)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected candidate region of infection.
+
+    Parameters
+    ----------
+    first, last : tuple of int
+        Corners of the bounding box in (slice, row, column), both inclusive.
+    score : float or None
+        The classifier's probability of infection (Wu et al. 2020); None where no classifier ran.
+    reason : str
+        Why it was kept or removed, for the log and the reader.
+    """
+
+    volume_ml: float
+    mean_hu: float
+    first: tuple[int, int, int]
+    last: tuple[int, int, int]
+    kept: bool
+    score: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The figures of one lung or of both.
+
+    ``infected_percent`` is PoIR, infected volume / lung volume x 100 (Wu et al. 2020). It is None where a
+    flag withholds it. Mean HUs are None where there is nothing to average.
+    """
+
+    site: Site
+    lung_volume_ml: float
+    infection_volume_ml: float
+    infected_percent: float | None
+    lung_mean_hu: float | None
+    infection_mean_hu: float | None
+
+
+@dataclass(frozen=True)
+class SliceAreas:
+    """Areas in mm2, one value a slice, in the order of the geometry: the area-plot of Shivdeo et al. 2021."""
+
+    lung_mm2: NDArray[np.float64]
+    infection_mm2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A doubt that travels with the figures; some withhold the percentage."""
+
+    code: str
+    message: str
+    withholds_percentage: bool = False
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What made the findings (TID 4019): a name, a version, and the hash of its weights where it has any.
+
+    ``settings`` are those that change results; they enter the UIDs of the results.
+    """
+
+    name: str
+    version: str
+    weights_sha256: str | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the reports are made of. All masks share the volume's geometry."""
+
+    geometry: Geometry
+    lungs: Lungs
+    infection: Mask
+    regions: tuple[Region, ...]
+    measurements: tuple[Measurement, ...]
+    areas: SliceAreas
+    algorithm: Algorithm
+    flags: tuple[Flag, ...] = field(default=())
+
+    def measurement(self, site: Site) -> Measurement:
+        """Return the figures of one site."""
+        return next(m for m in self.measurements if m.site == site)

@@ -1,0 +1,65 @@
+"""Where voxels lie in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import Defect
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The place of a (slice, row, column) array in patient coordinates.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (slices, rows, columns).
+    affine : ndarray of float64, shape (4, 4)
+        Maps (slice, row, column, 1), at voxel centres, to patient coordinates in mm: DICOM's LPS frame
+        (x to the patient's left, y to the back, z to the head). PS3.3 C.7.6.2.1.1.
+    frame_of_reference_uid : str
+        PS3.3 C.7.4.1.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    frame_of_reference_uid: str
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distances between neighbouring voxel centres along (slice, row, column)."""
+        slice_mm, row_mm, column_mm = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(slice_mm), float(row_mm), float(column_mm)
+
+    @cached_property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel; right for sheared (tilted) stacks too."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @cached_property
+    def pixel_area_mm2(self) -> float:
+        """Area of one pixel of a slice."""
+        _, row_mm, column_mm = self.spacing_mm
+        return row_mm * column_mm
+
+    def to_patient(self, indices: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return patient coordinates (mm), shape (n, 3), of (slice, row, column) indices, shape (n, 3)."""
+        return np.asarray(indices, np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def is_same_as(self, other: Geometry) -> bool:
+        """Whether both describe the same voxels, to a hundredth of a millimetre."""
+        return (
+            self.shape == other.shape
+            and self.frame_of_reference_uid == other.frame_of_reference_uid
+            and bool(np.allclose(self.affine, other.affine, atol=0.01))
+        )
+
+    def require_same(self, other: Geometry) -> None:
+        """Raise Defect unless both describe the same voxels."""
+        if not self.is_same_as(other):
+            raise Defect("geometry-mismatch", f"expected voxels of {self.shape}, got others of {other.shape}")
