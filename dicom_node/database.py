@@ -1,0 +1,105 @@
+"""Opening the record: SQLite on one host, PostgreSQL where hosts share it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import Table
+
+from dicom_node.errors import PassingFailure, SettingsError
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+LATEST_REVISION = "0001"
+
+
+def open_database(url: str) -> Engine:
+    """Return an engine on the record, migrated to the latest revision.
+
+    SQLite runs in WAL mode with synchronous=FULL, so that a commit is on the disk before it returns.
+
+    Raises
+    ------
+    SettingsError
+        The URL is neither SQLite's nor PostgreSQL's.
+    PassingFailure
+        The database does not answer.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=8, max_overflow=64)
+    elif parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, pool_size=8, max_overflow=64)
+        make_durable(engine)
+    else:
+        raise SettingsError("database-url", "database.url must start with sqlite:/// or postgresql://")
+    try:
+        migrate(engine)
+    except OperationalError as error:
+        raise PassingFailure(
+            "database-unreachable", f"the record does not answer; check database.url and the server ({type(error.orig).__name__})"
+        ) from error
+    return engine
+
+
+def make_durable(engine: Engine) -> None:
+    """Set SQLite's pragmas, and let transactions that write begin as writers, so that none has to be upgraded."""
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver leaves BEGIN to us
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def reading(engine: Engine) -> Connection:
+    """Return a connection for reading: a snapshot that holds up no writer. Use it in a ``with``."""
+    return engine.connect().execution_options(read_only=True)
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to the latest revision; several processes may try at once."""
+    if current_revision(engine) == LATEST_REVISION:
+        return
+    # Imported here: Alembic is some 15 MB that a running node does not need.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(4854)"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def current_revision(engine: Engine) -> str | None:
+    """Return the record's revision, or None where it has no tables yet."""
+    with reading(engine) as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return revision
+
+
+def insert_if_absent(engine: Engine, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that leaves an existing row as it is."""
+    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing()
+
+
+def now() -> float:
+    """Seconds since the epoch: the record's clock, shared by all hosts."""
+    return time.time()

@@ -1,0 +1,104 @@
+"""Where files lie, and how they get there safely.
+
+::
+
+    <storage>/instances/<study>/<series>/<SOP instance>-<hash>.dcm
+    <storage>/results/<study>/<job>/<lease>/...
+
+A path is made of UIDs that came over the network, so each is checked: what is not a plain UID is replaced by
+its hash. The hash of the content in the name makes a second write of the same bytes harmless, and keeps
+other bytes under the same UID apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+UID = re.compile(r"[0-9.]{1,64}")
+PRIVATE_FOLDER = 0o700
+PRIVATE_FILE = 0o600
+
+
+class Files:
+    """The shared folder behind the record."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+
+    def instance_path(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, sha256: str) -> Path:
+        """Return where an instance with this content lies."""
+        folder = self._folder / "instances" / safe_name(study_instance_uid) / safe_name(series_instance_uid)
+        return folder / f"{safe_name(sop_instance_uid)}-{sha256[:16]}.dcm"
+
+    def results_folder(self, study_instance_uid: str, job_id: str, lease_token: str) -> Path:
+        """Return where one run of a job puts its results; runs never share a folder."""
+        return self._folder / "results" / safe_name(study_instance_uid) / job_id / lease_token
+
+    def write(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
+        """Write a file so that it survives a power cut once this returns.
+
+        The bytes are synced under a temporary name, renamed, and the folder is synced.
+        """
+        make_folder(path.parent)
+        part = path.with_name(f".{uuid.uuid4()}.part")
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+            with open(descriptor, "wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+    def free_bytes(self) -> int:
+        """Return the space left on the disk."""
+        make_folder(self._folder)
+        return shutil.disk_usage(self._folder).free
+
+
+def safe_name(uid: str) -> str:
+    """Return a UID as a file name; what is not a plain UID becomes a hash."""
+    if UID.fullmatch(uid) and uid.strip("."):
+        return uid
+    return "x" + hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder with its parents, each synced into the one above."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make every file and name below a folder survive a power cut."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_folder(folder)

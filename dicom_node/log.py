@@ -1,0 +1,64 @@
+"""Structured logs of events: an allow-list of fields, so that no patient data can slip in."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict
+
+FIELDS = frozenset(
+    {
+        "action", "level", "timestamp", "process",
+        "study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid",
+        "association_id", "calling_ae_title", "called_ae_title", "peer_address", "status",
+        "job_id", "revision", "priority", "attempt", "code", "reason", "outcome", "stage",
+        "destination", "instances", "seconds", "bytes", "pid", "port", "exit_code", "url", "error", "exception",
+    }
+)  # fmt: skip
+"""What a log line may carry. A data set, a name or a file's path is never among them."""
+
+
+def configure_logging(process: str) -> None:
+    """Write events to standard error: readable on a terminal, JSON otherwise."""
+    readable = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(where_it_broke),
+            structlog.processors.EventRenamer("action"),
+            lambda _logger, _method, event: {"process": process, **allowed(event)},
+            structlog.dev.ConsoleRenderer(event_key="action") if readable else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def allowed(event: EventDict) -> EventDict:
+    """Drop every field that is not on the list."""
+    return {key: value for key, value in event.items() if key in FIELDS}
+
+
+def where_it_broke(exc_info: Any) -> str:
+    """Return the type of an exception and the code lines it passed, without its message.
+
+    Messages of libraries may quote values of a data set.
+    """
+    kind, _, traceback = exc_info
+    lines = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        lines.append(f"{code.co_filename.rsplit('/', 2)[-1]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return f"{kind.__name__} at " + " < ".join(reversed(lines[-6:]))
+
+
+def get_logger() -> structlog.typing.FilteringBoundLogger:
+    """Return the logger; configure it first at the entry point."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return logger

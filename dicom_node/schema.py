@@ -1,0 +1,161 @@
+"""The tables of the record. Times are seconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+UID = String(64)
+AE = String(16)
+
+associations = Table(
+    "associations",
+    metadata,
+    Column("association_id", String(36), primary_key=True),
+    Column("calling_ae_title", AE, nullable=False),
+    Column("called_ae_title", AE, nullable=False),
+    Column("peer_address", String(64), nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("closed_at", Float),
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("priority", String(8), nullable=False),
+    Column("first_instance_at", Float, nullable=False),
+    Column("last_instance_at", Float, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("conflicting", Boolean, nullable=False, server_default="0"),
+    Index(None, "state"),
+    Index(None, "last_instance_at"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(studies.c.study_instance_uid), primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("selected", Boolean),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+
+# A row in `carries` says that an association brought an instance of a study, and when it last did.
+carries = Table(
+    "carries",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey(studies.c.study_instance_uid), primary_key=True),
+    Column("association_id", String(36), ForeignKey(associations.c.association_id), primary_key=True),
+    Column("last_instance_at", Float, nullable=False),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("instance_id", Integer, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("association_id", String(36), ForeignKey(associations.c.association_id), nullable=False),
+    Column("stored_at", Float, nullable=False),
+    Column("conflicts", Boolean, nullable=False, server_default="0"),
+    ForeignKeyConstraint(
+        ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
+    ),
+    UniqueConstraint("study_instance_uid", "sop_instance_uid", "sha256"),
+    Index(None, "study_instance_uid", "series_instance_uid"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey(studies.c.study_instance_uid), nullable=False),
+    Column("series_instance_uid", UID),
+    Column("input_sha256", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("priority", String(8), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("refusal_code", String(64)),
+    Column("refusal_message", Text),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("rung_at", Float),
+    Column("lease_token", String(36)),
+    Column("lease_until", Float),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("stage", String(64), nullable=False, server_default=""),
+    Column("code", String(64), nullable=False, server_default=""),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("infected_percent", Float),
+    UniqueConstraint("study_instance_uid", "input_sha256"),
+    Index(None, "state", "due_at"),
+)
+
+job_inputs = Table(
+    "job_inputs",
+    metadata,
+    Column("job_id", String(36), ForeignKey(jobs.c.job_id), primary_key=True),
+    Column("instance_id", Integer, ForeignKey(instances.c.instance_id), primary_key=True),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("job_id", String(36), ForeignKey(jobs.c.job_id), nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Index(None, "job_id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Integer, primary_key=True),
+    Column("sop_instance_uid", UID, ForeignKey(results.c.sop_instance_uid), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("due_at", Float, nullable=False),
+    Column("lease_token", String(36)),
+    Column("lease_until", Float),
+    Column("status", Integer),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("sent_at", Float),
+    UniqueConstraint("sop_instance_uid", "destination"),
+    Index(None, "state", "due_at"),
+)

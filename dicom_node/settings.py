@@ -1,0 +1,234 @@
+"""The one settings object: from ``hilum.toml``, the environment (``HILUM_*``) and secret files.
+
+Made once at each entry point and passed down. An environment variable names a setting by section and key,
+``HILUM_NODE__PORT=11112``; a secret is a file of the same name, in lower case, in ``HILUM_SECRETS_DIR``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from dicom_node.errors import SettingsError
+
+AETitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]+$")]
+"""PS3.5 table 6.2-1: at most 16 characters, no backslash, no control characters."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+DEFAULT_FILES = (Path("hilum.toml"), Path("/etc/hilum/hilum.toml"))
+NOT_SETTINGS = {"HILUM_CONFIG", "HILUM_SECRETS_DIR"}
+
+
+class Section(BaseModel):
+    """A section of the settings; an unknown key in it is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(Section):
+    """Who Hilum is on the network, and when a study counts as whole."""
+
+    ae_title: AETitle = "HILUM"
+    stat_ae_title: AETitle = "HILUM_STAT"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    maximum_associations: Annotated[int, Field(ge=1)] = 64
+    maximum_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 2**20
+    quiet_seconds: Seconds = 30.0
+    association_idle_seconds: Seconds = 60.0
+    network_timeout_seconds: Seconds = 60.0
+
+
+class StorageSettings(Section):
+    """Where received instances and results lie, and the record where it is SQLite."""
+
+    folder: Path = Path("hilum-data")
+
+
+class DatabaseSettings(Section):
+    """The record; empty means SQLite in the storage folder."""
+
+    url: str = ""
+
+
+class BrokerSettings(Section):
+    """The doorbell; empty means that ``hilum up`` runs a Redis of its own."""
+
+    url: str = ""
+
+
+class SelectionSettings(Section):
+    """Which series of a study is measured."""
+
+    minimum_slices: Annotated[int, Field(ge=2)] = 10
+    minimum_extent_mm: Annotated[float, Field(ge=0)] = 100.0
+    maximum_thickness_mm: Annotated[float, Field(gt=0)] = 10.0
+    preferred_thickness_mm: Annotated[float, Field(gt=0)] = 2.0
+
+
+class JobSettings(Section):
+    """How long a worker may be silent, and how often a job is tried."""
+
+    lease_seconds: Seconds = 60.0
+    sweep_seconds: Seconds = 15.0
+    maximum_attempts: Annotated[int, Field(ge=1)] = 3
+    retry_seconds: Seconds = 30.0
+
+
+class DeliverySettings(Section):
+    """How results are tried again: the pause doubles from ``first_retry_seconds`` to the ceiling."""
+
+    first_retry_seconds: Seconds = 10.0
+    longest_retry_seconds: Seconds = 3600.0
+    network_timeout_seconds: Seconds = 60.0
+
+
+class Destination(Section):
+    """A PACS that results are sent to."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    ae_title: AETitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class WorkerSettings(Section):
+    """The analysis on this machine; 0 threads means as many as there are cores."""
+
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class ReportSettings(Section):
+    """What the structured report is called: OHIF shows a DCM 126000 title as a blank page."""
+
+    title: Literal["LN 18748-4", "DCM 126000"] = "LN 18748-4"
+
+
+class Settings(BaseSettings):
+    """All settings of Hilum."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HILUM_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+    )
+
+    node: NodeSettings = NodeSettings()
+    storage: StorageSettings = StorageSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
+    selection: SelectionSettings = SelectionSettings()
+    jobs: JobSettings = JobSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    destinations: tuple[Destination, ...] = ()
+    worker: WorkerSettings = WorkerSettings()
+    report: ReportSettings = ReportSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The record's URL, with the default filled in."""
+        return self.database.url or f"sqlite:///{self.storage.folder.absolute() / 'record.sqlite3'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read secret files before the environment, and the environment before the file."""
+        sources = [init_settings]
+        if secrets := os.environ.get("HILUM_SECRETS_DIR"):
+            sources.append(
+                NestedSecretsSettingsSource(file_secret_settings, secrets_dir=secrets, secrets_prefix="hilum_", secrets_nested_delimiter="__")
+            )
+        return (*sources, env_settings, TomlConfigSettingsSource(settings_cls, find_file()))
+
+
+def find_file() -> Path | None:
+    """Return the settings file in use: ``HILUM_CONFIG``, else ``hilum.toml`` here or in /etc/hilum."""
+    if named := os.environ.get("HILUM_CONFIG"):
+        return Path(named)
+    return next((path for path in DEFAULT_FILES if path.is_file()), None)
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises
+    ------
+    SettingsError
+        Names every unknown or malformed setting, with the nearest known name.
+    """
+    known = set(setting_names(Settings))
+    file = find_file()
+    problems = [*unknown_variables(known), *unknown_keys(file, known)]
+    if problems:
+        raise SettingsError("unknown-setting", "; ".join(problems))
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError("malformed-setting", "; ".join(lines)) from None
+
+
+def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield every settable name, dotted: ``node.port``."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def unknown_variables(known: set[str]) -> Iterator[str]:
+    """Yield a complaint for each ``HILUM_*`` variable that sets nothing (pydantic ignores them)."""
+    variables = {f"HILUM_{name.upper().replace('.', '__')}" for name in known}
+    for variable in sorted(os.environ):
+        name = variable.upper()
+        if name.startswith("HILUM_") and name not in NOT_SETTINGS | variables and not name.startswith("HILUM_TEST_"):
+            yield complaint(variable, variables)
+
+
+def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
+    """Yield a complaint for each key of the file that sets nothing."""
+    if file is None:
+        return
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError("settings-unreadable", f"{file}: {error.strerror}; mend HILUM_CONFIG or the file's permissions") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError("settings-not-toml", f"{file} is not TOML: {error}") from error
+    for name in dotted(content):
+        if name not in known:
+            yield complaint(name, known)
+
+
+def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all leaves of a TOML document; an array is a leaf."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def complaint(name: str, known: set[str]) -> str:
+    """Say that a name is unknown, and which one may be meant."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"unknown setting {name}; the nearest known one is {near[0]}" if near else f"unknown setting {name}"

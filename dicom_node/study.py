@@ -1,0 +1,135 @@
+"""The nouns of the record and their states, with the transitions that are allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class StudyState(StrEnum):
+    """RECEIVING -> SELECTED or SET_ASIDE; a new instance leads back to RECEIVING."""
+
+    RECEIVING = "receiving"
+    SELECTED = "selected"  # a job stands for it
+    SET_ASIDE = "set_aside"  # nothing to measure; the reason is in the record only
+
+
+class JobState(StrEnum):
+    """What has become of a job.
+
+    ::
+
+        QUEUED -> RUNNING -> DONE         results are in the outbox
+          ^         |  |---> REFUSED      not analysable: a report that says why is in the outbox
+          |         |  |---> SET_ASIDE    not for Hilum: the record says why
+          |         |  '---> FAILED       tried too often
+          '---------'                     passing failure, or a lease that ran out
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    REFUSED = "refused"
+    SET_ASIDE = "set_aside"
+    FAILED = "failed"
+
+
+FINAL_JOB_STATES = frozenset({JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE, JobState.FAILED})
+
+
+class DeliveryState(StrEnum):
+    """PENDING -> SENT or REJECTED; a passing failure leaves it PENDING with a later time."""
+
+    PENDING = "pending"
+    SENT = "sent"  # the PACS said so, for this instance
+    REJECTED = "rejected"  # the PACS will not take it; trying again will not help
+
+
+class Priority(StrEnum):
+    """The two queues."""
+
+    STAT = "stat"
+    ROUTINE = "routine"
+
+
+@dataclass(frozen=True)
+class Association:
+    """An association that brings instances."""
+
+    association_id: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A stored instance. ``sha256`` covers the data set as it came, without the file meta information."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    size_bytes: int
+    path: Path
+
+
+class Reception(StrEnum):
+    """What the arrival of an instance meant."""
+
+    NEW = "new"
+    IDENTICAL = "identical"  # the same bytes again
+    OWN_RESULT = "own_result"  # Hilum's own object, routed back by the PACS
+    CONFLICT = "conflict"  # the same SOP Instance UID with other bytes; kept aside, the study is flagged
+
+
+@dataclass(frozen=True)
+class StudyActivity:
+    """What decides whether a study is whole. Times are seconds since the epoch."""
+
+    study_instance_uid: str
+    last_instance_at: float
+    last_carried_at: float | None
+    """When an association that is still open last brought one of its instances."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed job, with all that a worker needs. ``lease_token`` proves the claim."""
+
+    job_id: str
+    study_instance_uid: str
+    series_instance_uid: str | None
+    revision: int
+    priority: Priority
+    attempt: int
+    lease_token: str
+    paths: tuple[Path, ...]
+    refusal: tuple[str, str] | None
+    """Code and message where selection already found that the study cannot be measured."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A DICOM object that answers a study."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A result on its way to a destination."""
+
+    delivery_id: int
+    job_id: str
+    study_instance_uid: str
+    destination: str
+    attempts: int
+    result: Result
