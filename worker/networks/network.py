@@ -1,0 +1,56 @@
+"""What every segmentation network promises."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+Layout = Literal["2d", "2.5d", "3d"]
+"""How a network sees a scan: slice by slice, as neighbouring slices in the channels, or as stacks."""
+
+
+class SegmentationNetwork(nn.Module):
+    """A network that maps a window of slices to a logit for every class of every pixel.
+
+    ======  ==========================  ==================================
+    layout  input, float                logits, float
+    ======  ==========================  ==================================
+    2d      (n, 1, rows, columns)       (n, classes, rows, columns)
+    2.5d    (n, 3, rows, columns)       (n, classes, 3, rows, columns)
+    3d      (n, 1, slices, rows, columns)  (n, classes, slices, rows, columns)
+    ======  ==========================  ==================================
+
+    One class means a sigmoid; two or more a softmax with the background first.
+
+    Attributes
+    ----------
+    layout : Layout
+    classes : int
+    divisors : tuple of int
+        (slices, rows, columns) of the input must be multiples of these.
+    """
+
+    layout: ClassVar[Layout]
+    classes: int
+    divisors: tuple[int, int, int]
+
+
+def initialize_for_relu(network: nn.Module) -> None:
+    """Draw convolution weights so that ReLU keeps their variance; zero biases (He et al. 2015, eq. 10)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_running_statistics(network: nn.Module) -> int:
+    """Return the number of batch-normalisation means and variances: Keras's non-trainable parameters."""
+    return sum(b.numel() for b in network.buffers() if torch.is_floating_point(b))

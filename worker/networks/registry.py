@@ -1,0 +1,88 @@
+"""The networks by name: what a checkpoint's card may ask for."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, get_type_hints
+
+from torch import nn
+
+from worker.networks.segnet import SegNet, SegNetVGG16
+from worker.networks.unet import UNet, UNet25D
+
+NETWORKS: Mapping[str, type[nn.Module]] = {
+    "unet": UNet,
+    "unet-2.5d": UNet25D,
+    "segnet": SegNet,
+    "segnet-vgg16": SegNetVGG16,
+}
+
+
+class NetworkError(ValueError):
+    """A network or its weights cannot be had; ``code`` is stable, ``message`` says what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[NetworkError], tuple[str, str]]:
+        """Keep both arguments when the error crosses a process."""
+        return type(self), (self.code, self.message)
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return a network with fresh weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of ``NETWORKS``.
+    arguments : mapping
+        Those of the network's constructor that differ from its defaults.
+
+    Raises
+    ------
+    NetworkError
+        The name or an argument is unknown, or an argument's value is not of its type.
+    """
+    if name not in NETWORKS:
+        raise NetworkError("unknown-network", f"no network is called {name!r}; {nearest(name, NETWORKS)}")
+    network = NETWORKS[name]
+    types = get_type_hints(network.__init__)
+    known = list(inspect.signature(network).parameters)
+    for argument, value in arguments.items():
+        if argument not in known:
+            raise NetworkError(
+                "unknown-network-argument",
+                f"network {name!r} has no argument {argument!r}; {nearest(argument, known)}",
+            )
+        if not is_valid(value, types[argument]):
+            raise NetworkError(
+                "bad-network-argument",
+                f"argument {argument!r} of network {name!r} must be {describe(types[argument])}, "
+                f"got {value!r}",
+            )
+    return network(**arguments)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that looks most like the given one."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
+
+
+def is_valid(value: object, kind: type) -> bool:
+    """Whether a value fits a constructor's argument: counts are at least 1, shares lie in [0, 1)."""
+    if kind is bool or isinstance(value, bool):
+        return kind is type(value)
+    if kind is int:
+        return isinstance(value, int) and value >= 1
+    return isinstance(value, int | float) and 0 <= value < 1
+
+
+def describe(kind: type) -> str:
+    """Return the words for what ``is_valid`` accepts."""
+    return {int: "a whole number from 1", float: "a number from 0 to below 1", bool: "true or false"}[kind]

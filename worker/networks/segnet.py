@@ -1,0 +1,91 @@
+"""SegNet: Saood & Hatem 2021, "SegNet architecture"; Badrinarayanan et al. 2017, section 3.
+
+The paper's text describes the convolutions of VGG16 as the encoder; the code published with it (MATLAB's
+``segnetLayers`` with an encoder depth of 3) has three levels of two 64-channel convolutions. Both stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from worker.networks.network import Layout, SegmentationNetwork, initialize_for_relu
+
+PUBLISHED = ((64, 64), (64, 64), (64, 64))
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels of every convolution, by level. VGG16: Simonyan & Zisserman 2015, table 1, column D."""
+
+
+class SegNet(SegmentationNetwork):
+    """SegNet as published: (n, 1, rows, columns) to (n, classes, rows, columns).
+
+    372,486 parameters with two classes, 373,644 with four. Unlike MATLAB's, its logits do not pass a ReLU
+    on their way to the softmax.
+
+    Parameters
+    ----------
+    classes : int
+        Channels of the output.
+    """
+
+    layout: ClassVar[Layout] = "2d"
+    levels: ClassVar[Sequence[Sequence[int]]] = PUBLISHED
+    channels_in: ClassVar[int] = 1
+
+    def __init__(self, classes: int = 2) -> None:
+        super().__init__()
+        self.classes = classes
+        self.divisors = (1, 2 ** len(self.levels), 2 ** len(self.levels))
+        narrowest = [self.channels_in, *(level[-1] for level in self.levels[:-1])]
+        self.encoder = nn.ModuleList(
+            convolutions([narrow, *level]) for narrow, level in zip(narrowest, self.levels, strict=True)
+        )
+        narrowest[0] = classes
+        decoder = [
+            convolutions([*reversed(level), narrow])
+            for narrow, level in zip(narrowest, self.levels, strict=True)
+        ]
+        del decoder[0][-1]  # the last ReLU: logits have both signs
+        self.decoder = nn.ModuleList(reversed(decoder))
+        initialize_for_relu(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        places: list[Tensor] = []
+        for level in self.encoder:
+            x, indices = nn.functional.max_pool2d(level(x), 2, return_indices=True)
+            places.append(indices)
+        for level in self.decoder:
+            x = level(nn.functional.max_unpool2d(x, places.pop(), [2, 2]))
+        return x
+
+
+class SegNetVGG16(SegNet):
+    """SegNet as the paper's text has it: the 13 convolutions of VGG16 and their mirror image, 29.44 M.
+
+    The encoder has 14,714,688 parameters and 8,448 of batch normalisation. It sees the grey image in three
+    channels, as VGG16 does: (n, 1, rows, columns) to (n, classes, rows, columns).
+    """
+
+    levels: ClassVar[Sequence[Sequence[int]]] = VGG16
+    channels_in: ClassVar[int] = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return super().forward(x.expand(-1, 3, -1, -1))
+
+
+def convolutions(channels: Sequence[int]) -> nn.Sequential:
+    """Return 3x3 convolutions from each number of channels to the next, with batch normalisation and ReLU."""
+    layers: list[nn.Module] = []
+    for channels_in, channels_out in pairwise(channels):
+        # Needless before batch normalisation, but the published counts include these biases.
+        layers += [
+            nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)

@@ -1,0 +1,106 @@
+"""U-Net in 2D and 2.5D: Wu et al. 2020, figures 5 and 6; Saood & Hatem 2021, "U-NET architecture".
+
+The layers are those of Ronneberger et al. 2015, figure 1, with padded convolutions. Wu's has 64 to 1024
+channels (31.03 M parameters); Saood's, MATLAB's ``unetLayers`` with an encoder depth of 2, has 64 to 256 and
+dropout (1,861,762 parameters with two classes). Narrower ones serve machines without a GPU.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from worker.networks.network import Layout, SegmentationNetwork, initialize_for_relu
+
+
+class UNet(SegmentationNetwork):
+    """U-Net on single slices: (n, 1, rows, columns) to (n, classes, rows, columns).
+
+    Parameters
+    ----------
+    classes : int
+        Channels of the output.
+    width : int
+        Channels of the first level; every level down doubles them.
+    depth : int
+        How often the image is halved; rows and columns are multiples of ``2 ** depth``.
+    batch_norm : bool
+        Whether each 3x3 convolution is followed by batch normalisation; the papers' are not.
+    dropout : float
+        Share of activations dropped at the end of the contracting path, in training.
+    """
+
+    layout: ClassVar[Layout] = "2d"
+    slices: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        classes: int = 1,
+        width: int = 64,
+        depth: int = 4,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.divisors = (1, 2**depth, 2**depth)
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.contracting = nn.ModuleList(
+            double_convolution(narrow, wide, batch_norm) for narrow, wide in pairwise([self.slices, *widths])
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(wide, narrow, kernel_size=2, stride=2)
+            for wide, narrow in pairwise(reversed(widths))
+        )
+        self.expanding = nn.ModuleList(
+            double_convolution(wide, narrow, batch_norm) for wide, narrow in pairwise(reversed(widths))
+        )
+        self.classifier = nn.Conv2d(width, classes * self.slices, kernel_size=1)
+        initialize_for_relu(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        skips: list[Tensor] = []
+        deepest = len(self.contracting) - 1
+        for level, convolutions in enumerate(self.contracting):
+            x = convolutions(x if level == 0 else nn.functional.max_pool2d(x, 2))
+            if level >= deepest - 1:
+                x = self.dropout(x)
+            skips.append(x)
+        skips.pop()
+        for up, convolutions in zip(self.up, self.expanding, strict=True):
+            x = convolutions(torch.cat([skips.pop(), up(x)], dim=1))
+        logits: Tensor = self.classifier(x)
+        return logits
+
+
+class UNet25D(UNet):
+    """U-Net on three neighbouring slices: (n, 3, rows, columns) to (n, classes, 3, rows, columns).
+
+    All three slices get a mask. Neighbouring windows overlap, and their predictions are averaged when a
+    scan is read (``worker.networks.scan``). Wu et al. 2020, "Network structure".
+    """
+
+    layout: ClassVar[Layout] = "2.5d"
+    slices: ClassVar[int] = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        logits = super().forward(x)
+        return logits.reshape(len(logits), self.classes, self.slices, *logits.shape[-2:])
+
+
+def double_convolution(channels_in: int, channels_out: int, batch_norm: bool) -> nn.Sequential:
+    """Return two 3x3 convolutions, each with its ReLU."""
+    layers: list[nn.Module] = []
+    for channels in (channels_in, channels_out):
+        # A bias before batch normalisation would be subtracted again.
+        layers.append(nn.Conv2d(channels, channels_out, kernel_size=3, padding=1, bias=not batch_norm))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(channels_out))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
