@@ -14,13 +14,13 @@ Layout = Literal["2d", "2.5d", "3d"]
 class SegmentationNetwork(nn.Module):
     """A network that maps a window of slices to a logit for every class of every pixel.
 
-    ======  ==========================  ==================================
-    layout  input, float                logits, float
-    ======  ==========================  ==================================
-    2d      (n, 1, rows, columns)       (n, classes, rows, columns)
-    2.5d    (n, 3, rows, columns)       (n, classes, 3, rows, columns)
+    ======  =============================  ===================================
+    layout  input                          logits
+    ======  =============================  ===================================
+    2d      (n, 1, rows, columns)          (n, classes, rows, columns)
+    2.5d    (n, 3, rows, columns)          (n, classes, 3, rows, columns)
     3d      (n, 1, slices, rows, columns)  (n, classes, slices, rows, columns)
-    ======  ==========================  ==================================
+    ======  =============================  ===================================
 
     One class means a sigmoid; two or more a softmax with the background first.
 

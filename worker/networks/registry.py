@@ -9,14 +9,23 @@ from typing import Any, get_type_hints
 
 from torch import nn
 
+from worker.networks.classifier import PatchClassifier
+from worker.networks.dense_unet import DenseUNet569
 from worker.networks.segnet import SegNet, SegNetVGG16
 from worker.networks.unet import UNet, UNet25D
+from worker.networks.vnet import VNet, WideVNet
+from worker.networks.xception_unet import XceptionUNet
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
     "unet": UNet,
     "unet-2.5d": UNet25D,
+    "patch-classifier": PatchClassifier,
+    "xception-unet": XceptionUNet,
+    "vnet": VNet,
+    "vnet-wide": WideVNet,
     "segnet": SegNet,
     "segnet-vgg16": SegNetVGG16,
+    "dense-unet-569": DenseUNet569,
 }
 
 
