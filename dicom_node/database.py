@@ -32,7 +32,9 @@ def open_database(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=8, max_overflow=64)
+        engine = create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=8, max_overflow=64
+        )
     elif parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, pool_size=8, max_overflow=64)
@@ -43,7 +45,8 @@ def open_database(url: str) -> Engine:
         migrate(engine)
     except OperationalError as error:
         raise PassingFailure(
-            "database-unreachable", f"the record does not answer; check database.url and the server ({type(error.orig).__name__})"
+            "database-unreachable",
+            f"the record does not answer; check database.url and the server ({type(error.orig).__name__})",
         ) from error
     return engine
 

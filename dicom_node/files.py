@@ -31,7 +31,9 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
 
-    def instance_path(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, sha256: str) -> Path:
+    def instance_path(
+        self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, sha256: str
+    ) -> Path:
         """Return where an instance with this content lies."""
         folder = self._folder / "instances" / safe_name(study_instance_uid) / safe_name(series_instance_uid)
         return folder / f"{safe_name(sop_instance_uid)}-{sha256[:16]}.dcm"
@@ -49,7 +51,7 @@ class Files:
         part = path.with_name(f".{uuid.uuid4()}.part")
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())

@@ -83,13 +83,23 @@ class Intake:
         return Reception.OWN_RESULT if connection.scalar(own) else Reception.NEW
 
     def _insert(
-        self, connection: Connection, instance: Instance, association: Association, priority: Priority, *, conflicts: bool
+        self,
+        connection: Connection,
+        instance: Instance,
+        association: Association,
+        priority: Priority,
+        *,
+        conflicts: bool,
     ) -> None:
         time = now()
         study = {"study_instance_uid": instance.study_instance_uid}
         connection.execute(
             insert_if_absent(self._engine, studies).values(
-                **study, state=StudyState.RECEIVING, priority=priority, first_instance_at=time, last_instance_at=time
+                **study,
+                state=StudyState.RECEIVING,
+                priority=priority,
+                first_instance_at=time,
+                last_instance_at=time,
             )
         )
         growth = {"last_instance_at": time, "state": StudyState.RECEIVING}
@@ -98,7 +108,9 @@ class Intake:
             growth = {"conflicting": True}
         elif priority is Priority.STAT:
             growth["priority"] = priority
-        connection.execute(update(studies).where(studies.c.study_instance_uid == instance.study_instance_uid).values(**growth))
+        connection.execute(
+            update(studies).where(studies.c.study_instance_uid == instance.study_instance_uid).values(**growth)
+        )
         connection.execute(
             insert_if_absent(self._engine, series).values(**study, series_instance_uid=instance.series_instance_uid)
         )
@@ -163,7 +175,12 @@ class Intake:
 
 
 def settle(
-    connection: Connection, activity: StudyActivity, state: StudyState, reason: str, series_reasons: Mapping[str, str], selected: str | None
+    connection: Connection,
+    activity: StudyActivity,
+    state: StudyState,
+    reason: str,
+    series_reasons: Mapping[str, str],
+    selected: str | None,
 ) -> bool:
     """Move a study out of RECEIVING unless it has grown meanwhile; write down why each series was (not) chosen."""
     moved = connection.execute(
@@ -180,8 +197,10 @@ def settle(
     for uid, why in series_reasons.items():
         connection.execute(
             update(series)
-            .where(series.c.study_instance_uid == activity.study_instance_uid, series.c.series_instance_uid == uid)
+            .where(
+                series.c.study_instance_uid == activity.study_instance_uid,
+                series.c.series_instance_uid == uid,
+            )
             .values(selected=uid == selected, reason=why)
         )
     return True
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 import structlog
@@ -22,7 +23,13 @@ FIELDS = frozenset(
 
 
 def configure_logging(process: str) -> None:
-    """Write events to standard error: readable on a terminal, JSON otherwise."""
+    """Write events to standard error: readable on a terminal, JSON otherwise.
+
+    The libraries' own warnings and logs are silenced: they quote values of data sets.
+    """
+    warnings.filterwarnings("ignore", module=r"pydicom|pynetdicom|highdicom")
+    for library in ("pydicom", "pynetdicom", "highdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     readable = sys.stderr.isatty()
     structlog.configure(
         processors=[

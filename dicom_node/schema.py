@@ -88,7 +88,8 @@ instances = Table(
     Column("stored_at", Float, nullable=False),
     Column("conflicts", Boolean, nullable=False, server_default="0"),
     ForeignKeyConstraint(
-        ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
+        ["study_instance_uid", "series_instance_uid"],
+        ["series.study_instance_uid", "series.series_instance_uid"],
     ),
     UniqueConstraint("study_instance_uid", "sop_instance_uid", "sha256"),
     Index(None, "study_instance_uid", "series_instance_uid"),
@@ -107,6 +108,7 @@ jobs = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("refusal_code", String(64)),
     Column("refusal_message", Text),
+    Column("given_up", Boolean, nullable=False, server_default="0"),
     Column("created_at", Float, nullable=False),
     Column("due_at", Float, nullable=False),
     Column("rung_at", Float),

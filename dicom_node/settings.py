@@ -24,7 +24,9 @@ from pydantic_settings import (
 
 from dicom_node.errors import SettingsError
 
-AETitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]+$")]
+AETitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]+$")
+]
 """PS3.5 table 6.2-1: at most 16 characters, no backslash, no control characters."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -122,7 +124,11 @@ class Settings(BaseSettings):
     """All settings of Hilum."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HILUM_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+        env_prefix="HILUM_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     node: NodeSettings = NodeSettings()
@@ -154,7 +160,12 @@ class Settings(BaseSettings):
         sources = [init_settings]
         if secrets := os.environ.get("HILUM_SECRETS_DIR"):
             sources.append(
-                NestedSecretsSettingsSource(file_secret_settings, secrets_dir=secrets, secrets_prefix="hilum_", secrets_nested_delimiter="__")
+                NestedSecretsSettingsSource(
+                    file_secret_settings,
+                    secrets_dir=secrets,
+                    secrets_prefix="hilum_",
+                    secrets_nested_delimiter="__",
+                )
             )
         return (*sources, env_settings, TomlConfigSettingsSource(settings_cls, find_file()))
 
@@ -211,7 +222,9 @@ def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError("settings-unreadable", f"{file}: {error.strerror}; mend HILUM_CONFIG or the file's permissions") from error
+        raise SettingsError(
+            "settings-unreadable", f"{file}: {error.strerror}; mend HILUM_CONFIG or the file's permissions"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError("settings-not-toml", f"{file} is not TOML: {error}") from error
     for name in dotted(content):

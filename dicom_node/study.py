@@ -23,8 +23,11 @@ class JobState(StrEnum):
         QUEUED -> RUNNING -> DONE         results are in the outbox
           ^         |  |---> REFUSED      not analysable: a report that says why is in the outbox
           |         |  |---> SET_ASIDE    not for Hilum: the record says why
-          |         |  '---> FAILED       tried too often
+          |         |  '---> FAILED       could not even be reported on
           '---------'                     passing failure, or a lease that ran out
+
+    A job tried too often is queued once more as one that only reports why (``given_up``), so that its study
+    is answered and the queue goes on.
     """
 
     QUEUED = "queued"

@@ -1,0 +1,80 @@
+"""From a whole study to a queued job; and the sweep that queues again what was lost."""
+
+from __future__ import annotations
+
+import threading
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.completion import is_whole
+from dicom_node.database import now
+from dicom_node.doorbell import Doorbell
+from dicom_node.errors import NotForHilum, PassingFailure
+from dicom_node.headers import CT_STORAGE, read_series
+from dicom_node.intake import Intake, settle
+from dicom_node.jobs import Jobs, enqueue
+from dicom_node.log import get_logger
+from dicom_node.schema import studies
+from dicom_node.selection import select_series
+from dicom_node.settings import Settings
+from dicom_node.study import Priority, StudyActivity, StudyState
+
+TURN_SECONDS = 1.0
+
+log = get_logger()
+
+
+class Dispatcher:
+    """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
+
+    def __init__(self, engine: Engine, doorbell: Doorbell, settings: Settings) -> None:
+        self._engine = engine
+        self._doorbell = doorbell
+        self._settings = settings
+        self._intake = Intake(engine)
+        self._jobs = Jobs(engine, settings.jobs)
+
+    def run(self, stop: threading.Event) -> None:
+        """Take turns until told to stop; a failure outside costs a turn, not the process."""
+        while not stop.wait(TURN_SECONDS):
+            try:
+                self.turn()
+            except PassingFailure as error:
+                log.warning("dispatch_failed", code=error.code, reason=error.message)
+            except DBAPIError as error:
+                log.warning("dispatch_failed", code="database", error=type(error.orig).__name__)
+
+    def turn(self) -> None:
+        """Dispatch what is whole, take back what was lost, ring for what waits."""
+        node = self._settings.node
+        for activity in self._intake.receiving():
+            if is_whole(activity, now(), node.quiet_seconds, node.association_idle_seconds):
+                self.dispatch(activity)
+        if lost := self._jobs.sweep():
+            log.warning("jobs_taken_back", instances=lost)
+        for job_id, priority in self._jobs.to_ring():
+            self._doorbell.ring(job_id, priority)
+
+    def dispatch(self, activity: StudyActivity) -> None:
+        """Select a series of a whole study and record its job, in one transaction with the study's new state."""
+        uid = activity.study_instance_uid
+        stored = self._intake.instances(uid)
+        found = read_series([instance.path for instance in stored])
+        selection = select_series(found, self._settings.selection)
+        chosen = selection.series.series_instance_uid if selection.series else None
+        set_aside = isinstance(selection.rejection, NotForHilum)
+        state = StudyState.SET_ASIDE if set_aside else StudyState.SELECTED
+        reason = selection.rejection.message if selection.rejection else ""
+        with self._engine.begin() as connection:
+            if not settle(connection, activity, state, reason, selection.reasons, chosen):
+                return
+            if not set_aside:
+                inputs = [
+                    i for i in stored if i.sop_class_uid in CT_STORAGE and chosen in (None, i.series_instance_uid)
+                ]
+                called = connection.scalar(select(studies.c.priority).where(studies.c.study_instance_uid == uid))
+                urgent = called == Priority.STAT or any(image.urgent for series in found for image in series.images)
+                priority = Priority.STAT if urgent else Priority.ROUTINE
+                enqueue(connection, uid, priority, inputs, chosen, selection.rejection)
+        log.info("study_whole", study_instance_uid=uid, instances=len(stored), outcome=state.value, reason=reason)

@@ -1,0 +1,60 @@
+"""The doorbell: a job's id through Celery on Redis. It may be lost; the record may not."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from dicom_node.errors import PassingFailure
+from dicom_node.study import Priority
+
+ANALYZE = "hilum.analyze"
+"""The one task's name: the node publishes by name and never imports the worker."""
+
+
+def make_celery(broker_url: str) -> Celery:
+    """Return the Celery application that node and worker share."""
+    app = Celery("hilum", broker=broker_url)
+    app.conf.update(
+        # A job is acknowledged when it is done, and a worker holds no second one: STAT waits for nobody.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        broker_connection_retry_on_startup=True,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        # By default Redis queues are served in turn; so every stat job goes before any routine one.
+        broker_transport_options={
+            "queue_order_strategy": "priority",
+            "visibility_timeout": 6 * 3600,
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+        },
+    )
+    return app
+
+
+class Doorbell:
+    """Rings for a job."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def ring(self, job_id: str, priority: Priority) -> None:
+        """Put the job's id into its queue.
+
+        Raises
+        ------
+        PassingFailure
+            The broker does not answer; the sweep will ring again.
+        """
+        try:
+            self._app.send_task(ANALYZE, args=(job_id,), queue=priority.value, retry=False)
+        except (OperationalError, OSError) as error:
+            raise PassingFailure(
+                "broker-unreachable", "Redis does not answer; check broker.url and the server"
+            ) from error

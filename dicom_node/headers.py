@@ -1,0 +1,157 @@
+"""What the headers of a series say, read without its pixels."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+MULTI_FRAME_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+
+UNREADABLE = (
+    InvalidDicomError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError,
+    NotImplementedError, OverflowError, RecursionError, struct.error, zlib.error,
+)  # fmt: skip
+"""What pydicom raises on files that are damaged or are no DICOM."""
+
+TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "ConvolutionKernel",
+    "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "BodyPartExamined",
+    "StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedurePriority", "SeriesNumber",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class InstanceHeader:
+    """One image of a series, or a stack of frames; positions and orientation in mm and cosines (LPS)."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    modality: str
+    image_type: tuple[str, ...]
+    kernel: str
+    thickness_mm: float | None
+    orientation: tuple[float, ...] | None
+    positions: tuple[Vector, ...]
+    frames: int
+    words: str
+    """Body part and descriptions, upper case, to tell a chest from other parts."""
+    body_part: str
+    urgent: bool
+    """Requested Procedure Priority (0040,1003) says STAT or HIGH."""
+    path: Path
+
+
+@dataclass(frozen=True)
+class SeriesHeader:
+    """A series as selection sees it."""
+
+    series_instance_uid: str
+    images: tuple[InstanceHeader, ...]
+    unreadable: int = 0
+
+    @property
+    def ct_images(self) -> tuple[InstanceHeader, ...]:
+        """The images of a CT storage class."""
+        return tuple(image for image in self.images if image.sop_class_uid in CT_STORAGE)
+
+    @property
+    def slices(self) -> int:
+        """How many slices or frames there are."""
+        return sum(image.frames for image in self.ct_images)
+
+    def most_common(self, attribute: str) -> object:
+        """Return the value most images share; localizers may stand among them."""
+        counts = Counter(getattr(image, attribute) for image in self.ct_images)
+        return counts.most_common(1)[0][0] if counts else None
+
+
+def read_header(path: Path) -> InstanceHeader | None:
+    """Return the header of a file, or None where it cannot be read as DICOM."""
+    try:
+        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
+        return parse_header(ds, path) if "SOPClassUID" in ds else None
+    except UNREADABLE:
+        return None
+
+
+def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
+    """Return the header of a data set; single frames and functional groups alike."""
+    groups = [*ds.get("SharedFunctionalGroupsSequence", []), *ds.get("PerFrameFunctionalGroupsSequence", [])]
+    orientations = [
+        o for o in (numbers(nested(g, "PlaneOrientationSequence", "ImageOrientationPatient")) for g in groups) if o
+    ]
+    positions = [p for p in (numbers(nested(g, "PlanePositionSequence", "ImagePositionPatient")) for g in groups) if p]
+    thickness = [t for t in (nested(g, "PixelMeasuresSequence", "SliceThickness") for g in groups) if t]
+    position = numbers(ds.get("ImagePositionPatient"))
+    words = ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
+    return InstanceHeader(
+        study_instance_uid=str(ds.get("StudyInstanceUID", "")),
+        series_instance_uid=str(ds.get("SeriesInstanceUID", "")),
+        sop_class_uid=str(ds.SOPClassUID),
+        modality=str(ds.get("Modality", "")),
+        image_type=tuple(str(v).strip().upper() for v in as_list(ds.get("ImageType"))),
+        kernel=" ".join(str(v) for v in as_list(ds.get("ConvolutionKernel"))).upper(),
+        thickness_mm=number(ds.get("SliceThickness", thickness[0] if thickness else None)),
+        orientation=numbers(ds.get("ImageOrientationPatient")) or (orientations[0] if orientations else None),
+        positions=tuple((p[0], p[1], p[2]) for p in ([position] if position else positions) if p and len(p) == 3),
+        frames=int(ds.get("NumberOfFrames", None) or 1),
+        words=" ".join(str(ds.get(word, "") or "") for word in words).upper(),
+        body_part=str(ds.get("BodyPartExamined", "") or "").strip().upper(),
+        urgent=str(ds.get("RequestedProcedurePriority", "")).upper() in ("STAT", "HIGH"),
+        path=path,
+    )
+
+
+def read_series(paths: Iterable[Path]) -> list[SeriesHeader]:
+    """Return the series that lie in files; what is unreadable is counted under an empty UID."""
+    by_uid: dict[str, list[InstanceHeader]] = {}
+    unreadable = 0
+    for path in paths:
+        header = read_header(path)
+        if header is None:
+            unreadable += 1
+        else:
+            by_uid.setdefault(header.series_instance_uid, []).append(header)
+    found = [SeriesHeader(uid, tuple(images)) for uid, images in by_uid.items()]
+    return [*found, SeriesHeader("", (), unreadable)] if unreadable else found
+
+
+def nested(group: Dataset, sequence: str, keyword: str) -> object:
+    """Return a value of the first item of a functional group's macro."""
+    items = group.get(sequence) or []
+    return items[0].get(keyword) if items else None
+
+
+def as_list(value: object) -> Sequence[object]:
+    """Return a DICOM value as a list, whatever its multiplicity."""
+    if value is None or value == "":
+        return []
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def number(value: object) -> float | None:
+    """Return a decimal string as a number, or None."""
+    try:
+        return None if value in (None, "") else float(str(value))
+    except ValueError:
+        return None
+
+
+def numbers(value: object) -> tuple[float, ...] | None:
+    """Return decimal strings as numbers, or None where one is missing."""
+    parsed = [number(v) for v in as_list(value)]
+    return tuple(v for v in parsed if v is not None) if parsed and None not in parsed else None

@@ -1,0 +1,121 @@
+"""The record of what goes out: one row for every result and destination."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Engine, func, or_, select, update
+
+from dicom_node.database import now, reading
+from dicom_node.schema import deliveries, jobs, results
+from dicom_node.settings import DeliverySettings
+from dicom_node.study import Delivery, DeliveryState, Result
+
+LEASE_SECONDS = 300.0
+"""Longer than sending the results of one study takes; a dead sender's rows are free again after it."""
+BATCH = 100
+
+
+class Outbox:
+    """Hands out deliveries and takes the answers; every method is one transaction."""
+
+    def __init__(self, engine: Engine, settings: DeliverySettings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def claim(self, destination: str) -> tuple[str, list[Delivery]]:
+        """Return a lease's token and the due deliveries to a destination, in the order they were made.
+
+        Segmentations stand before the report that refers to them.
+        """
+        time, token = now(), str(uuid.uuid4())
+        due = (
+            deliveries.c.destination == destination,
+            deliveries.c.state == DeliveryState.PENDING,
+            deliveries.c.due_at <= time,
+            or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < time),
+        )
+        with reading(self._engine) as connection:
+            if not connection.scalar(select(func.count()).select_from(deliveries).where(*due)):
+                return token, []
+        with self._engine.begin() as connection:
+            ids = connection.scalars(
+                select(deliveries.c.delivery_id).where(*due).order_by(deliveries.c.delivery_id).limit(BATCH)
+            ).all()
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id.in_(ids), *due)
+                .values(lease_token=token, lease_until=time + LEASE_SECONDS)
+            )
+            rows = connection.execute(
+                select(
+                    deliveries.c.delivery_id,
+                    deliveries.c.attempts,
+                    results,
+                    jobs.c.study_instance_uid,
+                )
+                .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
+                .join(jobs, jobs.c.job_id == results.c.job_id)
+                .where(deliveries.c.lease_token == token)
+                .order_by(deliveries.c.delivery_id)
+            ).all()
+        return token, [
+            Delivery(
+                delivery_id=row.delivery_id,
+                job_id=row.job_id,
+                study_instance_uid=row.study_instance_uid,
+                destination=destination,
+                attempts=row.attempts,
+                result=Result(
+                    row.sop_instance_uid, row.sop_class_uid, row.transfer_syntax_uid, row.kind, Path(row.path)
+                ),
+            )
+            for row in rows
+        ]
+
+    def sent(self, token: str, delivery: Delivery, status: int) -> bool:
+        """Write down that the destination took the instance; ``status`` may be a warning."""
+        return self._settle(token, delivery, state=DeliveryState.SENT, status=status, message="", sent_at=now())
+
+    def rejected(self, token: str, delivery: Delivery, status: int, message: str) -> bool:
+        """Write down a permanent refusal."""
+        return self._settle(token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
+
+    def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
+        """Write down a passing failure and when to try again: exponential backoff with jitter."""
+        ceiling = min(self._settings.first_retry_seconds * 2**delivery.attempts, self._settings.longest_retry_seconds)
+        # Jitter spreads retries; it protects nothing.
+        pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311
+        return self._settle(token, delivery, status=status, message=message, due_at=now() + pause)
+
+    def _settle(self, token: str, delivery: Delivery, **values: object) -> bool:
+        with self._engine.begin() as connection:
+            settled = connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id == delivery.delivery_id, deliveries.c.lease_token == token)
+                .values(attempts=deliveries.c.attempts + 1, lease_token=None, lease_until=None, **values)
+            )
+            return settled.rowcount == 1
+
+    def release(self, token: str, remaining: Sequence[Delivery]) -> None:
+        """Give back deliveries that were claimed and not tried."""
+        ids = [delivery.delivery_id for delivery in remaining]
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id.in_(ids), deliveries.c.lease_token == token)
+                .values(lease_token=None, lease_until=None)
+            )
+
+    def retry(self, study_instance_uid: str) -> int:
+        """Make every unsent delivery of a study due now, refused ones too; return how many."""
+        of_study = select(results.c.sop_instance_uid).join(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
+        with self._engine.begin() as connection:
+            return connection.execute(
+                update(deliveries)
+                .where(deliveries.c.sop_instance_uid.in_(of_study), deliveries.c.state != DeliveryState.SENT)
+                .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
+            ).rowcount

@@ -1,0 +1,196 @@
+"""From the outbox to the PACS: C-STORE and C-ECHO, as an SCU."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pydicom
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.errors import PassingFailure
+from dicom_node.log import get_logger
+from dicom_node.outbox import Outbox
+from dicom_node.settings import Destination, Settings
+from dicom_node.study import Delivery
+
+TURN_SECONDS = 1.0
+MAXIMUM_CONTEXTS = 128
+"""PS3.8 9.3.2.2: presentation context IDs are odd numbers up to 255."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """An object to send."""
+
+    path: Path
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+class Deliverer:
+    """Empties the outbox. Several may run at once."""
+
+    def __init__(self, outbox: Outbox, settings: Settings) -> None:
+        self._outbox = outbox
+        self._settings = settings
+
+    def run(self, stop: threading.Event) -> None:
+        """Take turns until told to stop."""
+        while not stop.wait(TURN_SECONDS):
+            for destination in self._settings.destinations:
+                try:
+                    self.deliver(destination)
+                except DBAPIError as error:
+                    log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
+
+    def deliver(self, destination: Destination) -> None:
+        """Send what is due to one destination, an association a study."""
+        token, due = self._outbox.claim(destination.name)
+        for _, group in groupby(due, key=lambda delivery: delivery.job_id):
+            self._send_job(token, destination, list(group))
+
+    def _send_job(self, token: str, destination: Destination, deliveries: Sequence[Delivery]) -> None:
+        started, remaining = time.monotonic(), list(deliveries)
+        try:
+            with open_association(destination, self._settings, [outgoing(d) for d in deliveries]) as association:
+                while remaining:
+                    self._send_one(token, association, remaining[0])
+                    remaining.pop(0)
+        except PassingFailure as error:
+            for delivery in remaining:
+                self._outbox.failed(token, delivery, None, error.message)
+            log.warning(
+                "delivery_failed",
+                destination=destination.name,
+                code=error.code,
+                reason=error.message,
+                instances=len(remaining),
+            )
+        log.info(
+            "delivery_ended",
+            destination=destination.name,
+            job_id=deliveries[0].job_id,
+            study_instance_uid=deliveries[0].study_instance_uid,
+            instances=len(deliveries) - len(remaining),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def _send_one(self, token: str, association: Association, delivery: Delivery) -> None:
+        """Send an instance and write down what the PACS said of it."""
+        status = send(association, outgoing(delivery))
+        if is_success(status):
+            self._outbox.sent(token, delivery, status)
+        elif is_passing(status):
+            self._outbox.failed(token, delivery, status, f"the PACS answered {status:#06x}, out of resources")
+        else:
+            self._outbox.rejected(token, delivery, status, f"the PACS answered {status:#06x} and will not take it")
+
+
+class open_association:  # noqa: N801 - used as a function, in a with statement
+    """An association with a presentation context for each pair of SOP class and transfer syntax.
+
+    Raises
+    ------
+    PassingFailure
+        The peer cannot be reached or rejects the association.
+    """
+
+    def __init__(self, peer: Destination, settings: Settings, objects: Iterable[Outgoing]) -> None:
+        self._peer = peer
+        self._settings = settings
+        self._contexts = sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in objects})
+
+    def __enter__(self) -> Association:
+        timeout = self._settings.delivery.network_timeout_seconds
+        ae = AE(ae_title=self._settings.node.ae_title)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout
+        ae.connection_timeout = min(timeout, 10.0)
+        for sop_class_uid, transfer_syntax_uid in self._contexts[:MAXIMUM_CONTEXTS]:
+            ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
+        self._association = ae.associate(self._peer.host, self._peer.port, ae_title=self._peer.ae_title, max_pdu=0)
+        if not self._association.is_established:
+            said = "rejected the association" if self._association.is_rejected else "cannot be reached"
+            raise PassingFailure(
+                "peer-unreachable",
+                f"{self._peer.name} ({self._peer.ae_title} at {self._peer.host}:{self._peer.port}) {said}",
+            )
+        return self._association
+
+    def __exit__(self, *_: object) -> None:
+        if self._association.is_established:
+            self._association.release()
+
+
+def outgoing(delivery: Delivery) -> Outgoing:
+    """Return what is to be sent of a delivery."""
+    return Outgoing(delivery.result.path, delivery.result.sop_class_uid, delivery.result.transfer_syntax_uid)
+
+
+def send(association: Association, item: Outgoing) -> int:
+    """Send an object; return the status that the peer answered.
+
+    Raises
+    ------
+    PassingFailure
+        The association ended before an answer came.
+    """
+    if not any(
+        c.abstract_syntax == item.sop_class_uid and item.transfer_syntax_uid in c.transfer_syntax
+        for c in association.accepted_contexts
+    ):
+        return SOP_CLASS_NOT_SUPPORTED
+    answer = association.send_c_store(pydicom.dcmread(item.path))
+    if "Status" not in answer:
+        raise PassingFailure("association-lost", "the association ended before the PACS answered")
+    return int(answer.Status)
+
+
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+
+
+def is_success(status: int) -> bool:
+    """Success, or a warning with which the peer keeps the instance (PS3.4 table B.2-1)."""
+    return status == 0x0000 or status in (0xB000, 0xB006, 0xB007)
+
+
+def is_passing(status: int) -> bool:
+    """Out of resources, or a processing failure (PS3.7 C.5.5): worth trying again."""
+    return status & 0xFF00 == 0xA700 or status == 0x0110
+
+
+def read_outgoing(path: Path) -> Outgoing:
+    """Return what is to be sent of a file."""
+    ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    return Outgoing(path, str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID))
+
+
+def send_files(
+    peer: Destination, settings: Settings, objects: Sequence[Outgoing], on_answer: Callable[[int], None]
+) -> None:
+    """Send files over one association, telling each status as it comes."""
+    with open_association(peer, settings, objects) as association:
+        for item in objects:
+            on_answer(send(association, item))
+
+
+def echo(peer: Destination, settings: Settings) -> None:
+    """Verify that a peer answers C-ECHO.
+
+    Raises
+    ------
+    PassingFailure
+        It does not.
+    """
+    with open_association(peer, settings, [Outgoing(Path(), str(Verification), "1.2.840.10008.1.2")]) as association:
+        if association.send_c_echo().get("Status") != 0x0000:
+            raise PassingFailure("echo-failed", f"{peer.name} accepted the association and did not answer C-ECHO")

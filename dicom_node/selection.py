@@ -1,0 +1,178 @@
+"""Which series of a study is measured? Pure: headers in, a choice with reasons out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pydicom.uid import UID
+
+from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+from dicom_node.headers import SeriesHeader, Vector
+from dicom_node.settings import SelectionSettings
+
+AXIAL_WITHIN_DEGREES = 35.0
+"""A tilted gantry (up to 30 degrees) is still axial; a coronal or sagittal reformat is not."""
+
+CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULMO|HRCT")
+OTHER_PARTS = frozenset(
+    "HEAD BRAIN SKULL NECK SINUS ORBIT CSPINE LSPINE PELVIS HIP LEG KNEE ANKLE FOOT ARM SHOULDER ELBOW WRIST HAND "
+    "EXTREMITY".split()
+)
+"""Body parts that hold no lung; others, such as ABDOMEN, may be coded beside a chest."""
+
+# Kernels that sharpen: Siemens' B/I/Br/Bl from 50, GE's and Philips' names, Canon's from FC50.
+SHARP = re.compile(r"\b[BDHIJUQ][A-Z]?[5-9]\d|LUNG|BONE|EDGE|DETAIL|\bY[A-D]?\b|\b[LDE]\b|FC[5-9]\d")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen series, or why there is none; and for every series the reason."""
+
+    series: SeriesHeader | None
+    reasons: dict[str, str] = field(default_factory=dict)
+    rejection: RejectedInput | None = None
+
+
+def select_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> Selection:
+    """Choose the series to measure.
+
+    Every rule may reject a series; among those left, the preferences decide: original before derived, a
+    smooth kernel before a sharp one, the thickness nearest to the preferred one, then the most slices.
+    """
+    reasons = {s.series_instance_uid: rejected_because(s, settings) for s in found}
+    fit = sorted((s for s in found if not reasons[s.series_instance_uid]), key=lambda s: preference(s, settings))
+    if not fit:
+        return Selection(None, reasons, nothing_fits(found, reasons))
+    chosen = fit[0]
+    reasons |= {s.series_instance_uid: f"series {describe(chosen)} was preferred to {describe(s)}" for s in fit[1:]}
+    reasons[chosen.series_instance_uid] = f"selected: {describe(chosen)}"
+    return Selection(chosen, reasons)
+
+
+def rejected_because(series: SeriesHeader, settings: SelectionSettings) -> str:
+    """Return why a series cannot be measured, or an empty string."""
+    rules: tuple[Callable[[SeriesHeader, SelectionSettings], str], ...] = (
+        must_be_ct, must_not_be_localizer, must_be_primary, must_not_be_other_part, must_be_axial,
+        must_have_slices, must_have_extent, must_be_thin,
+    )  # fmt: skip
+    return next((reason for rule in rules if (reason := rule(series, settings))), "")
+
+
+def must_be_ct(series: SeriesHeader, _: SelectionSettings) -> str:
+    """CT images, by storage class and modality."""
+    if series.unreadable:
+        return f"{series.unreadable} objects could not be read as DICOM"
+    if not series.ct_images or series.most_common("modality") not in ("CT", ""):
+        kinds = sorted({f"{image.modality} {UID(image.sop_class_uid).name}" for image in series.images})
+        return f"expected CT images, got {', '.join(kinds)}"
+    return ""
+
+
+def must_not_be_localizer(series: SeriesHeader, _: SelectionSettings) -> str:
+    """No scout, topogram or surview."""
+    image_type = series.most_common("image_type")
+    return "expected slices, got localizers" if isinstance(image_type, tuple) and "LOCALIZER" in image_type else ""
+
+
+def must_be_primary(series: SeriesHeader, _: SelectionSettings) -> str:
+    """No reformat, screen save or dose report: Image Type DERIVED, SECONDARY (PS3.3 C.8.2.1.1.1)."""
+    image_type = series.most_common("image_type")
+    derived = isinstance(image_type, tuple) and image_type[:2] == ("DERIVED", "SECONDARY")
+    return "expected images as reconstructed by the scanner, got derived ones (reformats or screens)" if derived else ""
+
+
+def must_not_be_other_part(series: SeriesHeader, _: SelectionSettings) -> str:
+    """Not coded as a part of the body without lungs."""
+    part = str(series.most_common("body_part"))
+    return f"expected a chest, got {part}" if part in OTHER_PARTS else ""
+
+
+def must_be_axial(series: SeriesHeader, _: SelectionSettings) -> str:
+    """Axial by the direction cosines, never by a description."""
+    orientation = series.most_common("orientation")
+    if not isinstance(orientation, tuple) or len(orientation) != 6:
+        return "expected Image Orientation (Patient), got none"
+    degrees = math.degrees(math.acos(min(1.0, abs(normal(orientation)[2]))))
+    return (
+        "" if degrees <= AXIAL_WITHIN_DEGREES else f"expected axial slices, got slices {degrees:.0f} degrees off axial"
+    )
+
+
+def must_have_slices(series: SeriesHeader, settings: SelectionSettings) -> str:
+    """Enough slices to be a volume."""
+    if series.slices >= settings.minimum_slices:
+        return ""
+    return f"expected at least {settings.minimum_slices} slices, got {series.slices}"
+
+
+def must_have_extent(series: SeriesHeader, settings: SelectionSettings) -> str:
+    """Long enough to hold a good part of a lung."""
+    extent = extent_mm(series)
+    if extent >= settings.minimum_extent_mm:
+        return ""
+    return f"expected at least {settings.minimum_extent_mm:.0f} mm of the body, got {extent:.0f} mm"
+
+
+def must_be_thin(series: SeriesHeader, settings: SelectionSettings) -> str:
+    """Slices thin enough to measure."""
+    thickness = series.most_common("thickness_mm")
+    if not isinstance(thickness, float) or thickness <= settings.maximum_thickness_mm:
+        return ""
+    return f"expected slices of at most {settings.maximum_thickness_mm:g} mm, got {thickness:g} mm"
+
+
+def preference(series: SeriesHeader, settings: SelectionSettings) -> tuple[bool, bool, float, int, str]:
+    """Sort key: the most welcome series first; the UID decides at last, so that the choice is stable."""
+    image_type = series.most_common("image_type")
+    thickness = series.most_common("thickness_mm")
+    off = abs(thickness - settings.preferred_thickness_mm) if isinstance(thickness, float) else math.inf
+    return (
+        isinstance(image_type, tuple) and image_type[:1] == ("DERIVED",),
+        SHARP.search(str(series.most_common("kernel"))) is not None,
+        off,
+        -series.slices,
+        series.series_instance_uid,
+    )
+
+
+def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str]) -> RejectedInput:
+    """Say why a study has no series to measure; only a chest CT is worth a report that says so."""
+    slices = [s for s in found if s.ct_images and not must_not_be_localizer(s, SelectionSettings())]
+    if not slices:
+        return NotForHilum("no-ct", "expected CT slices; this study holds none")
+    best = max(slices, key=lambda s: s.slices)
+    message = f"no series can be measured; the largest: {reasons[best.series_instance_uid]}"
+    if any(CHEST.search(image.words) for s in slices for image in s.ct_images) and not must_not_be_other_part(
+        best, SelectionSettings()
+    ):
+        return NotAnalysable("no-fitting-series", message)
+    return NotForHilum("not-a-chest", f"{message}; and nothing says that it shows the chest")
+
+
+def describe(series: SeriesHeader) -> str:
+    """Return slices, thickness and kernel, for the reasons."""
+    thickness = series.most_common("thickness_mm")
+    kernel = series.most_common("kernel") or "unnamed"
+    width = f"{thickness:g}" if isinstance(thickness, float) else "unknown"
+    return f"{series.slices} slices of {width} mm, kernel {kernel}"
+
+
+def normal(orientation: tuple[float, ...]) -> Vector:
+    """Return the unit normal of a slice: row cosines x column cosines (PS3.3 C.7.6.2.1.1)."""
+    ax, ay, az, bx, by, bz = orientation
+    x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    length = math.hypot(x, y, z) or 1.0
+    return x / length, y / length, z / length
+
+
+def extent_mm(series: SeriesHeader) -> float:
+    """Return the distance between the first and last slice along the normal."""
+    orientation = series.most_common("orientation")
+    if not isinstance(orientation, tuple) or len(orientation) != 6:
+        return 0.0
+    nx, ny, nz = normal(orientation)
+    offsets = [x * nx + y * ny + z * nz for image in series.ct_images for x, y, z in image.positions]
+    return max(offsets) - min(offsets) if offsets else 0.0
