@@ -131,9 +131,7 @@ def multiframe_ct(
     ds = _header(sop_class, _shared_attributes())
     ds.InstanceNumber, ds.NumberOfFrames = 1, len(hu)
     ds.SharedFunctionalGroupsSequence = [_shared_group(orientation, spacing_mm, slope, intercept)]
-    ds.PerFrameFunctionalGroupsSequence = [
-        _frame_group(positions[i], number) for number, i in enumerate(order, 1)
-    ]
+    ds.PerFrameFunctionalGroupsSequence = [_frame_group(positions[i], number) for number, i in enumerate(order, 1)]
     _set_pixels(ds, hu[order], slope, intercept, signed=False)
     _set_attributes(ds, attributes)
     path = folder / "multiframe.dcm"
@@ -151,7 +149,8 @@ def slice_positions(
     """Return ImagePositionPatient of every slice, shape (count, 3): the truth that `ct_series` writes."""
     row, column = np.asarray(orientation[:3]), np.asarray(orientation[3:])
     step = step_mm * (np.cross(row, column) + np.tan(np.radians(tilt_degrees)) * column)
-    return np.asarray(origin_mm) + np.arange(count)[:, None] * step
+    positions: NDArray[np.float64] = np.asarray(origin_mm) + np.arange(count)[:, None] * step
+    return positions
 
 
 def _shared_attributes() -> Dataset:
@@ -211,9 +210,7 @@ def _frame_group(position: NDArray[np.float64], number: int) -> Dataset:
     return group
 
 
-def _set_pixels(
-    ds: Dataset, hu: NDArray[np.integer], slope: float, intercept: float, *, signed: bool
-) -> None:
+def _set_pixels(ds: Dataset, hu: NDArray[np.integer], slope: float, intercept: float, *, signed: bool) -> None:
     stored = np.round((hu - intercept) / slope)
     dtype = np.dtype(np.int16 if signed else np.uint16)
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_node.errors import NotForHilum, RejectedInput
 from worker.findings import Flag
+from worker.frames import Frame, read_frames, refusal
 from worker.geometry import Geometry
+from worker.pixels import decode_hu
+
+SPACING_TOLERANCE = 0.1
+"""Share by which a distance between slices may differ from the nominal one."""
+
+SAME_DIRECTION = 1e-3
+"""Largest difference between cosines that still say the same direction."""
+
+TILT_DEGREES = 1.0
+"""A smaller angle between the stack and its slices' normal is rounding, not a tilted gantry."""
+
+_FRAMES_PER_TASK = 16
 
 
 @dataclass(frozen=True)
@@ -28,15 +45,142 @@ class Volume:
     """A CT series: int16 HU, (slice, row, column), slices ascending along the normal, with their origin.
 
     Padding outside the field of view reads -1024 HU. ``flags`` are doubts found while reading, such as a
-    tilted gantry.
+    tilted gantry. ``body_part`` is what the header names, or empty.
     """
 
     hu: NDArray[np.int16]
     geometry: Geometry
     slices: tuple[SourceSlice, ...]
     flags: tuple[Flag, ...] = ()
+    body_part: str = ""
 
 
 def read_volume(paths: Sequence[Path]) -> Volume:
-    """To be written."""
-    raise NotImplementedError
+    """Read one CT series, single or multi-frame, in any order of its files.
+
+    The geometry is exact for every orientation, for pixels that are not square, and for a tilted gantry,
+    whose affine is sheared. Pixel data is decoded straight into the one array returned.
+
+    Raises
+    ------
+    NotForHilum
+        Something that is not a CT slice (another class, a localizer), or a CT of another body part that
+        cannot be read.
+    NotAnalysable
+        A slice is missing or given twice, spacing is uneven, orientations, sizes or series are mixed,
+        the rescale to HU or a position is absent, or pixel data cannot be decoded.
+
+    Notes
+    -----
+    Slices are sorted by their position along the normal, the cross product of row and column cosines
+    (PS3.3 C.7.6.2.1.1); instance numbers and slice locations are not trusted.
+    """
+    frames = [frame for path in paths for frame in read_frames(path)]
+    if not frames:
+        raise NotForHilum("no-images", "expected the files of a CT series, got none")
+    _require_alike(frames)
+    normal = np.cross(*frames[0].orientation)
+    frames.sort(key=lambda frame: float(frame.position @ normal))
+    _require_even_spacing(frames, normal)
+    geometry = _geometry(frames)
+    return Volume(
+        hu=_decode(frames, geometry.shape),
+        geometry=geometry,
+        slices=tuple(SourceSlice(f.path, f.sop_class_uid, f.sop_instance_uid, f.number) for f in frames),
+        flags=_tilt_flags(geometry),
+        body_part=frames[0].body_part,
+    )
+
+
+def _require_alike(frames: Sequence[Frame]) -> None:
+    first = frames[0]
+
+    def refuse_if(is_mixed: bool, what: str) -> None:
+        if is_mixed:
+            message = f"expected one {what} in all slices, got several; select one series of parallel slices"
+            raise refusal(first.body_part, f"mixed-{what.replace(' ', '-')}", message)
+
+    refuse_if(len({f.series_instance_uid for f in frames}) > 1, "series")
+    refuse_if(len({f.frame_of_reference_uid for f in frames}) > 1, "frame of reference")
+    refuse_if(any(np.abs(f.orientation - first.orientation).max() > SAME_DIRECTION for f in frames), "orientation")
+    refuse_if(len({(f.rows, f.columns) for f in frames}) > 1, "image size")
+    refuse_if(not all(np.allclose(f.spacing_mm, first.spacing_mm, rtol=1e-3) for f in frames), "pixel spacing")
+    row, column = first.orientation
+    if abs(row @ column) > SAME_DIRECTION or not np.allclose([row @ row, column @ column], 1, atol=1e-2):
+        message = "expected row and column cosines of length 1 at right angles, got others; check the sender"
+        raise refusal(first.body_part, "invalid-orientation", message)
+    if min(first.spacing_mm) <= 0:
+        raise refusal(first.body_part, "no-pixel-spacing", "expected Pixel Spacing above 0 mm, got 0 or less")
+
+
+def _require_even_spacing(frames: Sequence[Frame], normal: NDArray[np.float64]) -> None:
+    """Refuse a stack that is not evenly spaced along one line; `frames` are sorted along the normal."""
+
+    def refuse(code: str, message: str) -> RejectedInput:
+        return refusal(frames[0].body_part, code, message)
+
+    if len(frames) < 2:
+        raise refuse("too-few-slices", "expected a stack of slices, got 1")
+    positions = np.array([frame.position for frame in frames])
+    distances = np.diff(positions @ normal)
+    nominal = float(np.median(distances))
+    twice = int(np.count_nonzero(distances <= max(0.01, 0.01 * nominal)))
+    if twice:
+        raise refuse("duplicate-positions", f"expected one slice a position, got {twice} position(s) filled twice")
+    off = np.abs(distances - nominal) > SPACING_TOLERANCE * nominal
+    multiples = np.rint(distances[off] / nominal)
+    if off.any() and (np.abs(distances[off] - multiples * nominal) <= SPACING_TOLERANCE * nominal).all():
+        missing = int((multiples - 1).sum())
+        raise refuse(
+            "missing-slices",
+            f"expected a slice every {nominal:.3g} mm, got gaps where {missing} slice(s) are missing; "
+            "send the whole series again",
+        )
+    if off.any():
+        found = f"{distances.min():.3g} to {distances.max():.3g} mm"
+        raise refuse("uneven-spacing", f"expected slices every {nominal:.3g} mm within 10 %, got {found}")
+    line = np.linspace(positions[0], positions[-1], len(frames))
+    if np.linalg.norm(positions - line, axis=1).max() > max(0.5 * nominal, *frames[0].spacing_mm):
+        raise refuse("not-a-stack", "expected slices along one straight line, got slices shifted sideways")
+
+
+def _geometry(frames: Sequence[Frame]) -> Geometry:
+    first, last = frames[0], frames[-1]
+    row, column = first.orientation
+    affine = np.eye(4)
+    affine[:3, 0] = (last.position - first.position) / (len(frames) - 1)
+    affine[:3, 1] = column * first.spacing_mm[0]
+    affine[:3, 2] = row * first.spacing_mm[1]
+    affine[:3, 3] = first.position
+    return Geometry((len(frames), first.rows, first.columns), affine, first.frame_of_reference_uid)
+
+
+def _tilt_flags(geometry: Geometry) -> tuple[Flag, ...]:
+    step, column, row = geometry.affine[:3, :3].T
+    normal = np.cross(row, column)
+    cosine = step @ normal / (np.linalg.norm(step) * np.linalg.norm(normal))
+    degrees = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+    if degrees < TILT_DEGREES:
+        return ()
+    return (Flag("gantry-tilt", f"The gantry was tilted by {degrees:.1f} degrees; volumes allow for it."),)
+
+
+def _decode(frames: Sequence[Frame], shape: tuple[int, int, int]) -> NDArray[np.int16]:
+    hu = np.empty(shape, np.int16)
+
+    def fill(task: list[tuple[int, Frame]]) -> None:
+        for (index, _), image in zip(task, decode_hu([frame for _, frame in task]), strict=True):
+            hu[index] = image
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        for _ in threads.map(fill, _tasks(frames)):
+            pass
+    return hu
+
+
+def _tasks(frames: Sequence[Frame]) -> Iterator[list[tuple[int, Frame]]]:
+    """Group (slice index, frame) by file, a few frames at a time."""
+    for _, same_file in groupby(enumerate(frames), key=lambda item: item[1].path):
+        items = list(same_file)
+        for start in range(0, len(items), _FRAMES_PER_TASK):
+            yield items[start : start + _FRAMES_PER_TASK]

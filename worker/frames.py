@@ -1,0 +1,247 @@
+"""What the header of a CT image says about each of its frames, and what cannot be used."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+)
+
+from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+
+CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+
+HEADER_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "ImageType",
+    "BodyPartExamined",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
+
+_GROUP_OF = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
+}
+"""The functional group macro that carries an attribute in a multi-frame CT (PS3.3 C.7.6.16.2, C.8.15.3)."""
+
+_NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
+"""Defined terms of Rescale Type that name another quantity (PS3.3 C.11.1.1.2).
+
+Not listed: US (unspecified) and misspelt names of the Hounsfield unit, which real scanners write on plain HU.
+"""
+
+_CHEST_WORDS = ("CHEST", "THORA", "TORAX", "LUNG", "PULM", "BODY", "TORSO", "TRUNK")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One axial image: where it lies, how its stored values become HU, and where they are.
+
+    Parameters
+    ----------
+    number : int or None
+        Frame number (from 1) in a multi-frame object.
+    position : ndarray, shape (3,)
+        Centre of the first voxel in patient coordinates (mm).
+    orientation : ndarray, shape (2, 3)
+        Cosines of a row (towards higher columns) and of a column (towards higher rows).
+    spacing_mm : tuple of float
+        Between rows, between columns.
+    padding : tuple of int or None
+        Lowest and highest stored value that mean "outside the field of view" (PS3.3 C.7.5.1.1.2).
+    """
+
+    path: Path
+    transfer_syntax_uid: UID
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    frame_of_reference_uid: str
+    body_part: str
+    number: int | None
+    rows: int
+    columns: int
+    bits_stored: int
+    is_signed: bool
+    position: NDArray[np.float64]
+    orientation: NDArray[np.float64]
+    spacing_mm: tuple[float, float]
+    slope: float
+    intercept: float
+    padding: tuple[int, int] | None
+
+
+def names_chest(body_part: str) -> bool:
+    """Whether Body Part Examined names the chest, or more than it."""
+    return any(word in body_part.upper() for word in _CHEST_WORDS)
+
+
+def refusal(body_part: str, code: str, message: str) -> RejectedInput:
+    """Return the error for a CT that cannot be measured.
+
+    A header that names another part of the body makes it NotForHilum, so that no report enters a study of
+    the head; otherwise, also where none is named, it is NotAnalysable. The name never decides whether a CT
+    is measured, only how a refusal is answered: it is often wrong.
+    """
+    if body_part and not names_chest(body_part):
+        return NotForHilum(code, message)
+    return NotAnalysable(code, message)
+
+
+def read_frames(path: Path) -> list[Frame]:
+    """Read the header of one file; pixel data is not touched.
+
+    Raises
+    ------
+    NotForHilum
+        Not a CT image, or a localizer.
+    NotAnalysable
+        A CT without what a measurement needs: position, spacing, or Hounsfield units.
+    """
+    try:
+        ds = dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
+        _require_ct(ds)
+        groups = ds.get("PerFrameFunctionalGroupsSequence")
+        return [_frame(path, ds, index) for index in ([None] if groups is None else range(len(groups)))]
+    except (ValueError, TypeError, EOFError, struct.error) as error:
+        raise NotAnalysable(
+            "malformed-header",
+            "expected a readable CT header, got malformed attributes; send the image again",
+        ) from error
+
+
+def _require_ct(ds: Dataset) -> None:
+    sop_class = UID(ds.get("SOPClassUID", ""))
+    if sop_class not in CT_CLASSES:
+        raise NotForHilum("not-ct", f"expected a CT image, got {sop_class.name or 'no SOP Class UID'}")
+    for kind in ("LOCALIZER", "PERFUSION"):
+        if kind in (ds.get("ImageType") or ()):
+            raise NotForHilum(kind.lower(), f"expected CT slices, got an image of type {kind}")
+    missing = [k for k in ("Rows", "Columns", "BitsStored", "PixelRepresentation") if k not in ds]
+    if missing:
+        raise NotForHilum("no-pixels", f"expected a CT image with pixels, got one without {', '.join(missing)}")
+    if ds.get("SamplesPerPixel", 1) != 1:
+        raise NotForHilum("colour", f"expected 1 sample a pixel, got {ds.SamplesPerPixel} (a colour picture)")
+
+
+def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
+    body_part = _body_part(ds)
+
+    def numbers(keyword: str, count: int, code: str) -> NDArray[np.float64]:
+        value = _attribute(ds, keyword, index)
+        found = np.atleast_1d(np.asarray([] if value is None else value, np.float64))
+        if len(found) != count or not np.isfinite(found).all():
+            raise refusal(body_part, code, f"expected {keyword} with {count} value(s), got {len(found)}")
+        return found
+
+    rescale_type = _attribute(ds, "RescaleType", index)
+    if rescale_type in _NOT_HOUNSFIELD:
+        message = f"expected values in Hounsfield units (HU), got Rescale Type {rescale_type}"
+        raise refusal(body_part, "not-hounsfield", message)
+    row_mm, column_mm = numbers("PixelSpacing", 2, "no-pixel-spacing")
+    return Frame(
+        path=path,
+        transfer_syntax_uid=_transfer_syntax(ds),
+        sop_class_uid=str(ds.SOPClassUID),
+        sop_instance_uid=str(ds.get("SOPInstanceUID", "")),
+        series_instance_uid=str(ds.get("SeriesInstanceUID", "")),
+        frame_of_reference_uid=str(ds.get("FrameOfReferenceUID", "")),
+        body_part=body_part,
+        number=None if index is None else index + 1,
+        rows=int(ds.Rows),
+        columns=int(ds.Columns),
+        bits_stored=int(ds.BitsStored),
+        is_signed=ds.PixelRepresentation == 1,
+        position=numbers("ImagePositionPatient", 3, "no-position"),
+        orientation=numbers("ImageOrientationPatient", 6, "no-orientation").reshape(2, 3),
+        spacing_mm=(float(row_mm), float(column_mm)),
+        slope=float(numbers("RescaleSlope", 1, "no-rescale")[0]),
+        intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
+        padding=_padding(ds),
+    )
+
+
+def _attribute(ds: Dataset, keyword: str, index: int | None) -> Any:
+    """Return an attribute of a frame: its own, else the one shared by all, else None."""
+    if index is None:
+        return ds.get(keyword)
+    for groups, i in (
+        (ds.PerFrameFunctionalGroupsSequence, index),
+        (ds.get("SharedFunctionalGroupsSequence"), 0),
+    ):
+        macro = groups[i].get(_GROUP_OF[keyword]) if groups else None
+        if macro and keyword in macro[0]:
+            return macro[0][keyword].value
+    return None
+
+
+def _body_part(ds: Dataset) -> str:
+    """Return Body Part Examined, in a multi-frame CT else the meaning of its shared Anatomic Region."""
+    shared = ds.get("SharedFunctionalGroupsSequence")
+    if ds.get("BodyPartExamined") or not shared:
+        return str(ds.get("BodyPartExamined") or "")
+    anatomy = shared[0].get("FrameAnatomySequence")
+    region = anatomy[0].get("AnatomicRegionSequence") if anatomy else None
+    return str(region[0].get("CodeMeaning", "")) if region else ""
+
+
+def _padding(ds: Dataset) -> tuple[int, int] | None:
+    first = ds.get("PixelPaddingValue")
+    if first is None:
+        return None
+    ends = sorted(_as_stored(ds, v) for v in (first, ds.get("PixelPaddingRangeLimit", first)))
+    return ends[0], ends[1]
+
+
+def _as_stored(ds: Dataset, value: int) -> int:
+    """Read a padding value as the pixels are read: some writers give a signed one as VR US."""
+    bits = int(ds.get("BitsAllocated", 16))
+    unsigned = int(value) % (1 << bits)
+    return unsigned - (1 << bits) if ds.PixelRepresentation == 1 and unsigned >> (bits - 1) else unsigned
+
+
+def _transfer_syntax(ds: Dataset) -> UID:
+    """Return the Transfer Syntax UID, in a file without file meta as its bytes were found to be."""
+    if uid := ds.file_meta.get("TransferSyntaxUID"):
+        return UID(uid)
+    is_implicit, is_little_endian = ds.original_encoding
+    if not is_little_endian:
+        return ExplicitVRBigEndian
+    return ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian

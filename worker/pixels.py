@@ -1,0 +1,96 @@
+"""Stored pixel values of any transfer syntax to Hounsfield units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from libjpeg.utils import decode as decode_jpeg
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.encaps import generate_frames
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from worker.frames import Frame, refusal
+
+OUTSIDE_HU = -1024
+"""What lies outside the field of view, and the lowest value kept: scanners write down to -3024 there."""
+
+_RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
+"""JPEG spectral selection (processes 6 and 8) and full progression (10 and 12), both non-hierarchical.
+
+Retired from the standard and refused by pydicom, but still in archives; libjpeg decodes them.
+"""
+
+
+def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
+    """Decode frames of one file to HU, int16 (row, column), in the order given.
+
+    Values are rounded where the rescale slope is not whole, and kept within -1024 and 32767. Padding reads
+    -1024. A lossy transfer syntax gives its own approximation of the values.
+
+    Raises
+    ------
+    NotAnalysable, NotForHilum
+        The transfer syntax is unknown, or the pixel data is damaged.
+    """
+    first = frames[0]
+    try:
+        for frame, stored in zip(frames, _stored_values(frames), strict=True):
+            yield _to_hu(frame, stored)
+    except NotImplementedError as error:
+        message = (
+            f"expected pixel data Hilum can decode, got transfer syntax {first.transfer_syntax_uid.name}; "
+            "have the sender use Explicit VR Little Endian or a lossless JPEG"
+        )
+        raise refusal(first.body_part, "unsupported-transfer-syntax", message) from error
+    except (RuntimeError, ValueError, AttributeError, EOFError) as error:
+        message = (
+            f"expected pixel data of {first.rows} x {first.columns} in {first.transfer_syntax_uid.name}, "
+            "got data that cannot be decoded; send the image again"
+        )
+        raise refusal(first.body_part, "damaged-pixels", message) from error
+
+
+def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
+    path, syntax = frames[0].path, frames[0].transfer_syntax_uid
+    indices = [(frame.number or 1) - 1 for frame in frames]
+    if syntax in _RETIRED_JPEG:
+        return _retired_jpeg(path, indices)
+    if syntax == DeflatedExplicitVRLittleEndian:  # a stream deflated as a whole: no seeking to a frame
+        return iter_pixels(dcmread(path), indices=indices, raw=True)
+    return iter_pixels(path, indices=indices, raw=True, transfer_syntax_uid=syntax)
+
+
+def _retired_jpeg(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+    ds = dcmread(path, specific_tags=["PixelData", "NumberOfFrames"])
+    count = int(ds.get("NumberOfFrames", 1))
+    encoded = list(generate_frames(ds.PixelData, number_of_frames=count))
+    for index in indices:
+        yield decode_jpeg(encoded[index])
+
+
+def _to_hu(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int16]:
+    if stored.shape != (frame.rows, frame.columns):
+        raise ValueError(f"expected {frame.rows} x {frame.columns} pixels, got {stored.shape}")
+    values = _significant_bits(frame, stored)
+    if frame.slope == 1 and frame.intercept.is_integer():
+        hu = values + np.int32(frame.intercept)
+    else:
+        hu = np.rint(values * frame.slope + frame.intercept)
+    np.clip(hu, OUTSIDE_HU, np.iinfo(np.int16).max, out=hu)
+    if frame.padding is not None:
+        low, high = frame.padding
+        hu[(values >= low) & (values <= high)] = OUTSIDE_HU
+    return hu.astype(np.int16)
+
+
+def _significant_bits(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Drop what old scanners keep in the bits above Bits Stored (overlays), and extend the sign."""
+    values = stored.astype(np.int32)
+    unused = 32 - frame.bits_stored
+    if frame.is_signed:
+        return (values << unused) >> unused
+    return values & ((1 << frame.bits_stored) - 1)
