@@ -5,8 +5,10 @@ from __future__ import annotations
 from monai.networks.nets.resnet import resnet18
 from torch import Tensor, nn
 
+from worker.networks.network import Network
 
-class PatchClassifier(nn.Module):
+
+class PatchClassifier(Network):
     """ResNet-18 on the square around a candidate region: (n, 1, size, size) to one logit each, (n, 1).
 
     The paper flattens the convolutions' output to 256 features and ends in three fully connected layers; it
@@ -25,6 +27,11 @@ class PatchClassifier(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(32, 1),
         )
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of one small square."""
+        return 1, 1, 32, 32
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of infection."""

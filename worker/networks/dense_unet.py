@@ -76,9 +76,7 @@ class DenseUNet569(SegmentationNetwork):
         x = self.bottom(self.blocks[-1](x))
         for level in self.decoder:
             doubles_slices = len(skips) < 2
-            x = nn.functional.interpolate(
-                x, scale_factor=(2.0 if doubles_slices else 1.0, 2.0, 2.0), mode="trilinear"
-            )
+            x = nn.functional.interpolate(x, scale_factor=(2.0 if doubles_slices else 1.0, 2.0, 2.0), mode="trilinear")
             x = level(add_skip(x, skips.pop()) if skips else x)
         logits: Tensor = self.classifier(x)
         return logits
@@ -129,9 +127,7 @@ def transition(channels: int, separable: bool) -> nn.Sequential:
 def convolution(channels_in: int, channels_out: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
     """Return a standard convolution with its batch normalisation and ReLU."""
     return nn.Sequential(
-        nn.Conv3d(
-            channels_in, channels_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
-        ),
+        nn.Conv3d(channels_in, channels_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=False),
         nn.BatchNorm3d(channels_out),
         nn.ReLU(inplace=True),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import torch
@@ -11,7 +12,16 @@ Layout = Literal["2d", "2.5d", "3d"]
 """How a network sees a scan: slice by slice, as neighbouring slices in the channels, or as stacks."""
 
 
-class SegmentationNetwork(nn.Module):
+class Network(nn.Module, ABC):
+    """Anything in the registry."""
+
+    @property
+    @abstractmethod
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of a small input, for engines that trace a network before they run it."""
+
+
+class SegmentationNetwork(Network):
     """A network that maps a window of slices to a logit for every class of every pixel.
 
     ======  =============================  ===================================
@@ -35,6 +45,18 @@ class SegmentationNetwork(nn.Module):
     layout: ClassVar[Layout]
     classes: int
     divisors: tuple[int, int, int]
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of the smallest input."""
+        slices, rows, columns = self.divisors
+        match self.layout:
+            case "2d":
+                return 1, 1, rows, columns
+            case "2.5d":
+                return 1, 3, rows, columns
+            case "3d":
+                return 1, 1, slices, rows, columns
 
 
 def initialize_for_relu(network: nn.Module) -> None:

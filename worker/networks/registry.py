@@ -7,16 +7,15 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
-from torch import nn
-
 from worker.networks.classifier import PatchClassifier
 from worker.networks.dense_unet import DenseUNet569
+from worker.networks.network import Network
 from worker.networks.segnet import SegNet, SegNetVGG16
 from worker.networks.unet import UNet, UNet25D
 from worker.networks.vnet import VNet, WideVNet
 from worker.networks.xception_unet import XceptionUNet
 
-NETWORKS: Mapping[str, type[nn.Module]] = {
+NETWORKS: Mapping[str, type[Network]] = {
     "unet": UNet,
     "unet-2.5d": UNet25D,
     "patch-classifier": PatchClassifier,
@@ -42,7 +41,7 @@ class NetworkError(ValueError):
         return type(self), (self.code, self.message)
 
 
-def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def build(name: str, arguments: Mapping[str, Any]) -> Network:
     """Return a network with fresh weights.
 
     Parameters
@@ -71,8 +70,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         if not is_valid(value, types[argument]):
             raise NetworkError(
                 "bad-network-argument",
-                f"argument {argument!r} of network {name!r} must be {describe(types[argument])}, "
-                f"got {value!r}",
+                f"argument {argument!r} of network {name!r} must be {describe(types[argument])}, got {value!r}",
             )
     return network(**arguments)
 

@@ -45,8 +45,7 @@ class SegNet(SegmentationNetwork):
         )
         narrowest[0] = classes
         decoder = [
-            convolutions([*reversed(level), narrow])
-            for narrow, level in zip(narrowest, self.levels, strict=True)
+            convolutions([*reversed(level), narrow]) for narrow, level in zip(narrowest, self.levels, strict=True)
         ]
         del decoder[0][-1]  # the last ReLU: logits have both signs
         self.decoder = nn.ModuleList(reversed(decoder))
@@ -59,7 +58,7 @@ class SegNet(SegmentationNetwork):
             x, indices = nn.functional.max_pool2d(level(x), 2, return_indices=True)
             places.append(indices)
         for level in self.decoder:
-            x = level(nn.functional.max_unpool2d(x, places.pop(), [2, 2]))
+            x = level(unpool(x, places.pop()))
         return x
 
 
@@ -76,6 +75,17 @@ class SegNetVGG16(SegNet):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
         return super().forward(x.expand(-1, 3, -1, -1))
+
+
+def unpool(x: Tensor, places: Tensor) -> Tensor:
+    """Put every value back where 2x2 max-pooling took it from, zero elsewhere.
+
+    Equals ``max_unpool2d``, which cannot be traced. (n, channels, rows, columns) each, ``places`` as indices
+    into the flattened image, to (n, channels, 2 rows, 2 columns).
+    """
+    n, channels, rows, columns = x.shape
+    flat = x.new_zeros(n, channels, 4 * rows * columns)
+    return flat.scatter(2, places.flatten(2), x.flatten(2)).view(n, channels, 2 * rows, 2 * columns)
 
 
 def convolutions(channels: Sequence[int]) -> nn.Sequential:

@@ -53,8 +53,7 @@ class UNet(SegmentationNetwork):
         )
         self.dropout = nn.Dropout(dropout)
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(wide, narrow, kernel_size=2, stride=2)
-            for wide, narrow in pairwise(reversed(widths))
+            nn.ConvTranspose2d(wide, narrow, kernel_size=2, stride=2) for wide, narrow in pairwise(reversed(widths))
         )
         self.expanding = nn.ModuleList(
             double_convolution(wide, narrow, batch_norm) for wide, narrow in pairwise(reversed(widths))
@@ -91,7 +90,7 @@ class UNet25D(UNet):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
         logits = super().forward(x)
-        return logits.reshape(len(logits), self.classes, self.slices, *logits.shape[-2:])
+        return logits.reshape(logits.shape[0], self.classes, self.slices, *logits.shape[-2:])
 
 
 def double_convolution(channels_in: int, channels_out: int, batch_norm: bool) -> nn.Sequential:

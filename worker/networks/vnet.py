@@ -35,9 +35,7 @@ class VNet(SegmentationNetwork):
         super().__init__()
         self.classes = classes
         self.divisors = (16, 16, 16)
-        self.vnet = MonaiVNet(
-            out_channels=classes, dropout_prob_down=dropout, dropout_prob_up=(dropout, dropout)
-        )
+        self.vnet = MonaiVNet(out_channels=classes, dropout_prob_down=dropout, dropout_prob_up=(dropout, dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""

@@ -41,8 +41,7 @@ class XceptionUNet(SegmentationNetwork):
         widths = (512, 256, 128, 64, 32, 16)
         skips = (1024, 728, 256, 128, 0)
         self.decoder = nn.ModuleList(
-            DecoderLevel(wide, narrow, skip)
-            for (wide, narrow), skip in zip(pairwise(widths), skips, strict=True)
+            DecoderLevel(wide, narrow, skip) for (wide, narrow), skip in zip(pairwise(widths), skips, strict=True)
         )
         self.classifier = nn.Conv2d(widths[-1], classes, kernel_size=1)
 
@@ -126,9 +125,7 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, skip: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(
-            channels_in, channels_out, kernel_size=3, stride=2, padding=1, output_padding=1
-        )
+        self.up = nn.ConvTranspose2d(channels_in, channels_out, kernel_size=3, stride=2, padding=1, output_padding=1)
         self.refine = nn.Sequential(
             nn.Conv2d(channels_out + skip, channels_out, kernel_size=3, padding=1, bias=False),
             ResidualBlock(channels_out),
