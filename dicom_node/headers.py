@@ -12,6 +12,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
@@ -23,12 +24,12 @@ UNREADABLE = (
 )  # fmt: skip
 """What pydicom raises on files that are damaged or are no DICOM."""
 
-TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "ConvolutionKernel",
-    "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "BodyPartExamined",
-    "StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedurePriority", "SeriesNumber",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
+TAGS: list[str | int | tuple[int, int] | BaseTag] = [
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
+    *("ConvolutionKernel", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
+    *("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedurePriority"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+]
 
 Vector = tuple[float, float, float]
 

@@ -23,7 +23,6 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.association import Association as PynetdicomAssociation
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
-from pynetdicom.transport import ThreadedAssociationServer
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import RejectedInput
@@ -60,12 +59,13 @@ class Receiver:
         self._intake = intake
         self._files = files
         self._settings = settings
+        self._ae = AE(ae_title=settings.ae_title)
         self._associations: weakref.WeakKeyDictionary[PynetdicomAssociation, Association] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def serve(self) -> ThreadedAssociationServer:
-        """Listen; returns at once, and the server's ``shutdown`` ends it."""
-        ae = AE(ae_title=self._settings.ae_title)
+    def start(self) -> None:
+        """Listen; returns at once."""
+        ae = self._ae
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.maximum_associations = self._settings.maximum_associations
@@ -75,18 +75,16 @@ class Receiver:
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         ae.add_supported_context(LABEL_MAP_SEGMENTATION_STORAGE, ALL_TRANSFER_SYNTAXES)
-        server = ae.start_server(
+        ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
+        ae.start_server(
             (self._settings.host, self._settings.port),
             block=False,
-            evt_handlers=[
-                (evt.EVT_C_STORE, self.on_store),
-                (evt.EVT_RELEASED, self.on_end),
-                (evt.EVT_ABORTED, self.on_end),
-                (evt.EVT_CONN_CLOSE, self.on_end),
-            ],
+            evt_handlers=[(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
         )
-        assert isinstance(server, ThreadedAssociationServer)  # noqa: S101 - narrows the type that block=False returns
-        return server
+
+    def stop(self) -> None:
+        """Stop listening and abort what is open; a sender keeps what it was not told is safe."""
+        self._ae.shutdown()
 
     def on_store(self, event: evt.Event) -> int:
         """Answer C-STORE."""

@@ -1,0 +1,79 @@
+"""The one command line, ``hilum``: each package brings its sub-commands, imported only when called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points, version
+
+from dicom_node.errors import HilumError
+
+GROUP = "hilum.commands"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command.
+
+    ``run`` is "module:function", imported when called; the function takes the parsed arguments and returns
+    the exit status. ``extra`` names the part of Hilum it needs, such as ``worker``.
+    """
+
+    name: str
+    help: str
+    run: str
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    extra: str = ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sub-command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="hilum",
+        description="A DICOM node beside a PACS that measures how much of the lung is infected. Not a medical device.",
+        epilog="Settings come from hilum.toml, HILUM_* variables and secret files; `hilum check` tries them out.",
+    )
+    parser.add_argument("--version", action="version", version=f"hilum {version('hilum')}")
+    parser.add_argument("--config", metavar="FILE", help="settings file (default: ./hilum.toml, /etc/hilum/hilum.toml)")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in commands():
+        sub = subparsers.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(sub)
+        sub.set_defaults(command=command)
+    parsed = parser.parse_args(arguments)
+    if parsed.config:
+        os.environ["HILUM_CONFIG"] = parsed.config  # the processes that a command starts read it too
+    try:
+        return run(parsed.command, parsed)
+    except HilumError as error:
+        print(f"hilum: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def commands() -> Iterator[Command]:
+    """Yield the sub-commands of every installed package, the node's first."""
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name != "dicom_node", e.name != "worker", e.name)):
+        yield from entry.load().COMMANDS
+
+
+def run(command: Command, parsed: argparse.Namespace) -> int:
+    """Import and call a sub-command's function."""
+    module, _, function = command.run.partition(":")
+    try:
+        call = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if not command.extra or (error.name or "").split(".")[0] == module.split(".")[0]:
+            raise
+        print(
+            f"hilum: `hilum {command.name}` needs {error.name}; install it with: pip install 'hilum[{command.extra}]'",
+            file=sys.stderr,
+        )
+        return 1
+    status: int = call(parsed)
+    return status

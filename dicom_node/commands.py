@@ -1,0 +1,53 @@
+"""The node's sub-commands of ``hilum``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from dicom_node.cli import Command
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """For scripts."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_peer(parser: ArgumentParser) -> None:
+    """A peer, by the name of a destination or spelled out."""
+    parser.add_argument("peer", metavar="PEER", help="a destination's name, or AE_TITLE@HOST:PORT")
+
+
+def add_send(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum send``."""
+    add_peer(parser)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="DICOM files, searched with its subfolders")
+
+
+def add_studies(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum studies``."""
+    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="show all that is known of one study")
+    parser.add_argument("--limit", type=int, default=50, help="how many, the newest first (default: %(default)s)")
+    add_json(parser)
+
+
+def add_retry(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum retry``."""
+    parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
+
+
+COMMANDS = (
+    Command("up", "run all of Hilum on this machine", "dicom_node.up:run_up"),
+    Command("node", "receive studies by C-STORE and queue them", "dicom_node.services:run_node"),
+    Command("deliver", "send results to the PACS", "dicom_node.services:run_deliver"),
+    Command("check", "try out settings, disk, database, broker and every PACS", "dicom_node.check:run_check", add_json),
+    Command("echo", "verify a peer with C-ECHO", "dicom_node.peers:run_echo", add_peer),
+    Command("send", "send DICOM files to a peer with C-STORE", "dicom_node.peers:run_send", add_send),
+    Command(
+        "studies",
+        "list studies, or show one: states, reasons, deliveries",
+        "dicom_node.listing:run_studies",
+        add_studies,
+    ),
+    Command("retry", "measure and send a study again where it failed", "dicom_node.listing:run_retry", add_retry),
+)

@@ -1,0 +1,153 @@
+"""``hilum studies`` and ``hilum retry``: what has become of each study."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, select
+
+from dicom_node.database import open_database, reading
+from dicom_node.errors import NotForHilum
+from dicom_node.jobs import Jobs
+from dicom_node.outbox import Outbox
+from dicom_node.schema import deliveries, instances, jobs, results, series, studies
+from dicom_node.settings import load_settings
+from dicom_node.study import DeliveryState
+
+Row = dict[str, Any]
+
+
+def run_studies(arguments: argparse.Namespace) -> int:
+    """List the newest studies, or show one."""
+    engine = open_database(load_settings().database_url)
+    if arguments.study:
+        found: Row | list[Row] = show_study(engine, arguments.study)
+    else:
+        found = list_studies(engine, arguments.limit)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    elif isinstance(found, list):
+        print_list(found)
+    else:
+        print_study(found)
+    return 0
+
+
+def run_retry(arguments: argparse.Namespace) -> int:
+    """Queue and send again what failed."""
+    settings = load_settings()
+    engine = open_database(settings.database_url)
+    measured = Jobs(engine, settings.jobs).retry(arguments.study)
+    sent = Outbox(engine, settings.delivery).retry(arguments.study)
+    print(f"{measured} jobs queued again, {sent} deliveries due again")
+    return 0
+
+
+def list_studies(engine: Engine, limit: int) -> list[Row]:
+    """Return the newest studies with their last job and how far its results got."""
+    newest = select(studies).order_by(studies.c.last_instance_at.desc()).limit(limit)
+    with reading(engine) as connection:
+        return [summary(connection, row._asdict()) for row in connection.execute(newest)]
+
+
+def summary(connection: Connection, study: Row) -> Row:
+    """Return what a list shows of a study."""
+    uid = study["study_instance_uid"]
+    job = connection.execute(
+        select(jobs).where(jobs.c.study_instance_uid == uid).order_by(jobs.c.revision.desc()).limit(1)
+    ).one_or_none()
+    return {
+        "study_instance_uid": uid,
+        "received": timestamp(study["first_instance_at"]),
+        "instances": connection.scalar(select(func.count()).where(instances.c.study_instance_uid == uid)),
+        "state": job.state if job else study["state"],
+        "priority": job.priority if job else study["priority"],
+        "revision": job.revision if job else None,
+        "stage": job.stage if job else "",
+        "infected_percent": job.infected_percent if job else None,
+        "reason": job.message if job and job.message else study["reason"],
+        "conflicting": study["conflicting"],
+        "deliveries": delivery_counts(connection, uid),
+    }
+
+
+def delivery_counts(connection: Connection, study_instance_uid: str) -> dict[str, int]:
+    """Return how many deliveries of a study stand in each state."""
+    query = (
+        select(deliveries.c.state, func.count())
+        .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
+        .join(jobs, jobs.c.job_id == results.c.job_id)
+        .where(jobs.c.study_instance_uid == study_instance_uid)
+        .group_by(deliveries.c.state)
+    )
+    counts: dict[str, int] = dict(connection.execute(query).tuples().all())
+    return {state.value: counts.get(state.value, 0) for state in DeliveryState}
+
+
+def show_study(engine: Engine, study_instance_uid: str) -> Row:
+    """Return all that the record says of one study."""
+    with reading(engine) as connection:
+        row = connection.execute(
+            select(studies).where(studies.c.study_instance_uid == study_instance_uid)
+        ).one_or_none()
+        if row is None:
+            raise NotForHilum("unknown-study", "the record holds no such study; `hilum studies` lists them")
+        its_series = select(series.c.series_instance_uid, series.c.selected, series.c.reason).where(
+            series.c.study_instance_uid == study_instance_uid
+        )
+        its_jobs = select(jobs).where(jobs.c.study_instance_uid == study_instance_uid).order_by(jobs.c.revision)
+        its_deliveries = (
+            select(results.c.kind, deliveries.c.sop_instance_uid, deliveries.c.destination, deliveries.c.state)
+            .add_columns(deliveries.c.status, deliveries.c.attempts, deliveries.c.message)
+            .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
+            .join(jobs, jobs.c.job_id == results.c.job_id)
+            .where(jobs.c.study_instance_uid == study_instance_uid)
+            .order_by(deliveries.c.delivery_id)
+        )
+        return {
+            **summary(connection, row._asdict()),
+            "series": [dict(r) for r in connection.execute(its_series).mappings()],
+            "jobs": [shown_job(dict(r)) for r in connection.execute(its_jobs).mappings()],
+            "sent": [dict(r) for r in connection.execute(its_deliveries).mappings()],
+        }
+
+
+def shown_job(job: Row) -> Row:
+    """Return a job as it is shown: without the lease, with readable times."""
+    times = {key: timestamp(job[key]) for key in ("created_at", "started_at", "finished_at")}
+    keys = ("job_id", "revision", "series_instance_uid", "state", "attempts", "infected_percent", "code", "message")
+    return {key: job[key] for key in keys} | times
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Return a time of the record in ISO 8601, UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def print_list(rows: list[Row]) -> None:
+    """Print a line a study."""
+    if not rows:
+        print("no studies yet")
+    for row in rows:
+        percent = "" if row["infected_percent"] is None else f"{row['infected_percent']:.1f} %"
+        sent, total = row["deliveries"]["sent"], sum(row["deliveries"].values())
+        print(
+            f"{row['received']}  {row['state']:<10} {percent:>7}  {sent}/{total} sent  {row['instances']:>5} instances  "
+            f"{row['study_instance_uid']}  {row['reason']}"
+        )
+
+
+def print_study(study: Row) -> None:
+    """Print a study in blocks."""
+    print_list([study])
+    for one in study["series"]:
+        print(f"  series  {one['series_instance_uid']}  {one['reason']}")
+    for job in study["jobs"]:
+        said = f"{job['state']} after {job['attempts']} attempts  {job['message']}"
+        print(f"  job     revision {job['revision']}  {said}")
+    for sent in study["sent"]:
+        answer = "no answer" if sent["status"] is None else f"{sent['status']:#06x}"
+        print(f"  result  {sent['kind']:<10} to {sent['destination']}: {sent['state']}, {answer}  {sent['message']}")

@@ -1,0 +1,69 @@
+"""``hilum echo`` and ``hilum send``: a peer tried by hand."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import Counter
+
+from dicom_node.errors import NotForHilum, SettingsError
+from dicom_node.headers import UNREADABLE
+from dicom_node.log import configure_logging
+from dicom_node.scu import Outgoing, echo, is_success, read_outgoing, send_files
+from dicom_node.settings import Destination, Settings, load_settings
+
+SPELLED_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>\d{1,5})")
+
+
+def run_echo(arguments: argparse.Namespace) -> int:
+    """C-ECHO a peer."""
+    settings = load_settings()
+    configure_logging("echo")
+    peer = find_peer(arguments.peer, settings)
+    echo(peer, settings)
+    print(f"{peer.name} answers as {peer.ae_title} at {peer.host}:{peer.port}")
+    return 0
+
+
+def run_send(arguments: argparse.Namespace) -> int:
+    """C-STORE every DICOM file of a folder; 1 if the peer did not take them all."""
+    settings = load_settings()
+    configure_logging("send")
+    objects, others = [], 0
+    for path in sorted(p for p in arguments.folder.rglob("*") if p.is_file()):
+        try:
+            objects.append(read_outgoing(path))
+        except UNREADABLE:
+            others += 1
+    if not objects:
+        raise NotForHilum("no-dicom", f"expected DICOM files in the folder; none of its {others} files is one")
+    answers = send_with_progress(find_peer(arguments.peer, settings), settings, objects)
+    for status, count in sorted(answers.items()):
+        print(f"{count} x {status:#06x} {'taken' if is_success(status) else 'refused'}")
+    return 0 if all(is_success(status) for status in answers) else 1
+
+
+def send_with_progress(peer: Destination, settings: Settings, objects: list[Outgoing]) -> Counter[int]:
+    """Send, counting on standard error if someone is looking."""
+    answers: Counter[int] = Counter()
+
+    def on_answer(status: int) -> None:
+        answers[status] += 1
+        if sys.stderr.isatty():
+            end = "\n" if answers.total() == len(objects) else ""
+            print(f"\r{answers.total()} of {len(objects)}", end=end, file=sys.stderr, flush=True)
+
+    send_files(peer, settings, objects, on_answer)
+    return answers
+
+
+def find_peer(name: str, settings: Settings) -> Destination:
+    """Return a destination by its name, or one spelled out as AE_TITLE@HOST:PORT."""
+    for destination in settings.destinations:
+        if destination.name == name:
+            return destination
+    if match := SPELLED_OUT.fullmatch(name):
+        return Destination(name=name, ae_title=match["ae_title"], host=match["host"], port=int(match["port"]))
+    known = ", ".join(d.name for d in settings.destinations) or "none"
+    raise SettingsError("unknown-peer", f"expected AE_TITLE@HOST:PORT or a destination's name ({known}), got {name}")

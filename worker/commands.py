@@ -1,0 +1,33 @@
+"""The worker's sub-commands of ``hilum``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from dicom_node.cli import Command
+
+
+def add_analyze(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum analyze``."""
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="a study's DICOM files, searched with its subfolders"
+    )
+    parser.add_argument(
+        "--out", metavar="OUT", type=Path, required=True, help="where SEG, SR, key image and results.json go"
+    )
+
+
+def add_demo(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum demo``."""
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="a real study (default: a phantom)")
+    parser.add_argument("--out", metavar="OUT", type=Path, default=Path("demo-output"), help="default: %(default)s")
+
+
+COMMANDS = (
+    Command("worker", "take jobs from the queue and measure them", "worker.tasks:run_worker", extra="worker"),
+    Command("analyze", "measure a folder's study without a queue", "worker.analyze:run_analyze", add_analyze, "worker"),
+    Command(
+        "demo", "run everything once on a phantom or a study and show it", "worker.demo:run_demo", add_demo, "worker"
+    ),
+)
