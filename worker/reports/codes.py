@@ -1,0 +1,105 @@
+"""Every code the results use, and the structures they speak of.
+
+Standard codes are checked against pydicom's copy of PS3.16 by a test; those that stand in SNOMED CT, LOINC or
+UCUM but not in PS3.16 are listed there too. What has no standard code stands in Hilum's own scheme, which
+every report identifies (PS3.3 C.12.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from pydicom.sr.coding import Code
+
+from worker.findings import Site
+
+
+def _dcm(value: str, meaning: str) -> Code:
+    return Code(value, "DCM", meaning)
+
+
+def _sct(value: str, meaning: str) -> Code:
+    return Code(value, "SCT", meaning)
+
+
+HILUM_SCHEME = "99HILUM"
+HILUM_SCHEME_IDENTIFICATION = CodingSchemeIdentificationItem(
+    designator=HILUM_SCHEME, name="Hilum", version="1", responsible_organization="Hilum"
+)
+
+# Document titles
+DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")
+IMAGING_MEASUREMENT_REPORT = _dcm("126000", "Imaging Measurement Report")
+
+# What was done
+CT_OF_CHEST = _sct("169069000", "CT of chest")
+SOURCE_IMAGE_FOR_PROCESSING = _dcm("121322", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
+IMAGE_LIBRARY = _dcm("111028", "Image Library")
+IMAGE_LIBRARY_GROUP = _dcm("126200", "Image Library Group")
+MODALITY = _dcm("121139", "Modality")
+COMPUTED_TOMOGRAPHY = _dcm("CT", "Computed Tomography")
+SOURCE = _sct("260753009", "Source")
+DEVICE = _dcm("121007", "Device")
+ARTIFICIAL_INTELLIGENCE = _dcm("123110", "Artificial Intelligence")
+MORPHOLOGICAL_OPERATIONS = _dcm("123104", "Morphological Operations")
+
+# What was found
+ANATOMICAL_STRUCTURE = _sct("91723000", "Anatomical Structure")
+ABNORMAL_STRUCTURE = _sct("49755003", "Morphologically Abnormal Structure")
+LUNG = _sct("39607008", "Lung")
+LESION = _sct("52988006", "Lesion")
+LEFT = _sct("7771000", "Left")
+RIGHT = _sct("24028007", "Right")
+BILATERAL = _sct("51440002", "Bilateral")
+
+# What was measured
+VOLUME = _sct("118565006", "Volume")
+AREA = _sct("42798000", "Area")
+MEAN = _sct("373098007", "Mean")
+MAXIMUM = _sct("56851009", "Maximum")
+ATTENUATION_COEFFICIENT = _dcm("112031", "Attenuation Coefficient")
+INFECTED_PERCENT = Code("PoIR", HILUM_SCHEME, "Proportion of infected region")
+
+# How it went
+FINDINGS_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
+SUCCEEDED_WITHOUT_FINDINGS = _dcm("111241", "All algorithms succeeded; without findings")
+SUCCEEDED_WITH_FINDINGS = _dcm("111242", "All algorithms succeeded; with findings")
+PARTLY_WITHOUT_FINDINGS = _dcm("111243", "Not all algorithms succeeded; without findings")
+PARTLY_WITH_FINDINGS = _dcm("111244", "Not all algorithms succeeded; with findings")
+NONE_SUCCEEDED = _dcm("111245", "No algorithms succeeded; without findings")
+QUALITY_FINDING = _dcm("111052", "Quality Finding")
+INSUFFICIENT_QUALITY = _dcm("110531", "Insufficient quality for interpretation")
+CONCLUSION = _dcm("121077", "Conclusion")
+COMMENT = _dcm("121106", "Comment")
+
+# Units
+MILLILITER = Code("mL", "UCUM", "milliliter")
+PERCENT = Code("%", "UCUM", "Percent")
+HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
+
+LATERALITY: dict[Site, Code] = {"left": LEFT, "right": RIGHT, "both": BILATERAL}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Something that is outlined: how SEG, SR and key image name and colour it."""
+
+    name: str
+    label: str
+    site: Site
+    category: Code
+    type: Code
+    rgb: tuple[int, int, int]
+
+    @property
+    def is_lung(self) -> bool:
+        """Whether it is a lung, rather than something in the lungs."""
+        return self.type == LUNG
+
+
+LEFT_LUNG = Structure("left-lung", "Left lung", "left", ANATOMICAL_STRUCTURE, LUNG, (128, 174, 128))
+RIGHT_LUNG = Structure("right-lung", "Right lung", "right", ANATOMICAL_STRUCTURE, LUNG, (177, 122, 101))
+INFECTION = Structure("infection", "Infection", "both", ABNORMAL_STRUCTURE, LESION, (230, 60, 60))

@@ -1,0 +1,137 @@
+"""What all objects of one result share: identity, equipment, time, and where their UIDs come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
+from typing import TypedDict
+
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import UID
+
+from worker.findings import Algorithm
+from worker.reports import codes
+from worker.reports.source import Source
+from worker.reports.uids import derive_uid, device_uid
+
+MANUFACTURER = "Hilum"
+MODEL = "Hilum"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of result: it has a series of its own, in a block of high numbers."""
+
+    name: str
+    series_number: int
+    series_description: str
+
+
+LUNGS = Kind("lungs", 90001, "Hilum lungs")
+LEFT_LUNG = Kind("left-lung", 90002, "Hilum left lung")
+RIGHT_LUNG = Kind("right-lung", 90003, "Hilum right lung")
+INFECTION = Kind("infection", 90004, "Hilum infection")
+REPORT = Kind("report", 90005, "Hilum report")
+KEY_IMAGE = Kind("key-image", 90006, "Hilum key image")
+
+
+class ObjectArguments(TypedDict):
+    """The arguments that highdicom's objects take alike."""
+
+    series_instance_uid: str
+    series_number: int
+    sop_instance_uid: str
+    instance_number: int
+    manufacturer: str
+    manufacturer_model_name: str
+    software_versions: str
+    device_serial_number: str
+
+
+@dataclass(frozen=True)
+class ResultContext:
+    """What all objects of one result share.
+
+    Parameters
+    ----------
+    key : str
+        The digest of what went in, from ``uids.result_key``.
+    made_at : datetime
+        With a time zone; the objects give it in their source's.
+    """
+
+    source: Source
+    algorithm: Algorithm
+    key: str
+    made_at: datetime
+
+    def uid(self, kind: str, of: str) -> UID:
+        """Return the UID of something that belongs to one kind of result, such as its series."""
+        return derive_uid(self.key, kind, of)
+
+    def arguments(self, kind: Kind) -> ObjectArguments:
+        """Return the arguments that highdicom's objects take alike."""
+        return ObjectArguments(
+            series_instance_uid=self.uid(kind.name, "series"),
+            series_number=kind.series_number,
+            sop_instance_uid=self.uid(kind.name, "instance"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL,
+            software_versions=version("hilum"),
+            device_serial_number=self.algorithm.weights_sha256 or self.algorithm.version,
+        )
+
+    def complete(self, ds: Dataset, kind: Kind) -> None:
+        """Add to an object what highdicom does not: all of the identity, times, series and the algorithm.
+
+        Dates and times are given in the source's time zone, since the attribute that names it, carried over,
+        speaks for all of them (PS3.3 C.12.1.1.8).
+        """
+        ds.update(self.source.identity)
+        ds.SeriesDescription = kind.series_description
+        body_part = self.source.first.get("BodyPartExamined")
+        if body_part and ds.Modality != "SR":  # the SR Document Series has none (PS3.3 C.17.1)
+            ds.BodyPartExamined = body_part
+        made_at = self.made_at.astimezone(_time_zone(self.source.identity))
+        for event in ("InstanceCreation", "Content", "Series"):
+            setattr(ds, f"{event}Date", made_at.strftime("%Y%m%d"))
+            setattr(ds, f"{event}Time", made_at.strftime("%H%M%S"))
+        ds.ContributingEquipmentSequence = [
+            *ds.get("ContributingEquipmentSequence", []),
+            contributing_equipment(self.algorithm),
+        ]
+
+
+def contributing_equipment(algorithm: Algorithm) -> Dataset:
+    """Return the algorithm as equipment that contributed to an object (PS3.3 C.12.1, IHE AIR)."""
+    item = Dataset()
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = algorithm.name
+    item.SoftwareVersions = algorithm.version
+    item.DeviceUID = device_uid(algorithm)
+    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.PROCESSING_EQUIPMENT)]
+    return item
+
+
+def algorithm_family(algorithm: Algorithm) -> Code:
+    """Return the family: learned where there are weights, and otherwise morphology on thresholds."""
+    return codes.ARTIFICIAL_INTELLIGENCE if algorithm.weights_sha256 else codes.MORPHOLOGICAL_OPERATIONS
+
+
+def algorithm_parameters(algorithm: Algorithm) -> dict[str, str]:
+    """Return what else tells one run of the algorithm from another: the weights and the settings."""
+    weights = {"weights_sha256": algorithm.weights_sha256} if algorithm.weights_sha256 else {}
+    return weights | dict(algorithm.settings)
+
+
+def _time_zone(identity: Dataset) -> timezone | None:
+    """Return the source's time zone; None, which is the machine's own, where it names none."""
+    offset = identity.get("TimezoneOffsetFromUTC", "")
+    if not offset:
+        return None
+    minutes = int(offset[1:3]) * 60 + int(offset[3:5])
+    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))

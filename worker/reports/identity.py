@@ -1,0 +1,177 @@
+"""Whose images these are: patient and study attributes, made fit to be written again.
+
+Sources are sloppy: character sets empty or wrong, dates malformed, attributes missing. What is malformed is
+left empty and what is missing stays missing; nothing is invented, and no identifier is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date
+
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+
+IDENTITY = (
+    # Patient (PS3.3 C.7.1.1)
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "TypeOfPatientID",
+    "OtherPatientIDsSequence",
+    "PatientBirthDate",
+    "PatientBirthTime",
+    "PatientSex",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    # General Study (C.7.2.1)
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+    "IssuerOfAccessionNumberSequence",
+    "StudyDescription",
+    # Patient Study (C.7.2.2)
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    # Clinical Trial Subject (C.7.1.3)
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    # SOP Common and General Equipment (C.12.1, C.7.5.1)
+    "TimezoneOffsetFromUTC",
+    "InstitutionName",
+)
+"""Attributes that every result carries over."""
+
+REQUIRED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+"""Attributes that must be present, empty where unknown (type 2)."""
+
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_FORMS = {
+    "AS": re.compile(r"\d{3}[DWMY]"),
+    "CS": re.compile(r"[A-Z0-9 _]{1,16}"),
+    "DA": re.compile(r"\d{8}"),
+    "DS": re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"),
+    "IS": re.compile(r"[+-]?\d{1,12}"),
+    "TM": re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
+}
+_TIMEZONE = re.compile(r"(-(0\d|1[0-2])|\+(0\d|1[0-4]))[0-5]\d")
+_SEX = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"}
+_ISO_IR_58_ESCAPE = b"\x1b$)A"
+
+
+def clean(header: Dataset, keywords: Iterable[str]) -> Dataset:
+    """Return these attributes of a header as read from its file, in UTF-8, without what is malformed.
+
+    Text stays as it is, even over-long: it is how the patient is found. Dates, times, codes and numbers that
+    break the form of their value representation (PS3.5 6.2) are blanked; so is a sex that is none of the
+    three of PS3.3 C.7.1.1.
+
+    Notes
+    -----
+    Where the character set is absent or unknown, bytes that are valid UTF-8 are taken for it and any others
+    for Latin-1, as most archives do.
+    """
+    tags = [Tag(tag) for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
+    cleaned = _clean(header, tags, _declared_encodings(header))
+    cleaned.SpecificCharacterSet = "ISO_IR 192"
+    return cleaned
+
+
+def identity_of(header: Dataset) -> Dataset:
+    """Return patient and study of a header as read from its file, every required attribute present."""
+    identity = clean(header, IDENTITY)
+    for keyword in REQUIRED:
+        if keyword not in identity:
+            setattr(identity, keyword, "")
+    return identity
+
+
+def _clean(header: Dataset, tags: Iterable[BaseTag], encodings: list[str]) -> Dataset:
+    cleaned = Dataset()
+    for tag in tags:
+        if tag not in header:
+            continue
+        vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+        if vr == "SQ":
+            items = (_clean(item, item.keys(), encodings) for item in header[tag].value)
+            cleaned.add_new(tag, vr, [item for item in items if item])
+        elif vr in _TEXT_VRS or vr in _FORMS or vr == "UI":
+            value = _well_formed(keyword_for_tag(tag), vr, _text(header, tag, vr, encodings))
+            cleaned.add_new(tag, vr, value)
+    return cleaned
+
+
+def _well_formed(keyword: str, vr: str, text: str) -> str:
+    """Return the value, or nothing where it breaks its form."""
+    if keyword == "PatientSex":
+        return _SEX.get(text.upper(), "")
+    if keyword == "TimezoneOffsetFromUTC":
+        return text if _TIMEZONE.fullmatch(text) else ""
+    form = _FORMS.get(vr)
+    if form is not None and not all(form.fullmatch(value.strip()) for value in text.split("\\")):
+        return ""
+    return text if vr != "DA" or _is_date(text) else ""
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
+
+
+def _text(header: Dataset, tag: BaseTag, vr: str, encodings: list[str]) -> str:
+    element = header.get_item(tag)
+    if not isinstance(element, RawDataElement):
+        value = element.value if element is not None else ""
+        return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
+    value = (element.value or b"").rstrip(b" \0")
+    return _decode(value, encodings, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS).strip()
+
+
+def _decode(value: bytes, encodings: list[str], delimiters: set[int]) -> str:
+    if not encodings:
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
+    if _ISO_IR_58_ESCAPE in value:  # pydicom leaves these escapes in the text
+        return value.replace(_ISO_IR_58_ESCAPE, b"").decode("gb2312", errors="replace")
+    return decode_bytes(value, encodings, delimiters)
+
+
+def _declared_encodings(header: Dataset) -> list[str]:
+    """Return Python's names of the declared character sets; none where they are absent or unknown."""
+    declared = header.get("SpecificCharacterSet") or []
+    names = [declared] if isinstance(declared, str) else list(declared)
+    if not any(names) or any(name not in python_encoding for name in names):
+        return []
+    return convert_encodings(names)

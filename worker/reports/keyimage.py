@@ -1,0 +1,67 @@
+"""The key image as a DICOM object: an RGB Secondary Capture."""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom.sr import CodedConcept
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from worker.findings import Findings
+from worker.reports import codes, context
+from worker.reports.context import ResultContext
+from worker.reports.picture import draw_picture, slice_of_picture
+from worker.volume import Volume
+
+
+def build_key_image(volume: Volume, findings: Findings, shared: ResultContext) -> Dataset:
+    """Return the picture of a result as Secondary Capture (PS3.3 A.8.1).
+
+    It holds several views and a plot, so it claims no position, orientation or spacing of its own; it names
+    the slice it shows as its source.
+    """
+    return secondary_capture(draw_picture(volume, findings), volume, slice_of_picture(findings), shared)
+
+
+def secondary_capture(picture: Image.Image, volume: Volume, index: int, shared: ResultContext) -> Dataset:
+    """Return an RGB picture made from one slice of the volume as a Secondary Capture."""
+    ds = Dataset()
+    arguments = shared.arguments(context.KEY_IMAGE)
+    ds.SOPClassUID = SecondaryCaptureImageStorage
+    ds.SOPInstanceUID = arguments["sop_instance_uid"]
+    ds.Modality, ds.ConversionType = "OT", "WSD"
+    ds.SeriesInstanceUID = arguments["series_instance_uid"]
+    ds.SeriesNumber, ds.InstanceNumber = arguments["series_number"], arguments["instance_number"]
+    ds.Manufacturer, ds.ManufacturerModelName = context.MANUFACTURER, context.MODEL
+    ds.DeviceSerialNumber, ds.SoftwareVersions = arguments["device_serial_number"], arguments["software_versions"]
+    ds.BodyPartExamined, ds.PatientOrientation = "CHEST", ""
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.BurnedInAnnotation = "YES"
+    ds.DerivationDescription = "Outlines of lungs and infection, area-plot"
+    ds.SourceImageSequence = [_source_image(volume, index)]
+    _set_pixels(ds, picture)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    shared.complete(ds, context.KEY_IMAGE)
+    return ds
+
+
+def _source_image(volume: Volume, index: int) -> Dataset:
+    where = volume.slices[index]
+    source = Dataset()
+    source.ReferencedSOPClassUID = where.sop_class_uid
+    source.ReferencedSOPInstanceUID = where.sop_instance_uid
+    if where.frame_number is not None:
+        source.ReferencedFrameNumber = where.frame_number
+    source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE_FOR_PROCESSING)]
+    return source
+
+
+def _set_pixels(ds: Dataset, picture: Image.Image) -> None:
+    rgb = np.asarray(picture.convert("RGB"))
+    ds.Rows, ds.Columns = rgb.shape[:2]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+    pixels = rgb.tobytes()
+    ds.PixelData = pixels + b"\0" * (len(pixels) % 2)

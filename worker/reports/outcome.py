@@ -1,0 +1,50 @@
+"""What can come out of an analysis, and how it is said in words."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from worker.findings import Findings
+
+
+class Outcome(StrEnum):
+    """Every way an analysis can end; each has a report."""
+
+    FOUND = "found"
+    NOTHING_FOUND = "nothing-found"
+    WITHHELD = "withheld"
+    NOT_ANALYSABLE = "not-analysable"
+
+
+def outcome_of(findings: Findings) -> Outcome:
+    """Return how a measured study came out: a percentage that a flag withholds is never taken for zero."""
+    if findings.measurement("both").infected_percent is None:
+        return Outcome.WITHHELD
+    return Outcome.FOUND if findings.infection.array.any() else Outcome.NOTHING_FOUND
+
+
+def conclusion(findings: Findings) -> str:
+    """Return the result in one sentence."""
+    both = findings.measurement("both")
+    if both.infected_percent is None:
+        why = " ".join(flag.message for flag in findings.flags if flag.withholds_percentage)
+        return f"No proportion of infected region (PoIR) is given. {why}".rstrip()
+    if not findings.infection.array.any():
+        return f"No infected region found: 0 % of {both.lung_volume_ml:.0f} mL of lung (PoIR)."
+    left, right = findings.measurement("left"), findings.measurement("right")
+    sides = ", ".join(
+        f"{measurement.site} {format_percent(measurement.infected_percent)}"
+        for measurement in (left, right)
+        if measurement.infected_percent is not None
+    )
+    return (
+        f"Proportion of infected region (PoIR): {format_percent(both.infected_percent)} of the lungs"
+        f" ({both.infection_volume_ml:.1f} of {both.lung_volume_ml:.0f} mL; {sides})."
+    )
+
+
+def format_percent(percent: float) -> str:
+    """Return a percentage for a reader; what is not zero never reads as zero."""
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    return f"{percent:.1f} %"

@@ -1,0 +1,142 @@
+"""The images a result was made of: what its objects carry over, refer to and lie on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.errors import NotAnalysable
+from worker.reports.identity import clean, identity_of
+
+_REFERENCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_PLANE = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "Rows",
+    "Columns",
+)
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_OF_EACH_IMAGE = (*_REFERENCE, *_PLANE, "InstanceNumber", "NumberOfFrames", *_FUNCTIONAL_GROUPS)
+_OF_THE_SERIES = (
+    "SeriesNumber",
+    "BodyPartExamined",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images a result was made of, fit to make DICOM objects from.
+
+    Parameters
+    ----------
+    identity : Dataset
+        Patient and study, in UTF-8, malformed values blanked.
+    images : tuple of Dataset
+        The images' references and geometry, in the order of the volume; a single one where the frames stand
+        in one object. The first carries identity and equipment too, where highdicom looks for them.
+    """
+
+    identity: Dataset
+    images: tuple[Dataset, ...]
+
+    @property
+    def first(self) -> Dataset:
+        """The image that speaks for all in what they share."""
+        return self.images[0]
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether the frames stand in one object."""
+        return "NumberOfFrames" in self.first
+
+
+def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None) -> Source:
+    """Read what results carry over from the images at these paths.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        The images' files, in the order of the volume; a path that comes again counts once.
+    frame_of_reference_uid : str or None
+        The volume's; None where there is no volume, and then no geometry is read either.
+
+    Raises
+    ------
+    NotAnalysable
+        None of the files can be read as a DICOM image.
+    """
+    headers = []
+    for path in dict.fromkeys(paths):
+        header = _read_header(path, whole=not headers)
+        if header is not None:
+            headers.append(header)
+    if not headers:
+        raise NotAnalysable("unreadable", "expected DICOM images, got none that can be read: send the study again")
+    images = tuple(_image(header, headers[0], frame_of_reference_uid) for header in headers)
+    identity = identity_of(headers[0])
+    images[0].update(clean(headers[0], _OF_THE_SERIES))
+    images[0].update(identity)
+    return Source(identity, images)
+
+
+def _read_header(path: Path, *, whole: bool) -> Dataset | None:
+    """Return the header, all of it or what each image needs; None where it is no DICOM image."""
+    try:
+        header = dcmread(
+            path, stop_before_pixels=True, force=True, specific_tags=None if whole else list(_OF_EACH_IMAGE)
+        )
+    except (InvalidDicomError, OSError, EOFError):
+        return None
+    return header if all(header.get(keyword) for keyword in _REFERENCE) else None
+
+
+def _image(header: Dataset, first: Dataset, frame_of_reference_uid: str | None) -> Dataset:
+    """Return an image's reference, and its geometry where the results lie on it.
+
+    Orientation, spacing and thickness are the first image's: all were accepted as one volume, yet they may
+    differ in the last digit, which highdicom refuses.
+    """
+    image = Dataset()
+    for keyword in (*_REFERENCE, "InstanceNumber"):
+        if keyword in header:
+            setattr(image, keyword, header.get(keyword))
+    image.Modality = "CT"
+    if frame_of_reference_uid is None:
+        return image
+    image.FrameOfReferenceUID = frame_of_reference_uid
+    image.Rows, image.Columns = header.Rows, header.Columns
+    if "NumberOfFrames" in header:
+        _add_frames(image, header)
+        return image
+    image.ImagePositionPatient = header.ImagePositionPatient
+    image.ImageOrientationPatient = first.ImageOrientationPatient
+    image.PixelSpacing = first.PixelSpacing
+    image.SliceThickness = first.get("SliceThickness")
+    return image
+
+
+def _add_frames(image: Dataset, header: Dataset) -> None:
+    """Add the frames' planes as functional groups, whether the source shares them or not (PS3.3 C.7.6.16.2)."""
+    shared = header.SharedFunctionalGroupsSequence[0]
+    frames = header.PerFrameFunctionalGroupsSequence
+    image.NumberOfFrames = header.NumberOfFrames
+    image.SharedFunctionalGroupsSequence = [Dataset()]
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        group = shared if keyword in shared else frames[0]
+        image.SharedFunctionalGroupsSequence[0][keyword] = group[keyword]
+    image.PerFrameFunctionalGroupsSequence = [Dataset() for _ in frames]
+    for plane, frame in zip(image.PerFrameFunctionalGroupsSequence, frames, strict=True):
+        plane["PlanePositionSequence"] = frame["PlanePositionSequence"]

@@ -1,0 +1,294 @@
+"""The structured report: Comprehensive 3D SR, TID 1500, for every outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    ImageContentItem,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceImageForMeasurement,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_node.errors import RejectedInput
+from worker.findings import Findings, Site
+from worker.reports import codes, context
+from worker.reports.context import ResultContext
+from worker.reports.outcome import Outcome, conclusion, outcome_of
+from worker.reports.seg import SegmentReference
+from worker.reports.uids import device_uid
+from worker.volume import Volume
+
+_Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
+
+_OUTCOME_CODES = {
+    Outcome.FOUND: codes.SUCCEEDED_WITH_FINDINGS,
+    Outcome.NOTHING_FOUND: codes.SUCCEEDED_WITHOUT_FINDINGS,
+    Outcome.WITHHELD: codes.PARTLY_WITH_FINDINGS,
+    Outcome.NOT_ANALYSABLE: codes.NONE_SUCCEEDED,
+}
+_CAVEAT = "Computed automatically and not reviewed by a physician. Not for diagnostic use."
+
+
+def build_report(
+    volume: Volume,
+    findings: Findings,
+    segments: Mapping[str, SegmentReference],
+    shared: ResultContext,
+    title: Code,
+) -> Comprehensive3DSR:
+    """Return the report of a measured study.
+
+    Parameters
+    ----------
+    segments : mapping
+        Where each structure's segment stands, by the structure's name; one that is absent has no voxel.
+    title : Code
+        Of the document. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
+    """
+    outcome = outcome_of(findings)
+    texts = [conclusion(findings), *(flag.message for flag in findings.flags), _CAVEAT]
+    groups = [
+        _summary(outcome, texts, shared),
+        _lung_group(findings, "left", segments.get(codes.LEFT_LUNG.name), shared),
+        _lung_group(findings, "right", segments.get(codes.RIGHT_LUNG.name), shared),
+        _lung_group(findings, "both", None, shared),
+        _infection_group(findings, "left", None, shared),
+        _infection_group(findings, "right", None, shared),
+        _infection_group(findings, "both", segments.get(codes.INFECTION.name), shared),
+    ]
+    if outcome is not Outcome.NOTHING_FOUND and findings.infection.array.any():
+        groups.append(_largest_area_group(volume, findings, shared))
+    return _document(groups, segments, shared, title, is_complete=outcome is not Outcome.WITHHELD)
+
+
+def build_refusal(reason: RejectedInput, shared: ResultContext, title: Code) -> Comprehensive3DSR:
+    """Return the report that a study could not be measured, and why; it holds no figure."""
+    texts = ["Not analysed. No figure is given.", f"Reason: {reason.message}", _CAVEAT]
+    group = _summary(Outcome.NOT_ANALYSABLE, texts, shared)
+    return _document([group], {}, shared, title, is_complete=False)
+
+
+def _document(
+    groups: Sequence[_Group],
+    segments: Mapping[str, SegmentReference],
+    shared: ResultContext,
+    title: Code,
+    *,
+    is_complete: bool,
+) -> Comprehensive3DSR:
+    content = MeasurementReport(
+        observation_context=_observation_context(shared),
+        procedure_reported=codes.CT_OF_CHEST,
+        imaging_measurements=groups,
+        title=title,
+    )
+    root = content[0]
+    root.ContentSequence.insert(_image_library_index(root), _image_library(shared))
+    _separate(root)
+    report = Comprehensive3DSR(
+        evidence=[*shared.source.images, *_segmentations(segments, shared)],
+        content=root,
+        is_complete=is_complete,
+        is_final=False,
+        is_verified=False,
+        coding_schemes=[codes.HILUM_SCHEME_IDENTIFICATION],
+        **shared.arguments(context.REPORT),
+    )
+    shared.complete(report, context.REPORT)
+    return report
+
+
+def _summary(outcome: Outcome, texts: Sequence[str], shared: ResultContext) -> _Group:
+    """Return the group that says how the analysis went, in a code and in words."""
+    evaluations = [QualitativeEvaluation(codes.FINDINGS_SUMMARY, _OUTCOME_CODES[outcome])]
+    if outcome in (Outcome.WITHHELD, Outcome.NOT_ANALYSABLE):
+        evaluations.append(QualitativeEvaluation(codes.QUALITY_FINDING, codes.INSUFFICIENT_QUALITY))
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=shared.uid("summary", "tracking"), identifier="Summary"),
+        finding_sites=[_site("both")],
+        algorithm_id=_algorithm(shared),
+        qualitative_evaluations=evaluations,
+    )
+    names = [codes.CONCLUSION, *[codes.COMMENT] * (len(texts) - 1)]
+    group[0].ContentSequence.extend(
+        TextContentItem(name, text, RelationshipTypeValues.CONTAINS) for name, text in zip(names, texts, strict=True)
+    )
+    return group
+
+
+def _lung_group(findings: Findings, site: Site, segment: SegmentReference | None, shared: ResultContext) -> _Group:
+    figures = findings.measurement(site)
+    measurements = [_volume(figures.lung_volume_ml), *_mean_hu(figures.lung_mean_hu)]
+    identifier = {"left": "Left lung", "right": "Right lung", "both": "Both lungs"}[site]
+    return _group(identifier, codes.LUNG, site, measurements, segment, shared)
+
+
+def _infection_group(findings: Findings, site: Site, segment: SegmentReference | None, shared: ResultContext) -> _Group:
+    figures = findings.measurement(site)
+    measurements = [_volume(figures.infection_volume_ml), *_mean_hu(figures.infection_mean_hu)]
+    if figures.infected_percent is not None:
+        percent = round(float(figures.infected_percent), 2)
+        measurements.append(Measurement(codes.INFECTED_PERCENT, percent, codes.PERCENT))
+    identifier = "Infection" if site == "both" else f"Infection, {site} lung"
+    return _group(identifier, codes.LESION, site, measurements, segment, shared)
+
+
+def _group(
+    identifier: str,
+    finding: Code,
+    site: Site,
+    measurements: Sequence[Measurement],
+    segment: SegmentReference | None,
+    shared: ResultContext,
+) -> _Group:
+    """Return the figures of one structure, with its segment (TID 1411) where it has one (else TID 1501)."""
+    uid = segment.tracking_uid if segment else shared.uid(identifier, "tracking")
+    tracking = TrackingIdentifier(uid=uid, identifier=identifier)
+    if segment is None:
+        return MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=tracking,
+            finding_type=finding,
+            finding_sites=[_site(site)],
+            algorithm_id=_algorithm(shared),
+            measurements=measurements,
+        )
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking,
+        finding_type=finding,
+        finding_sites=[_site(site)],
+        algorithm_id=_algorithm(shared),
+        measurements=measurements,
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=segment.sop_class_uid,
+            sop_instance_uid=segment.sop_instance_uid,
+            segment_number=segment.segment_number,
+            source_series=SourceSeriesForSegmentation(shared.source.first.SeriesInstanceUID),
+        ),
+    )
+
+
+def _largest_area_group(volume: Volume, findings: Findings, shared: ResultContext) -> _Group:
+    """Return the largest infected area of a slice, with the slice."""
+    index = int(np.argmax(findings.areas.infection_mm2))
+    where = volume.slices[index]
+    area = Measurement(
+        codes.AREA,
+        round(float(findings.areas.infection_mm2[index]), 1),
+        codes.SQUARE_MILLIMETER,
+        derivation=codes.MAXIMUM,
+        referenced_images=[
+            SourceImageForMeasurement(
+                where.sop_class_uid,
+                where.sop_instance_uid,
+                [where.frame_number] if where.frame_number is not None else None,
+            )
+        ],
+    )
+    return _group("Largest infected area of a slice", codes.LESION, "both", [area], None, shared)
+
+
+def _volume(volume_ml: float) -> Measurement:
+    return Measurement(codes.VOLUME, round(float(volume_ml), 2), codes.MILLILITER)
+
+
+def _mean_hu(mean_hu: float | None) -> Iterator[Measurement]:
+    if mean_hu is not None:
+        yield Measurement(
+            codes.ATTENUATION_COEFFICIENT,
+            round(float(mean_hu), 1),
+            codes.HOUNSFIELD_UNIT,
+            derivation=codes.MEAN,
+        )
+
+
+def _site(site: Site) -> FindingSite:
+    return FindingSite(codes.LUNG, laterality=codes.LATERALITY[site])
+
+
+def _algorithm(shared: ResultContext) -> AlgorithmIdentification:
+    """Return TID 4019."""
+    algorithm = shared.algorithm
+    parameters = [f"{name}={value}" for name, value in context.algorithm_parameters(algorithm).items()]
+    return AlgorithmIdentification(
+        name=algorithm.name,
+        version=algorithm.version,
+        parameters=parameters or None,
+        family=context.algorithm_family(algorithm),
+        manufacturer=context.MANUFACTURER,
+    )
+
+
+def _observation_context(shared: ResultContext) -> ObservationContext:
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DEVICE,
+            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+                uid=device_uid(shared.algorithm),
+                name=shared.algorithm.name,
+                manufacturer_name=context.MANUFACTURER,
+                model_name=context.MODEL,
+            ),
+        )
+    )
+
+
+def _image_library(shared: ResultContext) -> ContainerContentItem:
+    """Return TID 1600 with what the images share once; highdicom repeats it for each of hundreds of images."""
+    contains = RelationshipTypeValues.CONTAINS
+    group = ContainerContentItem(codes.IMAGE_LIBRARY_GROUP, relationship_type=contains)
+    group.ContentSequence = ContentSequence(
+        [CodeContentItem(codes.MODALITY, codes.COMPUTED_TOMOGRAPHY, RelationshipTypeValues.HAS_ACQ_CONTEXT)]
+    )
+    group.ContentSequence.extend(
+        ImageContentItem(codes.SOURCE, image.SOPClassUID, image.SOPInstanceUID, relationship_type=contains)
+        for image in shared.source.images
+    )
+    library = ContainerContentItem(codes.IMAGE_LIBRARY, relationship_type=contains)
+    library.ContentSequence = ContentSequence([group])
+    return library
+
+
+def _image_library_index(root: Dataset) -> int:
+    """Return where TID 1500 wants the image library: before the measurements, which come last."""
+    return len(root.ContentSequence) - 1
+
+
+def _separate(item: Dataset) -> None:
+    """Say of every container that its items read one by one: OHIF 3.13 labels them only then."""
+    if item.ValueType == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+    for child in item.get("ContentSequence", []):
+        _separate(child)
+
+
+def _segmentations(segments: Mapping[str, SegmentReference], shared: ResultContext) -> Iterator[Dataset]:
+    """Yield what the report's evidence needs of each segmentation it refers to."""
+    for segment in segments.values():
+        evidence = Dataset()
+        evidence.SOPClassUID = segment.sop_class_uid
+        evidence.SOPInstanceUID = segment.sop_instance_uid
+        evidence.SeriesInstanceUID = segment.series_instance_uid
+        evidence.StudyInstanceUID = shared.source.first.StudyInstanceUID
+        yield evidence

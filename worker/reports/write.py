@@ -1,0 +1,170 @@
+"""From findings to files: every object of a result, and the result as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_node.errors import RejectedInput
+from worker.findings import Algorithm, Findings
+from worker.reports import codes, context
+from worker.reports.context import Kind, ResultContext
+from worker.reports.keyimage import build_key_image
+from worker.reports.outcome import Outcome, conclusion, outcome_of
+from worker.reports.seg import SegmentReference, build_segmentation, label_maps, segment_references
+from worker.reports.source import Source, read_source
+from worker.reports.sr import build_refusal, build_report
+from worker.reports.uids import result_key
+from worker.volume import Volume
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What a site chooses about its reports.
+
+    Parameters
+    ----------
+    title : Code
+        Of the structured report. OHIF 3.13 shows DCM 126000 as an empty viewport.
+    """
+
+    title: Code = codes.DIAGNOSTIC_IMAGING_REPORT
+
+
+@dataclass(frozen=True)
+class WrittenObject:
+    """A DICOM object of a result, as it lies in its file."""
+
+    path: Path
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+
+
+DEFAULT_SETTINGS = ReportSettings()
+
+
+def write_reports(
+    volume: Volume,
+    findings: Findings,
+    out: Path,
+    settings: ReportSettings = DEFAULT_SETTINGS,
+    made_at: datetime | None = None,
+) -> tuple[WrittenObject, ...]:
+    """Write every object of a measured study, and ``results.json``, into a folder.
+
+    Parameters
+    ----------
+    out : Path
+        An existing folder. Files are closed but not synced to disk: that is the caller's.
+    made_at : datetime or None
+        When the result was made, with a time zone; now if None.
+
+    Returns
+    -------
+    tuple of WrittenObject
+        Segmentations first, then the report that refers to them, then the key image.
+    """
+    findings.geometry.require_same(volume.geometry)
+    source = read_source((slice_.path for slice_ in volume.slices), volume.geometry.frame_of_reference_uid)
+    key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings))
+    shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC))
+    written = []
+    segments: dict[str, SegmentReference] = {}
+    for label_map in label_maps(findings):
+        segmentation = build_segmentation(volume, label_map, shared)
+        segments |= segment_references(segmentation, label_map, shared)
+        written.append(_write(segmentation, label_map.kind, out))
+    report = build_report(volume, findings, segments, shared, settings.title)
+    written.append(_write(report, context.REPORT, out))
+    written.append(_write(build_key_image(volume, findings, shared), context.KEY_IMAGE, out))
+    _write_results(out, measured_results(findings), source, findings.algorithm, written)
+    return tuple(written)
+
+
+def write_refusal(
+    paths: Sequence[Path],
+    reason: RejectedInput,
+    algorithm: Algorithm,
+    out: Path,
+    settings: ReportSettings = DEFAULT_SETTINGS,
+    made_at: datetime | None = None,
+) -> tuple[WrittenObject, ...]:
+    """Write the report that a series could not be measured and why, from its headers alone.
+
+    Raises
+    ------
+    NotAnalysable
+        Not one of the files can be read as a DICOM image, so there is no study to report to.
+    """
+    source = read_source(paths)
+    key = result_key(source, algorithm, settings=(*_as_text(settings), ("refused", reason.code)))
+    shared = ResultContext(source, algorithm, key, made_at or datetime.now(UTC))
+    written = [_write(build_refusal(reason, shared, settings.title), context.REPORT, out)]
+    results = {
+        "outcome": Outcome.NOT_ANALYSABLE,
+        "conclusion": reason.message,
+        "reason": {"code": reason.code, "message": reason.message},
+    }
+    _write_results(out, results, source, algorithm, written)
+    return tuple(written)
+
+
+def measured_results(findings: Findings) -> dict[str, Any]:
+    """Return the findings as plain values; nothing of the patient."""
+    return {
+        "outcome": outcome_of(findings),
+        "conclusion": conclusion(findings),
+        "measurements": {m.site: _rounded(asdict(m)) for m in findings.measurements},
+        "flags": [asdict(flag) for flag in findings.flags],
+        "regions": [_rounded(asdict(region)) for region in findings.regions],
+        "areas": {
+            "lung_mm2": [round(float(area), 1) for area in findings.areas.lung_mm2],
+            "infection_mm2": [round(float(area), 1) for area in findings.areas.infection_mm2],
+        },
+    }
+
+
+def _write(ds: Dataset, kind: Kind, out: Path) -> WrittenObject:
+    path = out / f"{kind.name}.dcm"
+    ds.save_as(path, enforce_file_format=True)
+    return WrittenObject(
+        path=path,
+        kind=kind.name,
+        sop_class_uid=str(ds.SOPClassUID),
+        sop_instance_uid=str(ds.SOPInstanceUID),
+        series_instance_uid=str(ds.SeriesInstanceUID),
+        transfer_syntax_uid=str(ds.file_meta.TransferSyntaxUID),
+    )
+
+
+def _write_results(
+    out: Path, results: dict[str, Any], source: Source, algorithm: Algorithm, written: Sequence[WrittenObject]
+) -> None:
+    document = {
+        "study_instance_uid": str(source.first.StudyInstanceUID),
+        "series_instance_uid": str(source.first.SeriesInstanceUID),
+        **results,
+        "algorithm": asdict(algorithm) | {"settings": dict(algorithm.settings)},
+        "objects": [asdict(item) | {"path": item.path.name} for item in written],
+    }
+    (out / "results.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(float(value), 3) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def _as_text(settings: ReportSettings) -> tuple[tuple[str, str], ...]:
+    """Return the settings as they enter the UIDs."""
+    title = settings.title
+    return (("title", f"{title.scheme_designator} {title.value}"),)
