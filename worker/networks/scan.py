@@ -1,0 +1,226 @@
+"""A network reads a whole scan: windows of slices in, one probability a voxel out.
+
+A scan is cut into overlapping windows along the slices, as many at once as the network sees: one in 2D, three
+in 2.5D (Wu et al. 2020, "Network structure"), a stack in 3D (Shivdeo et al. 2021, section 4.2). Where windows
+overlap, probabilities are averaged. Slices are given out as soon as they are done, so that the probabilities
+of a whole scan never exist at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, cast
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worker.networks.checkpoint import Card, load
+from worker.networks.engine import Engine, EngineName, make_engine
+from worker.networks.network import Layout, SegmentationNetwork
+from worker.networks.registry import NetworkError
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A segmentation network ready to read scans.
+
+    Parameters
+    ----------
+    engine : Engine
+        Runs the network.
+    layout : Layout
+        How the network sees a scan.
+    divisors : tuple of int
+        (slices, rows, columns) of its input are multiples of these.
+    window_hu : tuple of float, or None
+        HU that become 0 and 1, clipped beyond; None for scans that already are its input.
+    threshold : float
+        Probability from which a sigmoid's class is said to be there.
+    stack_slices : int
+        Slices seen at once in 3D; 2D and 2.5D see 1 and 3.
+    overlap_factor : float
+        Share of a stack that it has in common with the next, in 3D: the papers' is 0 in inference. In 2.5D it
+        is 2/3, windows moving by one slice.
+    tile : tuple of int, or None
+        (rows, columns) of the overlapping tiles that 2D slices or 3D stacks are read in; None reads all at once.
+    batch : int
+        Windows that the network is given together in 2D and 2.5D; stacks go one by one.
+
+    Raises
+    ------
+    NetworkError
+        Stacks, their overlap or tiles are not such that the network can read them.
+    """
+
+    engine: Engine
+    layout: Layout
+    divisors: tuple[int, int, int]
+    window_hu: tuple[float, float] | None = None
+    threshold: float = 0.5
+    stack_slices: int = 32
+    overlap_factor: float = 0.0
+    tile: tuple[int, int] | None = None
+    batch: int = 4
+
+    def __post_init__(self) -> None:
+        depth, step = self.window_slices
+        if depth % self.divisors[0] != 0 or not 1 <= step <= depth:
+            raise NetworkError(
+                "bad-stack",
+                f"stacks must be a multiple of {self.divisors[0]} slices and overlap by a share from 0 to below 1, "
+                f"got {depth} slices and {self.overlap_factor}",
+            )
+        if self.tile is not None and (
+            self.layout == "2.5d" or self.tile[0] % self.divisors[1] or self.tile[1] % self.divisors[2]
+        ):
+            raise NetworkError(
+                "bad-tile",
+                f"tiles are for 2D and 3D networks and multiples of {self.divisors[1:]}, got {self.tile} for "
+                f"{self.layout}",
+            )
+
+    @classmethod
+    def open(cls, path: Path, engine: EngineName = "auto", threads: int | None = None) -> tuple[Self, Card]:
+        """Load a checkpoint and make it ready; return it with its card.
+
+        Raises
+        ------
+        NetworkError
+            As ``checkpoint.load`` and ``make_engine`` do, or because the network is no segmentation network.
+        """
+        network, card = load(path)
+        if not isinstance(network, SegmentationNetwork):
+            raise NetworkError("no-segmentation-network", f"{card.network!r} gives no masks; load it by itself")
+        segmenter = cls(
+            engine=make_engine(network, engine, threads),
+            layout=network.layout,
+            divisors=network.divisors,
+            window_hu=card.window_hu,
+            threshold=card.threshold,
+            stack_slices=card.stack_slices,
+        )
+        return segmenter, card
+
+    def labels(self, scan: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """Return the class of every voxel, (slices, rows, columns) as the scan: 0 is none of the classes.
+
+        A sigmoid's class is 1 from ``threshold`` on; of a softmax the likeliest class stands.
+        """
+        labels = np.empty(scan.shape, np.uint8)
+        for first, probabilities in self.probabilities(scan):
+            if probabilities.shape[1] == 1:
+                chunk = probabilities[:, 0] >= self.threshold
+            else:
+                chunk = probabilities.argmax(axis=1)
+            labels[first : first + len(chunk)] = chunk
+        return labels
+
+    def probabilities(self, scan: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Give out the probabilities of consecutive slices, from the first to the last.
+
+        Parameters
+        ----------
+        scan : ndarray, (slices, rows, columns)
+            HU, or the network's input where ``window_hu`` is None; on the network's grid.
+
+        Yields
+        ------
+        first : int
+            Index of the chunk's first slice.
+        probabilities : ndarray of float32, (slices of the chunk, classes, rows, columns)
+        """
+        depth, step = self.window_slices
+        starts = window_starts(len(scan), depth, step)
+        first = 0
+        sums: NDArray[np.float32] | None = None
+        counts = np.zeros(0, np.float32)
+        windows = 1 if self.layout == "3d" else self.batch
+        for i in range(0, len(starts), windows):
+            group = starts[i : i + windows]
+            end = group[-1] + depth
+            # The last window may reach beyond the scan: the last slice is repeated there.
+            slices = np.minimum(np.add.outer(group, np.arange(depth)), len(scan) - 1)
+            found = self.read_windows(scan[slices])
+            if sums is None:
+                sums = np.zeros((0, found.shape[2], *found.shape[3:]), np.float32)
+            sums = grow(sums, end - first)
+            counts = grow(counts, end - first)
+            for start, window in zip(group, found, strict=True):
+                sums[start - first : start - first + depth] += window
+                counts[start - first : start - first + depth] += 1
+            following = starts[i + windows] if i + windows < len(starts) else len(scan)
+            done = following - first
+            yield first, sums[:done] / counts[:done, None, None, None]
+            first, sums, counts = following, sums[done:], counts[done:]
+
+    @property
+    def window_slices(self) -> tuple[int, int]:
+        """Slices of a window, and slices from one window to the next."""
+        match self.layout:
+            case "2d":
+                return 1, 1
+            case "2.5d":
+                return 3, 1
+            case "3d":
+                return self.stack_slices, stack_step(self.stack_slices, self.overlap_factor)
+
+    def read_windows(self, windows: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return probabilities (n, depth, classes, rows, columns) of windows (n, depth, rows, columns)."""
+        rows, columns = windows.shape[2:]
+        _, row_divisor, column_divisor = self.divisors
+        padding = ((0, 0), (0, 0), (0, -rows % row_divisor), (0, -columns % column_divisor))
+        batch = np.pad(self.normalize(windows), padding, mode="edge")
+        if self.layout == "3d":
+            batch = batch[:, None]
+        if self.tile is None:
+            found = self.run(torch.from_numpy(batch))
+        else:
+            roi = (*batch.shape[2:-2], *self.tile)
+            found = cast(Tensor, sliding_window_inference(torch.from_numpy(batch), roi, 1, self.run, mode="gaussian"))
+        if self.layout == "2d":
+            found = found[:, :, None]
+        windows_found: NDArray[np.float32] = found.transpose(1, 2)[..., :rows, :columns].numpy()
+        return windows_found
+
+    def run(self, batch: Tensor) -> Tensor:
+        """Return the probabilities of one batch in the network's own shapes."""
+        logits = torch.from_numpy(self.engine(np.ascontiguousarray(batch.numpy())))
+        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+
+    def normalize(self, windows: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return the network's input: HU of the window from 0 to 1."""
+        values = windows.astype(np.float32)
+        if self.window_hu is None:
+            return values
+        low, high = self.window_hu
+        scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0.0, 1.0)
+        return scaled
+
+
+def stack_step(depth: int, overlap_factor: float) -> int:
+    """Return the slices from one stack's start to the next's.
+
+    Overlap factor = overlapping slices / stack size; Shivdeo et al. 2021, section 4.2.
+    """
+    return depth - round(depth * overlap_factor)
+
+
+def window_starts(slices: int, depth: int, step: int) -> list[int]:
+    """Return where windows of ``depth`` slices start so that together they cover every slice.
+
+    Only the last reaches beyond the scan, or the only one of a scan shorter than a window. 601 slices make 49
+    stacks of 32 at a step of 12, and 19 at a step of 32; Shivdeo et al. 2021, section 4.2.
+    """
+    beyond_first = max(slices - depth, 0)
+    return [i * step for i in range(1 + math.ceil(beyond_first / step))]
+
+
+def grow(array: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Return the array with zeros behind it, to ``length``."""
+    return np.concatenate([array, np.zeros((length - len(array), *array.shape[1:]), np.float32)])
