@@ -1,0 +1,200 @@
+"""Scans cut into windows and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.worker.networks.test_checkpoint import CARD
+from worker.networks.checkpoint import Card, save
+from worker.networks.registry import NetworkError, build
+from worker.networks.scan import Segmenter, stack_step, window_starts
+
+WINDOWS = st.tuples(st.integers(1, 200), st.integers(1, 40)).flatmap(
+    lambda pair: st.tuples(st.just(pair[0]), st.just(pair[1]), st.integers(1, pair[1]))
+)
+
+
+@dataclass
+class FakeEngine:
+    """An engine whose logits are a function of its input, one class."""
+
+    logits: Callable[[np.ndarray], np.ndarray]
+    name: str = "fake"
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        self.shapes.append(batch.shape)
+        return self.logits(batch).astype(np.float32)
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    return np.log(probability) - np.log1p(-probability)
+
+
+def echo(layout: str) -> FakeEngine:
+    """Return an engine that gives its input back as probabilities."""
+    return FakeEngine(lambda batch: logit(batch[:, None] if layout == "2.5d" else batch))
+
+
+def read(segmenter: Segmenter, scan: np.ndarray) -> np.ndarray:
+    chunks = list(segmenter.probabilities(scan))
+    firsts = np.cumsum([0, *(len(chunk) for _, chunk in chunks)])
+    assert [first for first, _ in chunks] == list(firsts[:-1])
+    return np.concatenate([chunk for _, chunk in chunks])
+
+
+@given(WINDOWS)
+def test_windows_cover_every_slice_and_only_the_last_reaches_beyond(case: tuple[int, int, int]) -> None:
+    slices, depth, step = case
+    starts = window_starts(slices, depth, step)
+    covered = {s for start in starts for s in range(start, start + depth)}
+    assert covered >= set(range(slices))
+    assert all(start + depth <= slices for start in starts[:-1])
+    assert all(after - before == step for before, after in pairwise(starts))
+
+
+@pytest.mark.parametrize(("factor", "stacks"), [(0.625, 49), (0.0, 19)])
+def test_601_slices_make_the_stacks_of_shivdeo(factor: float, stacks: int) -> None:
+    starts = window_starts(601, 32, stack_step(32, factor))
+    assert len(starts) == stacks
+    assert starts[-1] + 32 == 608
+
+
+@given(
+    st.sampled_from(["2d", "2.5d", "3d"]),
+    st.integers(1, 30),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.375, 0.625]),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_network_that_echoes_its_input_gives_the_scan_back(
+    layout: str, slices: int, rows: int, columns: int, batch: int, overlap_factor: float, seed: int
+) -> None:
+    scan = np.random.default_rng(seed).uniform(0.01, 0.99, (slices, rows, columns)).astype(np.float32)
+    segmenter = Segmenter(echo(layout), layout, (1, 4, 8), stack_slices=8, overlap_factor=overlap_factor, batch=batch)
+    np.testing.assert_allclose(read(segmenter, scan)[:, 0], scan, atol=1e-5)
+
+
+def test_network_sees_multiples_of_its_divisors() -> None:
+    engine = echo("3d")
+    list(Segmenter(engine, "3d", (4, 16, 16), stack_slices=8).probabilities(np.full((9, 30, 33), 0.5)))
+    assert engine.shapes == [(1, 1, 8, 32, 48)] * 2
+
+
+@given(st.integers(1, 12), st.integers(1, 5))
+def test_neighbouring_triplets_are_averaged(slices: int, batch: int) -> None:
+    """Each window's three masks differ; a slice has the mean of all the windows that saw it."""
+    scan = np.linspace(0.1, 0.9, slices, dtype=np.float32)[:, None, None]
+
+    def probability(window: np.ndarray) -> np.ndarray:
+        return window[:, :1] * np.array([0.2, 0.5, 0.9])[None, :, None, None]  # of the first slice
+
+    engine = FakeEngine(lambda batch: logit(probability(batch))[:, None])
+    found = read(Segmenter(engine, "2.5d", (1, 1, 1), batch=batch), scan)[:, 0, 0, 0]
+
+    seen: dict[int, list[float]] = {s: [] for s in range(slices)}
+    for start in range(max(slices - 2, 1)):
+        for offset, factor in enumerate((0.2, 0.5, 0.9)):
+            seen.setdefault(start + offset, []).append(float(scan[start, 0, 0]) * factor)
+    np.testing.assert_allclose(found, [np.mean(seen[s]) for s in range(slices)], rtol=1e-4)
+
+
+def test_overlapping_stacks_are_averaged() -> None:
+    ramp = np.linspace(0.1, 0.9, 8)[None, None, :, None, None]
+    engine = FakeEngine(lambda batch: logit(np.broadcast_to(ramp, batch.shape)))
+    segmenter = Segmenter(engine, "3d", (1, 1, 1), stack_slices=8, overlap_factor=0.5)
+    found = read(segmenter, np.zeros((12, 1, 1)))[:, 0, 0, 0]
+    profile = ramp.ravel()
+    expected = [*profile[:4], *((profile[4:] + profile[:4]) / 2), *profile[4:]]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("layout", "slices"), [("2d", 3), ("3d", 20)])
+def test_tiles_put_a_plane_together_exactly(layout: str, slices: int) -> None:
+    scan = np.random.default_rng(0).uniform(0.01, 0.99, (slices, 50, 40)).astype(np.float32)
+    engine = echo(layout)
+    segmenter = Segmenter(engine, layout, (1, 8, 8), stack_slices=12, tile=(16, 24))
+    np.testing.assert_allclose(read(segmenter, scan)[:, 0], scan, atol=1e-4)
+    assert {shape[-2:] for shape in engine.shapes} == {(16, 24)}
+
+
+def test_window_maps_hu_to_the_unit_interval() -> None:
+    given_batches: list[np.ndarray] = []
+
+    def remember(batch: np.ndarray) -> np.ndarray:
+        given_batches.append(batch)
+        return batch
+
+    segmenter = Segmenter(FakeEngine(remember), "2d", (1, 1, 1), window_hu=(-1200.0, 600.0))
+    segmenter.labels(np.array([[[-2000, -1200, -300, 600, 3000]]], np.int16))
+    np.testing.assert_allclose(given_batches[0].ravel(), [0, 0, 0.5, 1, 1])
+
+
+def test_sigmoid_is_labelled_from_its_threshold_on() -> None:
+    scan = np.array([[[0.1, 0.19, 0.21, 0.9]]])
+    labels = Segmenter(echo("2d"), "2d", (1, 1, 1), threshold=0.2).labels(scan)
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[[0, 0, 1, 1]]]
+
+
+def test_softmax_is_labelled_with_the_likeliest_class() -> None:
+    engine = FakeEngine(lambda batch: np.concatenate([batch, 1 - batch, np.full_like(batch, 0.7)], axis=1))
+    labels = Segmenter(engine, "2d", (1, 1, 1)).labels(np.array([[[0.9, 0.1, 0.5]]]))
+    assert labels.tolist() == [[[0, 1, 2]]]
+
+
+def test_softmax_probabilities_add_up_to_one() -> None:
+    engine = FakeEngine(lambda batch: np.concatenate([batch, -batch], axis=1))
+    found = read(Segmenter(engine, "2d", (1, 1, 1)), np.random.default_rng(0).random((5, 4, 4)))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_no_more_than_a_window_of_probabilities_is_held() -> None:
+    segmenter = Segmenter(echo("3d"), "3d", (1, 1, 1), stack_slices=8, overlap_factor=0.5)
+    assert max(len(chunk) for _, chunk in segmenter.probabilities(np.full((100, 2, 2), 0.5))) <= 8
+
+
+@pytest.mark.parametrize("wrong", [{"stack_slices": 12}, {"overlap_factor": 1.0}, {"overlap_factor": -0.5}])
+def test_stacks_that_the_network_cannot_read_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(NetworkError) as caught:
+        Segmenter(echo("3d"), "3d", (16, 16, 16), **{"stack_slices": 32, **wrong})
+    assert caught.value.code == "bad-stack"
+
+
+@pytest.mark.parametrize(("layout", "tile"), [("2d", (16, 20)), ("2.5d", (16, 16))])
+def test_tiles_that_the_network_cannot_read_are_refused(layout: str, tile: tuple[int, int]) -> None:
+    with pytest.raises(NetworkError) as caught:
+        Segmenter(echo(layout), layout, (1, 16, 16), tile=tile)
+    assert caught.value.code == "bad-tile"
+
+
+def test_segmenter_opens_a_checkpoint_and_reads_as_its_card_says(tmp_path: Path) -> None:
+    network = build(CARD.network, CARD.arguments).eval()
+    card = save(tmp_path / "infection.safetensors", network, CARD)
+    segmenter, opened = Segmenter.open(tmp_path / "infection.safetensors", engine="torch")
+    scan = np.random.default_rng(0).integers(-1200, 600, (5, 18, 21)).astype(np.int16)
+    found = read(segmenter, scan)
+    x = np.pad((scan + 1200) / 1800, ((0, 0), (0, 2), (0, 3)), mode="edge").astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x[:, None])).softmax(1)[..., :18, :21].numpy()
+    np.testing.assert_allclose(found, expected, atol=0.03)  # the engine may compute in 16 bits
+    assert opened == card
+
+
+def test_classifier_is_no_segmenter(tmp_path: Path) -> None:
+    card = Card(**{**CARD.__dict__, "network": "patch-classifier", "arguments": {}, "classes": ("infection",)})
+    save(tmp_path / "classifier.safetensors", build("patch-classifier", {}), card)
+    with pytest.raises(NetworkError) as caught:
+        Segmenter.open(tmp_path / "classifier.safetensors")
+    assert caught.value.code == "no-segmentation-network"
