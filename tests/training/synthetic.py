@@ -1,0 +1,105 @@
+"""Small images with bright discs, and what trains on them in a second."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from training.augment import Augmentation
+from training.datasets.sample import INFECTION, LUNG, Sample
+from training.evaluate import foreground_dice
+from training.examples import Stacking, cut
+from training.fit import Training, Validate
+from training.losses import build_loss
+from training.prepared import Prepared, prepare
+from training.preprocess import Preprocess
+from training.processes import Processes
+from training.recipe import Recipe
+from training.reporter import Reporter
+from training.schedules import Optimiser
+from training.target import Target
+from worker.networks.network import SegmentationNetwork
+from worker.networks.registry import build
+
+SIZE = 32
+
+RECIPE = Recipe(
+    loss="dice_cross_entropy",
+    batch_size=4,
+    epochs=3,
+    optimiser=Optimiser("adam", 1e-2),
+    augmentation=Augmentation(flip_rows=0.5, rotate_degrees=10, noise=0.05, contrast=0.2),
+)
+
+
+def disc_sample(number: int, patient: str | None = None, slices: int = 1) -> Sample:
+    """Return a noisy image with a bright disc, the infection, in a wider gray one, the lung."""
+    random = np.random.default_rng(number)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    center = random.uniform(10, SIZE - 10, size=2)
+    distance = np.hypot(y - center[0], x - center[1])
+    image = np.where(distance < 4, 200, np.where(distance < 9, 120, 40)) + random.normal(0, 10, (SIZE, SIZE))
+    stack = np.repeat(np.clip(image, 0, 255).astype(np.uint8)[None], slices, axis=0)
+    return Sample(
+        name=f"disc-{number}",
+        source="discs",
+        patient=patient,
+        scan=f"disc-{number}",
+        position=0,
+        image=stack,
+        intensity="gray",
+        masks={
+            LUNG: np.repeat((distance < 9)[None], slices, axis=0),
+            INFECTION: np.repeat((distance < 4)[None], slices, axis=0),
+        },
+    )
+
+
+def discs(folder: Path, count: int = 12, slices: int = 1) -> list[Prepared]:
+    """Return prepared discs."""
+    samples = (disc_sample(i, slices=slices) for i in range(count))
+    return prepare(samples, Preprocess((SIZE, SIZE)), Target.of(INFECTION), folder)
+
+
+def tiny_network(name: str = "unet") -> SegmentationNetwork:
+    """Return a network of some hundred weights, with dropout."""
+    torch.manual_seed(0)
+    network = build(name, {"classes": 2, "width": 4, "depth": 1, "batch_norm": True, "dropout": 0.1})
+    assert isinstance(network, SegmentationNetwork)
+    return network
+
+
+def train_discs(
+    folder: Path,
+    recipe: Recipe = RECIPE,
+    reporter: Reporter | None = None,
+    processes: Processes | None = None,
+    validate: Validate | None = None,
+) -> Training:
+    """Train on discs, or go on with it; the state is saved after every step."""
+    torch.set_num_threads(1)
+    prepared = discs(folder / "prepared")
+    validation = prepared[:3]
+    training = Training(
+        tiny_network(),
+        cut(prepared[3:], Stacking()),
+        recipe,
+        build_loss(recipe.loss, **recipe.loss_arguments),
+        validate or (lambda network: foreground_dice(network, Stacking(), validation, 0.5)),
+        folder,
+        seed=7,
+        processes=processes or Processes(0, 1, torch.device("cpu")),
+        reporter=reporter or quiet_reporter(),
+        save_seconds=0.0,
+    )
+    training.run()
+    return training
+
+
+def quiet_reporter() -> Reporter:
+    """Return a reporter that nobody hears."""
+    return Reporter(Console(file=io.StringIO()), "discs")

@@ -1,0 +1,116 @@
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from dicom_node.errors import Defect
+from tests.training.synthetic import RECIPE, train_discs
+from training.reporter import Reporter
+
+CHILD = """
+import io, sys
+from pathlib import Path
+from rich.console import Console
+from tests.training.synthetic import RECIPE, train_discs
+from training.reporter import Reporter
+
+class Halting(Reporter):
+    def step(self, done):
+        super().step(done)
+        if done == int(sys.argv[2]):
+            print("halted", flush=True)
+            sys.stdin.readline()
+
+train_discs(Path(sys.argv[1]), reporter=Halting(Console(file=io.StringIO()), "child"))
+"""
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}.safetensors")
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        assert torch.equal(value, b[key]), key
+
+
+@pytest.mark.fault
+def test_a_training_killed_in_mid_epoch_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+    # Two steps an epoch: the kill comes in the middle of the second.
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "3"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "halted\n"
+        child.kill()
+        assert child.wait() == -9
+    assert not (tmp_path / "killed" / "last.safetensors").exists()
+
+    taken_up = train_discs(tmp_path / "killed")
+    unbroken = train_discs(tmp_path / "unbroken")
+
+    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "unbroken"))
+    assert_same(weights(tmp_path / "killed", "best"), weights(tmp_path / "unbroken", "best"))
+    assert taken_up.progress.history == unbroken.progress.history
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    progress = train_discs(tmp_path, replace(RECIPE, epochs=40)).progress
+    assert progress.history[-1]["loss"] < 0.6 * progress.history[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    assert_same(weights_after(tmp_path / "a"), weights_after(tmp_path / "b"))
+
+
+def weights_after(folder: Path) -> dict[str, torch.Tensor]:
+    train_discs(folder)
+    return weights(folder)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    train_discs(tmp_path)
+    written = (tmp_path / "last.safetensors").stat().st_mtime_ns
+    again = train_discs(tmp_path)
+    assert (tmp_path / "last.safetensors").stat().st_mtime_ns == written
+    assert again.progress.finished
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    stuck = replace(RECIPE, epochs=50, stop_after=2, optimiser=replace(RECIPE.optimiser, rate=0.0))
+    progress = train_discs(tmp_path, stuck).progress
+    assert len(progress.history) == 3
+
+
+class Interrupted(Reporter):
+    """Interrupts the training after a step."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(Console(file=io.StringIO()), "interrupted")
+        self.after = after
+
+    def step(self, done: int) -> None:
+        super().step(done)
+        if done == self.after:
+            raise KeyboardInterrupt
+
+
+def test_a_second_phase_starts_from_the_best_weights_of_the_first(tmp_path: Path) -> None:
+    scores = iter((0.2, 0.8, 0.4))
+    with pytest.raises(KeyboardInterrupt):
+        train_discs(tmp_path, replace(RECIPE, phases=(3,)), Interrupted(after=6), validate=lambda network: next(scores))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["progress"]["phase"], state["progress"]["step"]) == (1, 0)
+    assert state["optimiser"]["state"] == {}
+    assert_same(state["network"], weights(tmp_path, "best"))
+
+
+def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path: Path) -> None:
+    with pytest.raises(Defect, match="lower the learning rate"):
+        train_discs(tmp_path, replace(RECIPE, epochs=20, optimiser=replace(RECIPE.optimiser, rate=1e30)))

@@ -1,0 +1,42 @@
+"""Which examples a step sees, and how they are changed: a function of the seed and the step alone.
+
+So a training can be broken off anywhere and go on exactly, with nothing to save but the step's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.augment import Augmentation
+from training.examples import Example
+
+
+def seed_from(*numbers: int) -> int:
+    """Return one seed for torch from several numbers, unlike those of all neighbours."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def choose(examples: int, batch_size: int, seed: int, step: int) -> list[int]:
+    """Return the examples of a step: the next ones in an endless row of shuffled passes over all."""
+    places = range(step * batch_size, (step + 1) * batch_size)
+    return [int(_pass_order(examples, seed, place // examples)[place % examples]) for place in places]
+
+
+@lru_cache(maxsize=4)
+def _pass_order(examples: int, seed: int, number: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, number)).permutation(examples)
+
+
+def load_batch(
+    examples: Sequence[Example], augmentation: Augmentation, device: torch.device, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return augmented images, float, and labels, uint8, each (n, slices, rows, columns)."""
+    images = torch.from_numpy(np.stack([example.image() for example in examples])).to(device).float()
+    labels = torch.from_numpy(np.stack([example.labels() for example in examples])).to(device)
+    return augmentation(images, labels, torch.Generator().manual_seed(seed))

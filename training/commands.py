@@ -1,0 +1,57 @@
+"""The sub-commands of training; everything heavy is imported when one is called."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from dicom_node.cli import Command
+
+
+def _train_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="its name; `hilum experiments` lists them")
+    _data_argument(parser)
+    parser.add_argument(
+        "--out", metavar="RUN", type=Path, required=True, help="folder of the run; a run begun there goes on"
+    )
+    parser.add_argument("--short", action="store_true", help="the short form; its results say so")
+    parser.add_argument("--seed", type=int, default=0)
+    _splits_argument(parser)
+    _threads_argument(parser)
+
+
+def _evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    _data_argument(parser)
+    _splits_argument(parser)
+    _threads_argument(parser)
+
+
+def _data_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder that holds the data sets")
+
+
+def _splits_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--splits", metavar="N", type=int, nargs="+", help="only these splits, from 0")
+
+
+def _threads_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--threads", metavar="N", type=int, help="CPU threads; all if left out")
+
+
+COMMANDS = (
+    Command(
+        "train",
+        "train an experiment of the papers, or go on with it",
+        "training.run:train",
+        _train_arguments,
+        extra="training",
+    ),
+    Command(
+        "evaluate",
+        "measure the weights of a run again",
+        "training.run:evaluate",
+        _evaluate_arguments,
+        extra="training",
+    ),
+)

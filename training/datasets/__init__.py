@@ -1,0 +1,37 @@
+"""Readers of data sets, one layout a file; each yields samples one at a time, so that no set must fit memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from dicom_node.errors import SettingsError
+from training.datasets import medseg100
+from training.datasets.sample import Sample
+
+READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
+    "medseg100": medseg100.read,
+}
+
+
+def read(name: str, data: Path) -> Iterator[Sample]:
+    """Yield the samples of a data set.
+
+    Parameters
+    ----------
+    name : str
+        A key of ``READERS``.
+    data : Path
+        The folder that holds the set's folder of that name, or that folder itself.
+
+    Raises
+    ------
+    SettingsError
+        When no reader has that name.
+    BadData
+        When a file is missing or malformed; the message names it.
+    """
+    if name not in READERS:
+        raise SettingsError("unknown-data-set", f"no data set {name!r}; known are {', '.join(READERS)}")
+    folder = data / name
+    return READERS[name](folder if folder.is_dir() else data)

@@ -1,0 +1,44 @@
+"""8-bit images and label maps of slices, as PNG or JPEG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from training.datasets.sample import BadData
+
+
+def read_gray(path: Path) -> NDArray[np.uint8]:
+    """Return an 8-bit single-channel image, uint8 (rows, columns).
+
+    Raises
+    ------
+    BadData
+        When the file is missing, is no image, or has colour.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in {"L", "P"}:
+                raise BadData("not-gray", f"{path}: expected 8-bit gray, got mode {image.mode}")
+            return np.asarray(image, np.uint8)
+    except FileNotFoundError:
+        raise BadData("missing-file", f"{path}: missing") from None
+    except UnidentifiedImageError:
+        raise BadData("unreadable-file", f"{path}: not an image") from None
+
+
+def list_images(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder that match, sorted by name.
+
+    Raises
+    ------
+    BadData
+        When there is none.
+    """
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise BadData("missing-file", f"{folder}: expected files {pattern}, found none")
+    return paths

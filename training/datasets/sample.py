@@ -1,0 +1,105 @@
+"""One image with its labels, whatever set it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import RejectedInput
+
+Intensity = Literal["hu", "gray"]
+"""``hu``: Hounsfield units, true or estimated; ``gray``: 0 to 255 of a window nobody knows."""
+
+LUNG = "lung"
+INFECTION = "infection"
+GROUND_GLASS_OPACITY = "ground_glass_opacity"
+CONSOLIDATION = "consolidation"
+PLEURAL_EFFUSION = "pleural_effusion"
+
+UNIONS: Mapping[str, tuple[str, ...]] = {INFECTION: (GROUND_GLASS_OPACITY, CONSOLIDATION)}
+"""Structures that are the union of finer ones. Pleural effusion lies outside the lung: it is no infection."""
+
+
+class BadData(RejectedInput):
+    """A file of a data set that cannot be used; the message names it, for it is the user's own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A slice or a whole scan, with the masks somebody drew on it.
+
+    Parameters
+    ----------
+    name : str
+        Unique within the source.
+    source : str
+        The data set's name.
+    patient : str or None
+        Whose image it is; None where the set has no identities.
+    scan : str
+        The scan it belongs to. Samples of one scan stack to a volume, in the order of ``position``.
+    position : int
+        Place of the first slice within its scan.
+    image : ndarray, shape (slices, rows, columns)
+        int16 HU or uint8 gray, as ``intensity`` says; slices from the feet to the head, rows from the front
+        to the back, columns from the patient's right to the left.
+    masks : mapping of str to ndarray of bool, shape (slices, rows, columns)
+        A structure that is not among the keys was not annotated: unknown, not absent.
+    spacing_mm : tuple of float or None
+        Along (slice, row, column).
+    window_hu : tuple of float or None
+        (lower, upper) of the window in the DICOM header, PS3.3 C.11.2.1.2.
+    infected : ndarray of bool, shape (slices,), or None
+        A reader's verdict on each slice, where a set has no masks.
+
+    Raises
+    ------
+    BadData
+        When an image is empty or a mask has another shape.
+    """
+
+    name: str
+    source: str
+    patient: str | None
+    scan: str
+    position: int
+    image: NDArray[np.int16] | NDArray[np.uint8]
+    intensity: Intensity
+    masks: Mapping[str, NDArray[np.bool_]]
+    spacing_mm: tuple[float, float, float] | None = None
+    window_hu: tuple[float, float] | None = None
+    infected: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.size == 0:
+            raise BadData(
+                "empty-image", f"{self.name}: expected an image of (slices, rows, columns), got {self.image.shape}"
+            )
+        for structure, mask in self.masks.items():
+            if mask.shape != self.image.shape:
+                raise BadData(
+                    "wrong-shape", f"{self.name}: the mask of {structure} is {mask.shape}, the image {self.image.shape}"
+                )
+
+    def mask(self, structure: str) -> NDArray[np.bool_]:
+        """Return the mask of a structure, or of the finer ones that make it up.
+
+        Raises
+        ------
+        BadData
+            When nobody annotated it.
+        """
+        if structure in self.masks:
+            return self.masks[structure]
+        parts = UNIONS.get(structure, ())
+        if parts and all(part in self.masks for part in parts):
+            union: NDArray[np.bool_] = np.logical_or.reduce([self.masks[part] for part in parts])
+            return union
+        raise BadData(
+            "missing-mask",
+            f"{self.name}: no mask of {structure}; annotated are {', '.join(sorted(self.masks)) or 'none'}",
+        )

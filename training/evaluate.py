@@ -1,0 +1,116 @@
+"""A trained network against the truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.examples import Stacking
+from training.metrics import Confusion, Spread, area_plot_likeness, area_plot_roughness
+from training.prepared import Prepared, scans
+from worker.networks.engine import TorchEngine
+from worker.networks.network import SegmentationNetwork
+from worker.networks.scan import Segmenter
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A scan with what was found and what is true: label maps, uint8 (slices, rows, columns)."""
+
+    scan: str
+    patient: str | None
+    predicted: NDArray[np.uint8]
+    true: NDArray[np.uint8]
+    seconds: float
+
+
+def judge(
+    network: SegmentationNetwork, stacking: Stacking, prepared: Sequence[Prepared], threshold: float = 0.5
+) -> list[Judged]:
+    """Predict every scan, as the worker would: stacks of 3D networks follow each other without overlap."""
+    segmenter = Segmenter(
+        engine=TorchEngine(network, str(next(network.parameters()).device)),
+        layout=network.layout,
+        divisors=network.divisors,
+        threshold=threshold,
+        stack_slices=stacking.slices,
+    )
+    judged = []
+    for scan in scans(prepared):
+        image = np.concatenate([sample.image for sample in scan])
+        began = time.perf_counter()
+        predicted = segmenter.labels(image)
+        seconds = time.perf_counter() - began
+        true = np.concatenate([sample.labels for sample in scan])
+        judged.append(Judged(scan[0].scan, scan[0].patient, predicted, true, seconds))
+    return judged
+
+
+def measure(judged: Sequence[Judged], class_names: Sequence[str]) -> dict[str, float]:
+    """Return every measure of a segmentation, by name; NaN where it is undefined.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        By label, the background first.
+
+    Returns
+    -------
+    dict
+        ``accuracy_per_image`` and its ``_sd`` over the images (Saood & Hatem 2021, table 3), and for each
+        class ``NAME/MEASURE``: ``dice_global`` and the other ratios from the pixels of all scans together
+        (Saood & Hatem 2021, tables 4, 6, 7; Alalwan et al. 2021, section 4.2), ``dice_per_case`` and
+        ``dice_per_image`` as means over scans and slices, ``area_plot_likeness`` and ``_roughness`` over
+        the scans of at least ten slices (Shivdeo et al. 2021, section 5.3).
+    """
+    accuracies = Spread.of(
+        float(np.mean(predicted == true))
+        for scan in judged
+        for predicted, true in zip(scan.predicted, scan.true, strict=True)
+    )
+    measures = {
+        "accuracy_per_image": accuracies.mean,
+        "accuracy_per_image_sd": accuracies.standard_deviation,
+        "seconds_per_slice": sum(s.seconds for s in judged) / sum(len(s.true) for s in judged),
+    }
+    for label, name in enumerate(class_names[1:], start=1):
+        measures |= {f"{name}/{key}": value for key, value in _measure_class(judged, label).items()}
+    return measures
+
+
+def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
+    pairs = [(scan.predicted == label, scan.true == label) for scan in judged]
+    cases = [Confusion.of(predicted, true) for predicted, true in pairs]
+    images = [Confusion.of(p, t) for case in pairs for p, t in zip(*case, strict=True)]
+    whole = reduce(add, cases)
+    volumes = [pair for pair in pairs if len(pair[1]) >= 10]
+    return {
+        "dice_global": whole.dice,
+        "dice_per_case": Spread.of(case.dice for case in cases).mean,
+        "dice_per_image": Spread.of(image.dice for image in images).mean,
+        "sensitivity": whole.sensitivity,
+        "specificity": whole.specificity,
+        "precision": whole.precision,
+        "g_mean": whole.g_mean,
+        "f2": whole.f2,
+        "area_plot_likeness": Spread.of(area_plot_likeness(*pair) for pair in volumes).mean,
+        "area_plot_roughness": Spread.of(area_plot_roughness(predicted) for predicted, _ in volumes).mean,
+    }
+
+
+def foreground_dice(
+    network: SegmentationNetwork, stacking: Stacking, prepared: Sequence[Prepared], threshold: float
+) -> float:
+    """Return the global Dice, a mean over the foreground classes that somebody has: the validation's figure."""
+    judged = judge(network, stacking, prepared, threshold)
+    labels = range(1, max(2, network.classes))
+    sums = [
+        reduce(add, (Confusion.of(scan.predicted == label, scan.true == label) for scan in judged)) for label in labels
+    ]
+    return Spread.of(s.dice for s in sums if s.true_positive + s.false_negative).mean

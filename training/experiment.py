@@ -1,0 +1,76 @@
+"""An experiment of a paper, as data: what is trained on what, how it is judged, and what the paper got."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from training.examples import Stacking
+from training.preprocess import Preprocess
+from training.recipe import Recipe
+from training.splits import SplitRule
+from training.target import Target
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure that a paper reports.
+
+    Parameters
+    ----------
+    measure : str
+        Key in our result, such as ``infection/dice_global``.
+    mean : float
+    standard_deviation : float or None
+    place : str
+        Where in the paper. A paper that contradicts itself has one entry for each place.
+    """
+
+    measure: str
+    mean: float
+    place: str
+    standard_deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row, or one setting, of a paper's table.
+
+    Parameters
+    ----------
+    name : str
+        What ``hilum train`` is given.
+    paper : str
+        Authors, year and table.
+    data : tuple of str
+        Data sets by name, keys of ``training.datasets.READERS``.
+    network, arguments : str, mapping
+        For ``worker.networks.registry.build``.
+    threshold : float
+        Probability from which a single foreground class is said to be there.
+    short_epochs : int
+        Length of the short form, for machines that cannot run the full one.
+    differs : str
+        In what the experiment differs from the paper's, other than the data.
+    """
+
+    name: str
+    paper: str
+    data: tuple[str, ...]
+    target: Target
+    preprocess: Preprocess
+    network: str
+    recipe: Recipe
+    split: SplitRule
+    short_epochs: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    stacking: Stacking = field(default_factory=Stacking)
+    threshold: float = 0.5
+    published: tuple[Published, ...] = ()
+    differs: str = ""
+
+    def shortened(self) -> Experiment:
+        """Return the short form: fewer epochs, no earlier phases."""
+        recipe = replace(self.recipe, epochs=min(self.short_epochs, self.recipe.epochs), phases=())
+        return replace(self, recipe=recipe)

@@ -1,0 +1,50 @@
+"""Files of a run, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside the path, sync it, and rename it into place.
+
+    Whoever opens the path, even after a power cut, finds the old content or the new one.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    write(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON that a person can read, whole or not at all; NaN becomes null."""
+    text = json.dumps(nan_to_none(content), indent=2, allow_nan=False) + "\n"
+    replace_file(path, lambda partial: partial.write_text(text))
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a file that ``write_json`` wrote."""
+    return json.loads(path.read_text())
+
+
+def nan_to_none(content: object) -> object:
+    """Return JSON content with None for what is not a number; JSON has no NaN."""
+    match content:
+        case dict():
+            return {key: nan_to_none(value) for key, value in content.items()}
+        case list() | tuple():
+            return [nan_to_none(value) for value in content]
+        case float() if math.isnan(content):
+            return None
+    return content

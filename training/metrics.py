@@ -1,0 +1,213 @@
+"""Every measure of the four papers.
+
+Dice comes in three kinds that differ on the same masks: per case (the mean over scans), global (from the
+pixels of all scans together) and per image (the mean over slices). Ratios of nothing are NaN, not 0 or 1:
+a mean over cases leaves them out, and says over how many it went.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Pixels by truth and prediction of one class against all others."""
+
+    true_positive: int = 0
+    false_positive: int = 0
+    false_negative: int = 0
+    true_negative: int = 0
+
+    @classmethod
+    def of(cls, predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> Confusion:
+        """Count two masks of one shape."""
+        both = int(np.count_nonzero(predicted & true))
+        predicted_only = int(np.count_nonzero(predicted)) - both
+        true_only = int(np.count_nonzero(true)) - both
+        return cls(both, predicted_only, true_only, true.size - both - predicted_only - true_only)
+
+    def __add__(self, other: Confusion) -> Confusion:
+        return Confusion(
+            self.true_positive + other.true_positive,
+            self.false_positive + other.false_positive,
+            self.false_negative + other.false_negative,
+            self.true_negative + other.true_negative,
+        )
+
+    @property
+    def sensitivity(self) -> float:
+        """Saood & Hatem 2021, eq. 2."""
+        return ratio(self.true_positive, self.true_positive + self.false_negative)
+
+    @property
+    def specificity(self) -> float:
+        """Saood & Hatem 2021, eq. 3."""
+        return ratio(self.true_negative, self.true_negative + self.false_positive)
+
+    @property
+    def precision(self) -> float:
+        """True positives over predicted positives."""
+        return ratio(self.true_positive, self.true_positive + self.false_positive)
+
+    @property
+    def accuracy(self) -> float:
+        """Correct pixels over all pixels."""
+        correct = self.true_positive + self.true_negative
+        return ratio(correct, correct + self.false_positive + self.false_negative)
+
+    @property
+    def dice(self) -> float:
+        """Saood & Hatem 2021, eq. 4; Wu et al. 2020, eq. 1; Alalwan et al. 2021, eq. 3."""
+        twice = 2 * self.true_positive
+        return ratio(twice, twice + self.false_positive + self.false_negative)
+
+    @property
+    def g_mean(self) -> float:
+        """Saood & Hatem 2021, eq. 5."""
+        return math.sqrt(self.sensitivity * self.specificity)
+
+    @property
+    def f2(self) -> float:
+        """Saood & Hatem 2021, eq. 6."""
+        return ratio(5 * self.precision * self.sensitivity, 4 * self.precision + self.sensitivity)
+
+
+def ratio(part: float, whole: float) -> float:
+    """Return part / whole, NaN where there is nothing."""
+    return part / whole if whole else math.nan
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of the values that are numbers, and how many those are."""
+
+    mean: float
+    standard_deviation: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread:
+        """Summarise; NaN where there is nothing to summarise. None, JSON's NaN, is left out too."""
+        numbers = [value for value in values if value is not None and not math.isnan(value)]
+        if not numbers:
+            return cls(math.nan, math.nan, 0)
+        deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan
+        return cls(float(np.mean(numbers)), deviation, len(numbers))
+
+
+def infected_percent(infection_volume: float, lung_volume: float) -> float:
+    """Return PoIR, in percent. Wu et al. 2020, eq. 2."""
+    return 100 * ratio(infection_volume, lung_volume)
+
+
+def pearson_r(a: ArrayLike, b: ArrayLike) -> float:
+    """Return Pearson's correlation coefficient, NaN where either does not vary. Wu et al. 2020, eq. 3."""
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    x, y = x - x.mean(), y - y.mean()
+    return ratio(float(x @ y), math.sqrt(float(x @ x) * float(y @ y)))
+
+
+def mean_absolute_percent_error(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Return m-APE, in percent, over the cases whose truth is not 0. Wu et al. 2020, the equation after 3."""
+    p, t = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
+    infected = t != 0
+    return 100 * Spread.of(np.abs((p - t)[infected] / t[infected])).mean
+
+
+def mean_absolute_error(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Return the mean distance, in the unit of the values: points, for percentages."""
+    return float(np.abs(np.asarray(predicted, np.float64) - np.asarray(true, np.float64)).mean())
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Bias of a method against the truth, and the limits that 95 % of its errors lie in."""
+
+    bias: float
+    lower: float
+    upper: float
+
+
+def bland_altman(predicted: ArrayLike, true: ArrayLike) -> Agreement:
+    """Return bias and limits of agreement, in the unit of the values. Bland & Altman 1986."""
+    errors = np.asarray(predicted, np.float64) - np.asarray(true, np.float64)
+    spread = Spread.of(errors)
+    reach = 1.96 * spread.standard_deviation
+    return Agreement(spread.mean, spread.mean - reach, spread.mean + reach)
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A receiver operating characteristic: rates at falling thresholds."""
+
+    false_positive_rate: Values
+    true_positive_rate: Values
+    thresholds: Values
+    positives: int
+    negatives: int
+
+    @classmethod
+    def of(cls, scores: ArrayLike, truth: ArrayLike) -> Roc:
+        """Sweep the threshold over all scores; a case counts as positive at its own score and below."""
+        s, t = np.asarray(scores, np.float64), np.asarray(truth, np.bool_)
+        order = np.argsort(-s, kind="stable")
+        s, t = s[order], t[order]
+        # Equal scores pass a threshold together.
+        last_of_equals = np.append(np.flatnonzero(np.diff(s)), len(s) - 1)
+        hits, alarms = np.cumsum(t)[last_of_equals], np.cumsum(~t)[last_of_equals]
+        positives, negatives = int(t.sum()), int((~t).sum())
+        with np.errstate(invalid="ignore"):
+            return cls(
+                false_positive_rate=np.append(0.0, alarms / np.float64(negatives)),
+                true_positive_rate=np.append(0.0, hits / np.float64(positives)),
+                thresholds=np.append(np.inf, s[last_of_equals]),
+                positives=positives,
+                negatives=negatives,
+            )
+
+    @property
+    def area(self) -> float:
+        """Area under the curve (AUC): the chance that a positive scores above a negative."""
+        return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
+
+    def best_threshold(self) -> tuple[float, float]:
+        """Return the threshold of the highest accuracy, and that accuracy.
+
+        Wu et al. 2020, "Performance of binary classifier": accuracy 93.8 % at 0.45.
+        """
+        correct = self.true_positive_rate * self.positives + (1 - self.false_positive_rate) * self.negatives
+        best = int(np.argmax(correct))
+        return float(self.thresholds[best]), float(correct[best]) / (self.positives + self.negatives)
+
+
+def area_plot(masks: NDArray[np.bool_]) -> Values:
+    """Return the area of each slice over the largest one, shape (slices,).
+
+    Shivdeo et al. 2021, section 5.3. All zero where nothing was found.
+    """
+    areas: Values = masks.reshape(len(masks), -1).mean(axis=1)
+    largest = float(areas.max())
+    return areas / largest if largest else areas
+
+
+def area_plot_likeness(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    """Return how alike two area-plots are: one minus their mean absolute difference.
+
+    1 is the same plot, 0 one that is full wherever the other is empty. Shivdeo et al. 2021, section 5.3,
+    compare them by eye; this is the number for it.
+    """
+    return 1 - mean_absolute_error(area_plot(predicted), area_plot(true))
+
+
+def area_plot_roughness(masks: NDArray[np.bool_]) -> float:
+    """Return the mean step between neighbouring slices of the area-plot: the "abrupt variations" of 2D."""
+    plot = area_plot(masks)
+    return float(np.abs(np.diff(plot)).mean()) if len(plot) > 1 else 0.0

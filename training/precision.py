@@ -1,0 +1,51 @@
+"""Where and how exactly a network computes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from worker.networks.engine import native_half
+from worker.networks.network import Layout, SegmentationNetwork
+
+
+def choose_device() -> torch.device:
+    """Return the GPU of this process if the machine has one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Return a context in which convolutions run in bfloat16, where the device computes in it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=native_half(device) is torch.bfloat16)
+
+
+def lay_out(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
+    """Move a network to a device, 2D ones with channels last, which is faster there; 3D ones are slower."""
+    convolves_planes = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    memory_format = torch.channels_last if convolves_planes else torch.preserve_format
+    return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]  # torch's stub omits this overload
+
+
+def run(network: nn.Module, layout: Layout, images: Tensor) -> Tensor:
+    """Return logits of a batch of stacks.
+
+    Parameters
+    ----------
+    network : Module
+        A segmentation network, or one wrapped for several processes.
+    images : Tensor of float, shape (n, slices, rows, columns)
+
+    Returns
+    -------
+    Tensor of float
+        (n, classes, slices, rows, columns).
+    """
+    if layout == "3d":
+        logits: Tensor = network(images[:, None])
+    elif layout == "2.5d":
+        logits = network(images.contiguous(memory_format=torch.channels_last))
+    else:
+        logits = network(images)[:, :, None]
+    return logits.float()

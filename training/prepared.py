@@ -1,0 +1,128 @@
+"""Samples as a network sees them, on disk: read once, mapped into memory, shared by folds and processes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import SettingsError
+from training.datasets.sample import BadData, Sample
+from training.files import read_json, write_json
+from training.preprocess import Preprocess
+from training.target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A sample after preprocessing.
+
+    Parameters
+    ----------
+    image : ndarray of float16, shape (slices, rows, columns)
+        In [0, 1].
+    labels : ndarray of uint8, shape (slices, rows, columns)
+        Classes of a target.
+    voxel_ml : float
+        Volume of one pixel of the resized image; 1 where the spacing is unknown, so that ratios hold.
+    """
+
+    name: str
+    source: str
+    patient: str | None
+    scan: str
+    position: int
+    image: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+    voxel_ml: float
+
+
+def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, folder: Path) -> list[Prepared]:
+    """Preprocess samples into a folder, or open the folder where that was done before.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when absent. A folder made with other preprocessing is refused.
+
+    Raises
+    ------
+    SettingsError
+        When the folder holds something else.
+    BadData
+        When there is no sample, or a structure of the target was not annotated.
+    """
+    key = hashlib.sha256(f"{preprocess!r} {target!r}".encode()).hexdigest()
+    if not (folder / "index.json").exists():
+        _write(samples, preprocess, target, folder, key)
+    index = read_json(folder / "index.json")
+    if index["key"] != key:
+        raise SettingsError(
+            "other-preprocessing", f"{folder} holds images prepared otherwise; choose another run folder"
+        )
+    return [_open(entry, folder) for entry in index["samples"]]
+
+
+def scans(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
+    """Return the samples of each scan, from the feet to the head."""
+    members: dict[tuple[str, str], list[Prepared]] = {}
+    for sample in prepared:
+        members.setdefault((sample.source, sample.scan), []).append(sample)
+    return [sorted(scan, key=lambda sample: sample.position) for scan in members.values()]
+
+
+def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, folder: Path, key: str) -> None:
+    """Fill the folder; the index comes last, so that a broken attempt is done again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    entries: list[Mapping[str, object]] = []
+    for number, sample in enumerate(samples):
+        labels = target.label_map(sample)
+        np.save(folder / f"{number:05d}.image.npy", preprocess.image(sample))
+        np.save(folder / f"{number:05d}.labels.npy", preprocess.labels(labels))
+        entries.append(asdict(_Entry(
+            file=f"{number:05d}",
+            name=sample.name,
+            source=sample.source,
+            patient=sample.patient,
+            scan=sample.scan,
+            position=sample.position,
+            voxel_ml=_voxel_ml(sample, preprocess.size),
+        )))  # fmt: skip
+    if not entries:
+        raise BadData("empty-data-set", "the data set has no samples")
+    write_json(folder / "index.json", {"key": key, "samples": entries})
+
+
+@dataclass(frozen=True)
+class _Entry:
+    file: str
+    name: str
+    source: str
+    patient: str | None
+    scan: str
+    position: int
+    voxel_ml: float
+
+
+def _voxel_ml(sample: Sample, size: tuple[int, int]) -> float:
+    if sample.spacing_mm is None:
+        return 1.0
+    _, rows, columns = sample.image.shape
+    slice_mm, row_mm, column_mm = sample.spacing_mm
+    pixel_mm2 = (row_mm * rows / size[0]) * (column_mm * columns / size[1])
+    return float(slice_mm * pixel_mm2 / 1000)
+
+
+def _open(fields: dict[str, object], folder: Path) -> Prepared:
+    file = fields.pop("file")
+    return Prepared(
+        **fields,  # type: ignore[arg-type]  # written by _write
+        image=np.load(folder / f"{file}.image.npy", mmap_mode="r", allow_pickle=False),
+        labels=np.load(folder / f"{file}.labels.npy", mmap_mode="r", allow_pickle=False),
+    )

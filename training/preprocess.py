@@ -1,0 +1,77 @@
+"""From a sample to what a network sees: one gray scale, one size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from training.datasets.sample import LUNG, BadData, Sample
+
+WU_WINDOW_HU = (-1200.0, 600.0)
+"""Wu et al. 2020, "Process": clipped, then scaled linearly to [0, 255]."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """A paper's preprocessing, as data.
+
+    Parameters
+    ----------
+    size : tuple of int
+        (rows, columns) of the network's image.
+    window_hu : tuple of float, or "header"
+        HU clipped to this and scaled to [0, 1]; "header" takes the window of the DICOM header
+        (Shivdeo et al. 2021, section 3). 8-bit images without a known window are divided by 255.
+    keep_aspect : bool
+        Whether to pad the shorter side rather than stretch it.
+    within_lungs : bool
+        Whether to blacken everything outside the lung mask (Saood & Hatem 2021, figure 1).
+    """
+
+    size: tuple[int, int]
+    window_hu: tuple[float, float] | Literal["header"] = WU_WINDOW_HU
+    keep_aspect: bool = False
+    within_lungs: bool = False
+
+    def image(self, sample: Sample) -> NDArray[np.float16]:
+        """Return the image in [0, 1], float16 (slices, rows, columns)."""
+        scaled = torch.from_numpy(self._scale(sample))
+        if self.within_lungs:
+            scaled = scaled * torch.from_numpy(sample.mask(LUNG))
+        # Means over the pixels that one new pixel covers, so that a coarse grid does not skip any.
+        resized = functional.interpolate(
+            self._pad(scaled)[:, None], self.size, mode="bilinear", antialias=True, align_corners=False
+        )
+        return resized[:, 0].clamp(0, 1).numpy().astype(np.float16)
+
+    def labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a label map on the network's grid, uint8 (slices, rows, columns)."""
+        padded = self._pad(torch.from_numpy(labels))
+        resized = functional.interpolate(padded[:, None].float(), self.size, mode="nearest-exact")
+        return resized[:, 0].to(torch.uint8).numpy()
+
+    def _scale(self, sample: Sample) -> NDArray[np.float32]:
+        if sample.intensity == "gray":
+            return sample.image.astype(np.float32) / np.float32(255)
+        window = sample.window_hu if self.window_hu == "header" else self.window_hu
+        if window is None:
+            raise BadData("no-window", f"{sample.name}: no window in the DICOM header; choose a window_hu instead")
+        lower, upper = window
+        clipped: NDArray[np.float32] = np.clip(sample.image.astype(np.float32), lower, upper)
+        return (clipped - np.float32(lower)) / np.float32(upper - lower)
+
+    def _pad(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image in the middle of the smallest black frame that has the shape of ``size``."""
+        if not self.keep_aspect:
+            return image
+        rows, columns = image.shape[-2:]
+        scale = max(rows / self.size[0], columns / self.size[1])
+        more_rows = round(self.size[0] * scale) - rows
+        more_columns = round(self.size[1] * scale) - columns
+        left, above = more_columns // 2, more_rows // 2
+        return functional.pad(image, (left, more_columns - left, above, more_rows - above))

@@ -1,0 +1,51 @@
+"""The processes that train one network together: one, or those that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+from training.precision import choose_device
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One process among its peers."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    def from_leader(self, value: float) -> float:
+        """Return the value of the process of rank 0, so that all decide alike."""
+        if self.count == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.broadcast(shared, src=0)
+        return float(shared)
+
+    def wait(self) -> None:
+        """Wait until all have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def join() -> Iterator[Processes]:
+    """Meet the other processes that torchrun started, if it did, and leave them at the end."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes(0, 1, choose_device())
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), count, choose_device())
+    finally:
+        distributed.destroy_process_group()

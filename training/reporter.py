@@ -1,0 +1,52 @@
+"""What a person sees while a network trains."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """A bar with the time left on a terminal; a line an epoch anywhere."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console = console
+        self.title = title
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def start(self, done: int, total: int) -> None:
+        """Begin at a step."""
+        self.first, self.done, self.total = done, done, total
+        self.began = time.monotonic()
+        self.task = self.bar.add_task(self.title, total=total, completed=done)
+        self.bar.start()
+
+    def step(self, done: int) -> None:
+        """Note a step."""
+        self.done = done
+        self.bar.update(self.task, completed=done)
+
+    def epoch(self, phase: int, epoch: int, loss: float, dice: float, rate: float) -> None:
+        """Say how an epoch went."""
+        took = time.monotonic() - self.began
+        seconds_left = took / max(1, self.done - self.first) * (self.total - self.done)
+        self.console.print(
+            f"{self.title}: phase {phase + 1}, epoch {epoch}: loss {loss:.4f}, validation Dice {dice:.4f}, "
+            f"learning rate {rate:.2e}, {timedelta(seconds=round(seconds_left))} left",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        self.bar.stop()

@@ -1,0 +1,113 @@
+"""Who trains, who validates, who tests: by patient, so that nobody is on two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dicom_node.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of samples; ``by`` says what was kept together."""
+
+    training: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+    by: Literal["patient", "slice"]
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """One split in shares, such as 72/10/18 (Saood & Hatem 2021, "Network training")."""
+
+    validation: float = 0.10
+    test: float = 0.18
+
+    def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
+        """Return the one split."""
+        groups, by = shuffled_groups(patients, seed)
+        counts = np.cumsum([len(group) for group in groups]) / len(patients)
+        tested = groups_up_to(counts, self.test)
+        validated = groups_up_to(counts, self.test + self.validation, at_least=tested + 1)
+        if validated >= len(groups):
+            raise SettingsError("too-few-patients", f"three parts need three patients, got {len(groups)}")
+        return [
+            Split(
+                training=indices(groups[validated:]),
+                validation=indices(groups[tested:validated]),
+                test=indices(groups[:tested]),
+                by=by,
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class KFold:
+    """Every patient tests once; ``validation`` of all samples watches (Saood & Hatem: 70/10/20)."""
+
+    folds: int = 5
+    validation: float = 0.10
+
+    def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
+        """Return one split a fold."""
+        groups, by = shuffled_groups(patients, seed)
+        if len(groups) < self.folds:
+            raise SettingsError("too-few-patients", f"{self.folds} folds, but only {len(groups)} patients")
+        parts = balanced_parts(groups, self.folds)
+        return [self._split(parts, fold, by) for fold in range(self.folds)]
+
+    def _split(self, parts: list[list[list[int]]], fold: int, by: Literal["patient", "slice"]) -> Split:
+        rest = [group for part in parts[fold + 1 :] + parts[:fold] for group in part]
+        counts = np.cumsum([len(group) for group in rest])
+        total = counts[-1] + sum(len(group) for group in parts[fold])
+        validated = groups_up_to(counts / total, self.validation)
+        return Split(
+            training=indices(rest[validated:]),
+            validation=indices(rest[:validated]),
+            test=indices(parts[fold]),
+            by=by,
+        )
+
+
+SplitRule = Holdout | KFold
+
+
+def shuffled_groups(patients: Sequence[str | None], seed: int) -> tuple[list[list[int]], Literal["patient", "slice"]]:
+    """Return the samples of each patient, patients in a random order that the seed decides.
+
+    Where a set has no identities each sample stands alone. A set that knows some of its patients only
+    keeps those together and says "slice", since the rest may still be split across.
+    """
+    members: dict[str, list[int]] = {}
+    for index, patient in enumerate(patients):
+        members.setdefault(f"patient {patient}" if patient is not None else f"slice {index}", []).append(index)
+    keys = sorted(members, key=lambda key: members[key][0])
+    order = np.random.default_rng(seed).permutation(len(keys))
+    by: Literal["patient", "slice"] = "slice" if any(p is None for p in patients) else "patient"
+    return [members[keys[i]] for i in order], by
+
+
+def balanced_parts(groups: list[list[int]], parts: int) -> list[list[list[int]]]:
+    """Deal groups, the largest first, each to the part that has the fewest samples."""
+    dealt: list[list[list[int]]] = [[] for _ in range(parts)]
+    sizes = [0] * parts
+    for group in sorted(groups, key=len, reverse=True):
+        smallest = sizes.index(min(sizes))
+        dealt[smallest].append(group)
+        sizes[smallest] += len(group)
+    return dealt
+
+
+def groups_up_to(cumulated_shares: np.ndarray, share: float, at_least: int = 1) -> int:
+    """Return how many groups come closest to a share, but not fewer than asked."""
+    return max(at_least, int(np.argmin(np.abs(cumulated_shares - share))) + 1)
+
+
+def indices(groups: list[list[int]]) -> tuple[int, ...]:
+    """Return all samples of some groups, in order."""
+    return tuple(sorted(index for group in groups for index in group))

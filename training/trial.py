@@ -1,0 +1,234 @@
+"""An experiment carried out: each split trained, tested, and written down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from dicom_node.errors import SettingsError
+from training import datasets
+from training.evaluate import foreground_dice, judge, measure
+from training.examples import cut
+from training.experiment import Experiment
+from training.files import read_json, write_json
+from training.fit import Training
+from training.losses import build_loss, median_frequency_weights
+from training.metrics import Spread
+from training.prepared import Prepared, prepare
+from training.processes import Processes
+from training.provenance import describe_device, source_version
+from training.reporter import Reporter
+from training.splits import Split
+from training.state import Progress
+from worker.networks.checkpoint import Card, load, save
+from worker.networks.network import SegmentationNetwork, count_parameters
+from worker.networks.registry import build
+
+LICENCE = "Apache-2.0 AND CC-BY-NC-SA-4.0"
+"""Most infection labels are for non-commercial use, and so are weights trained on them."""
+
+
+class Trial:
+    """One run of an experiment in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``prepared/``, ``split-N/`` each with its training and ``weights.safetensors``, and
+        ``result.json``. What is finished there is not done again.
+    splits : sequence of int or None
+        Which splits to train; all if None.
+
+    Raises
+    ------
+    SettingsError
+        When the folder holds another run, or the network does not fit the target.
+    BadData
+        When a file of the data sets is missing or malformed.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: Path,
+        folder: Path,
+        *,
+        short: bool,
+        seed: int,
+        processes: Processes,
+        console: Console,
+        splits: Sequence[int] | None = None,
+    ) -> None:
+        self.experiment = experiment.shortened() if short else experiment
+        self.folder = folder
+        self.short = short
+        self.seed = seed
+        self.processes = processes
+        self.console = console
+        self._claim_folder()
+        samples = chain.from_iterable(datasets.read(name, data) for name in experiment.data)
+        if processes.rank == 0:
+            prepare(samples, experiment.preprocess, experiment.target, folder / "prepared")
+        processes.wait()
+        self.prepared = prepare((), experiment.preprocess, experiment.target, folder / "prepared")
+        self.splits = experiment.split.splits([sample.patient for sample in self.prepared], seed)
+        self.chosen = range(len(self.splits)) if splits is None else splits
+
+    def train(self) -> dict[str, Any]:
+        """Train and test the chosen splits and return the result as it is written."""
+        for number in self.chosen:
+            if not (self._split_folder(number) / "result.json").exists():
+                self._train_split(number)
+            self.result()
+        return self.result()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Test the weights of the chosen splits again and return the result as it is written."""
+        for number in self.chosen:
+            folder = self._split_folder(number)
+            network, _ = load(folder / "weights.safetensors")
+            if not isinstance(network, SegmentationNetwork):
+                raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
+            measures = self._test(network.to(self.processes.device), self.splits[number])
+            write_json(folder / "result.json", read_json(folder / "result.json") | {"measures": measures})
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        """Summarise the splits that are done, write ``result.json`` and return it."""
+        splits = [read_json(path) for path in sorted(self.folder.glob("split-*/result.json"))]
+        names = splits[0]["measures"] if splits else ()
+        result = {
+            "experiment": self.experiment.name,
+            "paper": self.experiment.paper,
+            "differs": self.experiment.differs,
+            "data": self.experiment.data,
+            "short": self.short,
+            "splits_done": len(splits),
+            "splits_all": len(self.splits),
+            "split_by": self.splits[0].by,
+            "epochs": sum(self.experiment.recipe.phases) + self.experiment.recipe.epochs,
+            "parameters": count_parameters(self._new_network()),
+            "seed": self.seed,
+            "source": source_version(),
+            "torch": torch.__version__,
+            "device": describe_device(self.processes.device),
+            "measures": {name: asdict(Spread.of(s["measures"][name] for s in splits)) for name in names},
+            "published": [asdict(figure) for figure in self.experiment.published],
+            "splits": splits,
+        }
+        if self.processes.rank == 0:
+            write_json(self.folder / "result.json", result)
+        return result
+
+    def _train_split(self, number: int) -> None:
+        """Train one split and write its weights and its measures."""
+        folder, split = self._split_folder(number), self.splits[number]
+        training = self._training(number)
+        progress = training.run()
+        self.processes.wait()
+        if self.processes.rank == 0:
+            network = training.load_kept_weights()
+            measures = self._test(network, split)
+            save(folder / "weights.safetensors", network, self._card(network, measures))
+            write_json(folder / "result.json", self._split_result(number, progress, measures))
+        self.processes.wait()
+
+    def _training(self, number: int) -> Training:
+        experiment, recipe, seed = self.experiment, self.experiment.recipe, self.seed + number
+        training = self._pick(self.splits[number].training)
+        validation = self._pick(self.splits[number].validation)
+        torch.manual_seed(seed)
+        return Training(
+            self._new_network(),
+            cut(training, experiment.stacking),
+            recipe,
+            build_loss(recipe.loss, self._class_weights(training), **recipe.loss_arguments),
+            lambda network: foreground_dice(network, experiment.stacking, validation, experiment.threshold),
+            self._split_folder(number),
+            seed=seed,
+            processes=self.processes,
+            reporter=Reporter(self.console, f"{experiment.name} split {number + 1} of {len(self.splits)}"),
+        )
+
+    def _class_weights(self, training: Sequence[Prepared]) -> Sequence[float] | None:
+        weights = self.experiment.recipe.class_weights
+        if weights != "median_frequency":
+            return weights
+        slices = [torch.from_numpy(np.array(labels)) for sample in training for labels in sample.labels]
+        return median_frequency_weights(slices, len(self.experiment.target.names))
+
+    def _new_network(self) -> SegmentationNetwork:
+        network = build(self.experiment.network, self.experiment.arguments)
+        classes = len(self.experiment.target.names)
+        fits = {1, 2} if classes == 2 else {classes}
+        if not isinstance(network, SegmentationNetwork) or network.classes not in fits:
+            raise SettingsError(
+                "network-does-not-fit", f"the network {self.experiment.network!r} does not give {classes} classes"
+            )
+        return network
+
+    def _test(self, network: SegmentationNetwork, split: Split) -> dict[str, float]:
+        judged = judge(network, self.experiment.stacking, self._pick(split.test), self.experiment.threshold)
+        return measure(judged, self.experiment.target.names)
+
+    def _pick(self, indices: Sequence[int]) -> list[Prepared]:
+        return [self.prepared[i] for i in indices]
+
+    def _split_folder(self, number: int) -> Path:
+        return self.folder / f"split-{number}"
+
+    def _claim_folder(self) -> None:
+        """Refuse a folder that another run has begun."""
+        claim = {"experiment": self.experiment.name, "short": self.short, "seed": self.seed}
+        path = self.folder / "trial.json"
+        if path.exists() and read_json(path) != claim:
+            raise SettingsError("other-run", f"{self.folder} holds {read_json(path)}; choose another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.processes.rank == 0:
+            write_json(path, claim)
+
+    def _split_result(self, number: int, progress: Progress, measures: dict[str, float]) -> dict[str, Any]:
+        split = self.splits[number]
+        return {
+            "split": number,
+            "samples": {
+                "training": len(split.training),
+                "validation": len(split.validation),
+                "test": len(split.test),
+            },
+            "tested": sorted({self.prepared[i].patient or self.prepared[i].name for i in split.test}),
+            "epochs": len(progress.history),
+            "kept": self.experiment.recipe.keep,
+            "best_epoch": progress.best_epoch,
+            "training_seconds": round(progress.seconds, 1),
+            "loss_first": progress.history[0]["loss"],
+            "loss_last": progress.history[-1]["loss"],
+            "measures": measures,
+        }
+
+    def _card(self, network: SegmentationNetwork, measures: dict[str, float]) -> Card:
+        experiment = self.experiment
+        window = experiment.preprocess.window_hu
+        names = experiment.target.names
+        return Card(
+            network=experiment.network,
+            arguments=dict(experiment.arguments),
+            classes=names if network.classes > 1 else names[1:],
+            window_hu=None if window == "header" else window,
+            spacing_mm=(None, None, None),
+            image_size=experiment.preprocess.size,
+            stack_slices=experiment.stacking.slices,
+            threshold=experiment.threshold,
+            training_data=", ".join(experiment.data),
+            commit=source_version(),
+            licence=LICENCE,
+            metrics={name: value for name, value in measures.items() if not math.isnan(value)},
+        )
