@@ -33,7 +33,7 @@ DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")
 IMAGING_MEASUREMENT_REPORT = _dcm("126000", "Imaging Measurement Report")
 
 # What was done
-CT_OF_CHEST = _sct("169069000", "CT of chest")
+CT = Code("25045-6", "LN", "CT unspecified body region")
 SOURCE_IMAGE_FOR_PROCESSING = _dcm("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 IMAGE_LIBRARY = _dcm("111028", "Image Library")
@@ -93,11 +93,6 @@ class Structure:
     category: Code
     type: Code
     rgb: tuple[int, int, int]
-
-    @property
-    def is_lung(self) -> bool:
-        """Whether it is a lung, rather than something in the lungs."""
-        return self.type == LUNG
 
 
 LEFT_LUNG = Structure("left-lung", "Left lung", "left", ANATOMICAL_STRUCTURE, LUNG, (128, 174, 128))

@@ -12,7 +12,7 @@ from datetime import date
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
@@ -150,11 +150,11 @@ def _is_date(text: str) -> bool:
 
 def _text(header: Dataset, tag: BaseTag, vr: str, encodings: list[str]) -> str:
     element = header.get_item(tag)
-    if not isinstance(element, RawDataElement):
-        value = element.value if element is not None else ""
+    if isinstance(element, DataElement):  # already decoded
+        value = element.value
         return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
-    value = (element.value or b"").rstrip(b" \0")
-    return _decode(value, encodings, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS).strip()
+    raw = (element.value or b"").rstrip(b" \0")
+    return _decode(raw, encodings, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS).strip()
 
 
 def _decode(value: bytes, encodings: list[str], delimiters: set[int]) -> str:

@@ -1,12 +1,149 @@
-"""x."""
+"""The picture of a result: the slice most infected, a second view, the figures and the area-plot."""
+
+from __future__ import annotations
+
+import textwrap
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
+
+from worker.findings import Findings, Measurement, Site
+from worker.reports import codes, style
+from worker.reports.areaplot import draw_area_plot
+from worker.reports.outcome import format_percent
+from worker.reports.planes import AXIAL, CORONAL, SAGITTAL, Plane, X, Y, Z, patient_axes
+from worker.reports.style import Box
+from worker.reports.view import WINDOW_HU, Scene, draw_level, draw_view, look_at, text
+from worker.volume import Volume
+
+SIZE = (1280, 1060)
+WARNING = "NOT FOR DIAGNOSTIC USE"
+
+_SLICE_BOX: Box = (16, 84, 796, 664)
+_CROSS_BOX: Box = (812, 84, 1264, 664)
+_LUNG_PLOT_BOX: Box = (16, 684, 796, 826)
+_INFECTION_PLOT_BOX: Box = (16, 846, 796, 988)
+_TABLE_BOX: Box = (812, 684, 1264, 1012)
 
 
-def slice_of_picture(findings):
-    return int(np.argmax(findings.areas.infection_mm2))
+def slice_of_picture(findings: Findings) -> int:
+    """Return the index of the slice with the largest infected area; with none, of the largest lung area."""
+    areas = findings.areas
+    return int(np.argmax(areas.infection_mm2 if areas.infection_mm2.any() else areas.lung_mm2))
 
 
-def draw_picture(volume, findings):
-    return Image.new("RGB", (600, 400))
+def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
+    """Return the picture of a result as RGB; nothing of the patient is written on it."""
+    picture = Image.new("RGB", SIZE, style.BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    scene = look_at(volume, findings)
+    index = slice_of_picture(findings)
+    _draw_views(picture, scene, scene.axes.index(index, len(volume.slices)))
+    text(draw, (_SLICE_BOX[0] + 12, _SLICE_BOX[3] - 12), _whereabouts(volume, index), 16, style.TEXT, "lb")
+    for box, what, area_mm2, colour in (
+        (_LUNG_PLOT_BOX, "Lung area", findings.areas.lung_mm2, style.MUTED),
+        (_INFECTION_PLOT_BOX, "Infected area", findings.areas.infection_mm2, codes.INFECTION.rgb),
+    ):
+        draw_area_plot(draw, box, f"{what} of each slice, cm2", area_mm2, colour, index, scene.axes.ends)
+    _draw_header(draw, findings)
+    _draw_table(draw, findings)
+    _draw_footer(draw, findings)
+    return picture
+
+
+def _draw_views(picture: Image.Image, scene: Scene, at: int) -> None:
+    """Draw the slice and beside it a plane across it, each with a line where the other cuts it."""
+    plane = scene.axes.slice_plane
+    cross = AXIAL if plane is CORONAL else CORONAL
+    cross_at = _index_of_most(scene, cross)
+    place = draw_view(picture, _SLICE_BOX, scene, plane, at)
+    cross_place = draw_view(picture, _CROSS_BOX, scene, cross, cross_at)
+    if plane is not SAGITTAL:
+        draw_level(picture, _SLICE_BOX, place, _share_from_top(scene, cross, cross_at))
+        draw_level(picture, _CROSS_BOX, cross_place, _share_from_top(scene, plane, at))
+
+
+def _index_of_most(scene: Scene, plane: Plane) -> int:
+    """Return where the plane cuts the most infection; with none, the most lung."""
+    shown = scene.infection if scene.infection.any() else scene.labels
+    others = tuple(axis for axis in (X, Y, Z) if axis != plane.axis)
+    return int(np.argmax(np.count_nonzero(shown, axis=others))) + scene.origin[plane.axis]
+
+
+def _share_from_top(scene: Scene, plane: Plane, at: int) -> float:
+    """Return how far down a view across it the plane lies, 0 to 1; heads are up and backs are down."""
+    share: float = (at - scene.origin[plane.axis] + 0.5) / scene.hu.shape[plane.axis]
+    return 1 - share if plane.axis == Z else share
+
+
+def _whereabouts(volume: Volume, index: int) -> str:
+    position = volume.geometry.to_patient(np.array([[index, *(n / 2 for n in volume.geometry.shape[1:])]]))[0]
+    centre, width = WINDOW_HU
+    axis = patient_axes(volume.geometry).slice_plane.axis
+    where = f"{'xyz'[axis]} = {position[axis]:.1f} mm"
+    return f"Slice {index + 1} of {len(volume.slices)}   {where}   W {width:.0f} / L {centre:.0f}"
+
+
+def _draw_header(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
+    both = findings.measurement("both")
+    draw.text((16, 16), "Hilum", font=style.font(34), fill=style.TEXT)
+    draw.text(
+        (120, 30), "Proportion of infected region (PoIR) in CT of the chest", font=style.font(18), fill=style.MUTED
+    )
+    if both.infected_percent is None:
+        answer = "withheld"
+    elif both.infected_percent == 0:
+        answer = "0 %  nothing found"
+    else:
+        answer = format_percent(both.infected_percent)
+    draw.text((SIZE[0] - 16, 12), answer, font=style.font(46), fill=style.TEXT, anchor="ra")
+
+
+def _draw_table(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
+    left, top, right, _ = _TABLE_BOX
+    columns = (left + 165, left + 270, left + 345, right)
+    for x, heading in zip(columns, ("Lung mL", "Infected mL", "PoIR", "Infected HU"), strict=True):
+        draw.text((x, top), heading, font=style.font(16), fill=style.MUTED, anchor="ra")
+    y = top + 28
+    rows: tuple[tuple[str, Site], ...] = (("Both lungs", "both"), ("Right lung", "right"), ("Left lung", "left"))
+    for name, site in rows:
+        cells = _cells(findings.measurement(site))
+        draw.text((left, y), name, font=style.font(18), fill=style.TEXT)
+        for x, cell in zip(columns, cells, strict=True):
+            draw.text((x, y), cell, font=style.font(18), fill=style.TEXT, anchor="ra")
+        y += 30
+    y += 14
+    for structure in (codes.INFECTION, codes.RIGHT_LUNG, codes.LEFT_LUNG):
+        draw.line((left, y + 10, left + 28, y + 10), fill=structure.rgb, width=4)
+        draw.text((left + 40, y), structure.label, font=style.font(16), fill=style.TEXT)
+        y += 24
+    y += 10
+    for line in _flag_lines(findings, right - left):
+        draw.text((left, y), line, font=style.font(15), fill=style.ACCENT)
+        y += 20
+
+
+def _cells(figures: Measurement) -> tuple[str, str, str, str]:
+    percent, hu = figures.infected_percent, figures.infection_mean_hu
+    return (
+        f"{figures.lung_volume_ml:.0f}",
+        f"{figures.infection_volume_ml:.1f}",
+        "withheld" if percent is None else format_percent(percent),
+        "-" if hu is None else f"{hu:.0f}",
+    )
+
+
+def _flag_lines(findings: Findings, width: int) -> list[str]:
+    """Return the flags' messages broken into lines, as many as the picture has room for."""
+    lines: list[str] = []
+    for flag in findings.flags:
+        lines.extend(textwrap.wrap(flag.message, width // 8))
+    room = 5
+    return lines if len(lines) <= room else [*lines[: room - 1], "More in the report."]
+
+
+def _draw_footer(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
+    y = SIZE[1] - 24
+    made_by = f"{findings.algorithm.name} {findings.algorithm.version}"
+    draw.text((16, y), f"Made automatically by {made_by}", font=style.font(15), fill=style.MUTED, anchor="lm")
+    draw.text((SIZE[0] - 16, y), WARNING, font=style.font(24), fill=style.ACCENT, anchor="rm")

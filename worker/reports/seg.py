@@ -11,6 +11,7 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from worker.findings import LEFT, RIGHT, Findings
@@ -77,6 +78,7 @@ def build_segmentation(volume: Volume, label_map: LabelMap, shared: ResultContex
         content_description=label_map.kind.series_description,
         **shared.arguments(label_map.kind),
     )
+    segmentation.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(label_map)]
     shared.complete(segmentation, label_map.kind)
     return segmentation
 
@@ -115,6 +117,15 @@ def _in_source_order(volume: Volume, labels: NDArray[np.uint8], shared: ResultCo
     return planes
 
 
+def _frame_anatomy(label_map: LabelMap) -> Dataset:
+    """Return which side the frames are of (PS3.3 C.7.6.16.2.8), so that no laterality of the series is missed."""
+    sides = {structure.site for structure in label_map.structures}
+    anatomy = Dataset()
+    anatomy.FrameLaterality = {frozenset({"left"}): "L", frozenset({"right"}): "R"}.get(frozenset(sides), "B")
+    anatomy.AnatomicRegionSequence = [CodedConcept.from_code(codes.LUNG)]
+    return anatomy
+
+
 def _describe(number: int, structure: Structure, shared: ResultContext) -> SegmentDescription:
     algorithm = shared.algorithm
     description = SegmentDescription(
@@ -132,10 +143,10 @@ def _describe(number: int, structure: Structure, shared: ResultContext) -> Segme
         ),
         tracking_uid=tracking_uid(structure, shared),
         tracking_id=structure.label,
-        anatomic_regions=None if structure.is_lung else [codes.LUNG],
+        anatomic_regions=[codes.LUNG] if structure.type != codes.LUNG else None,
         display_color=CIELabColor.from_rgb(*structure.rgb),
     )
-    if structure.is_lung:
+    if structure.site != "both":
         laterality = CodedConcept.from_code(codes.LATERALITY[structure.site])
         description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [laterality]
     return description

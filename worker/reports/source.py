@@ -78,7 +78,7 @@ def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None
     NotAnalysable
         None of the files can be read as a DICOM image.
     """
-    headers = []
+    headers: list[Dataset] = []
     for path in dict.fromkeys(paths):
         header = _read_header(path, whole=not headers)
         if header is not None:

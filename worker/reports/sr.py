@@ -8,6 +8,7 @@ import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
     CodeContentItem,
+    CodedConcept,
     Comprehensive3DSR,
     ContainerContentItem,
     ContentSequence,
@@ -71,12 +72,12 @@ def build_report(
     texts = [conclusion(findings), *(flag.message for flag in findings.flags), _CAVEAT]
     groups = [
         _summary(outcome, texts, shared),
-        _lung_group(findings, "left", segments.get(codes.LEFT_LUNG.name), shared),
-        _lung_group(findings, "right", segments.get(codes.RIGHT_LUNG.name), shared),
-        _lung_group(findings, "both", None, shared),
+        _infection_group(findings, "both", segments.get(codes.INFECTION.name), shared),
         _infection_group(findings, "left", None, shared),
         _infection_group(findings, "right", None, shared),
-        _infection_group(findings, "both", segments.get(codes.INFECTION.name), shared),
+        _lung_group(findings, "both", None, shared),
+        _lung_group(findings, "left", segments.get(codes.LEFT_LUNG.name), shared),
+        _lung_group(findings, "right", segments.get(codes.RIGHT_LUNG.name), shared),
     ]
     if outcome is not Outcome.NOTHING_FOUND and findings.infection.array.any():
         groups.append(_largest_area_group(volume, findings, shared))
@@ -100,7 +101,7 @@ def _document(
 ) -> Comprehensive3DSR:
     content = MeasurementReport(
         observation_context=_observation_context(shared),
-        procedure_reported=codes.CT_OF_CHEST,
+        procedure_reported=codes.CT,
         imaging_measurements=groups,
         title=title,
     )
@@ -236,14 +237,13 @@ def _algorithm(shared: ResultContext) -> AlgorithmIdentification:
         version=algorithm.version,
         parameters=parameters or None,
         family=context.algorithm_family(algorithm),
-        manufacturer=context.MANUFACTURER,
     )
 
 
 def _observation_context(shared: ResultContext) -> ObservationContext:
     return ObservationContext(
         observer_device_context=ObserverContext(
-            observer_type=codes.DEVICE,
+            observer_type=CodedConcept.from_code(codes.DEVICE),
             observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
                 uid=device_uid(shared.algorithm),
                 name=shared.algorithm.name,

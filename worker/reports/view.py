@@ -1,0 +1,150 @@
+"""One view of the key image: a plane in the lung window, with outlines, orientation and a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from worker.findings import LEFT, RIGHT, Findings
+from worker.reports import codes, style
+from worker.reports.planes import PatientAxes, Plane, X, Y, Z, patient_axes
+from worker.reports.style import Box, Rgb
+from worker.volume import Volume
+
+WINDOW_HU = (-600.0, 1500.0)
+"""Centre and width of the lung window."""
+
+_MARGIN_MM = 18.0
+_SCALE_MM = 50.0
+_ENLARGEMENT = 2
+"""Outlines are drawn this many times larger, in half pixels, and then shrunk, which smooths them."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is looked at: the volume and its masks along the patient's axes, cropped to the lungs.
+
+    Parameters
+    ----------
+    hu, labels, infection : ndarray, (x, y, z)
+        Views, not copies.
+    origin : tuple of int
+        Where the crop begins along each axis.
+    """
+
+    axes: PatientAxes
+    hu: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+    infection: NDArray[np.bool_]
+    origin: tuple[int, int, int]
+
+
+def look_at(volume: Volume, findings: Findings) -> Scene:
+    """Turn a volume and its masks along the patient's axes and crop them to the lungs and some margin."""
+    axes = patient_axes(volume.geometry)
+    occupied = axes.arrange(np.logical_or(findings.lungs.labels, findings.infection.array))
+    x, y, z = (_extent(occupied, axis, axes.spacing_mm[axis]) for axis in (X, Y, Z))
+    return Scene(
+        axes,
+        axes.arrange(volume.hu)[x, y, z],
+        axes.arrange(findings.lungs.labels)[x, y, z],
+        axes.arrange(findings.infection.array)[x, y, z],
+        (x.start, y.start, z.start),
+    )
+
+
+def draw_view(picture: Image.Image, box: Box, scene: Scene, plane: Plane, index: int) -> Box:
+    """Draw the plane at an index along its axis into a box of the picture; return where its pixels lie."""
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle(box, fill=(0, 0, 0))
+    at = index - scene.origin[plane.axis]
+    image = scene.axes.cut(scene.hu, plane, at)
+    place, scale = _fit(image.shape, scene.axes.pixel_mm(plane), box)
+    size = (place[2] - place[0], place[3] - place[1])
+    picture.paste(Image.fromarray(_window(image)).resize(size, Image.Resampling.BICUBIC), place[:2])
+    labels = scene.axes.cut(scene.labels, plane, at)
+    infection = scene.axes.cut(scene.infection, plane, at)
+    for mask, colour, half_pixels in (
+        (labels == LEFT, codes.LEFT_LUNG.rgb, 2),
+        (labels == RIGHT, codes.RIGHT_LUNG.rgb, 2),
+        (infection, codes.INFECTION.rgb, 3),
+    ):
+        picture.paste(Image.new("RGB", size, colour), place[:2], _outline(mask, size, half_pixels))
+    _letters(draw, box, plane)
+    _scale_bar(draw, box, scale)
+    return place
+
+
+def draw_level(picture: Image.Image, box: Box, place: Box, share: float) -> None:
+    """Draw a dashed line across a view, at that share of its height, where the other view cuts it."""
+    draw = ImageDraw.Draw(picture)
+    y = round(place[1] + share * (place[3] - place[1]))
+    for x in range(box[0], box[2], 12):
+        draw.line((x, y, x + 5, y), fill=style.ACCENT)
+
+
+def _extent(occupied: NDArray[np.bool_], axis: int, spacing_mm: float) -> slice:
+    others = tuple(other for other in (X, Y, Z) if other != axis)
+    where = np.flatnonzero(occupied.any(axis=others))
+    margin = round(_MARGIN_MM / spacing_mm)
+    if not where.size:
+        return slice(0, occupied.shape[axis])
+    return slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + margin + 1, occupied.shape[axis]))
+
+
+def _fit(shape: tuple[int, ...], pixel_mm: tuple[float, float], box: Box) -> tuple[Box, float]:
+    """Return where an image lies in a box, centred, and its scale in picture pixels a mm."""
+    height_mm, width_mm = shape[0] * pixel_mm[0], shape[1] * pixel_mm[1]
+    width, height = box[2] - box[0], box[3] - box[1]
+    scale = min(width / width_mm, height / height_mm)
+    size = (max(round(width_mm * scale), 1), max(round(height_mm * scale), 1))
+    left, top = box[0] + (width - size[0]) // 2, box[1] + (height - size[1]) // 2
+    return (left, top, left + size[0], top + size[1]), scale
+
+
+def _window(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
+    centre, width = WINDOW_HU
+    gray: NDArray[np.uint8] = ((hu - (centre - width / 2)) / width * 255).clip(0, 255).astype(np.uint8)
+    return gray
+
+
+def _outline(mask: NDArray[np.bool_], size: tuple[int, int], half_pixels: int) -> Image.Image:
+    """Return the opacity of a mask's outline of that width, inside its border, at that size."""
+    large = (size[0] * _ENLARGEMENT, size[1] * _ENLARGEMENT)
+    gray = Image.fromarray(mask.astype(np.uint8) * 255).resize(large, Image.Resampling.BILINEAR)
+    filled = gray.point(lambda value: 255 if value >= 128 else 0)
+    inner = filled.filter(ImageFilter.MinFilter(2 * half_pixels + 1))
+    edge = np.asarray(filled) & ~np.asarray(inner)
+    return Image.fromarray(edge).resize(size, Image.Resampling.BOX)
+
+
+def _letters(draw: ImageDraw.ImageDraw, box: Box, plane: Plane) -> None:
+    left, top, right, bottom = box
+    middle, centre = (top + bottom) // 2, (left + right) // 2
+    for letter, xy, anchor in (
+        (plane.left, (left + 10, middle), "lm"),
+        (plane.right, (right - 10, middle), "rm"),
+        (plane.top, (centre, top + 8), "mt"),
+        (plane.bottom, (centre, bottom - 8), "mb"),
+    ):
+        text(draw, xy, letter, 22, style.TEXT, anchor)
+    text(draw, (left + 12, top + 10), plane.name, 20, style.TEXT, "lt")
+
+
+def _scale_bar(draw: ImageDraw.ImageDraw, box: Box, scale: float) -> None:
+    length = round(_SCALE_MM * scale)
+    right, y = box[2] - 14, box[3] - 14
+    draw.line((right - length, y, right, y), fill=style.TEXT, width=2)
+    for x in (right - length, right):
+        draw.line((x, y - 5, x, y + 5), fill=style.TEXT, width=2)
+    text(draw, (right - length // 2, y - 8), f"{_SCALE_MM / 10:g} cm", 16, style.TEXT, "mb")
+
+
+def text(
+    draw: ImageDraw.ImageDraw, xy: tuple[float, float], words: str, size: int, colour: Rgb, anchor: str = "la"
+) -> None:
+    """Write over an image, with a dark rim so that it reads on bone as on air."""
+    draw.text(xy, words, font=style.font(size), fill=colour, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
