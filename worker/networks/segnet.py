@@ -39,13 +39,14 @@ class SegNet(SegmentationNetwork):
         super().__init__()
         self.classes = classes
         self.divisors = (1, 2 ** len(self.levels), 2 ** len(self.levels))
-        narrowest = [self.channels_in, *(level[-1] for level in self.levels[:-1])]
+        # Channels on the outer side of each level: what its encoder takes and its decoder gives.
+        outer = [self.channels_in, *(level[-1] for level in self.levels[:-1])]
         self.encoder = nn.ModuleList(
-            convolutions([narrow, *level]) for narrow, level in zip(narrowest, self.levels, strict=True)
+            convolutions([channels, *level]) for channels, level in zip(outer, self.levels, strict=True)
         )
-        narrowest[0] = classes
+        outer[0] = classes
         decoder = [
-            convolutions([*reversed(level), narrow]) for narrow, level in zip(narrowest, self.levels, strict=True)
+            convolutions([*reversed(level), channels]) for channels, level in zip(outer, self.levels, strict=True)
         ]
         del decoder[0][-1]  # the last ReLU: logits have both signs
         self.decoder = nn.ModuleList(reversed(decoder))
