@@ -12,7 +12,6 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.tag import BaseTag
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
@@ -24,7 +23,7 @@ UNREADABLE = (
 )  # fmt: skip
 """What pydicom raises on files that are damaged or are no DICOM."""
 
-TAGS: list[str | int | tuple[int, int] | BaseTag] = [
+TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
     *("ConvolutionKernel", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
     *("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedurePriority"),

@@ -1,17 +1,37 @@
-"""The record of what came in: associations, studies, series, instances."""
+"""The record of what came in: associations, studies, instances."""
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, and_, bindparam, case, func, select, update
 
 from dicom_node.database import insert_if_absent, now, reading
-from dicom_node.schema import associations, carries, instances, results, series, studies
+from dicom_node.headers import CT_STORAGE
+from dicom_node.schema import associations, instances, results, series, studies
 from dicom_node.study import Association, Instance, Priority, Reception, StudyActivity, StudyState
+
+# Built once: this runs for every instance. The row of the study is locked, so that two senders of one study
+# take turns (PostgreSQL; SQLite has one writer anyway).
+KNOWN = (
+    select(studies.c.state, studies.c.priority, instances.c.sha256)
+    .select_from(studies)
+    .outerjoin(
+        instances,
+        and_(
+            instances.c.study_instance_uid == studies.c.study_instance_uid,
+            instances.c.sop_instance_uid == bindparam("sop"),
+        ),
+    )
+    .where(studies.c.study_instance_uid == bindparam("study"))
+    .with_for_update(of=studies)
+)
+OWN = select(results.c.sop_instance_uid).where(results.c.sop_instance_uid == bindparam("sop"))
+INSERT = instances.insert()
 
 
 @dataclass(frozen=True)
@@ -31,11 +51,13 @@ class Intake:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # SQLite lets one writer in and makes the others sleep and try again; a queue is fairer and faster.
+        self._turn = threading.Lock()
 
     def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
-        """Record that an association was established."""
+        """Record that an association brings instances."""
         association = Association(str(uuid.uuid4()), calling_ae_title, called_ae_title, peer_address)
-        with self._engine.begin() as connection:
+        with self._turn, self._engine.begin() as connection:
             connection.execute(
                 associations.insert().values(
                     association_id=association.association_id,
@@ -49,7 +71,7 @@ class Intake:
 
     def close_association(self, association_id: str) -> None:
         """Record that an association ended; closing twice is harmless."""
-        with self._engine.begin() as connection:
+        with self._turn, self._engine.begin() as connection:
             connection.execute(
                 update(associations)
                 .where(associations.c.association_id == association_id, associations.c.closed_at.is_(None))
@@ -59,103 +81,78 @@ class Intake:
     def record(self, instance: Instance, association: Association, priority: Priority) -> Reception:
         """Record a stored instance, and say what its arrival means.
 
-        Only a new instance, or a conflicting one, counts as growth of its study.
+        Only a new instance makes its study grow. One that conflicts flags it: the first bytes stay.
         """
-        with self._engine.begin() as connection:
-            reception = self._classify(connection, instance)
+        with self._turn, self._engine.begin() as connection:
+            known = self._lock_study(connection, instance, priority)
+            reception = self._classify(connection, instance, known)
             if reception in (Reception.NEW, Reception.CONFLICT):
-                self._insert(connection, instance, association, priority, conflicts=reception is Reception.CONFLICT)
+                self._insert(connection, instance, association, conflicts=reception is Reception.CONFLICT)
+                changes = changed_study(reception, priority, known.state, known.priority)
+                if changes:
+                    its_study = studies.c.study_instance_uid == instance.study_instance_uid
+                    connection.execute(update(studies).where(its_study).values(**changes))
         return reception
 
-    @staticmethod
-    def _classify(connection: Connection, instance: Instance) -> Reception:
-        known = connection.scalars(
-            select(instances.c.sha256).where(
-                instances.c.study_instance_uid == instance.study_instance_uid,
-                instances.c.sop_instance_uid == instance.sop_instance_uid,
+    def _lock_study(self, connection: Connection, instance: Instance, priority: Priority) -> Known:
+        """Return what is known of the study and of this SOP instance in it; a new study begins here."""
+        names = {"study": instance.study_instance_uid, "sop": instance.sop_instance_uid}
+        rows = connection.execute(KNOWN, names).all()
+        if not rows:
+            connection.execute(
+                insert_if_absent(self._engine, studies).values(
+                    study_instance_uid=instance.study_instance_uid,
+                    state=StudyState.SET_ASIDE,  # until an instance that counts is recorded
+                    priority=priority,
+                    first_instance_at=now(),
+                )
             )
-        ).all()
-        if instance.sha256 in known:
-            return Reception.IDENTICAL
-        if known:
-            return Reception.CONFLICT
-        own = select(results.c.sop_instance_uid).where(results.c.sop_instance_uid == instance.sop_instance_uid)
-        return Reception.OWN_RESULT if connection.scalar(own) else Reception.NEW
+            rows = connection.execute(KNOWN, names).all()
+        return Known(rows[0].state, rows[0].priority, frozenset(row.sha256 for row in rows if row.sha256))
 
-    def _insert(
-        self,
-        connection: Connection,
-        instance: Instance,
-        association: Association,
-        priority: Priority,
-        *,
-        conflicts: bool,
-    ) -> None:
-        time = now()
-        study = {"study_instance_uid": instance.study_instance_uid}
+    @staticmethod
+    def _classify(connection: Connection, instance: Instance, known: Known) -> Reception:
+        if instance.sha256 in known.sha256s:
+            return Reception.IDENTICAL
+        if known.sha256s:
+            return Reception.CONFLICT
+        if instance.sop_class_uid not in CT_STORAGE and connection.scalar(OWN, {"sop": instance.sop_instance_uid}):
+            return Reception.OWN_RESULT
+        return Reception.NEW
+
+    @staticmethod
+    def _insert(connection: Connection, instance: Instance, association: Association, *, conflicts: bool) -> None:
         connection.execute(
-            insert_if_absent(self._engine, studies).values(
-                **study,
-                state=StudyState.RECEIVING,
-                priority=priority,
-                first_instance_at=time,
-                last_instance_at=time,
-            )
-        )
-        growth = {"last_instance_at": time, "state": StudyState.RECEIVING}
-        if conflicts:
-            # The first bytes stay: nothing to measure again, but the study is flagged.
-            growth = {"conflicting": True}
-        elif priority is Priority.STAT:
-            growth["priority"] = priority
-        connection.execute(
-            update(studies).where(studies.c.study_instance_uid == instance.study_instance_uid).values(**growth)
-        )
-        connection.execute(
-            insert_if_absent(self._engine, series).values(**study, series_instance_uid=instance.series_instance_uid)
-        )
-        connection.execute(
-            insert_if_absent(self._engine, carries).values(
-                **study, association_id=association.association_id, last_instance_at=time
-            )
-        )
-        connection.execute(
-            update(carries)
-            .where(
-                carries.c.study_instance_uid == instance.study_instance_uid,
-                carries.c.association_id == association.association_id,
-            )
-            .values(last_instance_at=time)
-        )
-        connection.execute(
-            instances.insert().values(
-                **study,
-                series_instance_uid=instance.series_instance_uid,
-                sop_instance_uid=instance.sop_instance_uid,
-                sop_class_uid=instance.sop_class_uid,
-                transfer_syntax_uid=instance.transfer_syntax_uid,
-                sha256=instance.sha256,
-                size_bytes=instance.size_bytes,
-                path=str(instance.path),
-                association_id=association.association_id,
-                stored_at=time,
-                conflicts=conflicts,
-            )
+            INSERT,
+            {
+                "study_instance_uid": instance.study_instance_uid,
+                "series_instance_uid": instance.series_instance_uid,
+                "sop_instance_uid": instance.sop_instance_uid,
+                "sop_class_uid": instance.sop_class_uid,
+                "transfer_syntax_uid": instance.transfer_syntax_uid,
+                "sha256": instance.sha256,
+                "size_bytes": instance.size_bytes,
+                "path": str(instance.path),
+                "association_id": association.association_id,
+                "stored_at": now(),
+                "conflicts": conflicts,
+            },
         )
 
     def receiving(self) -> list[StudyActivity]:
         """Return the activity of every study that is still being received."""
-        still_open = select(associations.c.association_id).where(associations.c.closed_at.is_(None))
-        carried = (
-            select(carries.c.study_instance_uid, func.max(carries.c.last_instance_at).label("last_carried_at"))
-            .where(carries.c.association_id.in_(still_open))
-            .group_by(carries.c.study_instance_uid)
-            .subquery()
-        )
+        carried_at = case((associations.c.closed_at.is_(None), instances.c.stored_at))
         query = (
-            select(studies.c.study_instance_uid, studies.c.last_instance_at, carried.c.last_carried_at)
-            .outerjoin(carried, carried.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(studies.c.state == StudyState.RECEIVING)
+            select(
+                studies.c.study_instance_uid,
+                func.max(instances.c.instance_id),
+                func.max(instances.c.stored_at),
+                func.max(carried_at),
+            )
+            .join(instances, instances.c.study_instance_uid == studies.c.study_instance_uid)
+            .join(associations, associations.c.association_id == instances.c.association_id)
+            .where(studies.c.state == StudyState.RECEIVING, instances.c.conflicts.is_(False))
+            .group_by(studies.c.study_instance_uid)
         )
         with reading(self._engine) as connection:
             return [StudyActivity(*row) for row in connection.execute(query)]
@@ -174,6 +171,27 @@ class Intake:
             return [StoredInstance(*row[:-1], path=Path(row.path)) for row in connection.execute(query)]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the record already says of a study, and the content it knows under an instance's UID."""
+
+    state: str
+    priority: str
+    sha256s: frozenset[str]
+
+
+def changed_study(reception: Reception, priority: Priority, state: str, recorded_priority: str) -> dict[str, object]:
+    """Return what an instance changes in the row of its study; mostly nothing."""
+    if reception is Reception.CONFLICT:
+        return {"conflicting": True}
+    changes: dict[str, object] = {}
+    if state != StudyState.RECEIVING:
+        changes["state"] = StudyState.RECEIVING
+    if priority is Priority.STAT and recorded_priority != Priority.STAT:
+        changes["priority"] = Priority.STAT
+    return changes
+
+
 def settle(
     connection: Connection,
     activity: StudyActivity,
@@ -183,24 +201,26 @@ def settle(
     selected: str | None,
 ) -> bool:
     """Move a study out of RECEIVING unless it has grown meanwhile; write down why each series was (not) chosen."""
-    moved = connection.execute(
-        update(studies)
-        .where(
-            studies.c.study_instance_uid == activity.study_instance_uid,
-            studies.c.state == StudyState.RECEIVING,
-            studies.c.last_instance_at == activity.last_instance_at,
+    uid = activity.study_instance_uid
+    locked = connection.scalar(select(studies.c.state).where(studies.c.study_instance_uid == uid).with_for_update())
+    newest = connection.scalar(
+        select(func.max(instances.c.instance_id)).where(
+            instances.c.study_instance_uid == uid, instances.c.conflicts.is_(False)
         )
-        .values(state=state, reason=reason)
     )
-    if moved.rowcount == 0:
+    if locked != StudyState.RECEIVING or newest != activity.last_instance_id:
         return False
-    for uid, why in series_reasons.items():
-        connection.execute(
-            update(series)
-            .where(
-                series.c.study_instance_uid == activity.study_instance_uid,
-                series.c.series_instance_uid == uid,
-            )
-            .values(selected=uid == selected, reason=why)
-        )
+    connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(state=state, reason=reason))
+    connection.execute(series.delete().where(series.c.study_instance_uid == uid))
+    if series_reasons:
+        rows = [
+            {
+                "study_instance_uid": uid,
+                "series_instance_uid": series_uid,
+                "selected": series_uid == selected,
+                "reason": why,
+            }
+            for series_uid, why in series_reasons.items()
+        ]
+        connection.execute(series.insert(), rows)
     return True

@@ -48,7 +48,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
 
 def list_studies(engine: Engine, limit: int) -> list[Row]:
     """Return the newest studies with their last job and how far its results got."""
-    newest = select(studies).order_by(studies.c.last_instance_at.desc()).limit(limit)
+    newest = select(studies).order_by(studies.c.first_instance_at.desc()).limit(limit)
     with reading(engine) as connection:
         return [summary(connection, row._asdict()) for row in connection.execute(newest)]
 
@@ -135,7 +135,7 @@ def print_list(rows: list[Row]) -> None:
         percent = "" if row["infected_percent"] is None else f"{row['infected_percent']:.1f} %"
         sent, total = row["deliveries"]["sent"], sum(row["deliveries"].values())
         print(
-            f"{row['received']}  {row['state']:<10} {percent:>7}  {sent}/{total} sent  {row['instances']:>5} instances  "
+            f"{row['received']}  {row['state']:<10} {percent:>7}  {sent}/{total} sent  {row['instances']:>5} images  "
             f"{row['study_instance_uid']}  {row['reason']}"
         )
 

@@ -7,7 +7,6 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -47,36 +46,27 @@ studies = Table(
     Column("state", String(16), nullable=False),
     Column("priority", String(8), nullable=False),
     Column("first_instance_at", Float, nullable=False),
-    Column("last_instance_at", Float, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("conflicting", Boolean, nullable=False, server_default="0"),
     Index(None, "state"),
-    Index(None, "last_instance_at"),
+    Index(None, "first_instance_at"),
 )
 
+# Written when a study is whole: which series was chosen, and why the others were not.
 series = Table(
     "series",
     metadata,
     Column("study_instance_uid", UID, ForeignKey(studies.c.study_instance_uid), primary_key=True),
     Column("series_instance_uid", UID, primary_key=True),
-    Column("selected", Boolean),
-    Column("reason", Text, nullable=False, server_default=""),
-)
-
-# A row in `carries` says that an association brought an instance of a study, and when it last did.
-carries = Table(
-    "carries",
-    metadata,
-    Column("study_instance_uid", UID, ForeignKey(studies.c.study_instance_uid), primary_key=True),
-    Column("association_id", String(36), ForeignKey(associations.c.association_id), primary_key=True),
-    Column("last_instance_at", Float, nullable=False),
+    Column("selected", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 instances = Table(
     "instances",
     metadata,
     Column("instance_id", Integer, primary_key=True),
-    Column("study_instance_uid", UID, nullable=False),
+    Column("study_instance_uid", UID, ForeignKey(studies.c.study_instance_uid), nullable=False),
     Column("series_instance_uid", UID, nullable=False),
     Column("sop_instance_uid", UID, nullable=False),
     Column("sop_class_uid", UID, nullable=False),
@@ -87,12 +77,7 @@ instances = Table(
     Column("association_id", String(36), ForeignKey(associations.c.association_id), nullable=False),
     Column("stored_at", Float, nullable=False),
     Column("conflicts", Boolean, nullable=False, server_default="0"),
-    ForeignKeyConstraint(
-        ["study_instance_uid", "series_instance_uid"],
-        ["series.study_instance_uid", "series.series_instance_uid"],
-    ),
     UniqueConstraint("study_instance_uid", "sop_instance_uid", "sha256"),
-    Index(None, "study_instance_uid", "series_instance_uid"),
 )
 
 jobs = Table(

@@ -23,6 +23,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.association import Association as PynetdicomAssociation
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+from pynetdicom.transport import ThreadedAssociationServer
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import RejectedInput
@@ -30,6 +31,7 @@ from dicom_node.files import Files
 from dicom_node.headers import UNREADABLE
 from dicom_node.intake import Intake
 from dicom_node.log import get_logger
+from dicom_node.reactor import PromptRequestHandler
 from dicom_node.settings import NodeSettings
 from dicom_node.study import Association, Instance, Priority, Reception
 
@@ -48,6 +50,7 @@ LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 LAST_IDENTIFYING_TAG = 0x0020000E
 LONGEST_HEADER_BYTES = 2**20
 LONGEST_UID = 64
+ACCEPT_POLL_SECONDS = 1.0
 
 log = get_logger()
 
@@ -76,11 +79,19 @@ class Receiver:
             ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         ae.add_supported_context(LABEL_MAP_SEGMENTATION_STORAGE, ALL_TRANSFER_SYNTAXES)
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
-        ae.start_server(
+        self._server = ae.make_server(
             (self._settings.host, self._settings.port),
-            block=False,
             evt_handlers=[(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
+            server_class=ThreadedAssociationServer,
+            request_handler=PromptRequestHandler,
         )
+        ae._servers.append(self._server)  # start_server would; it takes no request handler
+        threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_SECONDS,), daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; the settings may leave it to the system with 0."""
+        return int(self._server.server_address[1])
 
     def stop(self) -> None:
         """Stop listening and abort what is open; a sender keeps what it was not told is safe."""

@@ -94,6 +94,8 @@ class StudyActivity:
     """What decides whether a study is whole. Times are seconds since the epoch."""
 
     study_instance_uid: str
+    last_instance_id: int
+    """Of the newest instance; it tells whether the study has grown since."""
     last_instance_at: float
     last_carried_at: float | None
     """When an association that is still open last brought one of its instances."""

@@ -28,27 +28,41 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("priority", sa.String(length=8), nullable=False),
         sa.Column("first_instance_at", sa.Float(), nullable=False),
-        sa.Column("last_instance_at", sa.Float(), nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("conflicting", sa.Boolean(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_studies")),
     )
     with op.batch_alter_table("studies", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_studies_last_instance_at"), ["last_instance_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_studies_first_instance_at"), ["first_instance_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_studies_state"), ["state"], unique=False)
 
     op.create_table(
-        "carries",
+        "instances",
+        sa.Column("instance_id", sa.Integer(), nullable=False),
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("sop_class_uid", sa.String(length=64), nullable=False),
+        sa.Column("transfer_syntax_uid", sa.String(length=64), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size_bytes", sa.Integer(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
         sa.Column("association_id", sa.String(length=36), nullable=False),
-        sa.Column("last_instance_at", sa.Float(), nullable=False),
+        sa.Column("stored_at", sa.Float(), nullable=False),
+        sa.Column("conflicts", sa.Boolean(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(
-            ["association_id"], ["associations.association_id"], name=op.f("fk_carries_association_id")
+            ["association_id"], ["associations.association_id"], name=op.f("fk_instances_association_id")
         ),
         sa.ForeignKeyConstraint(
-            ["study_instance_uid"], ["studies.study_instance_uid"], name=op.f("fk_carries_study_instance_uid")
+            ["study_instance_uid"], ["studies.study_instance_uid"], name=op.f("fk_instances_study_instance_uid")
         ),
-        sa.PrimaryKeyConstraint("study_instance_uid", "association_id", name=op.f("pk_carries")),
+        sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_instances")),
+        sa.UniqueConstraint(
+            "study_instance_uid",
+            "sop_instance_uid",
+            "sha256",
+            name=op.f("uq_instances_study_instance_uid_sop_instance_uid_sha256"),
+        ),
     )
     op.create_table(
         "jobs",
@@ -87,50 +101,21 @@ def upgrade() -> None:
         "series",
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
-        sa.Column("selected", sa.Boolean(), nullable=True),
-        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("selected", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["study_instance_uid"], ["studies.study_instance_uid"], name=op.f("fk_series_study_instance_uid")
         ),
         sa.PrimaryKeyConstraint("study_instance_uid", "series_instance_uid", name=op.f("pk_series")),
     )
     op.create_table(
-        "instances",
+        "job_inputs",
+        sa.Column("job_id", sa.String(length=36), nullable=False),
         sa.Column("instance_id", sa.Integer(), nullable=False),
-        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
-        sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
-        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
-        sa.Column("sop_class_uid", sa.String(length=64), nullable=False),
-        sa.Column("transfer_syntax_uid", sa.String(length=64), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("size_bytes", sa.Integer(), nullable=False),
-        sa.Column("path", sa.Text(), nullable=False),
-        sa.Column("association_id", sa.String(length=36), nullable=False),
-        sa.Column("stored_at", sa.Float(), nullable=False),
-        sa.Column("conflicts", sa.Boolean(), server_default="0", nullable=False),
-        sa.ForeignKeyConstraint(
-            ["association_id"], ["associations.association_id"], name=op.f("fk_instances_association_id")
-        ),
-        sa.ForeignKeyConstraint(
-            ["study_instance_uid", "series_instance_uid"],
-            ["series.study_instance_uid", "series.series_instance_uid"],
-            name=op.f("fk_instances_study_instance_uid_series_instance_uid"),
-        ),
-        sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_instances")),
-        sa.UniqueConstraint(
-            "study_instance_uid",
-            "sop_instance_uid",
-            "sha256",
-            name=op.f("uq_instances_study_instance_uid_sop_instance_uid_sha256"),
-        ),
+        sa.ForeignKeyConstraint(["instance_id"], ["instances.instance_id"], name=op.f("fk_job_inputs_instance_id")),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_job_inputs_job_id")),
+        sa.PrimaryKeyConstraint("job_id", "instance_id", name=op.f("pk_job_inputs")),
     )
-    with op.batch_alter_table("instances", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_instances_study_instance_uid_series_instance_uid"),
-            ["study_instance_uid", "series_instance_uid"],
-            unique=False,
-        )
-
     op.create_table(
         "results",
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
@@ -168,21 +153,12 @@ def upgrade() -> None:
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_deliveries_state_due_at"), ["state", "due_at"], unique=False)
 
-    op.create_table(
-        "job_inputs",
-        sa.Column("job_id", sa.String(length=36), nullable=False),
-        sa.Column("instance_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["instance_id"], ["instances.instance_id"], name=op.f("fk_job_inputs_instance_id")),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_job_inputs_job_id")),
-        sa.PrimaryKeyConstraint("job_id", "instance_id", name=op.f("pk_job_inputs")),
-    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     """Take back."""
     # ### commands auto generated by Alembic - please adjust! ###
-    op.drop_table("job_inputs")
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_deliveries_state_due_at"))
 
@@ -191,19 +167,16 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_results_job_id"))
 
     op.drop_table("results")
-    with op.batch_alter_table("instances", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_instances_study_instance_uid_series_instance_uid"))
-
-    op.drop_table("instances")
+    op.drop_table("job_inputs")
     op.drop_table("series")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_jobs_state_due_at"))
 
     op.drop_table("jobs")
-    op.drop_table("carries")
+    op.drop_table("instances")
     with op.batch_alter_table("studies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_studies_state"))
-        batch_op.drop_index(batch_op.f("ix_studies_last_instance_at"))
+        batch_op.drop_index(batch_op.f("ix_studies_first_instance_at"))
 
     op.drop_table("studies")
     op.drop_table("associations")
