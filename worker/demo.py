@@ -1,0 +1,171 @@
+"""``hilum demo``: the whole of Hilum at work once, and what came back to the PACS."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from dicom_node.database import open_database
+from dicom_node.errors import HilumError, NotForHilum, PassingFailure
+from dicom_node.headers import read_series
+from dicom_node.listing import show_study
+from dicom_node.log import configure_logging
+from dicom_node.pacs import SmallPACS
+from dicom_node.peers import send_with_progress
+from dicom_node.scu import Outgoing, echo, read_outgoing
+from dicom_node.settings import Destination, Settings, load_settings
+from dicom_node.study import FINAL_JOB_STATES, JobState, StudyState
+from worker.phantom import Truth, write_phantom
+from worker.reports import codes
+
+READY_SECONDS = 60.0
+ANSWER_SECONDS = 900.0
+
+SETTINGS = """\
+# What the demo ran with; a start for your own hilum.toml.
+[node]
+port = {port}
+quiet_seconds = 3        # a study counts as whole after this silence; the default is 30
+
+[storage]
+folder = "{storage}"
+
+[[destinations]]
+name = "PACS"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = {pacs_port}
+"""
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Send a study to Hilum, wait for its answer, show it; 0 if the answer is a measurement."""
+    configure_logging("demo")
+    out = arguments.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    truth, study = None, arguments.folder
+    if study is None:
+        study = out / "phantom"
+        say(f"Making a chest phantom in {study}")
+        truth = write_phantom(study)
+    uid, objects = find_study(study)
+    with SmallPACS(out / "pacs") as pacs, hilum_up(out, pacs) as (settings, hilum):
+        say(f"Sending {len(objects)} instances to the PACS and to Hilum")
+        for peer in (settings.destinations[0], hilum):
+            send_with_progress(peer, settings, objects)
+        answer = wait_for_answer(settings, uid)
+        show(answer, [pydicom.dcmread(path) for path in results_in(pacs, uid, objects)], truth, out)
+    return 0 if answer["state"] == JobState.DONE else 1
+
+
+def say(message: str) -> None:
+    """Tell what is going on."""
+    print(message, flush=True)
+
+
+def find_study(folder: Path) -> tuple[str, list[Outgoing]]:
+    """Return the UID of the study in a folder, and its objects."""
+    images = [i for s in read_series(p for p in sorted(folder.rglob("*")) if p.is_file()) for i in s.images]
+    uids = {image.study_instance_uid for image in images}
+    if len(uids) != 1:
+        raise NotForHilum("not-one-study", f"expected the DICOM files of one study in {folder}, got {len(uids)} studies")
+    return uids.pop(), [read_outgoing(image.path) for image in images]
+
+
+@contextmanager
+def hilum_up(out: Path, pacs: SmallPACS) -> Iterator[tuple[Settings, Destination]]:
+    """Run ``hilum up`` with settings of its own; give the settings and where to send."""
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as probe:
+        port = probe.server_address[1]
+    # A storage of its own each time, so that the study is new to Hilum.
+    storage = tempfile.mkdtemp(prefix="storage-", dir=out)
+    file = out / "hilum.toml"
+    file.write_text(SETTINGS.format(port=port, storage=storage, pacs_port=pacs.port), encoding="utf-8")
+    os.environ["HILUM_CONFIG"] = str(file)
+    settings = load_settings()
+    hilum = Destination(name="Hilum", ae_title=settings.node.ae_title, host="127.0.0.1", port=port)
+    say(f"Starting `hilum --config {file} up`; its log is {out / 'hilum.log'}")
+    with (out / "hilum.log").open("wb") as log:
+        # The command is our own interpreter.
+        process = subprocess.Popen([sys.executable, "-m", "dicom_node", "up"], stderr=log)  # noqa: S603
+    try:
+        wait_until_ready(process, hilum, settings)
+        yield settings, hilum
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], hilum: Destination, settings: Settings) -> None:
+    """Return once Hilum answers C-ECHO."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            return echo(hilum, settings)
+        except HilumError as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise PassingFailure("not-ready", "Hilum did not start; hilum.log beside the settings says why") from error
+            time.sleep(0.5)
+
+
+def wait_for_answer(settings: Settings, study_instance_uid: str) -> dict[str, Any]:
+    """Tell each stage as it comes; return the study's record once everything is delivered."""
+    engine, said = open_database(settings.database_url), ""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        study = show_study(engine, study_instance_uid)
+        stage = f"{study['state']} {study['stage']}".strip()
+        if stage != said:
+            say(f"  {stage}")
+            said = stage
+        ended = study["state"] in (*FINAL_JOB_STATES, StudyState.SET_ASIDE)
+        if ended and study["deliveries"]["pending"] == 0:
+            return study
+        time.sleep(0.5)
+    raise PassingFailure("no-answer", "the answer did not come in time; hilum.log beside the settings says why")
+
+
+def results_in(pacs: SmallPACS, study_instance_uid: str, sent: list[Outgoing]) -> list[Path]:
+    """Return the objects of the study that the PACS holds and that we did not send."""
+    ours = {str(pydicom.dcmread(item.path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for item in sent}
+    return [path for path in pacs.objects(study_instance_uid) if path.stem not in ours]
+
+
+def show(answer: dict[str, Any], results: list[Dataset], truth: Truth | None, out: Path) -> None:
+    """Print what came back to the PACS, the figure beside the truth, and where to look at it."""
+    say("\nIn the PACS, in the same study:")
+    for ds in results:
+        say(f"  {ds.Modality:<3} {ds.SeriesDescription:<16} series {ds.SeriesNumber}  {ds.SOPInstanceUID}")
+    if answer["reason"]:
+        say(f"\nNot measured: {answer['reason']}")
+    for percent in (poir for ds in results if ds.Modality == "SR" for poir in proportions(ds)):
+        say(f"\nProportion of infected lung (PoIR), read from the report: {percent:.1f} %")
+    if truth:
+        say(f"True proportion in the phantom:                           {truth.infected_percent:.1f} %")
+    for ds in (ds for ds in results if ds.Modality == "OT"):
+        Image.fromarray(ds.pixel_array).save(out / "key-image.png")
+        say(f"\nKey image: {out / 'key-image.png'}")
+    say(f"Objects:   {out / 'pacs'}")
+
+
+def proportions(report: Dataset) -> Iterator[float]:
+    """Yield the PoIR of both lungs from a report's content tree."""
+    for item in report.get("ContentSequence", []):
+        names = item.get("ConceptNameCodeSequence")
+        if names and names[0].CodeValue == codes.POIR.value and item.ValueType == "NUM":
+            yield float(item.MeasuredValueSequence[0].NumericValue)
+        yield from proportions(item)
