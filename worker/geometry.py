@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import Defect
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,33 @@ class Geometry:
     def to_patient(self, indices: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:
         """Return patient coordinates (mm), shape (n, 3), of (slice, row, column) indices, shape (n, 3)."""
         return np.asarray(indices, np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    @cached_property
+    def _anatomical_axes(self) -> tuple[int, ...]:
+        """Array axes that run closest to the patient's (feet-head, front-back, right-left)."""
+        cosines = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return max(permutations(range(3)), key=lambda axes: sum(abs(cosines[[2, 1, 0], list(axes)])))
+
+    @property
+    def is_axial(self) -> bool:
+        """Whether slices follow one another from feet to head, or from head to feet."""
+        return self._anatomical_axes[0] == 0
+
+    @property
+    def anatomical_spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing along the axes of `anatomical`."""
+        z, y, x = (self.spacing_mm[axis] for axis in self._anatomical_axes)
+        return z, y, x
+
+    def anatomical(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Return a view of an array of this shape whose axes run feet to head, front to back, right to left.
+
+        Writing to the view writes to the array. Oblique axes keep their obliqueness: only whole axes are
+        exchanged and reversed.
+        """
+        view = array.transpose(self._anatomical_axes)
+        signs = [self.affine[row, axis] for row, axis in zip((2, 1, 0), self._anatomical_axes, strict=True)]
+        return view[tuple(slice(None, None, -1 if sign < 0 else 1) for sign in signs)]
 
     def is_same_as(self, other: Geometry) -> bool:
         """Whether both describe the same voxels, to a hundredth of a millimetre."""

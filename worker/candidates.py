@@ -1,0 +1,77 @@
+"""Candidate regions of infection: found, judged, and kept or removed."""
+
+# mypy: disallow-untyped-calls=False
+# SimpleITK's functions carry no types.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  # the name its own documentation gives it
+
+from worker.findings import Mask, Region
+from worker.volume import Volume
+
+SMALLEST_ML = 0.5
+"""A smaller region is more often a vessel or noise than a lesion."""
+
+UNCOUNTED_ML = 0.01
+"""Specks below are dropped without a word."""
+
+
+class Verdict(NamedTuple):
+    """Whether a region is infection, the classifier's probability where one ran, and why."""
+
+    kept: bool
+    score: float | None
+    reason: str
+
+
+class Candidate(NamedTuple):
+    """A connected region before it is judged; `first` and `last` are the inclusive corners of its box."""
+
+    volume_ml: float
+    mean_hu: float
+    first: tuple[int, int, int]
+    last: tuple[int, int, int]
+
+
+Judge = Callable[[Volume, Mask, Candidate], Verdict]
+"""Decides on one candidate of a mask. Wu et al.'s classifier (2020) will stand here."""
+
+
+def by_size(volume: Volume, mask: Mask, candidate: Candidate) -> Verdict:
+    """Keep what is not too small to be told from vessels and noise."""
+    if candidate.volume_ml < SMALLEST_ML:
+        return Verdict(False, None, f"smaller than {SMALLEST_ML} mL")
+    return Verdict(True, None, f"at least {SMALLEST_ML} mL; no classifier ran")
+
+
+def filter_candidates(volume: Volume, mask: Mask, judge: Judge) -> tuple[Mask, tuple[Region, ...]]:
+    """Return the mask without the regions judged not to be infection, and every region, largest first.
+
+    Regions are connected through faces. Wu et al. 2020 judge candidates by a classifier after segmentation.
+    """
+    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.array.astype(np.uint8)))
+    speck = max(1, round(UNCOUNTED_ML / volume.geometry.voxel_volume_ml))
+    labelled = sitk.RelabelComponent(labelled, minimumObjectSize=speck)
+    statistics = sitk.LabelIntensityStatisticsImageFilter()
+    statistics.Execute(labelled, sitk.GetImageFromArray(volume.hu))
+    labels = statistics.GetLabels()
+    is_kept = np.zeros(max(labels, default=0) + 1, np.bool_)
+    regions = []
+    for label in labels:
+        x, y, z, width, height, depth = statistics.GetBoundingBox(label)
+        candidate = Candidate(
+            volume_ml=statistics.GetNumberOfPixels(label) * volume.geometry.voxel_volume_ml,
+            mean_hu=statistics.GetMean(label),
+            first=(z, y, x),
+            last=(z + depth - 1, y + height - 1, x + width - 1),
+        )
+        verdict = judge(volume, mask, candidate)
+        is_kept[label] = verdict.kept
+        regions.append(Region(*candidate, *verdict))
+    kept = is_kept[sitk.GetArrayViewFromImage(labelled)]
+    return Mask(kept, mask.geometry), tuple(regions)

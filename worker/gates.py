@@ -1,0 +1,110 @@
+"""May this study be answered with a figure? Refusals, and flags that travel with the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from dicom_node.errors import NotAnalysable, NotForHilum
+from worker.findings import Flag, Lungs, Measurement
+from worker.frames import names_chest, refusal
+from worker.volume import Volume
+
+FEWEST_SLICES = 10
+SHORTEST_MM = 100.0
+"""A lung at full inspiration is some 250 mm high; less than this cannot hold most of it."""
+
+LUNG_ML = (800.0, 10_000.0)
+"""Both lungs of an adult, from deep expiration to emphysema in full inspiration."""
+
+ONE_LUNG_ML = 100.0
+LEFT_TO_RIGHT = (0.4, 1.5)
+"""The left lung is usually 0.8 to 0.95 of the right."""
+
+LUNG_MEAN_HU = (-930.0, -600.0)
+"""Below: emphysema or a wrong rescale; above: expiration, oedema, or a mask that took in other tissue."""
+
+THICK_MM = 5.0
+
+TOUCHING_MM2 = 500.0
+"""More lung than this in the first or last slice means that it goes on beyond; apices taper to less."""
+
+
+def require_chest_extent(volume: Volume) -> None:
+    """Refuse a volume that cannot hold the lungs: few slices, a short slab, or not axial.
+
+    Raises
+    ------
+    NotAnalysable, NotForHilum
+    """
+    count = len(volume.hu)
+    extent_mm = volume.geometry.spacing_mm[0] * count
+    if count < FEWEST_SLICES or extent_mm < SHORTEST_MM:
+        message = (
+            f"expected at least {FEWEST_SLICES} slices over {SHORTEST_MM:.0f} mm, "
+            f"got {count} over {extent_mm:.0f} mm; send the series that covers the chest"
+        )
+        raise refusal(volume.body_part, "too-short", message)
+    if not volume.geometry.is_axial:
+        message = "expected axial slices, got coronal or sagittal ones; send the axial series"
+        raise refusal(volume.body_part, "not-axial", message)
+
+
+def require_lungs(volume: Volume, lungs: Lungs) -> None:
+    """Refuse a scan in which no lung of plausible size was found.
+
+    Raises
+    ------
+    NotAnalysable
+        The header names the chest: whoever sent it must be told.
+    NotForHilum
+        It does not: nothing says that this is a chest.
+    """
+    found_ml = lungs.both.volume_ml
+    if found_ml >= ONE_LUNG_ML:
+        return
+    message = (
+        f"expected aerated lungs of at least {ONE_LUNG_ML:.0f} mL, found {found_ml:.0f} mL; "
+        "this is no chest, or both lungs are too dense to be found"
+    )
+    raise (NotAnalysable if names_chest(volume.body_part) else NotForHilum)("no-lungs", message)
+
+
+def flags_of(volume: Volume, lungs: Lungs, measurements: Sequence[Measurement]) -> tuple[Flag, ...]:
+    """Return the doubts about a measurement, those of reading the volume first."""
+    return (*volume.flags, *_coverage(lungs), *_plausibility(measurements), *_protocol(volume))
+
+
+def _coverage(lungs: Lungs) -> Iterator[Flag]:
+    for place, plane in (("first", lungs.labels[0]), ("last", lungs.labels[-1])):
+        if np.count_nonzero(plane) * lungs.geometry.pixel_area_mm2 > TOUCHING_MM2:
+            message = f"The lungs reach beyond the {place} slice: the scan does not cover them whole."
+            yield Flag(f"cut-off-{place}", message, withholds_percentage=True)
+
+
+def _plausibility(measurements: Sequence[Measurement]) -> Iterator[Flag]:
+    both, left, right = (next(m for m in measurements if m.site == site) for site in ("both", "left", "right"))
+    for m in (left, right):
+        if m.lung_volume_ml < ONE_LUNG_ML:
+            yield Flag(f"no-{m.site}-lung", f"The {m.site} lung was not found, or is not aerated.", True)
+    low, high = LUNG_ML
+    if not low <= both.lung_volume_ml <= high:
+        message = f"The lung volume of {both.lung_volume_ml:.0f} mL is outside {low:.0f} to {high:.0f} mL."
+        yield Flag("lung-volume", message, withholds_percentage=True)
+    low, high = LEFT_TO_RIGHT
+    if min(left.lung_volume_ml, right.lung_volume_ml) >= ONE_LUNG_ML:
+        ratio = left.lung_volume_ml / right.lung_volume_ml
+        if not low <= ratio <= high:
+            message = f"Left to right lung volume is {ratio:.2f}, outside {low} to {high}: part of a lung is missed."
+            yield Flag("lung-ratio", message, withholds_percentage=True)
+    low, high = LUNG_MEAN_HU
+    if both.lung_mean_hu is not None and not low <= both.lung_mean_hu <= high:
+        message = f"The lungs' mean of {both.lung_mean_hu:.0f} HU is outside {low:.0f} to {high:.0f} HU."
+        yield Flag("lung-density", message, withholds_percentage=True)
+
+
+def _protocol(volume: Volume) -> Iterator[Flag]:
+    slice_mm = volume.geometry.spacing_mm[0]
+    if slice_mm > THICK_MM:
+        yield Flag("thick-slices", f"Slices are {slice_mm:.1f} mm apart: small lesions and edges are uncertain.")

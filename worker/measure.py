@@ -1,0 +1,63 @@
+"""The figures: volumes, proportion of infected region, mean HU, and areas slice by slice."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.findings import LEFT, RIGHT, Lungs, Mask, Measurement, Site, SliceAreas
+from worker.volume import Volume
+
+_VALUES: dict[Site, tuple[int, ...]] = {"left": (LEFT,), "right": (RIGHT,), "both": (LEFT, RIGHT)}
+
+
+def measure(volume: Volume, lungs: Lungs, infection: Mask) -> tuple[Measurement, ...]:
+    """Measure both lungs together, then the left, then the right.
+
+    Raises
+    ------
+    Defect
+        The masks do not lie on the volume's voxels.
+
+    Notes
+    -----
+    PoIR = volume of infected regions / volume of intact lung x 100 %, Wu et al. 2020, eq. 2. Infection
+    outside the lungs does not count. It is None for a lung of no volume.
+    """
+    lungs.geometry.require_same(volume.geometry)
+    infection.geometry.require_same(volume.geometry)
+    lung_voxels, lung_hu = _totals(lungs.labels, volume.hu)
+    sick_voxels, sick_hu = _totals(np.where(infection.array, lungs.labels, np.uint8(0)), volume.hu)
+    voxel_ml = volume.geometry.voxel_volume_ml
+
+    def at(site: Site) -> Measurement:
+        values = list(_VALUES[site])
+        lung, sick = int(lung_voxels[values].sum()), int(sick_voxels[values].sum())
+        return Measurement(
+            site=site,
+            lung_volume_ml=lung * voxel_ml,
+            infection_volume_ml=sick * voxel_ml,
+            infected_percent=100.0 * sick / lung if lung else None,
+            lung_mean_hu=float(lung_hu[values].sum() / lung) if lung else None,
+            infection_mean_hu=float(sick_hu[values].sum() / sick) if sick else None,
+        )
+
+    return at("both"), at("left"), at("right")
+
+
+def slice_areas(lungs: Lungs, infection: Mask) -> SliceAreas:
+    """Return the area of lung and of infection in every slice (Shivdeo et al. 2021, area-plot)."""
+    pixel_mm2 = lungs.geometry.pixel_area_mm2
+    return SliceAreas(
+        lung_mm2=np.count_nonzero(lungs.labels, axis=(1, 2)) * pixel_mm2,
+        infection_mm2=np.count_nonzero(infection.array & (lungs.labels != 0), axis=(1, 2)) * pixel_mm2,
+    )
+
+
+def _totals(labels: NDArray[np.uint8], hu: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the voxels and the sum of HU of each label, slice by slice so that no float volume is made."""
+    voxels, sums = np.zeros(3, np.int64), np.zeros(3, np.float64)
+    for plane, values in zip(labels, hu, strict=True):
+        voxels += np.bincount(plane.ravel(), minlength=3)
+        sums += np.bincount(plane.ravel(), weights=values.ravel(), minlength=3)
+    return voxels, sums

@@ -1,0 +1,95 @@
+"""The whole story: from the files of a CT series to its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from worker.candidates import SMALLEST_ML, Judge, by_size, filter_candidates
+from worker.findings import Algorithm, Findings, Lungs, Mask
+from worker.gates import flags_of, require_chest_extent, require_lungs
+from worker.infection import AERATED_HU, segment_infection
+from worker.lungs import LUNG_HU, segment_lungs
+from worker.measure import measure, slice_areas
+from worker.volume import Volume, read_volume
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the stage that begins and the share of the work done before it."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """The stages that a network may replace, and the name under which their results are reported."""
+
+    algorithm: Algorithm
+    segment_lungs: Callable[[Volume], Lungs]
+    segment_infection: Callable[[Volume, Lungs], Mask]
+    judge: Judge
+
+
+THRESHOLDS = Method(
+    algorithm=Algorithm(
+        name="Hilum HU thresholds",
+        version="1.0",
+        settings=(
+            ("lung_hu", str(LUNG_HU)),
+            ("aerated_hu", str(AERATED_HU)),
+            ("smallest_region_ml", str(SMALLEST_ML)),
+        ),
+    ),
+    segment_lungs=segment_lungs,
+    segment_infection=segment_infection,
+    judge=by_size,
+)
+"""Wu et al.'s first method (2020): mask(-200 HU) minus mask(-750 HU)."""
+
+
+def ignore_progress(_stage: str, _share: float) -> None:
+    """Report progress to nobody."""
+
+
+def analyze(
+    paths: Sequence[Path], method: Method = THRESHOLDS, progress: Progress = ignore_progress
+) -> tuple[Volume, Findings]:
+    """Measure the infected share of the lungs in one CT series.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files of one series, in any order.
+
+    Raises
+    ------
+    NotAnalysable
+        A chest CT that cannot be measured; the message says why.
+    NotForHilum
+        Not a CT, or not of the chest.
+    """
+    progress("reading the series", 0.0)
+    volume = read_volume(paths)
+    require_chest_extent(volume)
+
+    progress("finding the lungs", 0.25)
+    lungs = method.segment_lungs(volume)
+    require_lungs(volume, lungs)
+
+    progress("finding infection", 0.6)
+    candidates = method.segment_infection(volume, lungs)
+    infection, regions = filter_candidates(volume, candidates, method.judge)
+
+    progress("measuring", 0.85)
+    measurements = measure(volume, lungs, infection)
+    flags = flags_of(volume, lungs, measurements)
+    if any(flag.withholds_percentage for flag in flags):
+        measurements = tuple(replace(m, infected_percent=None) for m in measurements)
+    return volume, Findings(
+        geometry=volume.geometry,
+        lungs=lungs,
+        infection=infection,
+        regions=regions,
+        measurements=measurements,
+        areas=slice_areas(lungs, infection),
+        algorithm=method.algorithm,
+        flags=flags,
+    )
