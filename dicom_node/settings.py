@@ -11,15 +11,18 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as SourceError,
 )
 
 from dicom_node.errors import SettingsError
@@ -53,6 +56,13 @@ class NodeSettings(Section):
     quiet_seconds: Seconds = 30.0
     association_idle_seconds: Seconds = 60.0
     network_timeout_seconds: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def tell_stat_from_routine(self) -> Self:
+        """The called AE title decides over the queue."""
+        if self.ae_title == self.stat_ae_title:
+            raise ValueError(f"ae_title and stat_ae_title must differ, both are {self.ae_title}")
+        return self
 
 
 class StorageSettings(Section):
@@ -142,6 +152,15 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     report: ReportSettings = ReportSettings()
 
+    @field_validator("destinations")
+    @classmethod
+    def name_each_once(cls, destinations: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        """The record knows a destination by its name."""
+        names = [destination.name for destination in destinations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"every destination needs a name of its own; used twice: {', '.join(twice)}")
+        return destinations
+
     @property
     def database_url(self) -> str:
         """The record's URL, with the default filled in."""
@@ -163,6 +182,7 @@ class Settings(BaseSettings):
                 NestedSecretsSettingsSource(
                     file_secret_settings,
                     secrets_dir=secrets,
+                    secrets_dir_missing="error",
                     secrets_prefix="hilum_",
                     secrets_nested_delimiter="__",
                 )
@@ -187,7 +207,7 @@ def load_settings() -> Settings:
     """
     known = set(setting_names(Settings))
     file = find_file()
-    problems = [*unknown_variables(known), *unknown_keys(file, known)]
+    problems = [*unknown_variables(known), *unknown_secrets(known), *unknown_keys(file, known)]
     if problems:
         raise SettingsError("unknown-setting", "; ".join(problems))
     try:
@@ -195,24 +215,47 @@ def load_settings() -> Settings:
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise SettingsError("malformed-setting", "; ".join(lines)) from None
+    except SourceError as error:
+        raise SettingsError("malformed-setting", str(error)) from None
 
 
 def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield every settable name, dotted: ``node.port``."""
+    """Yield every settable name, dotted: ``node.port``; those in an array of tables as ``destinations[].name``."""
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if is_model(field.annotation):
             yield from setting_names(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
+            for item in filter(is_model, get_args(field.annotation)):
+                yield from setting_names(item, f"{prefix}{name}[].")
+
+
+def is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
+    """Whether a setting is a section."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def unknown_variables(known: set[str]) -> Iterator[str]:
     """Yield a complaint for each ``HILUM_*`` variable that sets nothing (pydantic ignores them)."""
-    variables = {f"HILUM_{name.upper().replace('.', '__')}" for name in known}
+    variables = set(variable_names(known))
     for variable in sorted(os.environ):
         name = variable.upper()
         if name.startswith("HILUM_") and name not in NOT_SETTINGS | variables and not name.startswith("HILUM_TEST_"):
             yield complaint(variable, variables)
+
+
+def variable_names(known: set[str]) -> Iterator[str]:
+    """Yield the environment variable of each name; what stands in an array has none."""
+    return (f"HILUM_{name.upper().replace('.', '__')}" for name in known if "[]" not in name)
+
+
+def unknown_secrets(known: set[str]) -> Iterator[str]:
+    """Yield a complaint for each ``hilum_*`` secret file that sets nothing."""
+    secrets = {name.lower() for name in variable_names(known)}
+    if folder := os.environ.get("HILUM_SECRETS_DIR"):
+        for path in sorted(Path(folder).glob("hilum_*")):
+            if path.name not in secrets:
+                yield complaint(path.name, secrets)
 
 
 def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
@@ -225,7 +268,7 @@ def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
         raise SettingsError(
             "settings-unreadable", f"{file}: {error.strerror}; mend HILUM_CONFIG or the file's permissions"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError("settings-not-toml", f"{file} is not TOML: {error}") from error
     for name in dotted(content):
         if name not in known:
@@ -233,12 +276,15 @@ def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
 
 
 def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of all leaves of a TOML document; an array is a leaf."""
+    """Yield the dotted names of all leaves of a TOML document, named as by `setting_names`."""
     for key, value in content.items():
         if isinstance(value, dict):
             yield from dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
+            continue
+        yield f"{prefix}{key}"
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, dict):
+                yield from dotted(item, f"{prefix}{key}[].")
 
 
 def complaint(name: str, known: set[str]) -> str:

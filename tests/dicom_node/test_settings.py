@@ -1,0 +1,168 @@
+"""Settings: where they come from, which wins, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import SettingsError
+from dicom_node.settings import Settings, load_settings
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "hilum.toml"
+    monkeypatch.setenv("HILUM_CONFIG", str(path))
+    return path
+
+
+def complaint_about(settings: Path, content: str) -> str:
+    settings.write_text(content)
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    return raised.value.message
+
+
+def test_defaults_stand_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings() == Settings.model_construct()
+
+
+def test_the_file_here_is_read_without_being_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hilum.toml").write_text("[node]\nport = 104\n")
+    assert load_settings().node.port == 104
+
+
+def test_the_environment_wins_over_the_file_key_by_key(settings_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings_file.write_text('[node]\nport = 104\nae_title = "FILE"\n')
+    monkeypatch.setenv("HILUM_NODE__PORT", "11113")
+    node = load_settings().node
+    assert (node.port, node.ae_title) == (11113, "FILE")
+
+
+def test_a_secret_file_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hilum_database__url").write_text("postgresql://hilum:secret@db/hilum\n")
+    monkeypatch.setenv("HILUM_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("HILUM_DATABASE__URL", "sqlite:///environment.sqlite3")
+    assert load_settings().database_url == "postgresql://hilum:secret@db/hilum"
+
+
+def test_a_secrets_folder_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match="nowhere"):
+        load_settings()
+
+
+def test_a_secret_that_sets_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hilum_database__urll").write_text("postgresql://hilum:secret@db/hilum")
+    monkeypatch.setenv("HILUM_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"hilum_database__urll.*nearest.*hilum_database__url") as raised:
+        load_settings()
+    assert "secret@" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "unknown", "nearest"),
+    [
+        ("[node]\nprot = 104\n", "node.prot", "node.port"),
+        ("[nodes]\nport = 104\n", "nodes.port", "node.port"),
+        ("quiet_seconds = 3\n", "quiet_seconds", "node.quiet_seconds"),
+        (
+            '[[destinations]]\nname="A"\nae_titel="A"\nhost="h"\nport=104\n',
+            "destinations[].ae_titel",
+            "destinations[].ae_title",
+        ),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(
+    settings_file: Path, content: str, unknown: str, nearest: str
+) -> None:
+    assert f"unknown setting {unknown}; the nearest known one is {nearest}" in complaint_about(settings_file, content)
+
+
+def test_an_unknown_section_is_an_error_even_when_empty(settings_file: Path) -> None:
+    assert "noode" in complaint_about(settings_file, "[noode]\n")
+
+
+def test_an_unknown_variable_names_the_nearest_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_NODE__PROT", "104")
+    with pytest.raises(SettingsError, match="HILUM_NODE__PROT; the nearest known one is HILUM_NODE__PORT"):
+        load_settings()
+
+
+def test_every_wrong_name_is_told_at_once(settings_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_BROKER", "redis://h")
+    message = complaint_about(settings_file, "[node]\nprot = 1\nhots = 2\n")
+    assert all(name in message for name in ("HILUM_BROKER", "node.prot", "node.hots"))
+
+
+def test_variables_of_the_tests_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_TEST_DATA", "/somewhere")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[node]\nport = 70000\n",
+        '[node]\nae_title = "SEVENTEEN_LETTERS"\n',
+        '[node]\nae_title = "BACK\\\\SLASH"\n',
+        "[node]\nquiet_seconds = 0\n",
+        "[jobs]\nmaximum_attempts = 0\n",
+        '[report]\ntitle = "another"\n',
+        "[[destinations]]\nname = 'A'\nae_title = 'A'\nhost = 'h'\nport = 0\n",
+    ],
+)
+def test_a_value_out_of_range_is_an_error(settings_file: Path, content: str) -> None:
+    section = content.strip("[").split("]")[0]
+    assert complaint_about(settings_file, content).startswith(section)
+
+
+def test_an_error_never_shows_the_value(settings_file: Path) -> None:
+    message = complaint_about(settings_file, '[database]\nurl = ["postgresql://hilum:s3cret@db/hilum"]\n')
+    assert "database.url" in message
+    assert "s3cret" not in message
+
+
+def test_two_destinations_of_one_name_are_an_error(settings_file: Path) -> None:
+    one = '[[destinations]]\nname = "PACS"\nae_title = "A"\nhost = "h"\nport = 104\n'
+    assert "PACS" in complaint_about(settings_file, one + one)
+
+
+def test_one_ae_title_for_stat_and_routine_is_an_error(settings_file: Path) -> None:
+    assert "stat_ae_title" in complaint_about(settings_file, '[node]\nae_title = "HILUM_STAT"\n')
+
+
+def test_destinations_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_DESTINATIONS", '[{"name": "PACS", "ae_title": "ORTHANC", "host": "h", "port": 104}]')
+    assert load_settings().destinations[0].ae_title == "ORTHANC"
+
+
+def test_a_variable_that_is_no_json_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_DESTINATIONS", "PACS@host:104")
+    with pytest.raises(SettingsError, match="destinations"):
+        load_settings()
+
+
+@pytest.mark.parametrize("content", [b"[node\n", b"\xff\xfe"])
+def test_a_file_that_is_not_toml_is_said_to_be_so(settings_file: Path, content: bytes) -> None:
+    settings_file.write_bytes(content)
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load_settings()
+
+
+def test_a_named_file_that_is_not_there_is_an_error(settings_file: Path) -> None:
+    with pytest.raises(SettingsError, match="HILUM_CONFIG"):
+        load_settings()
+
+
+def test_the_record_lies_in_the_storage_folder_unless_a_url_is_set(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"storage": {"folder": tmp_path}})
+    assert settings.database_url == f"sqlite:///{tmp_path}/record.sqlite3"
+
+
+def test_settings_cannot_be_changed_after_loading() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.model_construct().node.port = 1  # type: ignore[misc]  # that is the point
