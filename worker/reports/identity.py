@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date
+from typing import cast
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
@@ -149,7 +150,7 @@ def _is_date(text: str) -> bool:
 
 
 def _text(header: Dataset, tag: BaseTag, vr: str, encodings: list[str]) -> str:
-    element = header.get_item(tag)
+    element = cast("DataElement | RawDataElement", header.get_item(tag))  # raw where never accessed
     if isinstance(element, DataElement):  # already decoded
         value = element.value
         return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")

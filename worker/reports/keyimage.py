@@ -8,24 +8,17 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from worker.findings import Findings
 from worker.reports import codes, context
 from worker.reports.context import ResultContext
-from worker.reports.picture import draw_picture, slice_of_picture
-from worker.volume import Volume
+from worker.volume import SourceSlice
 
 
-def build_key_image(volume: Volume, findings: Findings, shared: ResultContext) -> Dataset:
+def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultContext) -> Dataset:
     """Return the picture of a result as Secondary Capture (PS3.3 A.8.1).
 
-    It holds several views and a plot, so it claims no position, orientation or spacing of its own; it names
-    the slice it shows as its source.
+    It holds several views and a plot, so it claims no position, orientation or spacing; it names the slice it
+    shows as its source.
     """
-    return secondary_capture(draw_picture(volume, findings), volume, slice_of_picture(findings), shared)
-
-
-def secondary_capture(picture: Image.Image, volume: Volume, index: int, shared: ResultContext) -> Dataset:
-    """Return an RGB picture made from one slice of the volume as a Secondary Capture."""
     ds = Dataset()
     arguments = shared.arguments(context.KEY_IMAGE)
     ds.SOPClassUID = SecondaryCaptureImageStorage
@@ -39,7 +32,7 @@ def secondary_capture(picture: Image.Image, volume: Volume, index: int, shared: 
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.BurnedInAnnotation = "YES"
     ds.DerivationDescription = "Outlines of lungs and infection, area-plot"
-    ds.SourceImageSequence = [_source_image(volume, index)]
+    ds.SourceImageSequence = [_source_image(shown)]
     _set_pixels(ds, picture)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -47,13 +40,12 @@ def secondary_capture(picture: Image.Image, volume: Volume, index: int, shared: 
     return ds
 
 
-def _source_image(volume: Volume, index: int) -> Dataset:
-    where = volume.slices[index]
+def _source_image(shown: SourceSlice) -> Dataset:
     source = Dataset()
-    source.ReferencedSOPClassUID = where.sop_class_uid
-    source.ReferencedSOPInstanceUID = where.sop_instance_uid
-    if where.frame_number is not None:
-        source.ReferencedFrameNumber = where.frame_number
+    source.ReferencedSOPClassUID = shown.sop_class_uid
+    source.ReferencedSOPInstanceUID = shown.sop_instance_uid
+    if shown.frame_number is not None:
+        source.ReferencedFrameNumber = shown.frame_number
     source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE_FOR_PROCESSING)]
     return source
 

@@ -76,7 +76,8 @@ def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None
     Raises
     ------
     NotAnalysable
-        None of the files can be read as a DICOM image.
+        None of the files can be read as a DICOM image, or a volume's frames stand in several objects,
+        which a segmentation made by highdicom cannot lie on.
     """
     headers: list[Dataset] = []
     for path in dict.fromkeys(paths):
@@ -85,6 +86,9 @@ def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None
             headers.append(header)
     if not headers:
         raise NotAnalysable("unreadable", "expected DICOM images, got none that can be read: send the study again")
+    if frame_of_reference_uid is not None and len(headers) > 1 and "NumberOfFrames" in headers[0]:
+        message = f"expected a multi-frame series as one object, got {len(headers)}: send it as single slices"
+        raise NotAnalysable("several-multi-frame-objects", message)
     images = tuple(_image(header, headers[0], frame_of_reference_uid) for header in headers)
     identity = identity_of(headers[0])
     images[0].update(clean(headers[0], _OF_THE_SERIES))

@@ -11,6 +11,7 @@ from highdicom.sr import (
     CodedConcept,
     Comprehensive3DSR,
     ContainerContentItem,
+    ContentItem,
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
@@ -105,18 +106,19 @@ def _document(
         imaging_measurements=groups,
         title=title,
     )
-    root = content[0]
-    root.ContentSequence.insert(_image_library_index(root), _image_library(shared))
-    _separate(root)
     report = Comprehensive3DSR(
         evidence=[*shared.source.images, *_segmentations(segments, shared)],
-        content=root,
+        content=content[0],
         is_complete=is_complete,
         is_final=False,
         is_verified=False,
         coding_schemes=[codes.HILUM_SCHEME_IDENTIFICATION],
         **shared.arguments(context.REPORT),
     )
+    # TID 1500 wants the library before the measurements, which come last. Added here: highdicom would copy
+    # and search its hundreds of items.
+    report.ContentSequence.insert(len(report.ContentSequence) - 1, _image_library(shared))
+    _separate(report)
     shared.complete(report, context.REPORT)
     return report
 
@@ -255,24 +257,18 @@ def _observation_context(shared: ResultContext) -> ObservationContext:
 
 
 def _image_library(shared: ResultContext) -> ContainerContentItem:
-    """Return TID 1600 with what the images share once; highdicom repeats it for each of hundreds of images."""
+    """Return TID 1600, saying once what all images share; highdicom repeats it for each of hundreds."""
     contains = RelationshipTypeValues.CONTAINS
-    group = ContainerContentItem(codes.IMAGE_LIBRARY_GROUP, relationship_type=contains)
-    group.ContentSequence = ContentSequence(
-        [CodeContentItem(codes.MODALITY, codes.COMPUTED_TOMOGRAPHY, RelationshipTypeValues.HAS_ACQ_CONTEXT)]
-    )
-    group.ContentSequence.extend(
+    items: list[ContentItem] = [
         ImageContentItem(codes.SOURCE, image.SOPClassUID, image.SOPInstanceUID, relationship_type=contains)
         for image in shared.source.images
-    )
+    ]
+    modality = CodeContentItem(codes.MODALITY, codes.COMPUTED_TOMOGRAPHY, RelationshipTypeValues.HAS_ACQ_CONTEXT)
+    group = ContainerContentItem(codes.IMAGE_LIBRARY_GROUP, relationship_type=contains)
+    group.ContentSequence = ContentSequence([modality, *items])
     library = ContainerContentItem(codes.IMAGE_LIBRARY, relationship_type=contains)
     library.ContentSequence = ContentSequence([group])
     return library
-
-
-def _image_library_index(root: Dataset) -> int:
-    """Return where TID 1500 wants the image library: before the measurements, which come last."""
-    return len(root.ContentSequence) - 1
 
 
 def _separate(item: Dataset) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from worker.findings import LEFT, RIGHT, Findings
 from worker.reports import codes, style
@@ -115,10 +115,17 @@ def _outline(mask: NDArray[np.bool_], size: tuple[int, int], half_pixels: int) -
     """Return the opacity of a mask's outline of that width, inside its border, at that size."""
     large = (size[0] * _ENLARGEMENT, size[1] * _ENLARGEMENT)
     gray = Image.fromarray(mask.astype(np.uint8) * 255).resize(large, Image.Resampling.BILINEAR)
-    filled = gray.point(lambda value: 255 if value >= 128 else 0)
-    inner = filled.filter(ImageFilter.MinFilter(2 * half_pixels + 1))
-    edge = np.asarray(filled) & ~np.asarray(inner)
-    return Image.fromarray(edge).resize(size, Image.Resampling.BOX)
+    filled = np.asarray(gray) >= 128
+    edge = filled & ~_eroded(filled, half_pixels)
+    return Image.fromarray(edge.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+
+
+def _eroded(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    for axis in (0, 1):
+        whole = mask
+        for step in range(1, pixels + 1):
+            mask = mask & np.roll(whole, step, axis) & np.roll(whole, -step, axis)
+    return mask
 
 
 def _letters(draw: ImageDraw.ImageDraw, box: Box, plane: Plane) -> None:

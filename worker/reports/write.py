@@ -18,6 +18,7 @@ from worker.reports import codes, context
 from worker.reports.context import Kind, ResultContext
 from worker.reports.keyimage import build_key_image
 from worker.reports.outcome import Outcome, conclusion, outcome_of
+from worker.reports.picture import draw_picture, slice_of_picture
 from worker.reports.seg import SegmentReference, build_segmentation, label_maps, segment_references
 from worker.reports.source import Source, read_source
 from worker.reports.sr import build_refusal, build_report
@@ -60,7 +61,7 @@ def write_reports(
     settings: ReportSettings = DEFAULT_SETTINGS,
     made_at: datetime | None = None,
 ) -> tuple[WrittenObject, ...]:
-    """Write every object of a measured study, and ``results.json``, into a folder.
+    """Write every object of a measured study into a folder, with ``results.json`` and ``key-image.png``.
 
     Parameters
     ----------
@@ -86,7 +87,10 @@ def write_reports(
         written.append(_write(segmentation, label_map.kind, out))
     report = build_report(volume, findings, segments, shared, settings.title)
     written.append(_write(report, context.REPORT, out))
-    written.append(_write(build_key_image(volume, findings, shared), context.KEY_IMAGE, out))
+    picture = draw_picture(volume, findings)
+    picture.save(out / "key-image.png")
+    key_image = build_key_image(picture, volume.slices[slice_of_picture(findings)], shared)
+    written.append(_write(key_image, context.KEY_IMAGE, out))
     _write_results(out, measured_results(findings), source, findings.algorithm, written)
     return tuple(written)
 
