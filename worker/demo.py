@@ -82,7 +82,9 @@ def find_study(folder: Path) -> tuple[str, list[Outgoing]]:
     images = [i for s in read_series(p for p in sorted(folder.rglob("*")) if p.is_file()) for i in s.images]
     uids = {image.study_instance_uid for image in images}
     if len(uids) != 1:
-        raise NotForHilum("not-one-study", f"expected the DICOM files of one study in {folder}, got {len(uids)} studies")
+        raise NotForHilum(
+            "not-one-study", f"expected the DICOM files of one study in {folder}, got {len(uids)} studies"
+        )
     return uids.pop(), [read_outgoing(image.path) for image in images]
 
 
@@ -118,7 +120,9 @@ def wait_until_ready(process: subprocess.Popen[bytes], hilum: Destination, setti
             return echo(hilum, settings)
         except HilumError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise PassingFailure("not-ready", "Hilum did not start; hilum.log beside the settings says why") from error
+                raise PassingFailure(
+                    "not-ready", "Hilum did not start; hilum.log beside the settings says why"
+                ) from error
             time.sleep(0.5)
 
 

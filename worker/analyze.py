@@ -1,0 +1,53 @@
+"""``hilum analyze``: a folder in, a folder of results out, without a queue."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dicom_node.errors import NotForHilum
+from dicom_node.headers import read_series
+from dicom_node.log import configure_logging
+from dicom_node.selection import select_series
+from dicom_node.settings import load_settings
+from dicom_node.study import JobState
+from worker.answer import Answer, answer_study
+from worker.threads import use_threads
+
+
+def run_analyze(arguments: argparse.Namespace) -> int:
+    """Measure a study and print what came out; 1 if it could not be measured."""
+    settings = load_settings()
+    configure_logging("analyze")
+    use_threads(settings.worker.threads)
+    if not arguments.folder.is_dir():
+        raise NotForHilum("no-folder", f"expected a folder, got {arguments.folder}")
+    found = read_series(sorted(path for path in arguments.folder.rglob("*") if path.is_file()))
+    selection = select_series(found, settings.selection)
+    if isinstance(selection.rejection, NotForHilum):
+        raise selection.rejection
+    series = [selection.series] if selection.series else found
+    paths = [image.path for one in series for image in one.ct_images]
+    answer = answer_study(paths, selection.rejection, arguments.out, settings.report, show_progress)
+    print_answer(answer, arguments.out)
+    return 0 if answer.state is JobState.DONE else 1
+
+
+def show_progress(stage: str, share: float) -> None:
+    """Say on a terminal what is being done."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{share:4.0%} {stage}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+
+
+def print_answer(answer: Answer, out: Path) -> None:
+    """Print the result and where its objects lie."""
+    if answer.state is JobState.DONE:
+        percent = answer.infected_percent
+        print("no percentage given; results.json says why" if percent is None else f"PoIR {percent:.1f} % of the lung")
+    else:
+        print(f"not measured: {answer.message}")
+    for item in answer.objects:
+        print(f"{item.kind:<10}  {item.path}")
+    if answer.objects:
+        print(f"results     {out / 'results.json'}")

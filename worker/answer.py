@@ -1,0 +1,58 @@
+"""From the files of a study to its answer: objects for the PACS, or a reason for the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+from dicom_node.settings import ReportSettings as ReportChoices
+from dicom_node.study import JobState
+from worker.pipeline import THRESHOLDS, Progress, analyze
+from worker.reports import ReportSettings, WrittenObject, codes, write_refusal, write_reports
+
+TITLES = {"LN 18748-4": codes.DIAGNOSTIC_IMAGING_REPORT, "DCM 126000": codes.IMAGING_MEASUREMENT_REPORT}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a job ended. ``objects`` go to the PACS; ``message`` says why there is no measurement."""
+
+    state: JobState
+    objects: tuple[WrittenObject, ...] = ()
+    infected_percent: float | None = None
+    code: str = ""
+    message: str = ""
+
+
+def answer_study(
+    paths: Sequence[Path],
+    rejection: RejectedInput | None,
+    out: Path,
+    choices: ReportChoices,
+    progress: Progress,
+) -> Answer:
+    """Measure a series and write its reports into a folder.
+
+    A chest CT that cannot be measured gets a report that says why; what is no chest CT gets none.
+
+    Parameters
+    ----------
+    rejection : RejectedInput or None
+        Why selection already found that the study cannot be measured.
+    """
+    settings = ReportSettings(title=TITLES[choices.title])
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        if rejection:
+            raise rejection
+        volume, findings = analyze(paths, THRESHOLDS, progress)
+        progress("writing the reports", 0.9)
+        objects = write_reports(volume, findings, out, settings)
+    except NotAnalysable as reason:
+        objects = write_refusal(paths, reason, THRESHOLDS.algorithm, out, settings)
+        return Answer(JobState.REFUSED, objects, code=reason.code, message=reason.message)
+    except NotForHilum as reason:
+        return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
+    return Answer(JobState.DONE, objects, infected_percent=findings.measurement("both").infected_percent)

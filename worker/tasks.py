@@ -1,0 +1,151 @@
+"""The Celery worker: claim a job, run it, finish it. Nothing else of the worker knows of queue or record."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import platform
+import threading
+import time
+from types import TracebackType
+
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.database import open_database
+from dicom_node.doorbell import ANALYZE, make_celery
+from dicom_node.errors import NotAnalysable, PassingFailure
+from dicom_node.files import Files, sync_tree
+from dicom_node.jobs import Jobs
+from dicom_node.log import configure_logging, get_logger
+from dicom_node.services import broker_url
+from dicom_node.settings import Settings, load_settings
+from dicom_node.study import Job, Priority, Result
+from worker.answer import Answer, answer_study
+from worker.threads import use_threads
+
+log = get_logger()
+
+
+def run_worker(_: argparse.Namespace) -> int:
+    """Take jobs until told to stop; a running job is finished first."""
+    settings = load_settings()
+    configure_logging("worker")
+    use_threads(settings.worker.threads)
+    app = make_celery(broker_url(settings))
+    runner = JobRunner(settings)
+    app.task(name=ANALYZE)(runner.run)
+    queues = ",".join((Priority.STAT, Priority.ROUTINE))
+    log.info("worker_ready", pid=os.getpid())
+    app.worker_main(
+        ["worker", "--pool=solo", f"--queues={queues}", f"--hostname=hilum-{os.getpid()}@{platform.node()}"]
+        + ["--loglevel=WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    )
+    return 0
+
+
+class JobRunner:
+    """Runs one job after another."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._jobs = Jobs(open_database(settings.database_url), settings.jobs)
+        self._files = Files(settings.storage.folder)
+
+    def run(self, job_id: str) -> None:
+        """Claim, run and finish a job; a bell that rings for a job taken or done is ignored."""
+        job = self._jobs.claim(job_id)
+        if job is None:
+            return
+        started = time.monotonic()
+        log.info("job_started", job_id=job_id, study_instance_uid=job.study_instance_uid, attempt=job.attempt)
+        try:
+            with Heartbeat(self._jobs, job, self._settings.jobs.lease_seconds / 3) as heartbeat:
+                self._finish(job, self._answer(job, heartbeat))
+        except PassingFailure as error:
+            self._give_back(job, error.code, error.message)
+        except MemoryError:
+            self._give_back(job, "out-of-memory", "there was not enough memory")
+        except Exception as error:  # the edge of a process: whatever broke, the study must be answered
+            log.exception("job_broke", job_id=job_id, study_instance_uid=job.study_instance_uid)
+            self._give_back(job, "defect", f"a defect of Hilum ({type(error).__name__}); its log says where")
+        log.info(
+            "job_ended",
+            job_id=job_id,
+            study_instance_uid=job.study_instance_uid,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    def _answer(self, job: Job, heartbeat: Heartbeat) -> Answer:
+        rejection = NotAnalysable(*job.refusal) if job.refusal else None
+        out = self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
+        return answer_study(job.paths, rejection, out, self._settings.report, heartbeat.progress)
+
+    def _finish(self, job: Job, answer: Answer) -> None:
+        """Sync the results to the disk, then enter them into the record and the outbox."""
+        folder = self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
+        sync_tree(folder)
+        found = [
+            Result(o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax_uid, o.kind, o.path) for o in answer.objects
+        ]
+        destinations = [destination.name for destination in self._settings.destinations]
+        finished = self._jobs.finish(
+            job,
+            answer.state,
+            found,
+            destinations,
+            code=answer.code,
+            message=answer.message,
+            infected_percent=answer.infected_percent,
+        )
+        log.info(
+            "job_finished" if finished else "lease_lost",
+            job_id=job.job_id,
+            outcome=answer.state.value,
+            code=answer.code,
+        )
+        if not finished:
+            shutil.rmtree(folder)  # another worker's results count
+
+    def _give_back(self, job: Job, code: str, message: str) -> None:
+        log.warning(
+            "job_failed", job_id=job.job_id, study_instance_uid=job.study_instance_uid, code=code, reason=message
+        )
+        try:
+            self._jobs.give_back(job, code, message)
+        except DBAPIError as error:
+            log.warning("job_not_given_back", job_id=job.job_id, error=type(error.orig).__name__)  # its lease runs out
+
+
+class Heartbeat:
+    """Prolongs a job's lease while it runs, and tells the record its stage."""
+
+    def __init__(self, jobs: Jobs, job: Job, seconds: float) -> None:
+        self._jobs = jobs
+        self._job = job
+        self._seconds = seconds
+        self._stage = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def progress(self, stage: str, share: float) -> None:
+        """Take note of the stage; the next beat writes it down."""
+        self._stage = f"{stage} ({share:.0%})"
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._seconds):
+            try:
+                if not self._jobs.renew(self._job, self._stage):
+                    return
+            except DBAPIError as error:
+                log.warning("heartbeat_failed", job_id=self._job.job_id, error=type(error.orig).__name__)
