@@ -103,7 +103,7 @@ def hilum_up(out: Path, pacs: SmallPACS) -> Iterator[tuple[Settings, Destination
     say(f"Starting `hilum --config {file} up`; its log is {out / 'hilum.log'}")
     with (out / "hilum.log").open("wb") as log:
         # The command is our own interpreter.
-        process = subprocess.Popen([sys.executable, "-m", "dicom_node", "up"], stderr=log)  # noqa: S603
+        process = subprocess.Popen([sys.executable, "-m", "dicom_node", "up"], stderr=log)
     try:
         wait_until_ready(process, hilum, settings)
         yield settings, hilum
@@ -170,6 +170,6 @@ def proportions(report: Dataset) -> Iterator[float]:
     """Yield the PoIR of both lungs from a report's content tree."""
     for item in report.get("ContentSequence", []):
         names = item.get("ConceptNameCodeSequence")
-        if names and names[0].CodeValue == codes.POIR.value and item.ValueType == "NUM":
+        if names and names[0].CodeValue == codes.INFECTED_PERCENT.value and item.ValueType == "NUM":
             yield float(item.MeasuredValueSequence[0].NumericValue)
         yield from proportions(item)

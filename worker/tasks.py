@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import platform
+import shutil
 import threading
 import time
 from types import TracebackType
@@ -37,11 +37,9 @@ def run_worker(_: argparse.Namespace) -> int:
     app.task(name=ANALYZE)(runner.run)
     queues = ",".join((Priority.STAT, Priority.ROUTINE))
     log.info("worker_ready", pid=os.getpid())
-    app.worker_main(
-        ["worker", "--pool=solo", f"--queues={queues}", f"--hostname=hilum-{os.getpid()}@{platform.node()}"]
-        + ["--loglevel=WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    )
-    return 0
+    hostname = f"hilum-{os.getpid()}@{platform.node()}"
+    quiet = ("--loglevel=WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
+    app.worker_main(["worker", "--pool=solo", f"--queues={queues}", f"--hostname={hostname}", *quiet])
 
 
 class JobRunner:
