@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import struct
 import zlib
 from collections import Counter
@@ -13,6 +15,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from dicom_node.errors import PassingFailure
 
 CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 MULTI_FRAME_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
@@ -80,11 +84,22 @@ class SeriesHeader:
 
 
 def read_header(path: Path) -> InstanceHeader | None:
-    """Return the header of a file, or None where it cannot be read as DICOM."""
+    """Return the header of a file, or None where it cannot be read as DICOM.
+
+    Raises
+    ------
+    PassingFailure
+        The file itself cannot be read: a storage that is not mounted makes no study unreadable.
+    """
     try:
         ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
         return parse_header(ds, path) if "SOPClassUID" in ds else None
-    except UNREADABLE:
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a damaged length leads to an invalid seek
+            raise PassingFailure(
+                "storage-unreadable",
+                f"a stored file cannot be read ({error.strerror}); see that the storage is mounted and readable",
+            ) from error
         return None
 
 
@@ -144,11 +159,12 @@ def as_list(value: object) -> Sequence[object]:
 
 
 def number(value: object) -> float | None:
-    """Return a decimal string as a number, or None."""
+    """Return a decimal string as a finite number, or None."""
     try:
-        return None if value in (None, "") else float(str(value))
+        parsed = float(str(value))
     except ValueError:
         return None
+    return parsed if math.isfinite(parsed) else None
 
 
 def numbers(value: object) -> tuple[float, ...] | None:
