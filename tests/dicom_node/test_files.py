@@ -1,0 +1,125 @@
+"""Files: safe names, private modes, and the order that survives a power cut."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.files import Files, safe_name, sync_tree
+
+UID = st.from_regex(r"[0-9]{1,10}(\.[0-9]{1,10}){0,4}", fullmatch=True)
+HOSTILE = st.text() | st.sampled_from(["", ".", "..", "../..", "/etc/passwd", "1/2", "1.2\x00", "1" * 65, "...", "-rf"])
+SHA256 = "ab" * 32
+
+
+@given(UID)
+def test_a_plain_uid_is_its_own_name(uid: str) -> None:
+    assert safe_name(uid) == uid
+
+
+@given(HOSTILE)
+def test_any_text_becomes_one_harmless_path_component(text: str) -> None:
+    name = safe_name(text)
+    assert 1 <= len(name) <= 64
+    assert set(name) <= set("x0123456789abcdef.")
+    assert name.strip(".")
+    assert name[0] not in "-"
+
+
+@given(HOSTILE, HOSTILE)
+def test_different_uids_have_different_names(one: str, other: str) -> None:
+    assert (safe_name(one) == safe_name(other)) == (one == other)
+
+
+@given(HOSTILE, HOSTILE, HOSTILE)
+def test_no_uid_leads_out_of_the_storage_folder(study: str, series: str, sop: str) -> None:
+    path = Files(Path("/storage")).instance_path(study, series, sop, SHA256)
+    assert Path(os.path.normpath(path)) == path
+    assert path.parents[2] == Path("/storage/instances")
+
+
+def test_other_bytes_under_the_same_uid_lie_apart(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    assert files.instance_path("1", "2", "3", "a" * 64) != files.instance_path("1", "2", "3", "b" * 64)
+
+
+def test_a_relative_storage_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = Files(Path("data"))
+    monkeypatch.chdir("/")
+    assert files.instance_path("1", "2", "3", SHA256).is_relative_to(tmp_path / "data")
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.dcm"
+    Files(tmp_path).write(path, (b"DICM", memoryview(b"pixels")))
+    assert path.read_bytes() == b"DICMpixels"
+
+
+def test_writing_the_same_again_leaves_one_file(tmp_path: Path) -> None:
+    for _ in range(2):
+        Files(tmp_path).write(tmp_path / "s" / "c.dcm", (b"same",))
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["c.dcm"]
+
+
+def test_files_and_folders_are_closed_to_others(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        path = tmp_path / "data" / "study" / "c.dcm"
+        Files(tmp_path / "data").write(path, (b"private",))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path.parent.parent)} == {0o700}
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "s").mkdir()
+    monkeypatch.setattr("dicom_node.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        Files(tmp_path).write(tmp_path / "s" / "c.dcm", (b"lost",))
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_bytes_are_synced_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def logged_fsync(descriptor: int) -> None:
+        what = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        order.append(f"sync {what.suffix or what.name}")
+        fsync(descriptor)
+
+    def logged_replace(path: Path, target: Path) -> Path:
+        order.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr("dicom_node.files.os.fsync", logged_fsync)
+    monkeypatch.setattr(Path, "replace", logged_replace)
+    Files(tmp_path).write(tmp_path / "study" / "series" / "c.dcm", (b"safe",))
+    assert order == [f"sync {tmp_path.name}", "sync study", "sync .part", "rename", "sync series"]
+
+
+def test_a_tree_is_synced_with_every_file_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out" / "inner").mkdir(parents=True)
+    (tmp_path / "out" / "inner" / "seg.dcm").write_bytes(b"1")
+    synced: set[str] = set()
+    monkeypatch.setattr(
+        "dicom_node.files.os.fsync", lambda fd: synced.add(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+    )
+    sync_tree(tmp_path / "out")
+    assert synced == {"out", "inner", "seg.dcm"}
+
+
+def test_free_space_is_told_before_anything_is_stored(tmp_path: Path) -> None:
+    assert Files(tmp_path / "new").free_bytes() > 0

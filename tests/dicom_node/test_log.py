@@ -1,0 +1,69 @@
+"""Logs: events of allowed fields, and nothing that the libraries say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TELLING_NAME = "Wolkenstein^Adalbert"
+
+
+def log_lines(code: str) -> list[dict[str, Any]]:
+    """Return what a process logs that runs this code after `configure_logging("test")`."""
+    start = "from dicom_node.log import configure_logging, get_logger\nlog = get_logger()\nconfigure_logging('test')\n"
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_an_event_is_a_line_of_json_with_its_process_and_time() -> None:
+    (line,) = log_lines("log.info('study_whole', instances=3)")
+    assert (line["action"], line["process"], line["level"], line["instances"]) == ("study_whole", "test", "info", 3)
+    assert line["timestamp"].endswith("Z")
+
+
+def test_a_field_that_is_not_on_the_list_is_dropped() -> None:
+    (line,) = log_lines(f"log.info('study_whole', patient_name='{TELLING_NAME}', job_id='1')")
+    assert line["job_id"] == "1"
+    assert TELLING_NAME not in json.dumps(line)
+
+
+def test_an_exception_is_told_by_type_and_place_without_its_message() -> None:
+    (line,) = log_lines(
+        f"try:\n    raise ValueError('{TELLING_NAME}')\nexcept ValueError:\n    log.exception('job_broke')"
+    )
+    assert line["exception"].startswith("ValueError at ")
+    assert TELLING_NAME not in json.dumps(line)
+
+
+def test_a_chained_exception_keeps_the_first_message_out_too() -> None:
+    (line,) = log_lines(
+        "try:\n"
+        f"    try:\n        raise KeyError('{TELLING_NAME}')\n"
+        "    except KeyError as error:\n        raise ValueError('outer') from error\n"
+        "except ValueError:\n    log.exception('job_broke')"
+    )
+    assert TELLING_NAME not in json.dumps(line)
+
+
+@pytest.mark.parametrize("library", ["pydicom", "pynetdicom", "pynetdicom.assoc", "highdicom"])
+def test_the_libraries_own_logs_are_silent(library: str) -> None:
+    assert log_lines(f"import logging, pynetdicom\nlogging.getLogger('{library}').critical('{TELLING_NAME}')") == []
+
+
+def test_a_warning_of_pydicom_about_a_value_is_silent(tmp_path: Path) -> None:
+    code = (
+        "import pydicom\n"
+        "from pydicom.dataset import Dataset\n"
+        "ds = Dataset()\n"
+        f"ds.PatientBirthDate = '{TELLING_NAME}'\n"
+        f"ds.StudyInstanceUID = '{TELLING_NAME}'\n"
+    )
+    loud = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert TELLING_NAME in loud.stderr  # else this test could not fail
+    assert log_lines(code) == []
