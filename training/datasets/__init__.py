@@ -6,11 +6,27 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
-from training.datasets import medseg100
+from training.datasets import (
+    ct_studies,
+    dicom,
+    infection_slices,
+    lung_slices,
+    medseg100,
+    medseg_chest,
+    nifti,
+)
 from training.datasets.sample import Sample
 
 READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
+    "infection-slices": infection_slices.read,
     "medseg100": medseg100.read,
+    "medseg-chest": medseg_chest.read,
+    "lung-slices": lung_slices.read,
+    "ct-studies": ct_studies.read,
+    "dicom": dicom.read,
+    "covid-19-ct-seg": nifti.read_covid_19_ct_seg,
+    "mosmed": nifti.read_mosmed,
+    "covid-19-20": nifti.read_covid_19_20,
 }
 
 

@@ -15,12 +15,17 @@ Intensity = Literal["hu", "gray"]
 """``hu``: Hounsfield units, true or estimated; ``gray``: 0 to 255 of a window nobody knows."""
 
 LUNG = "lung"
+LEFT_LUNG = "left_lung"
+RIGHT_LUNG = "right_lung"
 INFECTION = "infection"
 GROUND_GLASS_OPACITY = "ground_glass_opacity"
 CONSOLIDATION = "consolidation"
 PLEURAL_EFFUSION = "pleural_effusion"
 
-UNIONS: Mapping[str, tuple[str, ...]] = {INFECTION: (GROUND_GLASS_OPACITY, CONSOLIDATION)}
+UNIONS: Mapping[str, tuple[str, ...]] = {
+    LUNG: (LEFT_LUNG, RIGHT_LUNG),
+    INFECTION: (GROUND_GLASS_OPACITY, CONSOLIDATION),
+}
 """Structures that are the union of finer ones. Pleural effusion lies outside the lung: it is no infection."""
 
 

@@ -1,0 +1,145 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pytest
+from highdicom.seg import SegmentDescription
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from tests.factories import chest_hu, ct_series, multiframe_ct
+from training import datasets
+from training.datasets.sample import BadData
+
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
+LESION = Code("52988006", "SCT", "Lesion")
+LUNG = Code("39607008", "SCT", "Lung")
+
+
+def describe(number: int, label: str, kind: Code = LESION) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=ANATOMY if kind == LUNG else ABNORMAL,
+        segmented_property_type=kind,
+        algorithm_type="MANUAL",
+    )
+
+
+def write_seg(
+    path: Path, images: Sequence[Path], masks: NDArray[np.uint8], descriptions: Sequence[SegmentDescription]
+) -> None:
+    """Write a SEG; masks are (slices, rows, columns, segments) in the order of the images."""
+    segmentation = highdicom.seg.Segmentation(
+        source_images=[dcmread(image) for image in images],
+        pixel_array=masks,
+        segmentation_type="BINARY",
+        segment_descriptions=descriptions,
+        series_instance_uid=generate_uid(),
+        series_number=9,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="Someone",
+        manufacturer_model_name="Viewer",
+        software_versions="1",
+        device_serial_number="1",
+    )
+    segmentation.save_as(path)
+
+
+@pytest.fixture
+def chest() -> tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.bool_]]:
+    return chest_hu((8, 24, 32))
+
+
+Chest = tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.bool_]]
+
+
+def test_segments_become_masks_on_the_slices_they_were_drawn_on(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu, seed=3, WindowCenter=-500, WindowWidth=1501)
+    order = [round((dcmread(p).ImagePositionPatient[2] + 200) / 6) for p in images]
+    masks = np.stack([lungs > 0, infection], axis=-1)[order].astype(np.uint8)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung"), describe(2, "infection")])
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert sample.patient == "anna"
+    assert np.array_equal(sample.image, hu)
+    assert np.array_equal(sample.mask("lung"), lungs > 0)
+    assert np.array_equal(sample.mask("infection"), infection)
+    assert sample.spacing_mm == pytest.approx((6.0, 3.0, 3.0))
+    assert sample.window_hu == (-1250.5, 249.5)
+
+
+def test_masks_of_feet_last_coronal_images_turn_with_them(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    # Rows run to the feet and slices to the back.
+    coronal = np.ascontiguousarray(hu.transpose(1, 0, 2)[:, ::-1])
+    drawn = np.ascontiguousarray(infection.transpose(1, 0, 2)[:, ::-1])
+    images = ct_series(tmp_path / "anna" / "ct", coronal, orientation=(1, 0, 0, 0, 0, -1), spacing_mm=(3.0, 6.0, 3.0))
+    write_seg(tmp_path / "anna" / "seg.dcm", images, drawn[..., None].astype(np.uint8), [describe(1, "infection")])
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.image, hu)
+    assert np.array_equal(sample.mask("infection"), infection)
+
+
+def test_multi_frame_series_have_masks_too(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = multiframe_ct(tmp_path / "anna" / "ct", hu)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("infection"), infection)
+
+
+def test_several_segmentations_of_one_series_come_together(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    for name, mask, description in (
+        ("a", lungs > 0, describe(1, "whatever", LUNG)),
+        ("b", infection, describe(1, "Ground Glass Opacity")),
+        ("c", infection, describe(1, "consolidation")),
+    ):
+        write_seg(tmp_path / "anna" / f"{name}.dcm", images, mask[..., None].astype(np.uint8), [description])
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert sorted(sample.masks) == ["consolidation", "ground_glass_opacity", "lung"]
+    assert np.array_equal(sample.mask("infection"), infection)
+
+
+def test_a_patient_without_a_segmentation_is_named(tmp_path: Path, chest: Chest) -> None:
+    ct_series(tmp_path / "anna", chest[0])
+    with pytest.raises(BadData, match="anna: expected a DICOM SEG"):
+        list(datasets.read("dicom", tmp_path))
+
+
+def test_a_segmentation_without_its_series_is_named(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "elsewhere", hu)
+    (tmp_path / "sets" / "anna").mkdir(parents=True)
+    write_seg(
+        tmp_path / "sets" / "anna" / "seg.dcm",
+        images,
+        infection[..., None].astype(np.uint8),
+        [describe(1, "infection")],
+    )
+    with pytest.raises(BadData, match=r"seg.dcm: the CT series it was drawn on"):
+        list(datasets.read("dicom", tmp_path / "sets"))
+
+
+def test_a_segmentation_of_nothing_known_is_named(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "Spleen")])
+    with pytest.raises(BadData, match=r"seg.dcm: no segment is one of"):
+        list(datasets.read("dicom", tmp_path))
+
+
+def test_a_series_with_a_slice_missing_is_named(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu, keep=[0, 1, 2, 4, 5, 6, 7])
+    masks = np.delete(infection, 3, axis=0)[..., None].astype(np.uint8)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "infection")])
+    with pytest.raises(BadData, match="anna: expected a slice every"):
+        list(datasets.read("dicom", tmp_path))

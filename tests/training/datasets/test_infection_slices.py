@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import datasets
+from training.datasets.sample import BadData
+
+UPRIGHT = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+
+
+def write(folder: Path, volume: str, lying: np.ndarray) -> None:
+    for name in ("image", "lung", "infection"):
+        (folder / name).mkdir()
+    (folder / "index.csv").write_text(
+        f"name,patient,volume,slice_index,image\n{volume}_07,someone,{volume},07,{volume}_07.png\n"
+    )
+    (folder / "pseudo_hu.csv").write_text(
+        "volume,hu_at_gray0,hu_per_gray,basis\ncoronacases_001,-1024,10,x\nradiopaedia_*,-1250,5,y\n"
+    )
+    Image.fromarray(lying).save(folder / "image" / f"{volume}_07.png")
+    for name in ("lung", "infection"):
+        Image.fromarray(np.where(lying > 100, 255, 0).astype(np.uint8)).save(folder / name / f"{volume}_07.png")
+
+
+def test_coronacases_stand_up_by_a_quarter_turn(tmp_path: Path) -> None:
+    write(tmp_path, "coronacases_001", np.rot90(UPRIGHT, -1).copy())
+    (sample,) = datasets.read("infection-slices", tmp_path)
+    assert (sample.patient, sample.scan, sample.position) == ("someone", "coronacases_001", 7)
+    assert np.array_equal(sample.image[0], -1024 + 10 * UPRIGHT.astype(int))
+    assert np.array_equal(sample.mask("infection")[0], UPRIGHT > 100)
+
+
+def test_radiopaedia_slices_are_mirrored_too_and_calibrated_by_themselves(tmp_path: Path) -> None:
+    upright = np.full((40, 40), 220, np.uint8)
+    upright[5:15] = 40
+    lying = np.rot90(upright[::-1], -1).copy()
+    write(tmp_path, "radiopaedia_27_0", lying)
+    Image.fromarray(np.where(lying < 100, 255, 0).astype(np.uint8)).save(tmp_path / "lung" / "radiopaedia_27_0_07.png")
+    (sample,) = datasets.read("infection-slices", tmp_path)
+    assert sample.image[0, 10, 10] == pytest.approx(-930, abs=15)
+    assert sample.image[0, 30, 10] == pytest.approx(45, abs=15)
+
+
+def test_a_volume_without_a_gray_scale_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "coronacases_009", UPRIGHT)
+    with pytest.raises(BadData, match="no row for the volume coronacases_009"):
+        list(datasets.read("infection-slices", tmp_path))
+
+
+@pytest.mark.data
+def test_the_real_slices_are_of_nine_patients_in_one_gray_scale(shared_data: Path) -> None:
+    samples = list(datasets.read("infection-slices", shared_data))
+    healthy = [float(np.median(s.image[s.mask("lung") & ~s.mask("infection")])) for s in samples[::20]]
+    assert len(samples) == 605
+    assert len({s.patient for s in samples}) == 9
+    assert min(healthy) > -920
+    assert max(healthy) < -650

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training import datasets
+from training.datasets.sample import BadData
+
+
+def compressed_chest() -> tuple[np.ndarray, np.ndarray]:
+    """Return an image in which air reads -805 and soft tissue 25, and padding -2500."""
+    image = np.full((40, 40), -805, np.int16)
+    image[5:35, 5:35] = 25
+    lung = np.zeros((40, 40), np.bool_)
+    lung[10:30, 10:30] = True
+    image[lung] = -690
+    image[0, 0] = -2500
+    return image, lung
+
+
+def test_air_and_soft_tissue_get_their_hounsfield_units(tmp_path: Path) -> None:
+    image, lung = compressed_chest()
+    np.savez(tmp_path / "lung-slices.npz", image=image[None], lung=lung[None], name=np.array(["ID_0007_Z_0065"]))
+    (sample,) = datasets.read("lung-slices", tmp_path)
+    assert sample.patient == "ID_0007"
+    assert sample.image[0, 2, 2] == pytest.approx(-1000, abs=10)
+    assert sample.image[0, 6, 6] == pytest.approx(45, abs=10)
+    assert -900 < sample.image[0, 20, 20] < -800
+    assert sample.image[0, 0, 0] == -1000
+
+
+def test_a_missing_array_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "lung-slices.npz", image=np.zeros((1, 2, 2)))
+    with pytest.raises(BadData, match=r"lung-slices.npz: expected arrays image, lung and name"):
+        list(datasets.read("lung-slices", tmp_path))
+
+
+def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
+    objects = np.array([{"not": "an image"}], dtype=object)
+    np.savez(tmp_path / "lung-slices.npz", image=objects, lung=objects, name=objects)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        list(datasets.read("lung-slices", tmp_path))

@@ -1,0 +1,180 @@
+"""Folders of DICOM: CT series, with segmentations (SEG) drawn or corrected on them.
+
+A folder below the given one is a patient; whatever lies in it, at any depth, is read. Each SEG belongs to
+the series it refers to. Segments are known by their coded type and laterality, or by their label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import highdicom
+import numpy as np
+from highdicom.seg import Segmentation
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.uid import SegmentationStorage
+
+from dicom_node.errors import RejectedInput
+from dicom_node.headers import SeriesHeader, read_series
+from training.datasets.sample import (
+    CONSOLIDATION,
+    GROUND_GLASS_OPACITY,
+    INFECTION,
+    LEFT_LUNG,
+    LUNG,
+    PLEURAL_EFFUSION,
+    RIGHT_LUNG,
+    BadData,
+    Sample,
+)
+from worker.volume import Volume, read_volume
+
+STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION})
+
+
+def read(folder: Path) -> Iterator[Sample]:
+    """Yield one sample for every CT series that a SEG refers to.
+
+    Raises
+    ------
+    BadData
+        When a patient's folder has no SEG, a SEG's series is absent or is no volume, or none of its segments
+        is a structure that Hilum knows.
+    """
+    patients = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not patients:
+        raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
+    for patient in patients:
+        yield from read_patient(patient)
+
+
+def read_patient(folder: Path) -> Iterator[Sample]:
+    """Yield the samples of one patient's folder."""
+    series = read_series(sorted(path for path in folder.rglob("*") if path.is_file()))
+    ct = {s.series_instance_uid: s for s in series if s.ct_images}
+    segmentations: dict[str, list[Path]] = {}
+    for path in _segmentation_paths(series):
+        referred = str(dcmread(path, stop_before_pixels=True).ReferencedSeriesSequence[0].SeriesInstanceUID)
+        segmentations.setdefault(referred, []).append(path)
+    if not segmentations:
+        raise BadData("missing-mask", f"{folder}: expected a DICOM SEG, found none")
+    for uid, paths in segmentations.items():
+        if uid not in ct:
+            raise BadData("missing-file", f"{paths[0]}: the CT series it was drawn on is not in {folder}")
+        volume, window_hu = read_ct(ct[uid], folder)
+        masks: dict[str, NDArray[np.bool_]] = {}
+        for path in paths:
+            for structure, mask in read_masks(path, volume).items():
+                masks[structure] = masks.get(structure, np.zeros_like(mask)) | mask
+        yield volume_sample(volume, f"{folder.name}/{uid}", "dicom", folder.name, masks, window_hu)
+
+
+def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, float] | None]:
+    """Return the volume of a series and the window in its header, (lower, upper) HU.
+
+    PS3.3 C.11.2.1.2.1: a linear window of width w around c ends at c - 0.5 -+ (w - 1) / 2.
+    """
+    paths = [image.path for image in series.ct_images]
+    try:
+        volume = read_volume(paths)
+    except RejectedInput as error:
+        raise BadData(error.code, f"{folder}: {error.message}") from error
+    header = dcmread(paths[0], stop_before_pixels=True, specific_tags=["WindowCenter", "WindowWidth"])
+    center, width = (np.atleast_1d(header.get(tag) or []) for tag in ("WindowCenter", "WindowWidth"))
+    if not (len(center) and len(width)):
+        return volume, None
+    middle, half = float(center[0]) - 0.5, (float(width[0]) - 1) / 2
+    return volume, (middle - half, middle + half)
+
+
+def volume_sample(
+    volume: Volume,
+    name: str,
+    source: str,
+    patient: str,
+    masks: Mapping[str, NDArray[np.bool_]],
+    window_hu: tuple[float, float] | None,
+    infected: NDArray[np.bool_] | None = None,
+) -> Sample:
+    """Return a sample whose axes run feet to head, front to back, right to left."""
+    anatomical = volume.geometry.anatomical
+    return Sample(
+        name=name,
+        source=source,
+        patient=patient,
+        scan=name,
+        position=0,
+        image=anatomical(volume.hu),
+        intensity="hu",
+        masks={structure: anatomical(mask) for structure, mask in masks.items()},
+        spacing_mm=volume.geometry.anatomical_spacing_mm,
+        window_hu=window_hu,
+        infected=infected,
+    )
+
+
+def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks of a SEG on the volume's slices, by structure; segments of other things are left out.
+
+    Slices that the SEG leaves out are empty (PS3.3 A.51).
+
+    Raises
+    ------
+    BadData
+        When no segment is a known structure, or the SEG lies on other pixels than the volume.
+    """
+    segmentation = highdicom.seg.segread(path)
+    structures = {number: structure_of(segmentation, number) for number in segmentation.get_segment_numbers()}
+    known = {number: structure for number, structure in structures.items() if structure is not None}
+    if not known:
+        raise BadData("unknown-structure", f"{path}: no segment is one of {', '.join(sorted(STRUCTURES))}")
+    pixels = _pixels(segmentation, volume, sorted(known), path)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for index, number in enumerate(sorted(known)):
+        mask = pixels[..., index] > 0
+        masks[known[number]] = masks.get(known[number], np.zeros_like(mask)) | mask
+    return masks
+
+
+def structure_of(segmentation: Segmentation, number: int) -> str | None:
+    """Return the structure that a segment outlines: its label, or "lung" with its coded laterality."""
+    description = segmentation.get_segment_description(number)
+    label = description.segment_label.strip().lower().replace(" ", "_").replace("-", "_")
+    if label in STRUCTURES:
+        return label
+    if description.segmented_property_type.value != "39607008":  # SCT, Lung
+        return None
+    sides = {"7771000": LEFT_LUNG, "24028007": RIGHT_LUNG}  # SCT, Left and Right
+    modifiers = description.get("SegmentedPropertyTypeCodeSequence")[0].get(
+        "SegmentedPropertyTypeModifierCodeSequence", []
+    )
+    return next((sides[m.CodeValue] for m in modifiers if m.CodeValue in sides), LUNG)
+
+
+def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], path: Path) -> NDArray[np.uint8]:
+    """Return (slices, rows, columns, segments) in the order of the volume's slices."""
+    frames = [slice_.frame_number for slice_ in volume.slices if slice_.frame_number is not None]
+    uids = [slice_.sop_instance_uid for slice_ in volume.slices]
+    try:
+        if frames:
+            pixels = segmentation.get_pixels_by_source_frame(
+                uids[0], frames, numbers, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+            )
+        else:
+            pixels = segmentation.get_pixels_by_source_instance(
+                uids, numbers, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+            )
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BadData("wrong-source", f"{path}: does not lie on the slices of its series: {error}") from error
+    if pixels.shape[:3] != volume.hu.shape:
+        raise BadData("wrong-shape", f"{path}: masks of {pixels.shape[:3]}, the series has {volume.hu.shape}")
+    return np.asarray(pixels, np.uint8)
+
+
+def _segmentation_paths(series: Sequence[SeriesHeader]) -> Iterator[Path]:
+    for one in series:
+        for image in one.images:
+            if image.sop_class_uid == SegmentationStorage:
+                yield image.path

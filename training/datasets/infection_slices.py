@@ -1,0 +1,83 @@
+"""Slices of COVID-19-CT-Seg (Ma et al. 2021) as 8-bit images, with lung and infection masks.
+
+::
+
+    index.csv                name, patient, volume, slice_index, image
+    pseudo_hu.csv            volume, hu_at_gray0, hu_per_gray; a volume may end in * for all that begin so
+    image/*.jpg  lung/*.png  infection/*.png
+
+Images are cropped to the chest, each slice by itself, and lie on their side: a quarter turn stands those of
+the coronacases upright, and the radiopaedia ones upside down, spine above, so these are mirrored as well.
+The window that ``pseudo_hu.csv`` names for the radiopaedia scans makes the lung of one -1091 HU, which no
+lung is; their HU are estimated in each image instead.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets.calibrate import scale_of_window, to_hu
+from training.datasets.images import read_gray
+from training.datasets.sample import INFECTION, LUNG, BadData, Sample
+
+MASK_LEVEL = 127
+"""Masks are 0 or 255."""
+
+
+def read(folder: Path) -> Iterator[Sample]:
+    """Yield the slices in the order of the index, in estimated HU.
+
+    Raises
+    ------
+    BadData
+        When a file is missing or malformed, or a volume has no row in ``pseudo_hu.csv``.
+    """
+    scales = _read_rows(folder / "pseudo_hu.csv")
+    for row in _read_rows(folder / "index.csv"):
+        is_windowed = row["volume"].startswith("radiopaedia")
+        gray = _stand_up(read_gray(folder / "image" / row["image"]), upside_down=is_windowed)
+        lung, infection = (
+            _stand_up(read_gray(folder / name / f"{row['name']}.png"), upside_down=is_windowed) > MASK_LEVEL
+            for name in ("lung", "infection")
+        )
+        if not gray.shape == lung.shape == infection.shape:
+            raise BadData(
+                "wrong-shape", f"{row['image']}: image {gray.shape}, lung {lung.shape}, infection {infection.shape}"
+            )
+        scale = scale_of_window(gray, lung, lung & ~infection) if is_windowed else _scale_of(row["volume"], scales)
+        yield Sample(
+            name=row["name"],
+            source="infection-slices",
+            patient=row["patient"],
+            scan=row["volume"],
+            position=int(row["slice_index"]),
+            image=to_hu(gray, *scale)[None],
+            intensity="hu",
+            masks={LUNG: lung[None], INFECTION: infection[None]},
+        )
+
+
+def _stand_up(image: NDArray[Any], *, upside_down: bool) -> NDArray[Any]:
+    upright = np.rot90(image)
+    return upright[::-1] if upside_down else upright
+
+
+def _scale_of(volume: str, scales: Sequence[Mapping[str, str]]) -> tuple[float, float]:
+    for row in scales:
+        if fnmatch(volume, row["volume"]):
+            return float(row["hu_at_gray0"]), float(row["hu_per_gray"])
+    raise BadData("no-gray-scale", f"pseudo_hu.csv has no row for the volume {volume}")
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        raise BadData("missing-file", f"{path}: missing")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,117 @@
+"""NIfTI images with masks, in the layouts of three public sets.
+
+::
+
+    COVID-19-CT-Seg (Ma et al. 2021)        COVID-19-CT-Seg_20cases/NAME.nii.gz
+                                            Lung_Mask/NAME.nii.gz        1 left, 2 right
+                                            Infection_Mask/NAME.nii.gz   1
+    MosMedData (Morozov et al. 2020)        studies/CT-1/study_0255.nii.gz
+                                            masks/study_0255_mask.nii.gz  1
+    COVID-19-20 (Roth et al. 2022)          Train/NAME_ct.nii.gz
+                                            Train/NAME_seg.nii.gz         1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from training.datasets.calibrate import to_hu
+from training.datasets.images import list_images
+from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample
+
+Labels = Mapping[str, tuple[Path, int]]
+"""By structure: the file of the mask and the value that means the structure."""
+
+RADIOPAEDIA_WINDOW_HU = (-1250.0, 250.0)
+"""COVID-19-CT-Seg's scans from Radiopaedia are 0 to 255 of this window, as its benchmark's README says."""
+
+
+def read_covid_19_ct_seg(folder: Path) -> Iterator[Sample]:
+    """Yield the scans of COVID-19-CT-Seg."""
+    for path in list_images(folder / "COVID-19-CT-Seg_20cases", "*.nii.gz"):
+        lungs = folder / "Lung_Mask" / path.name
+        infection = folder / "Infection_Mask" / path.name
+        labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
+        yield read_scan(path, labels, "covid-19-ct-seg", windowed=path.name.startswith("radiopaedia"))
+
+
+def read_mosmed(folder: Path) -> Iterator[Sample]:
+    """Yield those scans of MosMedData that have a mask; the others were not annotated."""
+    for mask in list_images(folder / "masks", "*_mask.nii.gz"):
+        name = mask.name.replace("_mask", "")
+        found = sorted((folder / "studies").glob(f"*/{name}"))
+        if not found:
+            raise BadData("missing-file", f"{mask}: no studies/*/{name} for it")
+        yield read_scan(found[0], {INFECTION: (mask, 1)}, "mosmed")
+
+
+def read_covid_19_20(folder: Path) -> Iterator[Sample]:
+    """Yield the training scans of the COVID-19-20 challenge."""
+    for path in list_images(folder / "Train", "*_ct.nii.gz"):
+        mask = path.with_name(path.name.replace("_ct.nii.gz", "_seg.nii.gz"))
+        yield read_scan(path, {INFECTION: (mask, 1)}, "covid-19-20")
+
+
+def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False) -> Sample:
+    """Return one scan with its masks.
+
+    Parameters
+    ----------
+    windowed : bool
+        Whether the image is 0 to 255 of ``RADIOPAEDIA_WINDOW_HU``.
+
+    Raises
+    ------
+    BadData
+        When a file is missing, no NIfTI image, or a mask has another shape or place than the image.
+    """
+    image = _open(path)
+    voxels, spacing_mm = upright(np.asanyarray(image.dataobj)), image.header.get_zooms()[:3]
+    masks = {}
+    for structure, (mask_path, value) in labels.items():
+        mask = _open(mask_path)
+        if mask.shape != image.shape or not np.allclose(mask.affine, image.affine, atol=1e-2):
+            raise BadData("wrong-shape", f"{mask_path}: {mask.shape} voxels do not lie on the {image.shape} of {path}")
+        masks[structure] = upright(np.asanyarray(mask.dataobj)) == value
+    if windowed:
+        lower, upper = RADIOPAEDIA_WINDOW_HU
+        hu = to_hu(voxels, lower, (upper - lower) / 255)
+    else:
+        hu = np.rint(np.clip(voxels, -32768, 32767)).astype(np.int16)
+    name = path.name.removesuffix(".nii.gz")
+    return Sample(
+        name=name,
+        source=source,
+        patient=name,
+        scan=name,
+        position=0,
+        image=hu,
+        intensity="hu",
+        masks=masks,
+        spacing_mm=(float(spacing_mm[2]), float(spacing_mm[1]), float(spacing_mm[0])),
+    )
+
+
+def upright(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of NIfTI's axes (to the right, to the front, to the head) as a sample has them."""
+    return array.transpose(2, 1, 0)[:, ::-1, ::-1]
+
+
+def _open(path: Path) -> Any:
+    """Return an image whose axes run as NIfTI's coordinates do."""
+    try:
+        image: Any = nibabel.loadsave.load(path)
+    except FileNotFoundError:
+        raise BadData("missing-file", f"{path}: missing") from None
+    except ImageFileError as error:
+        raise BadData("unreadable-file", f"{path}: {error}") from error
+    if len(image.shape) != 3:
+        raise BadData("wrong-shape", f"{path}: expected three axes, got {image.shape}")
+    return nibabel.funcs.as_closest_canonical(image)  # type: ignore[no-untyped-call]  # nibabel does not type it
