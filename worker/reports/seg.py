@@ -78,7 +78,10 @@ def build_segmentation(volume: Volume, label_map: LabelMap, shared: ResultContex
         content_description=label_map.kind.series_description,
         **shared.arguments(label_map.kind),
     )
-    segmentation.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy(label_map)]
+    groups = segmentation.SharedFunctionalGroupsSequence[0]
+    groups.FrameAnatomySequence = [_frame_anatomy(label_map)]
+    if not groups.PixelMeasuresSequence[0].get("SliceThickness"):  # empty where the source names none
+        del groups.PixelMeasuresSequence[0].SliceThickness
     shared.complete(segmentation, label_map.kind)
     return segmentation
 

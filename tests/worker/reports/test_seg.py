@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+
+from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
+from tests.worker.reports.results import SHAPE, Result, make_result, report
+from worker.reports import seg
+from worker.reports.seg import label_maps
+
+ORIGIN_MM = (-150.0, -140.0, -200.0)
+SPACING_MM = (6.0, 3.0, 2.0)
+SIGNS = [
+    (a, 0.0, 0.0, 0.0, b, 0.0) if not swapped else (0.0, a, 0.0, b, 0.0, 0.0)
+    for a in (1.0, -1.0)
+    for b in (1.0, -1.0)
+    for swapped in (False, True)
+]
+OBLIQUE = (0.8, 0.6, 0.0, -0.36, 0.48, 0.8)
+
+
+def frames_of(segmentation: Dataset, number: int) -> list[tuple[NDArray[np.float64], NDArray[np.bool_], str]]:
+    """Return (position, pixels, source UID) of a segment's frames, by the standard alone."""
+    pixels = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns).astype(bool)
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    frames = []
+    for group, image in zip(segmentation.PerFrameFunctionalGroupsSequence, pixels, strict=True):
+        identification = group.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
+        if identification[0].ReferencedSegmentNumber == number:
+            position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+            source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+            frames.append((position, image, source))
+    return frames
+
+
+def assert_lies_on(segmentation: Dataset, number: int, mask: NDArray[np.bool_], positions: NDArray) -> None:
+    frames = frames_of(segmentation, number)
+    assert len(frames) == int(mask.any(axis=(1, 2)).sum())
+    for position, image, _ in frames:
+        (index,) = np.flatnonzero(np.linalg.norm(positions - position, axis=1) < 1e-3)
+        np.testing.assert_array_equal(image, mask[index])
+
+
+@pytest.mark.parametrize("orientation", [*SIGNS, OBLIQUE])
+def test_every_voxel_lies_where_it_was_found(tmp_path: Path, orientation: tuple[float, ...]) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    paths = ct_series(
+        tmp_path / "ct", hu, orientation=orientation, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM, seed=5
+    )
+
+    result = report(tmp_path, paths, labels, infection)
+
+    positions = slice_positions(len(hu), orientation, ORIGIN_MM, SPACING_MM[0])
+    lungs = result.read("lungs")
+    shared = lungs.SharedFunctionalGroupsSequence[0]
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == pytest.approx(orientation)
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == pytest.approx(SPACING_MM[1:])
+    assert_lies_on(lungs, 1, labels == 1, positions)
+    assert_lies_on(lungs, 2, labels == 2, positions)
+    assert_lies_on(result.read("infection"), 1, infection, positions)
+
+
+def test_lies_on_the_slices_of_a_tilted_gantry(tmp_path: Path) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    paths = ct_series(tmp_path / "ct", hu, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM, tilt_degrees=15)
+
+    result = report(tmp_path, paths, labels, infection)
+
+    positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, SPACING_MM[0], 15)
+    assert_lies_on(result.read("infection"), 1, infection, positions)
+
+
+@pytest.mark.parametrize("legacy_converted", [False, True])
+def test_lies_on_the_frames_of_a_multi_frame_source(tmp_path: Path, *, legacy_converted: bool) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    paths = multiframe_ct(
+        tmp_path / "ct",
+        hu,
+        origin_mm=ORIGIN_MM,
+        spacing_mm=SPACING_MM,
+        seed=7,
+        legacy_converted=legacy_converted,
+    )
+
+    result = report(tmp_path, paths, labels, infection)
+
+    positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, SPACING_MM[0])
+    assert_lies_on(result.read("infection"), 1, infection, positions)
+
+
+def test_each_frame_names_the_frame_of_its_multi_frame_source(tmp_path: Path) -> None:
+    result = make_result(tmp_path, multiframe=True, seed=7)
+    source = dcmread(result.volume.slices[0].path)
+    segmentation = result.read("infection")
+
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        number = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        there = source.PerFrameFunctionalGroupsSequence[number - 1].PlanePositionSequence[0]
+        assert group.PlanePositionSequence[0].ImagePositionPatient == there.ImagePositionPatient
+
+
+def test_each_frame_names_the_image_it_lies_on(tmp_path: Path) -> None:
+    result = make_result(tmp_path, seed=3)
+    positions = {s.sop_instance_uid: dcmread(s.path).ImagePositionPatient for s in result.volume.slices}
+
+    for position, _, source in frames_of(result.read("infection"), 1):
+        assert positions[source] == pytest.approx(position)
+
+
+@pytest.mark.parametrize("orientation", SIGNS)
+def test_highdicom_reads_the_same_volume_back(tmp_path: Path, orientation: tuple[float, ...]) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    paths = ct_series(tmp_path / "ct", hu, orientation=orientation, spacing_mm=SPACING_MM, seed=1)
+    result = report(tmp_path, paths, labels, infection)
+
+    volume = hd.seg.segread(result.path("infection")).get_volume(combine_segments=True)
+
+    found = np.argwhere(volume.array)
+    truth = result.volume.geometry.to_patient(np.argwhere(infection))
+    there = volume.map_indices_to_reference(found)
+    np.testing.assert_allclose(sorted(map(tuple, there.round(2))), sorted(map(tuple, truth.round(2))), atol=0.01)
+
+
+def test_holds_one_object_a_series_each_for_lungs_and_infection(tmp_path: Path) -> None:
+    result = make_result(tmp_path)
+
+    segmentations = [item for item in result.objects if item.sop_class_uid == "1.2.840.10008.5.1.4.1.1.66.4"]
+
+    assert [item.kind for item in segmentations] == ["lungs", "infection"]
+    assert len({item.series_instance_uid for item in result.objects}) == len(result.objects)
+
+
+def test_names_and_colours_its_segments(tmp_path: Path) -> None:
+    result = make_result(tmp_path)
+
+    left, right = result.read("lungs").SegmentSequence
+    (infection,) = result.read("infection").SegmentSequence
+
+    assert [s.SegmentLabel for s in (left, right, infection)] == ["Left lung", "Right lung", "Infection"]
+    assert left.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Lung"
+    modifier = left.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0]
+    assert modifier.CodeMeaning == "Left"
+    assert infection.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Lesion"
+    red = hd.color.CIELabColor.from_rgb(230, 60, 60).value
+    assert tuple(infection.RecommendedDisplayCIELabValue) == red
+
+
+def test_makes_no_infection_segmentation_where_nothing_was_found(tmp_path: Path) -> None:
+    result = make_result(tmp_path, infected=False)
+
+    assert [item.kind for item in result.objects] == ["lungs", "report", "key-image"]
+
+
+def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seg, "MAX_FRAMES", 5)
+    hu, labels, infection = chest_hu(SHAPE)
+    paths = ct_series(tmp_path / "ct", hu)
+
+    result = report(tmp_path, paths, labels, infection)
+
+    positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, 6.0)
+    assert_lies_on(result.read("left-lung"), 1, labels == 1, positions)
+    assert_lies_on(result.read("right-lung"), 1, labels == 2, positions)
+
+
+def test_leaves_out_a_lung_that_is_not_there(tmp_path: Path) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    labels[labels == 1] = 0
+
+    result = report(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection)
+
+    assert [m.kind.name for m in label_maps(result.findings)] == ["right-lung", "infection"]
+    assert "left-lung" not in [item.kind for item in result.objects]
+
+
+def test_frames_need_not_fill_whole_bytes(tmp_path: Path) -> None:
+    hu, labels, infection = chest_hu((6, 33, 35))
+    result = report(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection)
+
+    assert_lies_on(result.read("infection"), 1, infection, slice_positions(6, AXIAL, ORIGIN_MM, 6.0))
+
+
+def test_names_the_algorithm_that_made_each_segment(tmp_path: Path) -> None:
+    result = make_result(tmp_path)
+
+    for segment in result.read("lungs").SegmentSequence:
+        (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("Thresholds", "1.0")
+
+
+@pytest.mark.parametrize(
+    "keyword", ["SliceThickness", "PositionReferenceIndicator", "SeriesNumber", "Manufacturer", "StudyID"]
+)
+def test_lies_on_slices_that_lack(tmp_path: Path, keyword: str) -> None:
+    result = make_result(tmp_path, **{keyword: None})
+
+    positions = slice_positions(len(result.volume.hu), AXIAL, ORIGIN_MM, 6.0)
+    assert_lies_on(result.read("infection"), 1, result.findings.infection.array, positions)
+
+
+def test_invents_no_slice_thickness(tmp_path: Path) -> None:
+    result = make_result(tmp_path, SliceThickness=None)
+
+    measures = result.read("infection").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert "SliceThickness" not in measures
+    assert measures.SpacingBetweenSlices == 6

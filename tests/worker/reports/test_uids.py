@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.uid import UID
+
+from tests.factories import chest_hu, ct_series
+from tests.worker.reports.results import MADE_AT, NETWORK, SHAPE, THRESHOLDS, findings_of
+from worker.findings import Algorithm
+from worker.reports import ReportSettings, codes, write_reports
+from worker.reports.uids import derive_uid, device_uid
+from worker.volume import Volume, read_volume
+
+
+@given(st.lists(st.text(max_size=20), max_size=4))
+def test_a_derived_uid_is_valid_and_the_same_again(parts: list[str]) -> None:
+    uid = derive_uid(*parts)
+
+    assert UID(uid).is_valid
+    assert uid == derive_uid(*parts)
+
+
+@given(st.lists(st.text(max_size=5), max_size=3), st.lists(st.text(max_size=5), max_size=3))
+def test_other_parts_give_another_uid(some: list[str], others: list[str]) -> None:
+    assert (derive_uid(*some) == derive_uid(*others)) == (some == others)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return ct_series(tmp_path_factory.mktemp("ct"), chest_hu(SHAPE)[0])
+
+
+def uids(
+    volume: Volume,
+    folder: Path,
+    algorithm: Algorithm = THRESHOLDS,
+    settings: ReportSettings | None = None,
+    *,
+    infected: bool = True,
+) -> dict[str, str]:
+    _, labels, infection = chest_hu(SHAPE, infected=infected)
+    found = findings_of(volume, labels, infection, algorithm=algorithm)
+    folder.mkdir()
+    objects = write_reports(volume, found, folder, settings or ReportSettings(), made_at=MADE_AT)
+    return {item.kind: item.sop_instance_uid for item in objects}
+
+
+def test_the_same_inputs_give_the_same_uids(series: list[Path], tmp_path: Path) -> None:
+    first = uids(read_volume(series), tmp_path / "1")
+
+    assert first == uids(read_volume(series[::-1]), tmp_path / "2")
+    assert len(set(first.values())) == len(first)
+
+
+def test_uids_do_not_follow_from_the_result(series: list[Path], tmp_path: Path) -> None:
+    volume = read_volume(series)
+    found = uids(volume, tmp_path / "1")
+
+    assert uids(volume, tmp_path / "2", infected=False)["report"] == found["report"]
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        NETWORK,
+        replace(THRESHOLDS, version="1.1"),
+        replace(THRESHOLDS, settings=(("upper_hu", "-300"),)),
+        replace(THRESHOLDS, weights_sha256="00" * 32),
+    ],
+)
+def test_another_algorithm_gives_other_uids(series: list[Path], tmp_path: Path, algorithm: Algorithm) -> None:
+    volume = read_volume(series)
+
+    first, second = uids(volume, tmp_path / "1"), uids(volume, tmp_path / "2", algorithm)
+
+    assert not set(first.values()) & set(second.values())
+
+
+def test_other_pixels_under_the_same_uids_give_other_uids(series: list[Path], tmp_path: Path) -> None:
+    volume = read_volume(series)
+    changed = replace(volume, hu=volume.hu + 1)
+
+    first, second = uids(volume, tmp_path / "1"), uids(changed, tmp_path / "2")
+
+    assert not set(first.values()) & set(second.values())
+
+
+def test_another_setting_of_the_report_gives_other_uids(series: list[Path], tmp_path: Path) -> None:
+    volume = read_volume(series)
+    settings = ReportSettings(title=codes.IMAGING_MEASUREMENT_REPORT)
+
+    first, second = uids(volume, tmp_path / "1"), uids(volume, tmp_path / "2", settings=settings)
+
+    assert not set(first.values()) & set(second.values())
+
+
+def test_a_corrected_identity_under_the_same_uids_gives_other_uids(series: list[Path], tmp_path: Path) -> None:
+    corrected = []
+    for path in series:
+        ds = dcmread(path)
+        ds.PatientID = "CORRECTED"
+        corrected.append(tmp_path / path.name)
+        ds.save_as(corrected[-1])
+
+    first, second = (uids(read_volume(p), tmp_path / n) for p, n in ((series, "1"), (corrected, "2")))
+
+    assert not set(first.values()) & set(second.values())
+
+
+def test_retrained_weights_are_another_device() -> None:
+    assert device_uid(NETWORK) != device_uid(replace(NETWORK, weights_sha256="cd" * 32))
+    assert device_uid(NETWORK) == device_uid(replace(NETWORK, settings=(("a", "b"),)))
