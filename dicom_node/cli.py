@@ -13,6 +13,8 @@ from importlib.metadata import entry_points, version
 from dicom_node.errors import HilumError
 
 GROUP = "hilum.commands"
+CHECKOUT = "checkout"
+"""The extra of commands that live among the tests, which are not installed."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Command:
     """A sub-command.
 
     ``run`` is "module:function", imported when called; the function takes the parsed arguments and returns
-    the exit status. ``extra`` names the part of Hilum it needs, such as ``worker``.
+    the exit status. ``extra`` names the part of Hilum it needs, such as ``worker``, or CHECKOUT.
     """
 
     name: str
@@ -68,6 +70,10 @@ def run(command: Command, parsed: argparse.Namespace) -> int:
     try:
         call = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
+        if command.extra == CHECKOUT:
+            advice = "run it in a checkout of Hilum with: pip install --editable '.[test]'"
+            print(f"hilum: `hilum {command.name}` needs {error.name}; {advice}", file=sys.stderr)
+            return 1
         if not command.extra or (error.name or "").split(".")[0] == module.split(".")[0]:
             raise
         print(

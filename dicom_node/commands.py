@@ -5,7 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from dicom_node.cli import Command
+from dicom_node.cli import CHECKOUT, Command
+
+BENCHMARKS = ("memory", "pipeline", "receive")
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -36,6 +38,16 @@ def add_retry(parser: ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
 
 
+def add_bench(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum bench``."""
+    parser.add_argument(
+        "benchmarks", metavar="BENCHMARK", nargs="*", choices=BENCHMARKS, help=f"{', '.join(BENCHMARKS)} (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all values as JSON")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md")
+
+
 COMMANDS = (
     Command("up", "run all of Hilum on this machine", "dicom_node.up:run_up"),
     Command("node", "receive studies by C-STORE and queue them", "dicom_node.services:run_node"),
@@ -50,4 +62,5 @@ COMMANDS = (
         add_studies,
     ),
     Command("retry", "measure and send a study again where it failed", "dicom_node.listing:run_retry", add_retry),
+    Command("bench", "measure Hilum beside its peers", "tests.benchmarks:run_bench", add_bench, extra=CHECKOUT),
 )

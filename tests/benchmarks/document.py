@@ -1,0 +1,61 @@
+"""docs/performance.md, written from what was measured last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.comparison import HILUM
+from tests.benchmarks.machine import REPOSITORY
+
+FIGURES = REPOSITORY / "docs" / "performance.json"
+DOCUMENT = REPOSITORY / "docs" / "performance.md"
+
+HEAD = """\
+# Performance
+
+Written by `hilum bench --write-docs`, from docs/performance.json; do not edit. Each table comes from one run on one
+machine, in which Hilum and its peers took turns; a ratio compares the two within a round, and says by how many times
+Hilum is better. Values are medians, with the least and the greatest of all rounds.
+"""
+
+
+def write_document(sections: dict[str, Any]) -> None:
+    """Keep the figures of these benchmarks, beside those of others measured earlier, and write the document."""
+    kept = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
+    kept |= sections
+    FIGURES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    DOCUMENT.write_text("\n".join([HEAD, *(section(name, kept[name]) for name in sorted(kept))]), encoding="utf-8")
+
+
+def section(name: str, found: dict[str, Any]) -> str:
+    """Return the section of one benchmark."""
+    machine = found["machine"]
+    origin = (
+        f"Measured {found['measured_at']} at {found['commit']}, {found['rounds']} rounds: {machine['cpu']}, "
+        f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['file_system']}, {machine['system']}, "
+        f"Python {machine['python']}; load before: {machine['load_before']}."
+    )
+    tables = [table(comparison) for comparison in found["comparisons"]]
+    return "\n\n".join([f"## {found['title']}", f"`hilum bench {name}`", found["text"], *tables, origin]) + "\n"
+
+
+def table(comparison: dict[str, Any]) -> str:
+    """Return the table of one comparison."""
+    contenders = comparison["contenders"]
+    compared = any(contender["hilum_is_better_by"] for contender in contenders.values())
+    head = [comparison["title"], comparison["unit"], "least to greatest"] + ["Hilum is better by"] * compared
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name, contender in contenders.items():
+        values, ratio = contender["values"], contender["hilum_is_better_by"]
+        row = [name, number(contender["median"]), f"{number(min(values))} to {number(max(values))}"]
+        if compared:
+            row.append("" if name == HILUM else "{median:.2f}x ({least:.2f} to {greatest:.2f})".format(**ratio))
+        rows.append(row)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def number(value: float) -> str:
+    """Return a value to three digits or so."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

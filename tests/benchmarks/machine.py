@@ -1,0 +1,61 @@
+"""The machine a benchmark ran on, and what its processes took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what decides about speed; no name of host or user."""
+    cpu = next((line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line))
+    memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
+    return {
+        "cpu": cpu.strip(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory_kb / 2**20, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "file_system": file_system(work_folder()),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def commit() -> str:
+    """Return the commit that is measured, marked where the checkout differs from it."""
+    command = ["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def work_folder() -> Path:
+    """Return where benchmarks write: a real disk, unless TMPDIR says otherwise; syncing costs nothing on a tmpfs."""
+    return Path(os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108 - temporary folders are made in it
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder for one measurement."""
+    return tempfile.TemporaryDirectory(prefix="hilum-bench-", dir=work_folder())
+
+
+def file_system(folder: Path) -> str:
+    """Return the kind of file system a folder lies on."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    return max(((p, kind) for p, kind in mounts if folder.resolve().is_relative_to(p)), key=lambda m: len(m[0]))[1]
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that it started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(member for child in children for member in family(int(child)))]
+
+
+def pss_mb(pid: int) -> float:
+    """Return the proportional set size of a process and all that it started, in MB."""
+    sizes = [Path(f"/proc/{member}/smaps_rollup").read_text() for member in family(pid)]
+    return sum(int(line.split()[1]) for text in sizes for line in text.splitlines() if line.startswith("Pss:")) / 1000

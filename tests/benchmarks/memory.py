@@ -1,0 +1,88 @@
+"""Memory and start: what waits beside the PACS all day must be small and quick to come back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks.comparison import HILUM, Comparison, alternate
+from tests.benchmarks.machine import pss_mb, scratch
+from tests.benchmarks.receivers import RECEIVERS, SLICES, make_slices, send
+from tests.services import RedisServer, find_redis, free_port, running, wait_until
+
+TITLE = "Memory and start"
+TEXT = f"""\
+Memory is the proportional set size (PSS) over all processes of a receiver: idle, and after {SLICES} instances of
+512 KB over eight associations. Ready means that the port accepts connections; a worker is ready when it listens to
+its queue. storescp is left out where it keeps nothing in memory to compare."""
+
+COMPARED = {name: RECEIVERS[name] for name in (HILUM, "Orthanc")}
+
+
+def measure(rounds: int) -> Iterator[Comparison]:
+    """Measure receivers idle and after work, and how long everything takes to start."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with scratch() as folder:
+        paths = make_slices(Path(folder))
+        for turn in range(rounds):
+            names = list(COMPARED)
+            for name in names[turn % 2 :] + names[: turn % 2]:
+                for what, value in receiver_figures(name, paths).items():
+                    found[what][name].append(value)
+    yield Comparison("receiver, idle", "MB", found["idle"])
+    yield Comparison(f"receiver, after {SLICES} instances", "MB", found["after"])
+    yield Comparison("receiver, seconds until ready", "s", found["ready"])
+    yield Comparison("`hilum --help`", "s", alternate(rounds, {HILUM: help_seconds}))
+    worker = [worker_figures() for _ in range(rounds)]
+    yield Comparison("worker, idle", "MB", {HILUM: [idle for idle, _ in worker]})
+    yield Comparison("worker, seconds until ready", "s", {HILUM: [ready for _, ready in worker]})
+
+
+def receiver_figures(name: str, paths: list[Path]) -> dict[str, float]:
+    """Start a receiver, and measure it before and after it has worked."""
+    with scratch() as folder:
+        started = time.perf_counter()
+        with COMPARED[name](Path(folder)) as receiver:
+            ready = time.perf_counter() - started
+            time.sleep(1)
+            idle = pss_mb(receiver.process.pid)
+            send(paths, receiver, 8)
+            return {"ready": ready, "idle": idle, "after": pss_mb(receiver.process.pid)}
+
+
+def help_seconds() -> float:
+    """Return how long `hilum --help` takes."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "dicom_node", "--help"], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def worker_figures() -> tuple[float, float]:
+    """Start a worker on a Redis of its own; return its idle memory in MB and the seconds until it is ready."""
+    with scratch() as name:
+        folder = Path(name)
+        redis_server = RedisServer(find_redis(), free_port(), folder)
+        redis_server.start()
+        environment = os.environ | {"HILUM_BROKER__URL": redis_server.url, "HILUM_STORAGE__FOLDER": str(folder)}
+        try:
+            started = time.perf_counter()
+            with (
+                (folder / "log").open("wb") as log,
+                running([sys.executable, "-m", "dicom_node", "worker"], env=environment, stderr=log) as process,
+            ):
+                wait_until(lambda: waits_for_jobs(redis_server), "hilum worker")
+                ready = time.perf_counter() - started
+                time.sleep(1)
+                return pss_mb(process.pid), ready
+        finally:
+            redis_server.stop()
+
+
+def waits_for_jobs(redis_server: RedisServer) -> bool:
+    """Whether somebody waits at Redis for the next job."""
+    return any(client["cmd"] == "brpop" for client in redis_server.client.client_list())

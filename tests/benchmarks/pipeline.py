@@ -1,0 +1,89 @@
+"""Seconds from a study's folder to its objects, by part, and the memory it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+
+from tests.benchmarks.comparison import HILUM, Comparison
+from tests.benchmarks.machine import REPOSITORY, scratch
+from tests.benchmarks.receivers import SLICES
+from tests.factories import chest_hu, ct_series
+
+TITLE = "Analysing"
+TEXT = f"""\
+`hilum analyze`'s work on {SLICES} slices of 512x512 (a synthetic chest), from files to SEG, SR and key image, each
+time in a new process. The parts are named as the pipeline's progress names them; "start" is the interpreter and its
+imports."""
+
+BETWEEN_SLICES_MM, PIXEL_MM = 1.0, 0.7
+
+
+def measure(rounds: int) -> Iterator[Comparison]:
+    """Measure the parts of the pipeline, their sum, and the greatest memory."""
+    parts: dict[str, list[float]] = defaultdict(list)
+    total, peak = [], []
+    with scratch() as folder:
+        study = make_study(Path(folder, "study"))
+        for turn in range(rounds):
+            seconds, peak_mb = analyze_once(study, Path(folder, f"out{turn}"))
+            total.append(sum(seconds.values()))
+            peak.append(peak_mb)
+            for part, value in seconds.items():
+                parts[part].append(value)
+    yield Comparison("the whole", "s", {HILUM: total})
+    yield Comparison("its parts", "s", parts)
+    yield Comparison("peak memory (resident)", "MB", {HILUM: peak})
+
+
+def make_study(folder: Path) -> Path:
+    """Write a chest as a CT series."""
+    hu, _, _ = chest_hu((SLICES, 512, 512))
+    ct_series(folder, hu, spacing_mm=(BETWEEN_SLICES_MM, PIXEL_MM, PIXEL_MM))
+    return folder
+
+
+def analyze_once(study: Path, out: Path) -> tuple[dict[str, float], float]:
+    """Analyse a study in a new process; return the seconds of each part and the peak memory in MB."""
+    started = time.time()
+    command = [sys.executable, "-m", "tests.benchmarks.pipeline", study, out, str(started)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY)
+    with process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError("the analysis failed; its message stands above")
+    return json.loads(output), usage.ru_maxrss / 1000
+
+
+def main(study: Path, out: Path, started: float) -> None:
+    """Analyse a study and print the seconds of each part as JSON."""
+    from dicom_node.settings import ReportSettings
+    from worker.answer import answer_study
+    from worker.threads import use_threads
+
+    use_threads(0)
+    moments = [("start", started)]
+    answer = answer_study(
+        sorted(study.iterdir()), None, out, ReportSettings(), lambda stage, _: moments.append((stage, time.time()))
+    )
+    moments.append(("", time.time()))
+    if not answer.objects or answer.message:
+        raise SystemExit(answer.message)
+    parts: dict[str, float] = defaultdict(float)
+    for (stage, begin), (_, end) in zip(moments, moments[1:], strict=False):
+        parts[stage] += end - begin
+    print(json.dumps(parts))  # noqa: T201 - the parent reads it
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
