@@ -9,13 +9,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.schema import Table
 
 from dicom_node.errors import PassingFailure, SettingsError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LATEST_REVISION = "0001"
+URL_EXPECTED = "expected a database.url that starts with sqlite:/// or postgresql://"
 
 
 def open_database(url: str) -> Engine:
@@ -26,21 +27,11 @@ def open_database(url: str) -> Engine:
     Raises
     ------
     SettingsError
-        The URL is neither SQLite's nor PostgreSQL's.
+        The URL is neither SQLite's nor PostgreSQL's, or what it names is no record of this Hilum.
     PassingFailure
         The database does not answer.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "postgresql":
-        engine = create_engine(
-            parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=8, max_overflow=64
-        )
-    elif parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, pool_size=8, max_overflow=64)
-        make_durable(engine)
-    else:
-        raise SettingsError("database-url", "database.url must start with sqlite:/// or postgresql://")
+    engine = make_engine(url)
     try:
         migrate(engine)
     except OperationalError as error:
@@ -48,6 +39,33 @@ def open_database(url: str) -> Engine:
             "database-unreachable",
             f"the record does not answer; check database.url and the server ({type(error.orig).__name__})",
         ) from error
+    except DatabaseError as error:
+        raise SettingsError(
+            "database-unusable", f"the record cannot be used; check database.url: {error.orig}"
+        ) from error
+    return engine
+
+
+def make_engine(url: str) -> Engine:
+    """Return an engine for a database, which need not answer yet."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Without its cause, which quotes the URL and the password in it.
+        raise SettingsError("database-url", URL_EXPECTED) from None
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=8, max_overflow=64
+        )
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise SettingsError("database-url", URL_EXPECTED)
+    folder = Path(parsed.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PassingFailure("database-folder", f"{folder} cannot be made for the record: {error.strerror}") from error
+    engine = create_engine(parsed, pool_size=8, max_overflow=64)
+    make_durable(engine)
     return engine
 
 
@@ -78,6 +96,7 @@ def migrate(engine: Engine) -> None:
     # Imported here: Alembic is some 15 MB that a running node does not need.
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -85,7 +104,13 @@ def migrate(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(4854)"))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise SettingsError(
+                "record-newer",
+                f"expected a record up to revision {LATEST_REVISION}, got another Hilum's ({error}); use that Hilum",
+            ) from error
 
 
 def current_revision(engine: Engine) -> str | None:
