@@ -95,7 +95,8 @@ def read_header(path: Path) -> InstanceHeader | None:
         ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
         return parse_header(ds, path) if "SOPClassUID" in ds else None
     except UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a damaged length leads to an invalid seek
+        # pydicom raises OSErrors of its own, without a number; a damaged length leads to an invalid seek.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise PassingFailure(
                 "storage-unreadable",
                 f"a stored file cannot be read ({error.strerror}); see that the storage is mounted and readable",
