@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, and_, bindparam, case, func, select, update
+from sqlalchemy import Connection, Engine, Row, and_, bindparam, case, func, select, update
 
 from dicom_node.database import insert_if_absent, now, reading
 from dicom_node.headers import CT_STORAGE
 from dicom_node.schema import associations, instances, results, series, studies
 from dicom_node.study import Association, Instance, Priority, Reception, StudyActivity, StudyState
 
-# Built once: this runs for every instance. The row of the study is locked, so that two senders of one study
-# take turns (PostgreSQL; SQLite has one writer anyway).
+# Built once: these run for every instance. On PostgreSQL the study's row is locked first, so that two senders
+# of one study take turns: a statement sees what was committed when it began, not while it waited for a lock.
+# SQLite has one writer anyway.
+LOCK = select(studies.c.state).where(studies.c.study_instance_uid == bindparam("study")).with_for_update()
 KNOWN = (
     select(studies.c.state, studies.c.priority, instances.c.sha256)
     .select_from(studies)
@@ -28,7 +30,6 @@ KNOWN = (
         ),
     )
     .where(studies.c.study_instance_uid == bindparam("study"))
-    .with_for_update(of=studies)
 )
 OWN = select(results.c.sop_instance_uid).where(results.c.sop_instance_uid == bindparam("sop"))
 INSERT = instances.insert()
@@ -97,7 +98,7 @@ class Intake:
     def _lock_study(self, connection: Connection, instance: Instance, priority: Priority) -> Known:
         """Return what is known of the study and of this SOP instance in it; a new study begins here."""
         names = {"study": instance.study_instance_uid, "sop": instance.sop_instance_uid}
-        rows = connection.execute(KNOWN, names).all()
+        rows = self._look(connection, names)
         if not rows:
             connection.execute(
                 insert_if_absent(self._engine, studies).values(
@@ -107,8 +108,13 @@ class Intake:
                     first_instance_at=now(),
                 )
             )
-            rows = connection.execute(KNOWN, names).all()
+            rows = self._look(connection, names)
         return Known(rows[0].state, rows[0].priority, frozenset(row.sha256 for row in rows if row.sha256))
+
+    def _look(self, connection: Connection, names: dict[str, str]) -> Sequence[Row[str, str, str]]:
+        if self._engine.dialect.name == "postgresql":
+            connection.execute(LOCK, names)
+        return connection.execute(KNOWN, names).all()
 
     @staticmethod
     def _classify(connection: Connection, instance: Instance, known: Known) -> Reception:
