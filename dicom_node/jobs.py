@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, case, func, or_, select, update
 
 from dicom_node.database import now, reading
 from dicom_node.errors import RejectedInput
@@ -238,20 +238,23 @@ class Jobs:
             return given_up + requeue(connection, lost, now(), code="worker-lost", message="a worker stopped answering")
 
     def retry(self, study_instance_uid: str) -> int:
-        """Measure again what was given up, with its attempts forgotten; return how many jobs."""
+        """Take up again what was given up or failed, with its attempts forgotten; return how many jobs.
+
+        What was given up is measured again; what selection refused is reported on again.
+        """
+        keep_refusal = jobs.c.given_up.is_(False)
         with self._engine.begin() as connection:
             return connection.execute(
                 update(jobs)
                 .where(
                     jobs.c.study_instance_uid == study_instance_uid,
-                    jobs.c.given_up,
-                    jobs.c.state.in_(FINAL_JOB_STATES),
+                    or_(jobs.c.state == JobState.FAILED, jobs.c.given_up & jobs.c.state.in_(FINAL_JOB_STATES)),
                 )
                 .values(
                     state=JobState.QUEUED,
                     given_up=False,
-                    refusal_code=None,
-                    refusal_message=None,
+                    refusal_code=case((keep_refusal, jobs.c.refusal_code)),
+                    refusal_message=case((keep_refusal, jobs.c.refusal_message)),
                     attempts=0,
                     due_at=now(),
                     rung_at=None,
@@ -276,7 +279,7 @@ def requeue(
 def give_up(connection: Connection, which: Sequence[ColumnElement[bool]], code: str, message: str) -> int:
     """Stop measuring: the job goes on as one that only reports why, so that the study is answered.
 
-    A job that fails even at that is FAILED, and stands so in the record.
+    A job that fails even at reporting is FAILED, and stands so in the record.
     """
     refusal = {
         "refusal_code": code,
@@ -284,14 +287,14 @@ def give_up(connection: Connection, which: Sequence[ColumnElement[bool]], code: 
     }
     failed = connection.execute(
         update(jobs)
-        .where(*which, jobs.c.given_up)
+        .where(*which, jobs.c.refusal_code.is_not(None))
         .values(state=JobState.FAILED, finished_at=now(), lease_token=None, code=code, message=message)
     ).rowcount
     return (
         failed
         + connection.execute(
             update(jobs)
-            .where(*which, jobs.c.given_up.is_(False))
+            .where(*which, jobs.c.refusal_code.is_(None))
             .values(
                 state=JobState.QUEUED,
                 given_up=True,
