@@ -39,6 +39,11 @@ def _threads_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", metavar="N", type=int, help="CPU threads; all if left out")
 
 
+def _experiments_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--runs", metavar="RUNS", type=Path, help="folder of runs whose figures to show")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="write the figures as Markdown instead")
+
+
 COMMANDS = (
     Command(
         "train",
@@ -52,6 +57,13 @@ COMMANDS = (
         "measure the weights of a run again",
         "training.run:evaluate",
         _evaluate_arguments,
+        extra="training",
+    ),
+    Command(
+        "experiments",
+        "list the papers' experiments, or show the figures of runs",
+        "training.run:list_experiments",
+        _experiments_arguments,
         extra="training",
     ),
 )

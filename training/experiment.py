@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from training.examples import Stacking
@@ -34,6 +35,15 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Short:
+    """The short form of an experiment, for machines that cannot run the full one; results say that it is short."""
+
+    epochs: int
+    steps_per_epoch: int | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One row, or one setting, of a paper's table.
 
@@ -49,8 +59,6 @@ class Experiment:
         For ``worker.networks.registry.build``.
     threshold : float
         Probability from which a single foreground class is said to be there.
-    short_epochs : int
-        Length of the short form, for machines that cannot run the full one.
     differs : str
         In what the experiment differs from the paper's, other than the data.
     """
@@ -63,7 +71,7 @@ class Experiment:
     network: str
     recipe: Recipe
     split: SplitRule
-    short_epochs: int
+    short: Short
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stacking: Stacking = field(default_factory=Stacking)
     threshold: float = 0.5
@@ -71,6 +79,31 @@ class Experiment:
     differs: str = ""
 
     def shortened(self) -> Experiment:
-        """Return the short form: fewer epochs, no earlier phases."""
-        recipe = replace(self.recipe, epochs=min(self.short_epochs, self.recipe.epochs), phases=())
-        return replace(self, recipe=recipe)
+        """Return the short form: fewer and shorter epochs, no earlier phases, perhaps smaller images."""
+        short = self.short
+        recipe = replace(
+            self.recipe,
+            epochs=short.epochs,
+            steps_per_epoch=short.steps_per_epoch or self.recipe.steps_per_epoch,
+            phases=(),
+        )
+        preprocess = replace(self.preprocess, size=short.size or self.preprocess.size)
+        return replace(self, recipe=recipe, preprocess=preprocess)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A table of a paper that is measured rather than trained.
+
+    Parameters
+    ----------
+    measure : callable
+        Maps the folder of the data sets, the folder that earlier runs lie in, and whether to take the short
+        form, to figures by name.
+    """
+
+    name: str
+    paper: str
+    measure: Callable[[Path, Path, bool], Mapping[str, float]]
+    published: tuple[Published, ...] = ()
+    differs: str = ""

@@ -29,7 +29,8 @@ class Prepared:
     labels : ndarray of uint8, shape (slices, rows, columns)
         Classes of a target.
     voxel_ml : float
-        Volume of one pixel of the resized image; 1 where the spacing is unknown, so that ratios hold.
+        Volume of one pixel of the resized image. Where the spacing is unknown, pixels of the original are
+        taken as 1 mm cubes, so that ratios hold between slices that were cropped differently.
     """
 
     name: str
@@ -92,7 +93,7 @@ def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, fo
             patient=sample.patient,
             scan=sample.scan,
             position=sample.position,
-            voxel_ml=_voxel_ml(sample, preprocess.size),
+            voxel_ml=_voxel_ml(sample, preprocess),
         )))  # fmt: skip
     if not entries:
         raise BadData("empty-data-set", "the data set has no samples")
@@ -110,13 +111,10 @@ class _Entry:
     voxel_ml: float
 
 
-def _voxel_ml(sample: Sample, size: tuple[int, int]) -> float:
-    if sample.spacing_mm is None:
-        return 1.0
-    _, rows, columns = sample.image.shape
-    slice_mm, row_mm, column_mm = sample.spacing_mm
-    pixel_mm2 = (row_mm * rows / size[0]) * (column_mm * columns / size[1])
-    return float(slice_mm * pixel_mm2 / 1000)
+def _voxel_ml(sample: Sample, preprocess: Preprocess) -> float:
+    slice_mm, row_mm, column_mm = sample.spacing_mm or (1.0, 1.0, 1.0)
+    rows, columns = preprocess.pixel_sides(sample)
+    return slice_mm * (row_mm * rows) * (column_mm * columns) / 1000
 
 
 def _open(fields: dict[str, object], folder: Path) -> Prepared:

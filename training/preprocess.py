@@ -65,6 +65,12 @@ class Preprocess:
         clipped: NDArray[np.float32] = np.clip(sample.image.astype(np.float32), lower, upper)
         return (clipped - np.float32(lower)) / np.float32(upper - lower)
 
+    def pixel_sides(self, sample: Sample) -> tuple[float, float]:
+        """Return how many (rows, columns) of the sample one pixel of the network's image covers."""
+        rows, columns = sample.image.shape[1:]
+        row_side, column_side = rows / self.size[0], columns / self.size[1]
+        return (max(row_side, column_side),) * 2 if self.keep_aspect else (row_side, column_side)
+
     def _pad(self, image: torch.Tensor) -> torch.Tensor:
         """Return the image in the middle of the smallest black frame that has the shape of ``size``."""
         if not self.keep_aspect:

@@ -1,73 +1,101 @@
-"""What ``hilum train`` and ``hilum evaluate`` do."""
+"""What the sub-commands of training do."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from training import experiments
+from dicom_node.errors import SettingsError
+from training import experiments, report
+from training.benchmark import run_benchmark
+from training.experiment import Benchmark
 from training.files import read_json
 from training.processes import Processes, join
 from training.trial import Trial
 
 
 def train(arguments: Namespace) -> int:
-    """Train an experiment and print its figures beside the paper's."""
+    """Train an experiment, or measure a benchmark, and print its figures beside the paper's."""
+    use_threads(arguments.threads)
+    experiment = experiments.find(arguments.experiment)
+    if isinstance(experiment, Benchmark):
+        result = run_benchmark(experiment, arguments.data, arguments.out, short=arguments.short)
+        print_result(result, Console())
+        return 0
     with join() as processes:
-        trial = _trial(arguments, processes, arguments.experiment, arguments.short, arguments.seed)
-        _print(trial.train(), trial.console)
+        trial = make_trial(arguments, arguments.out, processes)
+        print_result(trial.train(), trial.console)
     return 0
 
 
 def evaluate(arguments: Namespace) -> int:
     """Measure the weights of a run again and print its figures beside the paper's."""
-    claim = read_json(arguments.run / "trial.json")
-    arguments.out = arguments.run
+    use_threads(arguments.threads)
+    claim = arguments.run / "trial.json"
+    if not claim.exists():
+        raise SettingsError("no-run", f"expected a folder that `hilum train` has filled, got {arguments.run}")
+    for name, value in read_json(claim).items():
+        setattr(arguments, name, value)
     with join() as processes:
-        trial = _trial(arguments, processes, claim["experiment"], claim["short"], claim["seed"])
-        _print(trial.evaluate(), trial.console)
+        trial = make_trial(arguments, arguments.run, processes)
+        print_result(trial.evaluate(), trial.console)
     return 0
 
 
-def _trial(arguments: Namespace, processes: Processes, name: str, short: bool, seed: int) -> Trial:
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+def list_experiments(arguments: Namespace) -> int:
+    """List the experiments, or write the page about the runs of a folder."""
+    console = Console()
+    if arguments.runs is None:
+        table = Table(Column("experiment", no_wrap=True), "regenerates", "data")
+        for name, experiment in experiments.REGISTRY.items():
+            data = "" if isinstance(experiment, Benchmark) else ", ".join(experiment.data)
+            table.add_row(name, experiment.paper, data)
+        console.print(table)
+        return 0
+    results = report.read_results(arguments.runs)
+    if not results:
+        raise SettingsError("no-run", f"no result.json in the folders below {arguments.runs}")
+    if arguments.write is None:
+        for result in results:
+            print_result(result, console)
+    else:
+        report.write_report(results, arguments.write)
+    return 0
+
+
+def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Trial:
+    """Return the trial that the arguments ask for."""
+    experiment = experiments.find(arguments.experiment)
+    if isinstance(experiment, Benchmark):
+        raise SettingsError("not-a-training", f"{experiment.name} has no weights; `hilum train` measures it again")
     return Trial(
-        experiments.find(name),
+        experiment,
         arguments.data,
-        arguments.out,
-        short=short,
-        seed=seed,
+        folder,
+        short=arguments.short,
+        seed=arguments.seed,
         processes=processes,
         console=Console(quiet=processes.rank != 0),
         splits=arguments.splits,
     )
 
 
-def _print(result: Mapping[str, Any], console: Console) -> None:
-    """Print the figures that the paper has too, then all of them."""
-    done = f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}"
-    length = f"SHORT, {result['epochs']} epochs" if result["short"] else f"{result['epochs']} epochs"
-    table = Table("measure", "here", "paper", title=f"{result['experiment']} ({result['paper']}): {done}, {length}")
-    published: dict[str, list[str]] = {}
-    for figure in result["published"]:
-        text = plus_minus(figure["mean"], figure["standard_deviation"])
-        published.setdefault(figure["measure"], []).append(f"{text} ({figure['place']})")
-    for name, spread in result["measures"].items():
-        here = plus_minus(spread["mean"], spread["standard_deviation"])
-        table.add_row(name, here, "; ".join(published.get(name, ())))
+def use_threads(threads: int | None) -> None:
+    """Limit the CPU threads of this process, where asked to."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def print_result(result: Mapping[str, Any], console: Console) -> None:
+    """Print the figures beside the paper's."""
+    table = Table(Column("measure", no_wrap=True), "here", "paper", title=f"{result['experiment']} ({result['paper']})")
+    for row in report.rows(result):
+        table.add_row(*row)
     console.print(table)
-
-
-def plus_minus(mean: float | None, standard_deviation: float | None) -> str:
-    """Return a figure as text, with its standard deviation where it has one."""
-    if mean is None or mean != mean:
-        return "-"
-    if standard_deviation is None or standard_deviation != standard_deviation:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {standard_deviation:.3f}"
+    console.print(report.describe(result), highlight=False)

@@ -114,7 +114,7 @@ class Trial:
             "splits_done": len(splits),
             "splits_all": len(self.splits),
             "split_by": self.splits[0].by,
-            "epochs": sum(self.experiment.recipe.phases) + self.experiment.recipe.epochs,
+            "length": self._length(),
             "parameters": count_parameters(self._new_network()),
             "seed": self.seed,
             "source": source_version(),
@@ -126,7 +126,16 @@ class Trial:
         }
         if self.processes.rank == 0:
             write_json(self.folder / "result.json", result)
-        return result
+        self.processes.wait()
+        written: dict[str, Any] = read_json(self.folder / "result.json")
+        return written
+
+    def _length(self) -> str:
+        """Return how long and on which images a split trains, such as "160 epochs at 256x256"."""
+        recipe, size = self.experiment.recipe, self.experiment.preprocess.size
+        epochs = " + ".join(str(e) for e in (*recipe.phases, recipe.epochs))
+        steps = f" of {recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else ""
+        return f"{epochs} epochs{steps} at {size[0]}x{size[1]}"
 
     def _train_split(self, number: int) -> None:
         """Train one split and write its weights and its measures."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dicom_node.errors import SettingsError
-from training.experiment import Experiment
-from training.experiments import saood
+from training.experiment import Benchmark, Experiment
+from training.experiments import alalwan, efficiency, saood, shivdeo, thresholds, wu
 
-REGISTRY: Mapping[str, Experiment] = {e.name: e for module in (saood,) for e in module.EXPERIMENTS}
+Entry = Experiment | Benchmark
+
+_ALL: Iterable[Iterable[Entry]] = (
+    wu.EXPERIMENTS,
+    thresholds.BENCHMARKS,
+    shivdeo.EXPERIMENTS,
+    saood.EXPERIMENTS,
+    alalwan.EXPERIMENTS,
+    efficiency.BENCHMARKS,
+)
+
+REGISTRY: Mapping[str, Entry] = {experiment.name: experiment for group in _ALL for experiment in group}
 
 
-def find(name: str) -> Experiment:
-    """Return an experiment by its name.
+def find(name: str) -> Entry:
+    """Return an experiment or benchmark by its name.
 
     Raises
     ------
@@ -22,6 +33,6 @@ def find(name: str) -> Experiment:
     """
     if name not in REGISTRY:
         nearest = difflib.get_close_matches(name, REGISTRY, n=3)
-        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
-        raise SettingsError("unknown-experiment", f"no experiment {name!r}{hint} `hilum experiments` lists all")
+        hint = f"did you mean {', '.join(nearest)}? " if nearest else ""
+        raise SettingsError("unknown-experiment", f"no experiment {name!r}; {hint}`hilum experiments` lists all")
     return REGISTRY[name]

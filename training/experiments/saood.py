@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from training import augment, schedules
 from training.datasets.sample import CONSOLIDATION, GROUND_GLASS_OPACITY, PLEURAL_EFFUSION
-from training.experiment import Experiment, Published
+from training.experiment import Experiment, Published, Short
 from training.preprocess import Preprocess
 from training.recipe import Recipe
 from training.splits import Holdout, KFold, SplitRule
@@ -130,7 +130,7 @@ def experiment(
             keep="last",
         ),
         split=split,
-        short_epochs=8,
+        short=Short(epochs=8),
         published=tuple(published),
         differs="class weights from the training split alone; split by slice, as the set has no identities",
     )

@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from training import augment
+from training.augment import Augmentation
+from training.target import UNKNOWN
+
+
+def batch(slices: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images with a bright rectangle off the middle, and its labels."""
+    images = torch.full((3, slices, 40, 48), 0.2)
+    images[..., 8:16, 10:30] = 0.9
+    return images, (images > 0.5).to(torch.uint8)
+
+
+def apply(augmentation: Augmentation, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    return augmentation(*batch(), torch.Generator().manual_seed(seed))
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    images, labels = apply(augment.NONE)
+    assert torch.equal(images, batch()[0])
+    assert torch.equal(labels, batch()[1])
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "axis"),
+    [(Augmentation(flip_rows=1.0), 2), (Augmentation(flip_columns=1.0), 3), (Augmentation(flip_slices=1.0), 1)],
+)
+def test_a_flip_mirrors_image_and_labels(augmentation: Augmentation, axis: int) -> None:
+    images, labels = apply(augmentation)
+    assert torch.allclose(images, batch()[0].flip(axis), atol=1e-5)
+    assert torch.equal(labels, batch()[1].flip(axis))
+
+
+@pytest.mark.parametrize(
+    "augmentation", [augment.SAOOD, augment.ALALWAN, augment.WU_CLASSIFIER, augment.STRONG], ids=str
+)
+def test_labels_move_with_the_image(augmentation: Augmentation) -> None:
+    geometric = Augmentation(
+        flip_rows=augmentation.flip_rows,
+        flip_columns=augmentation.flip_columns,
+        rotate_degrees=augmentation.rotate_degrees,
+        shear_degrees=augmentation.shear_degrees,
+        scale=augmentation.scale,
+        shift=augmentation.shift,
+    )
+    images, labels = apply(geometric, seed=4)
+    known = labels != UNKNOWN
+    disagreeing = ((images > 0.55) != (labels == 1)) & known
+    assert disagreeing.float().mean() < 0.01  # edges between pixels
+
+
+def test_magnification_magnifies_by_its_factor() -> None:
+    _, labels = apply(Augmentation(scale=(1.25, 1.25)))
+    assert (labels == 1).sum() == pytest.approx(1.25**2 * batch()[1].sum().item(), rel=0.1)
+
+
+def test_a_rotation_keeps_angles_and_areas_in_images_that_are_not_square() -> None:
+    _, labels = apply(Augmentation(rotate_degrees=30), seed=2)
+    areas = (labels == 1).sum(dim=(1, 2, 3)) / 2
+    assert areas.tolist() == pytest.approx([160] * 3, rel=0.06)
+
+
+def test_what_lay_outside_the_image_is_unknown() -> None:
+    images, labels = apply(Augmentation(shift=0.3), seed=1)
+    outside = labels == UNKNOWN
+    assert outside.any()
+    assert images[outside].mean() < 0.01  # half of a border pixel may still be seen
+
+
+def test_slices_of_a_stack_are_moved_alike() -> None:
+    images, labels = apply(Augmentation(rotate_degrees=20, scale=(0.7, 1.3), shift=0.1, gamma=0.5, contrast=0.3))
+    assert torch.equal(images[:, 0], images[:, 1])
+    assert torch.equal(labels[:, 0], labels[:, 1])
+
+
+def test_images_of_a_batch_are_moved_differently() -> None:
+    images, _ = apply(Augmentation(rotate_degrees=20))
+    assert not torch.allclose(images[0], images[1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gamma": 0.5},
+        {"contrast": 0.4},
+        {"brightness": 0.2},
+        {"noise": 0.1},
+        {"blur_sigma": 1.5},
+        {"coarse": 2.0},
+        {"erase": 0.5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_changes_of_gray_leave_labels_and_range(change: dict[str, float]) -> None:
+    images, labels = apply(Augmentation(probability=1.0, **change))
+    assert not torch.allclose(images, batch()[0], atol=1e-3)
+    assert torch.equal(labels, batch()[1])
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_the_generator_decides() -> None:
+    assert torch.equal(apply(augment.STRONG, seed=5)[0], apply(augment.STRONG, seed=5)[0])
+    assert not torch.equal(apply(augment.STRONG, seed=5)[0], apply(augment.STRONG, seed=6)[0])

@@ -1,0 +1,58 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.errors import SettingsError
+from tests.training.synthetic import SIZE, disc_sample
+from training.datasets.sample import INFECTION, LUNG, BadData
+from training.prepared import prepare, scans
+from training.preprocess import Preprocess
+from training.target import Target
+
+PREPROCESS = Preprocess((SIZE, SIZE))
+
+
+def test_a_prepared_folder_is_opened_without_the_data(tmp_path: Path) -> None:
+    first = prepare([disc_sample(0), disc_sample(1)], PREPROCESS, Target.of(INFECTION), tmp_path)
+    second = prepare([], PREPROCESS, Target.of(INFECTION), tmp_path)
+    assert [s.name for s in second] == ["disc-0", "disc-1"]
+    assert np.array_equal(first[1].image, second[1].image)
+    assert np.array_equal(first[1].labels, second[1].labels)
+
+
+def test_a_folder_prepared_otherwise_is_refused(tmp_path: Path) -> None:
+    prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)
+    with pytest.raises(SettingsError, match="prepared otherwise"):
+        prepare([disc_sample(0)], PREPROCESS, Target.of(LUNG), tmp_path)
+
+
+def test_a_broken_attempt_is_done_again(tmp_path: Path) -> None:
+    unannotated = replace(disc_sample(1), masks={})
+    with pytest.raises(BadData, match="disc-1: no mask of infection"):
+        prepare([disc_sample(0), unannotated], PREPROCESS, Target.of(INFECTION), tmp_path)
+    assert len(prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)) == 1
+
+
+def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="no samples"):
+        prepare([], PREPROCESS, Target.of(INFECTION), tmp_path)
+
+
+def test_a_later_class_covers_an_earlier_one(tmp_path: Path) -> None:
+    (prepared,) = prepare([disc_sample(0)], PREPROCESS, Target.of(LUNG, INFECTION), tmp_path)
+    assert (prepared.labels == 2).sum() == disc_sample(0).mask(INFECTION).sum()
+    assert (prepared.labels > 0).sum() == disc_sample(0).mask(LUNG).sum()
+
+
+def test_the_volume_of_a_pixel_grows_as_the_image_shrinks(tmp_path: Path) -> None:
+    spaced = replace(disc_sample(0), spacing_mm=(5.0, 1.0, 1.0))
+    (prepared,) = prepare([spaced], Preprocess((SIZE // 2, SIZE // 2)), Target.of(INFECTION), tmp_path)
+    assert prepared.voxel_ml == pytest.approx(0.02)
+
+
+def test_slices_of_a_scan_stand_in_the_order_of_their_position(tmp_path: Path) -> None:
+    slices = [replace(disc_sample(i), scan="one", position=10 - i) for i in range(3)]
+    (scan,) = scans(prepare(slices, PREPROCESS, Target.of(INFECTION), tmp_path))
+    assert [s.name for s in scan] == ["disc-2", "disc-1", "disc-0"]

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from training.datasets.sample import LUNG, BadData, Sample
+from training.preprocess import WU_WINDOW_HU, Preprocess
+
+
+def sample(image: np.ndarray, window_hu: tuple[float, float] | None = None, **masks: np.ndarray) -> Sample:
+    return Sample(
+        name="a",
+        source="test",
+        patient="p",
+        scan="a",
+        position=0,
+        image=image,
+        intensity="gray" if image.dtype == np.uint8 else "hu",
+        masks=masks,
+        window_hu=window_hu,
+    )
+
+
+def hu(*values: int) -> np.ndarray:
+    return np.array(values, np.int16).reshape(1, 1, -1)
+
+
+def test_hounsfield_units_are_clipped_and_scaled_as_wu_et_al_do() -> None:
+    image = Preprocess((1, 4), WU_WINDOW_HU).image(sample(hu(-3000, -1200, -300, 900)))
+    assert image[0, 0].tolist() == [0, 0, 0.5, 1]
+
+
+def test_the_window_of_the_header_is_used_where_asked_for() -> None:
+    image = Preprocess((1, 3), "header").image(sample(hu(-500, 0, 500), window_hu=(-500, 500)))
+    assert image[0, 0].tolist() == [0, 0.5, 1]
+
+
+def test_a_missing_window_is_an_error_that_names_the_sample() -> None:
+    with pytest.raises(BadData, match="a: no window in the DICOM header"):
+        Preprocess((1, 3), "header").image(sample(hu(-500, 0, 500)))
+
+
+def test_eight_bit_images_are_divided_by_255() -> None:
+    image = Preprocess((1, 2)).image(sample(np.array([[[0, 255]]], np.uint8)))
+    assert image[0, 0].tolist() == [0, 1]
+
+
+def test_everything_outside_the_lungs_is_black_where_asked_for() -> None:
+    lung = np.array([[[False, True]]])
+    image = Preprocess((1, 2), within_lungs=True).image(sample(np.array([[[255, 255]]], np.uint8), **{LUNG: lung}))
+    assert image[0, 0].tolist() == [0, 1]
+
+
+def test_padding_keeps_the_aspect_and_the_middle() -> None:
+    wide = np.full((1, 10, 20), 255, np.uint8)
+    preprocess = Preprocess((20, 20), keep_aspect=True)
+    image = preprocess.image(sample(wide))
+    assert image[0, 5:15].all()
+    assert not image[0, :5].any()
+    assert not image[0, 15:].any()
+
+
+def test_labels_lie_where_the_image_does() -> None:
+    gray = np.zeros((1, 30, 44), np.uint8)
+    gray[:, 5:20, 7:35] = 255
+    preprocess = Preprocess((64, 64), keep_aspect=True)
+    image = preprocess.image(sample(gray))
+    labels = preprocess.labels((gray > 0).astype(np.uint8))
+    assert np.mean((image > 0.5) != (labels == 1)) < 0.01
+
+
+def test_labels_are_not_mixed() -> None:
+    labels = np.array([[[0, 3], [3, 0]]], np.uint8)
+    assert set(np.unique(Preprocess((5, 5)).labels(labels))) == {0, 3}

@@ -1,0 +1,64 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.errors import SettingsError
+from training.splits import Holdout, KFold, Split
+
+patients = st.lists(st.integers(0, 8).map(str), min_size=12, max_size=60).filter(lambda p: len(set(p)) >= 6)
+
+
+def assert_parts_are_disjoint_by_patient(split: Split, patients: list[str]) -> None:
+    parts = [{patients[i] for i in part} for part in (split.training, split.validation, split.test)]
+    assert all(parts)
+    assert not (parts[0] & parts[1])
+    assert not (parts[0] & parts[2])
+    assert not (parts[1] & parts[2])
+    assert sorted(split.training + split.validation + split.test) == list(range(len(patients)))
+
+
+@given(patients, st.integers(0, 1000))
+def test_no_patient_is_on_two_sides_of_a_fold(patients: list[str], seed: int) -> None:
+    for split in KFold(folds=3, validation=0.1).splits(patients, seed):
+        assert split.by == "patient"
+        assert_parts_are_disjoint_by_patient(split, patients)
+
+
+@given(patients, st.integers(0, 1000))
+def test_no_patient_is_on_two_sides_of_a_holdout(patients: list[str], seed: int) -> None:
+    (split,) = Holdout().splits(patients, seed)
+    assert_parts_are_disjoint_by_patient(split, patients)
+
+
+@given(patients, st.integers(0, 1000))
+def test_every_sample_tests_in_exactly_one_fold(patients: list[str], seed: int) -> None:
+    tested = [i for split in KFold(folds=3).splits(patients, seed) for i in split.test]
+    assert sorted(tested) == list(range(len(patients)))
+
+
+def test_slices_without_identities_split_72_10_18_and_say_so() -> None:
+    (split,) = Holdout(validation=0.10, test=0.18).splits([None] * 100, seed=3)
+    assert (len(split.training), len(split.validation), len(split.test)) == (72, 10, 18)
+    assert split.by == "slice"
+
+
+def test_five_folds_of_slices_without_identities_are_70_10_20() -> None:
+    for split in KFold(folds=5, validation=0.10).splits([None] * 100, seed=3):
+        assert (len(split.training), len(split.validation), len(split.test)) == (70, 10, 20)
+        assert split.by == "slice"
+
+
+def test_the_seed_decides() -> None:
+    people = [str(i // 3) for i in range(30)]
+    assert KFold().splits(people, 1) == KFold().splits(people, 1)
+    assert KFold().splits(people, 1) != KFold().splits(people, 2)
+
+
+def test_more_folds_than_patients_are_refused() -> None:
+    with pytest.raises(SettingsError, match="5 folds, but only 2 patients"):
+        KFold(folds=5).splits(["a", "b"], 0)
+
+
+def test_three_parts_of_two_patients_are_refused() -> None:
+    with pytest.raises(SettingsError, match="three parts"):
+        Holdout().splits(["a", "b"], 0)

@@ -1,0 +1,105 @@
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from dicom_node.errors import SettingsError
+from tests.training.synthetic import RECIPE, SIZE, disc_sample
+from training import datasets
+from training.datasets.sample import INFECTION, Sample
+from training.experiment import Experiment, Published, Short
+from training.preprocess import Preprocess
+from training.processes import Processes
+from training.splits import KFold
+from training.target import Target
+from training.trial import Trial
+from worker.networks.checkpoint import load
+
+DISCS = Experiment(
+    name="discs",
+    paper="nobody",
+    data=("discs",),
+    target=Target.of(INFECTION),
+    preprocess=Preprocess((SIZE, SIZE)),
+    network="unet",
+    arguments={"classes": 2, "width": 4, "depth": 1, "batch_norm": True},
+    recipe=replace(RECIPE, epochs=60),
+    split=KFold(folds=3, validation=0.2),
+    short=Short(epochs=2),
+    published=(Published("infection/dice_global", 0.7, "table 1"),),
+)
+
+
+@pytest.fixture(autouse=True)
+def disc_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(folder: Path) -> Iterator[Sample]:
+        return (disc_sample(i, patient=f"p{i // 2}") for i in range(12))
+
+    monkeypatch.setattr(datasets, "READERS", {"discs": read})
+    torch.set_num_threads(1)
+
+
+def trial(
+    folder: Path, *, experiment: Experiment = DISCS, short: bool = False, splits: list[int] | None = None
+) -> Trial:
+    return Trial(
+        experiment,
+        folder,
+        folder / "run",
+        short=short,
+        seed=0,
+        processes=Processes(0, 1, torch.device("cpu")),
+        console=Console(file=io.StringIO()),
+        splits=splits,
+    )
+
+
+def test_a_trial_learns_what_it_is_shown(tmp_path: Path) -> None:
+    result = trial(tmp_path, splits=[0]).train()
+    assert result["measures"]["infection/dice_global"]["mean"] > 0.5
+    assert result["splits"][0]["loss_last"] < result["splits"][0]["loss_first"]
+
+
+def test_the_result_says_how_it_came_about(tmp_path: Path) -> None:
+    result = trial(tmp_path, short=True).train()
+    assert result["short"] is True
+    assert (result["splits_done"], result["splits_all"], result["split_by"]) == (3, 3, "patient")
+    assert result["length"] == "2 epochs at 32x32"
+    assert result["published"] == [
+        {"measure": "infection/dice_global", "mean": 0.7, "place": "table 1", "standard_deviation": None}
+    ]
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+
+
+def test_splits_can_be_trained_one_by_one(tmp_path: Path) -> None:
+    assert trial(tmp_path, short=True, splits=[1]).train()["splits_done"] == 1
+    assert trial(tmp_path, short=True, splits=[0, 1]).train()["splits_done"] == 2
+
+
+def test_the_weights_load_without_training_and_give_the_same_figures(tmp_path: Path) -> None:
+    trained = trial(tmp_path, short=True, splits=[0]).train()
+    _, card = load(tmp_path / "run" / "split-0" / "weights.safetensors")
+    assert card.classes == ("background", "infection")
+    assert card.licence == "Apache-2.0 AND CC-BY-NC-SA-4.0"
+    again = trial(tmp_path, short=True, splits=[0]).evaluate()
+    speed = "seconds_per_slice"
+    assert {k: v for k, v in again["measures"].items() if k != speed} == {
+        k: v for k, v in trained["measures"].items() if k != speed
+    }
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    trial(tmp_path, short=True)
+    with pytest.raises(SettingsError, match="choose another folder"):
+        trial(tmp_path, short=False)
+
+
+def test_a_network_that_gives_other_classes_is_refused(tmp_path: Path) -> None:
+    four_classes = replace(DISCS, arguments={"classes": 4})
+    with pytest.raises(SettingsError, match="does not give 2 classes"):
+        trial(tmp_path, experiment=four_classes, short=True).train()

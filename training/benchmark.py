@@ -1,0 +1,51 @@
+"""A table that is measured rather than trained: run, and written down as trainings are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.experiment import Benchmark
+from training.files import read_json, write_json
+from training.precision import choose_device
+from training.provenance import describe_device, source_version
+
+Figures = dict[str, float]
+
+
+def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool) -> dict[str, Any]:
+    """Measure and return the result as it is written to ``result.json``.
+
+    Parameters
+    ----------
+    folder : Path
+        Of this run. Earlier runs that the benchmark needs lie beside it, named after their experiments.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = benchmark.measure(data, folder.resolve().parent, short)
+    result = {
+        "experiment": benchmark.name,
+        "paper": benchmark.paper,
+        "differs": benchmark.differs,
+        "short": short,
+        "length": "measured once",
+        "splits_done": 0,
+        "splits_all": 0,
+        "split_by": "",
+        "parameters": 0,
+        "seed": 0,
+        "source": source_version(),
+        "torch": torch.__version__,
+        "device": describe_device(choose_device()),
+        "measures": {
+            name: {"mean": value, "standard_deviation": math.nan, "count": 1} for name, value in figures.items()
+        },
+        "published": [vars(figure) for figure in benchmark.published],
+        "splits": [],
+    }
+    write_json(folder / "result.json", result)
+    written: dict[str, Any] = read_json(folder / "result.json")
+    return written

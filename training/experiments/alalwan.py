@@ -1,0 +1,64 @@
+"""Alalwan et al. 2021: 3D-DenseUNet-569, with separable and with standard convolutions, on chest data.
+
+The paper segments the liver and its tumours; here the lung takes the liver's place and the infection the
+tumours', as its conclusion proposes. Its class weights go with the places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from training import augment, schedules
+from training.datasets.sample import INFECTION, LUNG
+from training.examples import Stacking
+from training.experiment import Experiment, Published, Short
+from training.preprocess import WU_WINDOW_HU, Preprocess
+from training.recipe import Recipe
+from training.splits import KFold
+from training.target import Target
+
+CLASS_WEIGHTS = (0.2, 1.2, 2.2)
+"""Section 3.1: background, liver, lesion."""
+
+
+def experiments() -> Iterator[Experiment]:
+    """Yield the network with either kind of convolution."""
+    for kind, separable in (("separable", True), ("standard", False)):
+        yield Experiment(
+            name=f"alalwan-{kind}",
+            paper="Alalwan et al. 2021, table 1",
+            data=("infection-slices",),
+            target=Target.of(LUNG, INFECTION),
+            preprocess=Preprocess(size=(224, 224), window_hu=WU_WINDOW_HU),
+            network="dense-unet-569",
+            arguments={"classes": 3, "separable": separable},
+            stacking=Stacking(12, 0.5),
+            recipe=Recipe(
+                loss="cross_entropy",
+                class_weights=CLASS_WEIGHTS,
+                batch_size=1,
+                phases=(100,),
+                epochs=1000,
+                steps_per_epoch=10,
+                optimiser=schedules.ALALWAN,
+                augmentation=augment.ALALWAN,
+            ),
+            split=KFold(folds=3, validation=0.12),
+            short=Short(epochs=4, steps_per_epoch=10, size=(96, 96)),
+            published=tuple(figures()) if separable else (),
+            differs=(
+                "lung and infection of 9 patients, three-fold, for liver and tumour of LiTS; intensities "
+                "cut to [-1200, 600] HU, not [-200, 250], which would show no lung"
+            ),
+        )
+
+
+def figures() -> Iterator[Published]:
+    """Yield table 1: of the liver and of the tumours."""
+    for structure, per_case, overall in ((LUNG, 0.962, 0.967), (INFECTION, 0.696, 0.807)):
+        organ = "liver" if structure == LUNG else "tumour"
+        yield Published(f"{structure}/dice_per_case", per_case, f"table 1, {organ}")
+        yield Published(f"{structure}/dice_global", overall, f"table 1, {organ}")
+
+
+EXPERIMENTS = tuple(experiments())

@@ -1,0 +1,143 @@
+"""Time and memory: Shivdeo et al. 2021, table 3, and Alalwan et al. 2021, tables 2 and 3.
+
+Untrained weights take the same time as trained ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.batches import seed_from
+from training.experiment import Benchmark, Published
+from training.losses import build_loss
+from training.precision import choose_device, lay_out, mixed_precision, run
+from training.schedules import ALALWAN
+from worker.networks.engine import make_engine
+from worker.networks.network import SegmentationNetwork, count_parameters, count_running_statistics
+from worker.networks.registry import build
+from worker.networks.scan import Segmenter
+
+SLICES = 709
+"""Shivdeo et al. 2021, section 5.4."""
+
+STACK_SLICES = 32
+SIZE = (512, 512)
+
+CASES_SHAPE = (12, 224, 224)
+"""Alalwan et al. 2021, section 3: the input."""
+
+
+def network_of(name: str, arguments: Mapping[str, object]) -> SegmentationNetwork:
+    """Return an untrained segmentation network."""
+    torch.manual_seed(0)
+    network = build(name, arguments)
+    if not isinstance(network, SegmentationNetwork):
+        raise TypeError(f"{name} is no segmentation network")
+    return network
+
+
+def measure_inference(data: Path, runs: Path, short: bool) -> dict[str, float]:
+    """Return the seconds that a scan of 709 slices of 512 x 512 takes in 2D and 3D.
+
+    The short form reads one stack of 32 slices and multiplies: 2D by the number of slices, 3D by the number
+    of stacks.
+    """
+    scan = np.random.default_rng(0).random((STACK_SLICES if short else SLICES, *SIZE), np.float32)
+    figures: dict[str, float] = {}
+    for key, name, factor in (
+        ("2d", "xception-unet", SLICES / STACK_SLICES),
+        ("3d", "vnet", -(-SLICES // STACK_SLICES)),
+    ):
+        network = network_of(name, {"classes": 1})
+        segmenter = Segmenter(make_engine(network), network.layout, network.divisors, stack_slices=STACK_SLICES)
+        segmenter.labels(scan[:STACK_SLICES])  # the first call compiles
+        began = time.perf_counter()
+        segmenter.labels(scan)
+        figures[f"{key}/seconds"] = (time.perf_counter() - began) * (factor if short else 1)
+    figures["speed_up"] = figures["2d/seconds"] / figures["3d/seconds"]
+    return figures
+
+
+def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:
+    """Return parameters, and seconds and memory of a step of training, by kind of convolution.
+
+    A step sees one stack of 12 x 224 x 224. The short form times three steps instead of ten. Memory is the
+    peak of the GPU; a CPU has no such counter, and the figure is left out.
+    """
+    figures: dict[str, float] = {}
+    for kind, separable in (("separable", True), ("standard", False)):
+        network = network_of("dense-unet-569", {"classes": 3, "separable": separable})
+        trainable, statistics = count_parameters(network), count_running_statistics(network)
+        figures |= {
+            f"{kind}/trainable_parameters": trainable,
+            f"{kind}/non_trainable_parameters": statistics,
+            f"{kind}/parameters": trainable + statistics,
+        }
+        figures |= {f"{kind}/{key}": value for key, value in _time_steps(network, 3 if short else 10).items()}
+    figures["speed_up"] = figures["standard/seconds_per_step"] / figures["separable/seconds_per_step"]
+    return figures
+
+
+def _time_steps(network: SegmentationNetwork, steps: int) -> dict[str, float]:
+    device = choose_device()
+    network = lay_out(network, device)
+    optimiser = ALALWAN.build(network)
+    loss = build_loss("cross_entropy")
+    generator = torch.Generator().manual_seed(seed_from(0))
+    images = torch.rand(1, *CASES_SHAPE, generator=generator).to(device)
+    labels = torch.randint(0, 3, (1, *CASES_SHAPE), generator=generator).to(device, torch.uint8)
+    seconds = []
+    for _ in range(steps + 1):
+        began = time.perf_counter()
+        with mixed_precision(device):
+            logits = run(network, network.layout, images)
+        optimiser.zero_grad()
+        loss(logits, labels).backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        optimiser.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    figures = {"seconds_first_step": seconds[0], "seconds_per_step": float(np.mean(seconds[1:]))}
+    if device.type == "cuda":
+        figures["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        torch.cuda.reset_peak_memory_stats()
+    return figures
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="shivdeo-inference-time",
+        paper="Shivdeo et al. 2021, table 3",
+        measure=measure_inference,
+        published=(
+            Published("2d/seconds", 70, "table 3, Tesla T4"),
+            Published("2d/seconds", 1145, "table 3, without GPU"),
+            Published("3d/seconds", 17, "table 3, Tesla T4"),
+            Published("3d/seconds", 229, "table 3, without GPU"),
+            Published("speed_up", 5, "section 5.4"),
+        ),
+        differs="V-Net of 45.6 M parameters, the canonical one; the fastest engine of this machine",
+    ),
+    Benchmark(
+        name="alalwan-efficiency",
+        paper="Alalwan et al. 2021, tables 2 and 3",
+        measure=measure_training,
+        published=(
+            Published("separable/seconds_per_step", 10.4, "table 2, mean over 10 epochs, the first among them"),
+            Published("standard/seconds_per_step", 38.85, "table 2, mean over 10 epochs, the first among them"),
+            Published("separable/trainable_parameters", 36_270_875, "table 3"),
+            Published("separable/trainable_parameters", 3_600_000, "section 3, a slip of the decimal point"),
+            Published("separable/non_trainable_parameters", 162_712, "table 3"),
+            Published("separable/parameters", 36_433_587, "table 3"),
+            Published("standard/trainable_parameters", 180_615_711, "table 3"),
+            Published("standard/non_trainable_parameters", 654_360, "table 3"),
+            Published("standard/parameters", 181_270_071, "table 3"),
+        ),
+        differs="one stack a step; the paper does not say how many its epochs of 5 to 20 cases have",
+    ),
+)

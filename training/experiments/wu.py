@@ -1,0 +1,60 @@
+"""Wu et al. 2020: lungs and infection by 2D and 2.5D U-Net (table 1).
+
+The paper names neither rate nor loss nor length; those here are ours. Its other rows, by thresholds and with
+the classifier, and the figures of PoIR are measured by ``wu-thresholds`` and ``wu-classifier-...``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from training import augment
+from training.datasets.sample import INFECTION, LUNG
+from training.examples import Stacking
+from training.experiment import Experiment, Published, Short
+from training.preprocess import WU_WINDOW_HU, Preprocess
+from training.recipe import Recipe
+from training.schedules import Optimiser
+from training.splits import KFold
+from training.target import Target
+
+NETWORKS = {"unet": ("unet", Stacking(1)), "unet-2.5d": ("unet-2.5d", Stacking(3, 2 / 3))}
+
+MEAN_DICE = {
+    (LUNG, "unet"): 0.972,
+    (LUNG, "unet-2.5d"): 0.967,
+    (INFECTION, "unet"): 0.684,
+    (INFECTION, "unet-2.5d"): 0.693,
+}
+"""Table 1."""
+
+
+def experiments() -> Iterator[Experiment]:
+    """Yield both networks on both structures."""
+    for (structure, name), dice in MEAN_DICE.items():
+        network, stacking = NETWORKS[name]
+        yield Experiment(
+            name=f"wu-{structure}-{name}",
+            paper="Wu et al. 2020, table 1",
+            data=("infection-slices",),
+            target=Target.of(structure),
+            preprocess=Preprocess(size=(512, 512), window_hu=WU_WINDOW_HU, keep_aspect=True),
+            network=network,
+            stacking=stacking,
+            recipe=Recipe(
+                loss="dice_cross_entropy",
+                batch_size=8,
+                epochs=60,
+                optimiser=Optimiser("adamw", 3e-4, l2=1e-2),
+                augmentation=augment.STRONG,
+                stop_after=15,
+                clip_norm=10.0,
+            ),
+            split=KFold(folds=3, validation=0.12),
+            short=Short(epochs=4, steps_per_epoch=20, size=(128, 128)),
+            published=(Published(f"{structure}/dice_per_case", dice, "table 1"),),
+            differs="rate, loss, augmentation and length are ours, the paper names none; 9 patients, three-fold",
+        )
+
+
+EXPERIMENTS = tuple(experiments())

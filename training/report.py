@@ -1,0 +1,80 @@
+"""Figures beside the papers': in the terminal, and as docs/experiments.md. Nothing in them is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.files import read_json, replace_file
+
+Result = Mapping[str, Any]
+"""The content of a run's ``result.json``."""
+
+HEAD = """\
+# The papers' tables, regenerated
+
+Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit.
+"Here" is the mean ± sample standard deviation over the splits that are done, where there are several. A short
+form says SHORT and is no measure of the method. Data differ from most papers': see the line below each title.
+"""
+
+
+def read_results(runs: Path) -> list[Result]:
+    """Return the results of all runs below a folder, by name."""
+    return sorted((read_json(path) for path in runs.glob("*/result.json")), key=lambda r: str(r["experiment"]))
+
+
+def write_report(results: Sequence[Result], path: Path) -> None:
+    """Write all results as one Markdown page."""
+    text = "\n".join([HEAD, *(line for result in results for line in section(result))])
+    replace_file(path, lambda partial: partial.write_text(text))
+
+
+def section(result: Result) -> Iterator[str]:
+    """Yield the lines about one result."""
+    yield f"## {result['experiment']}"
+    yield ""
+    yield f"{result['paper']}. {describe(result)}."
+    if result["differs"]:
+        yield f"Differs from the paper: {result['differs']}."
+    yield ""
+    yield "| measure | here | paper |"
+    yield "|---|---|---|"
+    for row in rows(result):
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def describe(result: Result) -> str:
+    """Return how a result came about, in one sentence without its full stop."""
+    parts = [f"SHORT: {result['length']}" if result["short"] else str(result["length"])]
+    if result["splits_all"]:
+        parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")
+    if result["parameters"]:
+        parts.append(f"{result['parameters']:,} parameters")
+    seconds = [split["training_seconds"] for split in result["splits"]]
+    if seconds:
+        parts.append(f"{sum(seconds) / len(seconds) / 60:.1f} min of training a split")
+    parts.append(f"{result['device']}, torch {result['torch']}, source {result['source'][:12]}, seed {result['seed']}")
+    return "; ".join(parts)
+
+
+def rows(result: Result) -> Iterator[tuple[str, str, str]]:
+    """Yield (measure, here, paper); first those that the paper has, with each place where it gives them."""
+    published: dict[str, list[str]] = {}
+    for figure in result["published"]:
+        text = plus_minus(figure["mean"], figure["standard_deviation"])
+        published.setdefault(figure["measure"], []).append(f"{text} ({figure['place']})")
+    measures = result["measures"]
+    for name in [*published, *(name for name in measures if name not in published)]:
+        here = plus_minus(**{k: measures[name][k] for k in ("mean", "standard_deviation")}) if name in measures else "-"
+        yield name, here, "; ".join(published.get(name, ()))
+
+
+def plus_minus(mean: float | None, standard_deviation: float | None) -> str:
+    """Return a figure as text, with its standard deviation where it has one."""
+    if mean is None:
+        return "-"
+    spread = "" if standard_deviation is None else f" ± {standard_deviation:.3g}"
+    return (f"{mean:.3f}" if abs(mean) < 1000 else f"{mean:,.0f}") + spread
