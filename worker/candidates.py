@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  # the name its own documentation gives it
+import SimpleITK as sitk
 
 from worker.findings import Mask, Region
 from worker.volume import Volume

@@ -27,8 +27,12 @@ LUNG_MEAN_HU = (-930.0, -600.0)
 
 THICK_MM = 5.0
 
-TOUCHING_MM2 = 500.0
-"""More lung than this in the first or last slice means that it goes on beyond; apices taper to less."""
+CUT_OFF_SHARE, RECESS_SHARE = 0.10, 0.01
+"""Lung in an end slice, as a share of the largest slice's: above the first, a part worth counting is missing.
+
+A lung that tapers from a tenth of its largest area within some 3 cm loses about 1 % of its volume; above the
+second share, only the tip of a recess or an apex is missing.
+"""
 
 
 def require_chest_extent(volume: Volume) -> None:
@@ -77,10 +81,14 @@ def flags_of(volume: Volume, lungs: Lungs, measurements: Sequence[Measurement]) 
 
 
 def _coverage(lungs: Lungs) -> Iterator[Flag]:
-    for place, plane in (("first", lungs.labels[0]), ("last", lungs.labels[-1])):
-        if np.count_nonzero(plane) * lungs.geometry.pixel_area_mm2 > TOUCHING_MM2:
+    areas = np.count_nonzero(lungs.labels, axis=(1, 2))
+    for place, share in (("first", areas[0] / areas.max()), ("last", areas[-1] / areas.max())):
+        if share > CUT_OFF_SHARE:
             message = f"The lungs reach beyond the {place} slice: the scan does not cover them whole."
             yield Flag(f"cut-off-{place}", message, withholds_percentage=True)
+        elif share > RECESS_SHARE:
+            message = f"A tip of the lungs reaches beyond the {place} slice; about 1 % of them or less is missing."
+            yield Flag(f"tip-cut-off-{place}", message)
 
 
 def _plausibility(measurements: Sequence[Measurement]) -> Iterator[Flag]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  # the name its own documentation gives it
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from worker.geometry import Geometry, Scalar

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  # the name its own documentation gives it
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from worker.findings import LEFT, RIGHT, Lungs

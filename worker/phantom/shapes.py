@@ -1,0 +1,120 @@
+"""Signed fields in millimetres, positive inside, and how they are painted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Real = NDArray[np.floating[Any]]
+Point = tuple[float, float, float]
+"""(x, y, z) in mm: to the patient's left, to the back, to the head; z = 0 is the lowest slice."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Voxel centres in mm, as arrays that broadcast to (slice, row, column)."""
+
+    z: Field
+    y: Field
+    x: Field
+
+    @classmethod
+    def regular(cls, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Space:
+        """Return a space centred on the origin in x and y, beginning at half a slice in z."""
+        (depth, height, width), (dz, dy, dx) = shape, spacing_mm
+        z = (np.arange(depth) + 0.5) * dz
+        y = (np.arange(height) - (height - 1) / 2) * dy
+        x = (np.arange(width) - (width - 1) / 2) * dx
+        return cls(
+            z.astype(np.float32)[:, None, None], y.astype(np.float32)[None, :, None], x.astype(np.float32)[None, None]
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(slices, rows, columns)."""
+        return self.z.size, self.y.size, self.x.size
+
+    def box(self, low: Point, high: Point) -> tuple[tuple[slice, slice, slice], Space]:
+        """Return the part of the space between two corners, and where it lies."""
+        ranges = []
+        for axis, start, end in zip((self.z, self.y, self.x), low[::-1], high[::-1], strict=True):
+            first, last = np.searchsorted(axis.ravel(), (start, end))
+            ranges.append(slice(int(first), int(last)))
+        z, y, x = ranges
+        return (z, y, x), Space(self.z[z], self.y[:, y], self.x[:, :, x])
+
+
+def as_field(values: Real) -> Field:
+    """Return single precision, in which all fields are kept."""
+    return values.astype(np.float32)
+
+
+def ellipsoid(space: Space, centre: Point, radii: Point, turn_degrees: float = 0.0) -> Field:
+    """Return an ellipsoid's field, turned about the z axis."""
+    dx, dy, dz = space.x - centre[0], space.y - centre[1], space.z - centre[2]
+    cosine, sine = np.cos(np.radians(turn_degrees)), np.sin(np.radians(turn_degrees))
+    u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
+    length = np.sqrt((u / radii[0]) ** 2 + (v / radii[1]) ** 2 + (dz / radii[2]) ** 2)
+    return as_field((1 - length) * min(radii))
+
+
+def tube(space: Space, start: Point, end: Point, radii: tuple[float, float]) -> Field:
+    """Return the field of a straight tube that tapers, with round ends."""
+    a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
+    dx, dy, dz = space.x - a[0], space.y - a[1], space.z - a[2]
+    along = b - a
+    share = np.clip((dx * along[0] + dy * along[1] + dz * along[2]) / (along @ along), 0, 1)
+    distance = np.sqrt((dx - share * along[0]) ** 2 + (dy - share * along[1]) ** 2 + (dz - share * along[2]) ** 2)
+    return as_field(radii[0] + share * (radii[1] - radii[0]) - distance)
+
+
+def tube_box(space: Space, start: Point, end: Point, margin_mm: float) -> tuple[tuple[slice, slice, slice], Space]:
+    """Return the part of the space about a tube."""
+    low = tuple(min(p, q) - margin_mm for p, q in zip(start, end, strict=True))
+    high = tuple(max(p, q) + margin_mm for p, q in zip(start, end, strict=True))
+    return space.box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+
+def paint(hu: Field, field: Real, value: Real | float, soft_mm: float = 1.5) -> None:
+    """Cover, in place, what lies inside a field; the edge is `soft_mm` wide."""
+    cover = np.clip(np.asarray(field, np.float32) / np.float32(soft_mm) + np.float32(0.5), 0, 1)
+    hu += cover * (np.asarray(value, np.float32) - hu)
+
+
+def paint_tube(
+    hu: Field, space: Space, points: Sequence[Point], radii: Sequence[float], value: float, soft_mm: float = 1.2
+) -> None:
+    """Cover a tube along several points."""
+    for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
+        box, part = tube_box(space, start, end, max(first, last) + soft_mm)
+        if part.z.size and part.y.size and part.x.size:
+            paint(hu[box], tube(part, start, end, (first, last)), value, soft_mm)
+
+
+def carve_tube(field: Field, space: Space, points: Sequence[Point], radii: Sequence[float]) -> None:
+    """Take a tube, in place, out of what lies inside a field."""
+    for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
+        box, part = tube_box(space, start, end, max(first, last) + 6)
+        if part.z.size and part.y.size and part.x.size:
+            np.minimum(field[box], -tube(part, start, end, (first, last)), out=field[box])
+
+
+def smooth_noise(space: Space, scale_mm: float, rng: np.random.Generator) -> Field:
+    """Return a random field of mean 0 and deviation 1 that varies over a length; defined by the space's extent."""
+    shape = [max(4, int(np.ptp(axis) / scale_mm) + 4) for axis in (space.z, space.y, space.x)]
+    field = rng.standard_normal(shape).astype(np.float32)
+    for number, axis in enumerate((space.z.ravel(), space.y.ravel(), space.x.ravel())):
+        place = (axis - axis[0]) / np.float32(scale_mm)
+        whole = place.astype(np.intp)
+        share = place - whole
+        share = share * share * (3 - 2 * share)
+        form = [-1 if a == number else 1 for a in range(3)]
+        field = field.take(whole, number) * (1 - share.reshape(form)) + field.take(whole + 1, number) * share.reshape(
+            form
+        )
+    return field.astype(np.float32)
