@@ -86,7 +86,8 @@ class Outbox:
 
     def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
         """Write down a passing failure and when to try again: exponential backoff with jitter."""
-        ceiling = min(self._settings.first_retry_seconds * 2**delivery.attempts, self._settings.longest_retry_seconds)
+        doublings = min(delivery.attempts, 64)  # a float holds no more than 1023
+        ceiling = min(self._settings.first_retry_seconds * 2**doublings, self._settings.longest_retry_seconds)
         # Jitter spreads retries; it protects nothing.
         pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311
         return self._settle(token, delivery, status=status, message=message, due_at=now() + pause)
