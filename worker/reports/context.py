@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
@@ -16,6 +18,7 @@ from worker.findings import Algorithm
 from worker.reports import codes
 from worker.reports.source import Source
 from worker.reports.uids import derive_uid, device_uid
+from worker.volume import Volume
 
 MANUFACTURER = "Hilum"
 MODEL = "Hilum"
@@ -58,7 +61,7 @@ class ResultContext:
     Parameters
     ----------
     key : str
-        The digest of what went in, from ``uids.result_key``.
+        The digest of what went in, from `result_key`.
     made_at : datetime
         With a time zone; the objects give it in their source's.
     """
@@ -104,6 +107,35 @@ class ResultContext:
             *ds.get("ContributingEquipmentSequence", []),
             contributing_equipment(self.algorithm),
         ]
+
+
+def result_key(
+    source: Source,
+    algorithm: Algorithm,
+    *,
+    volume: Volume | None = None,
+    settings: tuple[tuple[str, str], ...] = (),
+) -> str:
+    """Return the digest from which all UIDs of one result derive.
+
+    It covers what goes in: the source's instances, identity and pixels, the algorithm with its weights,
+    and the settings that change results; never the result's own bytes, which may differ in rounding.
+
+    Parameters
+    ----------
+    volume : Volume or None
+        None where there is no result but a refusal.
+    settings : tuple of (str, str)
+        The reports' own settings; the algorithm brings its own.
+    """
+    digest = hashlib.sha256()
+    instances = [[str(image.SOPInstanceUID) for image in source.images]]
+    frames = [[slice_.sop_instance_uid, slice_.frame_number] for slice_ in volume.slices] if volume else []
+    made_by = [algorithm.name, algorithm.version, algorithm.weights_sha256, algorithm.settings, settings]
+    digest.update(json.dumps([instances, frames, source.identity.to_json_dict(), made_by]).encode())
+    if volume is not None:
+        digest.update(volume.hu.data if volume.hu.flags.c_contiguous else volume.hu.tobytes())
+    return digest.hexdigest()
 
 
 def contributing_equipment(algorithm: Algorithm) -> Dataset:

@@ -13,6 +13,7 @@ from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
 
 from worker.findings import LEFT, RIGHT, Findings
 from worker.reports import codes, context
@@ -80,8 +81,9 @@ def build_segmentation(volume: Volume, label_map: LabelMap, shared: ResultContex
     )
     groups = segmentation.SharedFunctionalGroupsSequence[0]
     groups.FrameAnatomySequence = [_frame_anatomy(label_map)]
-    if not groups.PixelMeasuresSequence[0].get("SliceThickness"):  # empty where the source names none
-        del groups.PixelMeasuresSequence[0].SliceThickness
+    measures = groups.PixelMeasuresSequence[0]
+    if "SliceThickness" not in measures:  # the source names none: a mask's own voxels fill the spacing
+        measures.SliceThickness = format_number_as_ds(volume.geometry.spacing_mm[0])
     shared.complete(segmentation, label_map.kind)
     return segmentation
 

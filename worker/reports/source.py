@@ -12,6 +12,7 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_node.errors import NotAnalysable
 from worker.reports.identity import clean, identity_of
+from worker.reports.uids import derive_uid
 
 _REFERENCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PLANE = (
@@ -71,7 +72,8 @@ def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None
     paths : iterable of Path
         The images' files, in the order of the volume; a path that comes again counts once.
     frame_of_reference_uid : str or None
-        The volume's; None where there is no volume, and then no geometry is read either.
+        The volume's; None where there is no volume, and then no geometry is read either. Where the source
+        names none, its series gets one, since a segmentation cannot do without (PS3.3 A.51.3).
 
     Raises
     ------
@@ -120,7 +122,7 @@ def _image(header: Dataset, first: Dataset, frame_of_reference_uid: str | None) 
     image.Modality = "CT"
     if frame_of_reference_uid is None:
         return image
-    image.FrameOfReferenceUID = frame_of_reference_uid
+    image.FrameOfReferenceUID = frame_of_reference_uid or derive_uid("frame-of-reference", str(first.SeriesInstanceUID))
     image.Rows, image.Columns = header.Rows, header.Columns
     if "NumberOfFrames" in header:
         _add_frames(image, header)

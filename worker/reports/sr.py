@@ -44,12 +44,6 @@ from worker.volume import Volume
 
 _Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
-_OUTCOME_CODES = {
-    Outcome.FOUND: codes.SUCCEEDED_WITH_FINDINGS,
-    Outcome.NOTHING_FOUND: codes.SUCCEEDED_WITHOUT_FINDINGS,
-    Outcome.WITHHELD: codes.PARTLY_WITH_FINDINGS,
-    Outcome.NOT_ANALYSABLE: codes.NONE_SUCCEEDED,
-}
 _CAVEAT = "Computed automatically and not reviewed by a physician. Not for diagnostic use."
 
 
@@ -72,7 +66,7 @@ def build_report(
     outcome = outcome_of(findings)
     texts = [conclusion(findings), *(flag.message for flag in findings.flags), _CAVEAT]
     groups = [
-        _summary(outcome, texts, shared),
+        _summary(_outcome_code(findings), texts, shared),
         _infection_group(findings, "both", segments.get(codes.INFECTION.name), shared),
         _infection_group(findings, "left", None, shared),
         _infection_group(findings, "right", None, shared),
@@ -80,7 +74,7 @@ def build_report(
         _lung_group(findings, "left", segments.get(codes.LEFT_LUNG.name), shared),
         _lung_group(findings, "right", segments.get(codes.RIGHT_LUNG.name), shared),
     ]
-    if outcome is not Outcome.NOTHING_FOUND and findings.infection.array.any():
+    if findings.infection.array.any():
         groups.append(_largest_area_group(volume, findings, shared))
     return _document(groups, segments, shared, title, is_complete=outcome is not Outcome.WITHHELD)
 
@@ -88,7 +82,7 @@ def build_report(
 def build_refusal(reason: RejectedInput, shared: ResultContext, title: Code) -> Comprehensive3DSR:
     """Return the report that a study could not be measured, and why; it holds no figure."""
     texts = ["Not analysed. No figure is given.", f"Reason: {reason.message}", _CAVEAT]
-    group = _summary(Outcome.NOT_ANALYSABLE, texts, shared)
+    group = _summary(codes.NONE_SUCCEEDED, texts, shared)
     return _document([group], {}, shared, title, is_complete=False)
 
 
@@ -123,10 +117,18 @@ def _document(
     return report
 
 
-def _summary(outcome: Outcome, texts: Sequence[str], shared: ResultContext) -> _Group:
+def _outcome_code(findings: Findings) -> Code:
+    """Return how the analysis went (PS3.16 CID 6047); it went not wholly well where a flag withholds."""
+    is_found = bool(findings.infection.array.any())
+    if outcome_of(findings) is Outcome.WITHHELD:
+        return codes.PARTLY_WITH_FINDINGS if is_found else codes.PARTLY_WITHOUT_FINDINGS
+    return codes.SUCCEEDED_WITH_FINDINGS if is_found else codes.SUCCEEDED_WITHOUT_FINDINGS
+
+
+def _summary(outcome: Code, texts: Sequence[str], shared: ResultContext) -> _Group:
     """Return the group that says how the analysis went, in a code and in words."""
-    evaluations = [QualitativeEvaluation(codes.FINDINGS_SUMMARY, _OUTCOME_CODES[outcome])]
-    if outcome in (Outcome.WITHHELD, Outcome.NOT_ANALYSABLE):
+    evaluations = [QualitativeEvaluation(codes.FINDINGS_SUMMARY, outcome)]
+    if outcome not in (codes.SUCCEEDED_WITH_FINDINGS, codes.SUCCEEDED_WITHOUT_FINDINGS):
         evaluations.append(QualitativeEvaluation(codes.QUALITY_FINDING, codes.INSUFFICIENT_QUALITY))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=shared.uid("summary", "tracking"), identifier="Summary"),

@@ -15,14 +15,13 @@ from pydicom.sr.coding import Code
 from dicom_node.errors import RejectedInput
 from worker.findings import Algorithm, Findings
 from worker.reports import codes, context
-from worker.reports.context import Kind, ResultContext
+from worker.reports.context import Kind, ResultContext, result_key
 from worker.reports.keyimage import build_key_image
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.picture import draw_picture, slice_of_picture
 from worker.reports.seg import SegmentReference, build_segmentation, label_maps, segment_references
 from worker.reports.source import Source, read_source
 from worker.reports.sr import build_refusal, build_report
-from worker.reports.uids import result_key
 from worker.volume import Volume
 
 

@@ -12,7 +12,7 @@ from worker.reports.identity import REQUIRED, identity_of
 ENCODED_NAMES = [
     ("ISO_IR 100", "Müller^José", "Müller^José".encode("latin-1")),
     ("ISO_IR 101", "Dvořák^Jiří", "Dvořák^Jiří".encode("iso8859-2")),
-    ("ISO_IR 144", "Люкceмбypг", "Люкceмбypг".encode("iso8859-5")),
+    ("ISO_IR 144", "Щербаков^Илья", "Щербаков^Илья".encode("iso8859-5")),
     ("ISO_IR 126", "Διονυσιος", "Διονυσιος".encode("iso8859-7")),
     ("ISO_IR 192", "Wang^XiaoDong=王^小东", "Wang^XiaoDong=王^小东".encode()),
     ("GB18030", "Wang^XiaoDong=王^小东", "Wang^XiaoDong=王^小东".encode("gb18030")),

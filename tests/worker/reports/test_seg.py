@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
-from tests.worker.reports.results import SHAPE, Result, make_result, report
+from tests.worker.reports.results import SHAPE, make_result, report
 from worker.reports import seg
 from worker.reports.seg import label_maps
 
@@ -49,9 +49,7 @@ def assert_lies_on(segmentation: Dataset, number: int, mask: NDArray[np.bool_], 
 @pytest.mark.parametrize("orientation", [*SIGNS, OBLIQUE])
 def test_every_voxel_lies_where_it_was_found(tmp_path: Path, orientation: tuple[float, ...]) -> None:
     hu, labels, infection = chest_hu(SHAPE)
-    paths = ct_series(
-        tmp_path / "ct", hu, orientation=orientation, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM, seed=5
-    )
+    paths = ct_series(tmp_path / "ct", hu, orientation=orientation, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM, seed=5)
 
     result = report(tmp_path, paths, labels, infection)
 
@@ -205,9 +203,9 @@ def test_lies_on_slices_that_lack(tmp_path: Path, keyword: str) -> None:
     assert_lies_on(result.read("infection"), 1, result.findings.infection.array, positions)
 
 
-def test_invents_no_slice_thickness(tmp_path: Path) -> None:
-    result = make_result(tmp_path, SliceThickness=None)
+def test_its_own_voxels_fill_the_spacing_where_the_source_names_no_thickness(tmp_path: Path) -> None:
+    named, unnamed = (make_result(tmp_path / str(i), SliceThickness=i) for i in ("2.5", None))
 
-    measures = result.read("infection").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    assert "SliceThickness" not in measures
-    assert measures.SpacingBetweenSlices == 6
+    for result, thickness_mm in ((named, 2.5), (unnamed, 6)):
+        measures = result.read("infection").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (thickness_mm, 6)

@@ -1,0 +1,187 @@
+"""Independent readers and validators on the objects of every outcome."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from dicom_node.errors import NotAnalysable
+from tests.factories import chest_hu, ct_series
+from tests.services import missing
+from tests.worker.reports.results import (
+    CUT_OFF,
+    NETWORK,
+    SHAPE,
+    THRESHOLDS,
+    TILTED,
+    Result,
+    make_result,
+    report,
+)
+from worker.reports import ReportSettings, WrittenObject, codes, write_refusal, write_reports
+
+pytestmark = pytest.mark.peer
+
+JAVA = Path("/usr/share/java")
+PIXELMED_NEEDS = ("pixelmed", "commons-codec", "vecmath", "slf4j-api", "slf4j-simple", "jsonp", "javax.json")
+
+
+def run(program: str, *arguments: str | Path) -> str:
+    """Run a peer's program and return all it says."""
+    if shutil.which(program) is None:
+        missing(program)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def pixelmed(validator: str, path: Path) -> list[str]:
+    """Return what a PixelMed validator says of an object."""
+    if not (JAVA / "pixelmed.jar").exists():
+        missing("PixelMed (libpixelmed-java)")
+    jars = ":".join(str(JAVA / f"{name}.jar") for name in PIXELMED_NEEDS)
+    unlimited = [f"-Djdk.xml.xpath{limit}=0" for limit in ("ExprGrpLimit", "ExprOpLimit", "TotalOpLimit")]
+    said = run(
+        "java",
+        "-Xss64m",
+        "-XX:TieredStopAtLevel=1",
+        *unlimited,
+        "-cp",
+        jars,
+        f"com.pixelmed.validate.{validator}",
+        path,
+    )
+    assert "IOD validation complete" in said
+    return said.splitlines()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[WrittenObject, ...]]:
+    """The objects of every outcome."""
+    folder = tmp_path_factory.mktemp("outcomes")
+    paths = ct_series(folder / "ct", chest_hu(SHAPE)[0], keep=[0, 1, 3])
+    reason = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the series again")
+    (folder / "refused").mkdir()
+    return {
+        "found": make_result(folder / "found", flags=(TILTED,), algorithm=NETWORK).objects,
+        "nothing": make_result(folder / "nothing", infected=False).objects,
+        "withheld": make_result(folder / "withheld", flags=(CUT_OFF,)).objects,
+        "multi-frame": make_result(folder / "multi-frame", multiframe=True).objects,
+        "names": make_result(folder / "names", PatientName="Yamada^Tarou=山田^太郎").objects,
+        "anonymous": make_result(
+            folder / "anonymous", PatientID=None, PatientSex=None, StudyDate=None, BodyPartExamined=None
+        ).objects,
+        "bare": make_result(folder / "bare", SliceThickness=None, FrameOfReferenceUID=None).objects,
+        "refused": write_refusal(paths, reason, THRESHOLDS, folder / "refused"),
+    }
+
+
+OUTCOMES = ["found", "nothing", "withheld", "multi-frame", "names", "anonymous", "bare", "refused"]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_dciodvfy_finds_no_error(outcomes: dict[str, tuple[WrittenObject, ...]], outcome: str) -> None:
+    for item in outcomes[outcome]:
+        said = run("dciodvfy", item.path)
+        assert not [line for line in said.splitlines() if line.startswith("Error")], item.kind
+        assert "Warning" in said  # it has looked: DeviceUID is unknown to its edition of the standard
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        ("found", "lungs"),
+        ("found", "infection"),
+        ("multi-frame", "infection"),
+        ("bare", "infection"),
+        ("anonymous", "lungs"),
+        ("found", "report"),
+        ("nothing", "report"),
+        ("withheld", "report"),
+        ("refused", "report"),
+    ],
+)
+def test_pixelmed_finds_no_error(outcomes: dict[str, tuple[WrittenObject, ...]], outcome: str, kind: str) -> None:
+    validator = "DicomSRValidator" if kind == "report" else "DicomInstanceValidator"
+    (path,) = (item.path for item in outcomes[outcome] if item.kind == kind)
+
+    assert not [line for line in pixelmed(validator, path) if line.startswith("Error")]
+
+
+def test_the_report_follows_its_template_as_pixelmed_reads_it(tmp_path: Path) -> None:
+    # PixelMed looks into a report only where its title stands in CID 7021. As soon as one group has a segment
+    # it then asks for one of all groups, though TID 1500 allows TID 1501 beside TID 1411.
+    result = make_result(tmp_path)
+    (tmp_path / "titled").mkdir()
+    settings = ReportSettings(title=codes.IMAGING_MEASUREMENT_REPORT)
+    *_, titled, _ = write_reports(result.volume, result.findings, tmp_path / "titled", settings)
+
+    said = pixelmed("DicomSRValidator", titled.path)
+
+    assert "Found Root Template TID_1500 (MeasurementReport)" in said
+    errors = [line for line in said if line.startswith("Error")]
+    assert not [e for e in errors if not ("Template 1411" in e and e.endswith("Missing conditional content item"))]
+
+
+def read_by_dcmqi(path: Path, out: Path) -> dict[str, sitk.Image]:
+    """Return each segment's mask as dcmqi reads it, by the segment's label."""
+    out.mkdir()
+    run("segimage2itkimage", "--inputDICOM", path, "--outputDirectory", out, "--outputType", "nrrd")
+    groups = json.loads((out / "meta.json").read_text())["segmentAttributes"]
+    return {group[0]["SegmentLabel"]: sitk.ReadImage(out / f"{n}.nrrd") for n, group in enumerate(groups, 1)}
+
+
+def assert_same_voxels(image: sitk.Image, result: Result, mask: np.ndarray) -> None:
+    """Assert that the image is true exactly where the mask is, in patient coordinates."""
+    there = result.volume.geometry.to_patient(np.argwhere(mask))
+    assert np.count_nonzero(sitk.GetArrayViewFromImage(image)) == len(there)
+    assert all(image[image.TransformPhysicalPointToIndex(point.tolist())] for point in there)
+
+
+@pytest.mark.parametrize("row", [1.0, -1.0])
+@pytest.mark.parametrize("column", [1.0, -1.0])
+def test_dcmqi_reads_the_same_masks(tmp_path: Path, row: float, column: float) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    orientation = (row, 0.0, 0.0, 0.0, column, 0.0)
+    paths = ct_series(tmp_path / "ct", hu, orientation=orientation, spacing_mm=(6.0, 3.0, 2.0), seed=4)
+    result = report(tmp_path, paths, labels, infection)
+
+    lungs = read_by_dcmqi(result.path("lungs"), tmp_path / "lungs")
+    lesion = read_by_dcmqi(result.path("infection"), tmp_path / "infection")
+
+    assert_same_voxels(lungs["Left lung"], result, labels == 1)
+    assert_same_voxels(lungs["Right lung"], result, labels == 2)
+    assert_same_voxels(lesion["Infection"], result, infection)
+
+
+def test_dcmqi_reads_the_same_figures(tmp_path: Path) -> None:
+    result = make_result(tmp_path)
+    metadata = tmp_path / "report.json"
+
+    run("tid1500reader", "--inputDICOM", result.path("report"), "--outputMetadata", metadata)
+
+    groups = {group["TrackingIdentifier"]: group for group in json.loads(metadata.read_text())["Measurements"]}
+    truth = result.findings.measurement("both")
+    read = {
+        item["quantity"]["CodeMeaning"]: (float(item["value"]), item["units"]["CodeValue"])
+        for item in groups["Infection"]["measurementItems"]
+    }
+    assert read["Volume"] == (pytest.approx(truth.infection_volume_ml, abs=0.01), "mL")
+    assert read["Proportion of infected region"] == (pytest.approx(truth.infected_percent, abs=0.01), "%")
+    assert read["Attenuation Coefficient"] == (pytest.approx(truth.infection_mean_hu, abs=0.1), "[hnsf'U]")
+    segmentation = result.read("infection")
+    assert groups["Infection"]["segmentationSOPInstanceUID"] == segmentation.SOPInstanceUID
+    assert groups["Infection"]["ReferencedSegment"] == 1
+
+
+def test_dcmtk_reads_every_report(outcomes: dict[str, tuple[WrittenObject, ...]]) -> None:
+    for objects in outcomes.values():
+        (path,) = (item.path for item in objects if item.kind == "report")
+        said = run("dsrdump", path)
+        assert "Conclusion" in said
+        assert "error" not in said.lower()

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import highdicom as hd
+import numpy as np
+import pytest
+from pydicom import Dataset
+
+from dicom_node.errors import NotAnalysable
+from tests.factories import chest_hu, ct_series
+from tests.worker.reports.results import CUT_OFF, MADE_AT, NETWORK, SHAPE, THRESHOLDS, TILTED, Result, make_result
+from worker.reports import write_refusal
+
+MISSING = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the whole series again")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return make_result(tmp_path_factory.mktemp("found"), flags=(TILTED,), algorithm=NETWORK)
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return make_result(tmp_path_factory.mktemp("nothing"), infected=False)
+
+
+@pytest.fixture(scope="module")
+def withheld(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return make_result(tmp_path_factory.mktemp("withheld"), flags=(CUT_OFF,))
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("refused")
+    paths = ct_series(folder / "ct", chest_hu(SHAPE)[0], keep=[0, 1, 2, 4, 5])
+    (written,) = write_refusal(paths, MISSING, THRESHOLDS, folder, made_at=MADE_AT)
+    return hd.sr.srread(written.path)
+
+
+def items(ds: Dataset) -> Iterator[Dataset]:
+    """Yield every content item of a report."""
+    for item in ds.get("ContentSequence", []):
+        yield item
+        yield from items(item)
+
+
+def name_of(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning)
+
+
+def texts(report: Dataset) -> list[str]:
+    return [i.TextValue for i in items(report) if i.ValueType == "TEXT" and name_of(i) in ("Conclusion", "Comment")]
+
+
+def group(report: Dataset, tracking_identifier: str) -> Dataset:
+    """Return the measurement group of that name."""
+    (found,) = (
+        item
+        for item in items(report)
+        if item.ValueType == "CONTAINER"
+        and any(i.ValueType == "TEXT" and i.TextValue == tracking_identifier for i in item.get("ContentSequence", []))
+    )
+    return found
+
+
+def figures(container: Dataset) -> dict[str, tuple[float, str]]:
+    """Return value and unit of each measurement of a group, by its name."""
+    values = {}
+    for item in container.ContentSequence:
+        if item.ValueType == "NUM":
+            (value,) = item.MeasuredValueSequence
+            unit = value.MeasurementUnitsCodeSequence[0].CodeValue
+            values[name_of(item)] = (float(value.NumericValue), unit)
+    return values
+
+
+def outcome_code(report: Dataset) -> str:
+    (code,) = (i for i in items(report) if name_of(i) == "CAD Processing and Findings Summary")
+    return str(code.ConceptCodeSequence[0].CodeValue)
+
+
+def test_gives_the_figures_of_the_whole_and_of_each_lung(found: Result) -> None:
+    report = found.read("report")
+
+    for site, lung, infection in (
+        ("left", "Left lung", "Infection, left lung"),
+        ("right", "Right lung", "Infection, right lung"),
+        ("both", "Both lungs", "Infection"),
+    ):
+        truth = found.findings.measurement(site)
+        assert figures(group(report, lung))["Volume"] == (pytest.approx(truth.lung_volume_ml, abs=0.01), "mL")
+        infected = figures(group(report, infection))
+        assert infected["Volume"] == (pytest.approx(truth.infection_volume_ml, abs=0.01), "mL")
+        percent = infected["Proportion of infected region"]
+        assert percent == (pytest.approx(truth.infected_percent, abs=0.01), "%")
+
+
+def test_gives_mean_hu_only_of_what_is_there(found: Result) -> None:
+    report = found.read("report")
+
+    left, right = (figures(group(report, f"Infection, {side} lung")) for side in ("left", "right"))
+
+    assert "Attenuation Coefficient" not in left
+    assert right["Attenuation Coefficient"] == (pytest.approx(-500, abs=5), "[hnsf'U]")
+
+
+def test_refers_to_the_segments_it_measured(found: Result) -> None:
+    report = found.read("report")
+
+    for tracking, kind, number in (
+        ("Left lung", "lungs", 1),
+        ("Right lung", "lungs", 2),
+        ("Infection", "infection", 1),
+    ):
+        measured = group(report, tracking)
+        (reference,) = (i for i in measured.ContentSequence if name_of(i) == "Referenced Segment")
+        (tracking_uid,) = (i.UID for i in measured.ContentSequence if name_of(i) == "Tracking Unique Identifier")
+        segmentation = found.read(kind)
+        assert reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == segmentation.SOPInstanceUID
+        assert reference.ReferencedSOPSequence[0].ReferencedSegmentNumber == number
+        assert segmentation.SegmentSequence[number - 1].TrackingUID == tracking_uid
+
+
+def test_names_the_slice_with_the_largest_infected_area(found: Result) -> None:
+    measured = group(found.read("report"), "Largest infected area of a slice")
+    areas = found.findings.areas.infection_mm2
+
+    assert figures(measured)["Area"] == (pytest.approx(areas.max(), abs=0.1), "mm2")
+    (area,) = (i for i in measured.ContentSequence if i.ValueType == "NUM")
+    (image,) = (i for i in area.ContentSequence if i.ValueType == "IMAGE")
+    shown = found.volume.slices[int(np.argmax(areas))].sop_instance_uid
+    assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == shown
+
+
+def test_names_algorithm_version_and_weights_with_every_group(found: Result) -> None:
+    groups = [
+        i for i in items(found.read("report")) if i.ValueType == "CONTAINER" and name_of(i) == "Measurement Group"
+    ]
+
+    for measured in groups:
+        said = {name_of(i): i.TextValue for i in measured.ContentSequence if i.ValueType == "TEXT"}
+        assert said["Algorithm Name"] == "Network"
+        assert said["Algorithm Version"] == "2.1"
+        assert said["Algorithm Parameters"] == f"weights_sha256={NETWORK.weights_sha256}"
+
+
+def test_says_its_doubts_in_words(found: Result) -> None:
+    assert TILTED.message in texts(found.read("report"))
+
+
+def test_every_container_reads_item_by_item(found: Result) -> None:
+    report = found.read("report")
+
+    containers = [report, *(i for i in items(report) if i.ValueType == "CONTAINER")]
+
+    assert {c.ContinuityOfContent for c in containers} == {"SEPARATE"}
+
+
+def test_every_image_stands_in_its_library_and_evidence(found: Result) -> None:
+    report = found.read("report")
+    images = {s.sop_instance_uid for s in found.volume.slices}
+
+    library = {i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in items(report) if name_of(i) == "Source"}
+    evidence = {
+        instance.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+
+    assert library == images
+    assert evidence == images | {found.read("lungs").SOPInstanceUID, found.read("infection").SOPInstanceUID}
+
+
+def test_identifies_the_scheme_of_its_own_codes(found: Result) -> None:
+    (scheme,) = found.read("report").CodingSchemeIdentificationSequence
+
+    assert scheme.CodingSchemeDesignator == "99HILUM"
+
+
+def test_numbers_are_short_decimal_strings(found: Result) -> None:
+    for item in items(found.read("report")):
+        if item.ValueType == "NUM":
+            assert len(str(item.MeasuredValueSequence[0].NumericValue)) <= 8
+
+
+def test_found_is_complete_and_unverified(found: Result) -> None:
+    report = found.read("report")
+
+    assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+    assert outcome_code(report) == "111242"
+
+
+def test_nothing_found_says_so_with_zero(nothing: Result) -> None:
+    report = nothing.read("report")
+
+    infection = figures(group(report, "Infection"))
+    assert infection["Volume"] == (0.0, "mL")
+    assert infection["Proportion of infected region"] == (0.0, "%")
+    assert texts(report)[0].startswith("No infected region found: 0 %")
+    assert (outcome_code(report), report.CompletionFlag) == ("111241", "COMPLETE")
+
+
+def test_a_withheld_percentage_is_no_number_and_says_why(withheld: Result) -> None:
+    report = withheld.read("report")
+
+    assert "Proportion of infected region" not in {name_of(i) for i in items(report)}
+    assert figures(group(report, "Infection"))["Volume"][0] > 0
+    assert CUT_OFF.message in texts(report)
+    assert (outcome_code(report), report.CompletionFlag) == ("111244", "PARTIAL")
+
+
+def test_a_refusal_gives_the_reason_and_no_number(refused: Dataset) -> None:
+    assert not [item for item in items(refused) if item.ValueType == "NUM"]
+    assert any(MISSING.message in text for text in texts(refused))
+    assert (outcome_code(refused), refused.CompletionFlag) == ("111245", "PARTIAL")
+
+
+def test_every_report_says_that_it_is_not_for_diagnosis(found: Result, refused: Dataset) -> None:
+    for report in (found.read("report"), refused):
+        assert any("Not for diagnostic use" in text for text in texts(report))
