@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.errors import NotAnalysable, NotForHilum
 from worker.reports.identity import clean, identity_of
 from worker.reports.uids import derive_uid
 
@@ -64,12 +64,12 @@ class Source:
         return "NumberOfFrames" in self.first
 
 
-def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None) -> Source:
+def read_source(paths: Sequence[Path], frame_of_reference_uid: str | None = None) -> Source:
     """Read what results carry over from the images at these paths.
 
     Parameters
     ----------
-    paths : iterable of Path
+    paths : sequence of Path
         The images' files, in the order of the volume; a path that comes again counts once.
     frame_of_reference_uid : str or None
         The volume's; None where there is no volume, and then no geometry is read either. Where the source
@@ -77,9 +77,11 @@ def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None
 
     Raises
     ------
+    NotForHilum
+        None of the files can be read as a DICOM image that a report could refer to.
     NotAnalysable
-        None of the files can be read as a DICOM image, or a volume's frames stand in several objects,
-        which a segmentation made by highdicom cannot lie on.
+        A volume's frames stand in several objects, which a segmentation made by highdicom cannot lie on, or
+        not all of its slices have a UID of their own.
     """
     headers: list[Dataset] = []
     for path in dict.fromkeys(paths):
@@ -87,15 +89,25 @@ def read_source(paths: Iterable[Path], frame_of_reference_uid: str | None = None
         if header is not None:
             headers.append(header)
     if not headers:
-        raise NotAnalysable("unreadable", "expected DICOM images, got none that can be read: send the study again")
-    if frame_of_reference_uid is not None and len(headers) > 1 and "NumberOfFrames" in headers[0]:
-        message = f"expected a multi-frame series as one object, got {len(headers)}: send it as single slices"
-        raise NotAnalysable("several-multi-frame-objects", message)
+        message = "expected DICOM images with UIDs of study, series and image, got none: nothing can refer to them"
+        raise NotForHilum("no-uids", message)
+    if frame_of_reference_uid is not None:
+        _require_reference_of_each(len(set(paths)), headers)
     images = tuple(_image(header, headers[0], frame_of_reference_uid) for header in headers)
     identity = identity_of(headers[0])
     images[0].update(clean(headers[0], _OF_THE_SERIES))
     images[0].update(identity)
     return Source(identity, images)
+
+
+def _require_reference_of_each(files: int, headers: Sequence[Dataset]) -> None:
+    if files > 1 and "NumberOfFrames" in headers[0]:
+        message = f"expected a multi-frame series as one object, got {files}: send it as single slices"
+        raise NotAnalysable("several-multi-frame-objects", message)
+    uids = {str(header.SOPInstanceUID) for header in headers}
+    if len(uids) < files:
+        message = f"expected a UID of its own for each of {files} slices, got {len(uids)}: correct them at the sender"
+        raise NotAnalysable("shared-uids", message)
 
 
 def _read_header(path: Path, *, whole: bool) -> Dataset | None:

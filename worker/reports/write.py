@@ -75,7 +75,7 @@ def write_reports(
         Segmentations first, then the report that refers to them, then the key image.
     """
     findings.geometry.require_same(volume.geometry)
-    source = read_source((slice_.path for slice_ in volume.slices), volume.geometry.frame_of_reference_uid)
+    source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
     key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings))
     shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC))
     written = []
@@ -106,8 +106,8 @@ def write_refusal(
 
     Raises
     ------
-    NotAnalysable
-        Not one of the files can be read as a DICOM image, so there is no study to report to.
+    NotForHilum
+        None of the files can be read as a DICOM image, so there is no study to report to.
     """
     source = read_source(paths)
     key = result_key(source, algorithm, settings=(*_as_text(settings), ("refused", reason.code)))

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from dicom_node.errors import Defect, NotAnalysable
-from tests.factories import chest_hu, ct_series
+from dicom_node.errors import Defect, NotAnalysable, NotForHilum
+from tests.factories import chest_hu, ct_series, multiframe_ct
 from tests.worker.reports.results import (
     CUT_OFF,
     MADE_AT,
@@ -19,6 +19,7 @@ from tests.worker.reports.results import (
     Result,
     findings_of,
     make_result,
+    report,
 )
 from worker.reports import write_refusal, write_reports
 from worker.volume import read_volume
@@ -172,7 +173,7 @@ def test_a_refusal_speaks_of_the_files_that_can_be_read(tmp_path: Path) -> None:
 def test_a_refusal_of_nothing_readable_is_itself_refused(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"no DICOM")
 
-    with pytest.raises(NotAnalysable, match="none that can be read"):
+    with pytest.raises(NotForHilum, match="got none"):
         write_refusal([tmp_path / "a.dcm"], NotAnalysable("x", "y"), THRESHOLDS, tmp_path)
 
 
@@ -218,3 +219,27 @@ def test_answers_a_study_with_a_malformed(tmp_path: Path, keyword: str, value: s
     result = make_result(tmp_path, **{keyword: value})
 
     assert len(result.objects) == 4
+
+
+def test_slices_that_share_a_uid_are_refused(tmp_path: Path) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+
+    with pytest.raises(NotAnalysable, match="a UID of its own"):
+        report(tmp_path, ct_series(tmp_path / "ct", hu, SOPInstanceUID="1.2.3"), labels, infection)
+
+
+def test_several_multi_frame_objects_are_refused(tmp_path: Path) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    (lower,) = multiframe_ct(tmp_path / "lower", hu[:6])
+    shared = dcmread(lower)
+    (upper,) = multiframe_ct(
+        tmp_path / "upper",
+        hu[6:],
+        origin_mm=(-150, -140, -164),
+        StudyInstanceUID=shared.StudyInstanceUID,
+        SeriesInstanceUID=shared.SeriesInstanceUID,
+        FrameOfReferenceUID=shared.FrameOfReferenceUID,
+    )
+
+    with pytest.raises(NotAnalysable, match="multi-frame series as one object"):
+        report(tmp_path, [lower, upper], labels, infection)

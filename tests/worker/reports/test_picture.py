@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.factories import chest_hu, ct_series
+from tests.worker.reports.results import CUT_OFF, SHAPE, findings_of
+from worker.findings import Findings, Flag
+from worker.reports import codes
+from worker.reports.outcome import conclusion, format_percent
+from worker.reports.picture import SIZE, draw_picture, slice_of_picture
+from worker.volume import Volume, read_volume
+
+AXIAL_VIEW = (slice(84, 664), slice(16, 796))
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Volume:
+    return read_volume(ct_series(tmp_path_factory.mktemp("ct"), chest_hu(SHAPE)[0]))
+
+
+def found(volume: Volume, *flags: Flag, infected: bool = True) -> Findings:
+    _, labels, infection = chest_hu(SHAPE, infected=infected)
+    return findings_of(volume, labels, infection, flags=flags)
+
+
+def is_colour(picture: NDArray[np.uint8], rgb: tuple[int, int, int]) -> NDArray[np.bool_]:
+    return (np.abs(picture.astype(int) - rgb) < 40).all(axis=-1)
+
+
+def test_outlines_the_infection_on_the_side_it_lies(volume: Volume) -> None:
+    picture = np.asarray(draw_picture(volume, found(volume)))
+
+    red = is_colour(picture[AXIAL_VIEW], codes.INFECTION.rgb)
+
+    columns = np.flatnonzero(red.any(axis=0))
+    assert columns.size
+    assert columns.max() < red.shape[1] / 2  # the lesion is in the right lung, on the left of the picture
+
+
+def test_outlines_nothing_where_nothing_was_found(volume: Volume) -> None:
+    picture = np.asarray(draw_picture(volume, found(volume, infected=False)))
+
+    assert not is_colour(picture[AXIAL_VIEW], codes.INFECTION.rgb).any()
+
+
+def test_shows_the_slice_with_the_largest_infected_area(volume: Volume) -> None:
+    findings = found(volume)
+
+    assert slice_of_picture(findings) == int(np.argmax(findings.areas.infection_mm2))
+
+
+def test_shows_the_slice_with_the_most_lung_where_nothing_was_found(volume: Volume) -> None:
+    findings = found(volume, infected=False)
+
+    assert slice_of_picture(findings) == int(np.argmax(findings.areas.lung_mm2))
+
+
+def test_is_drawn_for_empty_masks_too(volume: Volume) -> None:
+    nothing = findings_of(volume, np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, bool))
+
+    assert draw_picture(volume, nothing).size == SIZE
+
+
+def test_warns_on_every_picture(volume: Volume) -> None:
+    for findings in (found(volume), found(volume, CUT_OFF), found(volume, infected=False)):
+        footer = np.asarray(draw_picture(volume, findings))[1010:, 900:]
+        assert is_colour(footer, (250, 204, 60)).sum() > 500
+
+
+def test_is_the_same_whatever_the_orientation_of_the_slices(tmp_path: Path, volume: Volume) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    flipped = read_volume(
+        ct_series(
+            tmp_path,
+            hu[:, ::-1, ::-1],
+            orientation=(-1, 0, 0, 0, -1, 0),
+            origin_mm=(-150 + 63 * 3, -140 + 47 * 3, -200),
+        )
+    )
+    there = findings_of(flipped, labels[:, ::-1, ::-1], infection[:, ::-1, ::-1])
+
+    straight, turned = draw_picture(volume, found(volume)), draw_picture(flipped, there)
+
+    np.testing.assert_array_equal(np.asarray(straight)[AXIAL_VIEW], np.asarray(turned)[AXIAL_VIEW])
+
+
+@pytest.mark.parametrize(("percent", "text"), [(0, "0.0 %"), (0.01, "< 0.1 %"), (5.449, "5.4 %"), (100, "100.0 %")])
+def test_a_percentage_that_is_not_zero_never_reads_as_zero(percent: float, text: str) -> None:
+    assert format_percent(percent) == text
+
+
+def test_the_conclusion_of_a_withheld_percentage_holds_no_number(volume: Volume) -> None:
+    text = conclusion(found(volume, CUT_OFF))
+
+    assert "%" not in text
+    assert CUT_OFF.message in text
