@@ -23,6 +23,7 @@ import pytest
 import redis
 
 STARTING_SECONDS = 30.0
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 def missing(what: str) -> NoReturn:
@@ -215,6 +216,7 @@ def orthanc_server(folder: Path) -> Iterator[Orthanc]:
                 "DicomCheckCalledAet": False,
                 "UnknownSopClassAccepted": True,
                 "DicomThreadsCount": 4,
+                "Plugins": [str(DICOMWEB_PLUGIN)] if DICOMWEB_PLUGIN.is_file() else [],
             }
         )
     )
