@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +27,17 @@ TURN_SECONDS = 1.0
 log = get_logger()
 
 
+@contextmanager
+def failures_logged(**fields: str) -> Iterator[None]:
+    """Let failures outside pass, with a line in the log; the next turn tries again."""
+    try:
+        yield
+    except PassingFailure as error:
+        log.warning("dispatch_failed", code=error.code, reason=error.message, **fields)
+    except DBAPIError as error:
+        log.warning("dispatch_failed", code="database", error=type(error.orig).__name__, **fields)
+
+
 class Dispatcher:
     """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
 
@@ -38,22 +51,19 @@ class Dispatcher:
     def run(self, stop: threading.Event) -> None:
         """Take turns until told to stop; a failure outside costs a turn, not the process."""
         while not stop.wait(TURN_SECONDS):
-            try:
+            with failures_logged():
                 self.turn()
-            except PassingFailure as error:
-                log.warning("dispatch_failed", code=error.code, reason=error.message)
-            except DBAPIError as error:
-                log.warning("dispatch_failed", code="database", error=type(error.orig).__name__)
 
     def turn(self) -> None:
         """Dispatch what is whole, take back what was lost, ring for what waits."""
         node = self._settings.node
         for activity in self._intake.receiving():
             if is_whole(activity, now(), node.quiet_seconds, node.association_idle_seconds):
-                self.dispatch(activity)
+                with failures_logged(study_instance_uid=activity.study_instance_uid):  # holds up no other study
+                    self.dispatch(activity)
         if lost := self._jobs.sweep():
             log.warning("jobs_taken_back", instances=lost)
-        for job_id, priority in self._jobs.to_ring():
+        for job_id, priority in self._jobs.to_ring(self._doorbell.count_unheard):
             self._doorbell.ring(job_id, priority)
 
     def dispatch(self, activity: StudyActivity) -> None:

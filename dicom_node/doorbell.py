@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -38,6 +41,15 @@ def make_celery(broker_url: str) -> Celery:
     return app
 
 
+@contextmanager
+def broker_failures() -> Iterator[None]:
+    """Turn what Celery raises on a broker that does not answer into a passing failure."""
+    try:
+        yield
+    except (OperationalError, OSError) as error:
+        raise PassingFailure("broker-unreachable", "Redis does not answer; check broker.url and the server") from error
+
+
 class Doorbell:
     """Rings for a job."""
 
@@ -52,9 +64,17 @@ class Doorbell:
         PassingFailure
             The broker does not answer; the sweep will ring again.
         """
-        try:
+        with broker_failures():
             self._app.send_task(ANALYZE, args=(job_id,), queue=priority.value, retry=False)
-        except (OperationalError, OSError) as error:
-            raise PassingFailure(
-                "broker-unreachable", "Redis does not answer; check broker.url and the server"
-            ) from error
+
+    def count_unheard(self) -> int:
+        """Return how many bells wait in the broker for a worker.
+
+        Raises
+        ------
+        PassingFailure
+            The broker does not answer.
+        """
+        with broker_failures(), self._app.connection_or_acquire() as connection:
+            channel = connection.default_channel
+            return sum(channel.queue_declare(queue=queue.value).message_count for queue in Priority)

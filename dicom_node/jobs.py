@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Engine, case, func, or_, select, update
@@ -73,22 +73,36 @@ class Jobs:
         self._engine = engine
         self._settings = settings
 
-    def to_ring(self) -> list[tuple[str, Priority]]:
-        """Return the due jobs whose bell was not rung within the sweep interval, and mark them rung."""
+    def to_ring(self, count_unheard: Callable[[], int]) -> list[tuple[str, Priority]]:
+        """Return the due jobs to ring for, and mark them rung.
+
+        These are the jobs never rung for; and those rung for longer than the sweep interval ago, if the broker
+        holds fewer bells than jobs wait, so that some must be lost. Else bells would pile up on a backlog.
+
+        Parameters
+        ----------
+        count_unheard
+            Returns how many bells the broker holds; asked only where it matters.
+        """
         time = now()
-        waiting = (
-            jobs.c.state == JobState.QUEUED,
-            jobs.c.due_at <= time,
-            or_(jobs.c.rung_at.is_(None), jobs.c.rung_at <= time - self._settings.sweep_seconds),
-        )
+        waiting = jobs.c.state == JobState.QUEUED, jobs.c.due_at <= time
+        never = jobs.c.rung_at.is_(None)
+        long_ago = jobs.c.rung_at <= time - self._settings.sweep_seconds
+        rung = jobs.c.rung_at.is_not(None)
+        counts = select(func.count().filter(never), func.count().filter(long_ago), func.count().filter(rung))
         with reading(self._engine) as connection:
-            if not connection.scalar(select(func.count()).select_from(jobs).where(*waiting)):
-                return []
+            new, overdue, ringing = connection.execute(counts.select_from(jobs).where(*waiting)).one()
+        again = overdue > 0 and count_unheard() < ringing
+        if not new and not again:
+            return []
         with self._engine.begin() as connection:
-            rung = connection.execute(
-                update(jobs).where(*waiting).values(rung_at=time).returning(jobs.c.job_id, jobs.c.priority)
+            rows = connection.execute(
+                update(jobs)
+                .where(*waiting, or_(never, long_ago) if again else never)
+                .values(rung_at=time)
+                .returning(jobs.c.job_id, jobs.c.priority)
             )
-            return [(row.job_id, Priority(row.priority)) for row in rung]
+            return [(row.job_id, Priority(row.priority)) for row in rows]
 
     def claim(self, job_id: str) -> Job | None:
         """Return the job if this caller now holds its lease; None if it is taken, done or not due."""

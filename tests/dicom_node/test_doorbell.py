@@ -89,6 +89,21 @@ def test_a_worker_holds_no_second_job_while_it_works(
     assert said(heard) == ["routine-0", "stat"]
 
 
+def test_bells_are_counted_until_they_are_heard(doorbell: Doorbell, redis_server: RedisServer, tmp_path: Path) -> None:
+    assert doorbell.count_unheard() == 0
+    doorbell.ring("job-1", Priority.STAT)
+    doorbell.ring("job-2", Priority.ROUTINE)
+    assert doorbell.count_unheard() == 2
+    with listening(redis_server.url, tmp_path / "heard"):
+        wait_until(lambda: doorbell.count_unheard() == 0, "a worker")
+
+
+def test_bells_of_a_broker_that_is_down_cannot_be_counted(doorbell: Doorbell, redis_server: RedisServer) -> None:
+    redis_server.stop()
+    with pytest.raises(PassingFailure):
+        doorbell.count_unheard()
+
+
 def test_a_broker_that_is_down_is_a_passing_failure(redis_server: RedisServer) -> None:
     doorbell = Doorbell(make_celery(redis_server.url))
     doorbell.ring("job-1", Priority.ROUTINE)

@@ -30,6 +30,11 @@ def queue(record: Engine) -> Jobs:
     return Jobs(record, SETTINGS)
 
 
+def none_unheard() -> int:
+    """A broker that has forgotten every bell."""
+    return 0
+
+
 def claimed(queue: Jobs, job_id: str) -> Job:
     job = queue.claim(job_id)
     assert job is not None
@@ -74,21 +79,35 @@ def test_a_refusal_is_another_job_than_a_measurement_of_the_same_inputs(record: 
 
 def test_a_bell_rings_at_once_and_again_after_the_sweep_interval(queue: Jobs, record: Engine, clock: Clock) -> None:
     job_id = make_job(record)
-    assert queue.to_ring() == [(job_id, Priority.ROUTINE)]
-    assert queue.to_ring() == []
+    assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
+    assert queue.to_ring(none_unheard) == []
     clock.pass_(14)
-    assert queue.to_ring() == []
+    assert queue.to_ring(none_unheard) == []
     clock.pass_(1)
-    assert queue.to_ring() == [(job_id, Priority.ROUTINE)]
+    assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
+
+
+def test_no_bell_rings_again_while_the_broker_holds_one_for_each_waiting_job(
+    queue: Jobs, record: Engine, clock: Clock
+) -> None:
+    for number in range(3):
+        make_job(record, study=f"1.2.{number}")
+    assert len(queue.to_ring(none_unheard)) == 3
+    clock.pass_(1000)
+    assert queue.to_ring(lambda: 3) == []
+    new = make_job(record, study="1.2.9")
+    assert queue.to_ring(lambda: 3) == [(new, Priority.ROUTINE)]
+    clock.pass_(15)
+    assert len(queue.to_ring(lambda: 3)) == 4
 
 
 def test_no_bell_rings_for_a_job_that_runs_or_is_done(queue: Jobs, record: Engine, clock: Clock) -> None:
     job = claimed(queue, make_job(record))
     clock.pass_(30)
-    assert queue.to_ring() == []
+    assert queue.to_ring(none_unheard) == []
     assert queue.finish(job, JobState.DONE, (), ())
     clock.pass_(1000)
-    assert queue.to_ring() == []
+    assert queue.to_ring(none_unheard) == []
 
 
 # Claiming
@@ -115,9 +134,9 @@ def test_a_job_given_back_is_claimed_only_when_it_is_due(queue: Jobs, record: En
     job_id = make_job(record)
     assert queue.give_back(claimed(queue, job_id), "out-of-memory", "there was not enough memory")
     assert queue.claim(job_id) is None
-    assert queue.to_ring() == []
+    assert queue.to_ring(none_unheard) == []
     clock.pass_(30)
-    assert queue.to_ring() == [(job_id, Priority.ROUTINE)]
+    assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
     assert claimed(queue, job_id).attempt == 2
 
 
@@ -270,7 +289,7 @@ def test_a_given_up_job_is_measured_again_on_demand(queue: Jobs, record: Engine,
     clock.pass_(10_000)
     queue.finish(claimed(queue, job_id), JobState.REFUSED, results_of(), ["PACS"])
     assert queue.retry(STUDY) == 1
-    assert queue.to_ring() == [(job_id, Priority.ROUTINE)]
+    assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
     job = claimed(queue, job_id)
     assert (job.refusal, job.attempt) == (None, 1)
 
