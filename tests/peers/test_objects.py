@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import dcmread
 
 from dicom_node.errors import NotAnalysable
 from tests.factories import chest_hu, ct_series
@@ -24,6 +25,8 @@ from tests.worker.reports.results import (
     make_result,
     report,
 )
+from tests.worker.reports.test_seg import assert_lies_on
+from worker.pipeline import analyze
 from worker.reports import ReportSettings, WrittenObject, codes, write_refusal, write_reports
 
 pytestmark = pytest.mark.peer
@@ -185,3 +188,21 @@ def test_dcmtk_reads_every_report(outcomes: dict[str, tuple[WrittenObject, ...]]
         said = run("dsrdump", path)
         assert "Conclusion" in said
         assert "error" not in said.lower()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("study", ["covid-p001", "cap-001", "normal-001", "petct-a0002-b40f"])
+def test_objects_of_real_studies_are_valid_and_lie_on_their_slices(
+    shared_data: Path, tmp_path: Path, study: str
+) -> None:
+    volume, findings = analyze(sorted((shared_data / "ct-studies" / study).rglob("*.dcm")))
+
+    objects = write_reports(volume, findings, tmp_path)
+
+    for item in objects:
+        assert not [line for line in run("dciodvfy", item.path).splitlines() if line.startswith("Error")]
+    positions = np.array([dcmread(s.path, stop_before_pixels=True).ImagePositionPatient for s in volume.slices])
+    segmentations = {item.kind: dcmread(item.path) for item in objects if item.kind in ("lungs", "infection")}
+    assert_lies_on(segmentations["lungs"], 1, findings.lungs.side("left").array, positions)
+    assert_lies_on(segmentations["lungs"], 2, findings.lungs.side("right").array, positions)
+    assert_lies_on(segmentations["infection"], 1, findings.infection.array, positions)

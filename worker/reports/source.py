@@ -97,6 +97,7 @@ def read_source(paths: Sequence[Path], frame_of_reference_uid: str | None = None
     identity = identity_of(headers[0])
     images[0].update(clean(headers[0], _OF_THE_SERIES))
     images[0].update(identity)
+    images[0].add_new("PatientName", "PN", "")  # highdicom would quote an odd one in a warning; objects get it later
     return Source(identity, images)
 
 

@@ -125,6 +125,13 @@ def test_results_json_holds_nothing_of_the_patient(found: Result) -> None:
         assert secret not in text
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_warning_speaks_of_the_patient(tmp_path: Path) -> None:
+    result = make_result(tmp_path, PatientName="single component", PatientID="1 2")
+
+    assert {dcmread(item.path).PatientName for item in result.objects} == {"single component"}
+
+
 def test_a_withheld_percentage_is_null_in_results_json(tmp_path: Path) -> None:
     make_result(tmp_path, flags=(CUT_OFF,))
 
