@@ -2,6 +2,7 @@
 
 ::
 
+    <storage>/incoming/<random>.part
     <storage>/instances/<study>/<series>/<SOP instance>-<hash>.dcm
     <storage>/results/<study>/<job>/<lease>/...
 
@@ -37,6 +38,12 @@ class Files:
         """Return where an instance with this content lies."""
         folder = self._folder / "instances" / safe_name(study_instance_uid) / safe_name(series_instance_uid)
         return folder / f"{safe_name(sop_instance_uid)}-{sha256[:16]}.dcm"
+
+    def incoming_path(self) -> Path:
+        """Return where an instance lies while it is received."""
+        folder = self._folder / "incoming"
+        make_folder(folder)
+        return folder / f"{uuid.uuid4()}.part"
 
     def results_folder(self, study_instance_uid: str, job_id: str, lease_token: str) -> Path:
         """Return where one run of a job puts its results; runs never share a folder."""

@@ -1,32 +1,101 @@
-"""pynetdicom's association without its polling: it waits on the socket and on events instead.
+"""pynetdicom's association on one thread, without polling and without copies.
 
 pynetdicom 3.0 runs two threads an association, each asleep for a millisecond between looks at its queue or
-socket, and reads the socket in pieces of 4 KB. At 512 KB an image that is half of the time. The classes here
-take the place of three of its own, for associations that come in, and keep its state machine, its messages
-and its handlers.
+socket, reads the socket in pieces of 4 KB and copies an image six times before a handler sees it. The classes
+here take the place of its own for associations that come in. They keep its state machine, its messages and its
+handlers, and change three things: one thread does everything and waits for the socket; a data PDU is read into
+one buffer and handed on as a view of it; the fragments of a C-STORE's data set go where the server says as they
+come, not into memory.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import socket
+import struct
 import threading
-from queue import Empty
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any, cast
 
 from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ
-from pynetdicom.transport import AssociationSocket, RequestHandler
+from pynetdicom.pdu import A_ABORT_RQ, P_DATA_TF
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from dicom_node.log import get_logger
 
 LONGEST_WAIT_SECONDS = 1.0
 """Timers (ARTIM, network idle) are looked at this often when nothing happens."""
 
+PDU_HEADER = struct.Struct(">BxL")
+"""Type and length (PS3.8 9.3.1)."""
+PDV_HEADER = struct.Struct(">LB")
+"""Length and presentation context ID (PS3.8 9.3.5.1)."""
+P_DATA_TF_TYPE = 0x04
+ESTABLISHED = "Sta6"
+CLOSING = "Sta13"
+
+OpenDataSet = Callable[["PromptAssociation", C_STORE_RQ, str], BytesIO]
+"""Returns where the data set of a C-STORE goes; takes the association, the command and the transfer syntax."""
+
+log = get_logger()
+
+
+class PromptServer(ThreadedAssociationServer):
+    """A server of prompt associations."""
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        address: tuple[str, int],
+        evt_handlers: list[evt.EventHandlerType],
+        open_data_set: OpenDataSet,
+    ) -> None:
+        self.open_data_set = open_data_set
+        super().__init__(
+            ae,
+            address,
+            ae.ae_title,
+            ae.supported_contexts,
+            evt_handlers=evt_handlers,
+            request_handler=PromptRequestHandler,
+        )
+        ae._servers.append(self)  # as AE.start_server does
+        self.contexts = SharedContexts(self.contexts)
+
+    def stop(self, seconds: float) -> None:
+        """Stop listening, abort what is open, and wait for that no longer than some seconds."""
+        self.shutdown()
+        deadline = time.monotonic() + seconds
+        open_associations = cast("list[PromptAssociation]", self.active_associations)
+        for association in open_associations:
+            association.stop()
+        for association in open_associations:
+            association.join(max(0.0, deadline - time.monotonic()))
+
+
+class SharedContexts(list[PresentationContext]):
+    """The supported presentation contexts, the same for all associations.
+
+    pynetdicom copies them for each one, which takes 50 ms and more; nothing changes them.
+    """
+
+    def __deepcopy__(self, _memo: object) -> SharedContexts:
+        return self
+
 
 class PromptRequestHandler(RequestHandler):
     """Makes the associations of a server prompt ones."""
+
+    server: PromptServer
 
     def _create_association(self) -> Association:
         # pynetdicom names its classes inside its own methods; giving the finished objects another class
@@ -34,23 +103,10 @@ class PromptRequestHandler(RequestHandler):
         association = super()._create_association()
         association.__class__ = PromptAssociation
         association.dul.__class__ = PromptDUL
+        association.dimse.__class__ = PromptDIMSE
         association.dul.socket.__class__ = PromptSocket
+        cast("PromptAssociation", association).open_data_set = self.server.open_data_set
         return association
-
-
-class PromptSocket(AssociationSocket):
-    """Reads in as few calls as the peer's sending allows."""
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Return the next bytes; fewer only if the peer closed the connection."""
-        received = bytearray(nr_bytes)
-        view, count = memoryview(received), 0
-        assert self.socket is not None  # noqa: S101 - it is only read while connected
-        while count < nr_bytes and (read := self.socket.recv_into(view[count:])):
-            count += read
-        view.release()
-        del received[count:]
-        return received
 
 
 class Doorbell:
@@ -67,14 +123,15 @@ class Doorbell:
             if not self._closed:
                 os.eventfd_write(self._descriptor, 1)
 
-    def wait(self, peer: socket.socket | None, seconds: float) -> None:
-        """Return when the bell rings, the peer's socket can be read, or the time is up."""
+    def wait(self, peer: int, seconds: float) -> bool:
+        """Return whether the peer's descriptor can be read, as soon as it can, the bell rings or the time is up."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
-        if peer is not None:
-            poll.register(peer, select.POLLIN)
-        if any(descriptor == self._descriptor for descriptor, _ in poll.poll(seconds * 1000)):
+        poll.register(peer, select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(seconds * 1000)]
+        if self._descriptor in ready:
             os.eventfd_read(self._descriptor)
+        return peer in ready
 
     def close(self) -> None:
         """Let the descriptor go; further rings are ignored."""
@@ -83,118 +140,248 @@ class Doorbell:
             os.close(self._descriptor)
 
 
-class PromptDUL(DULServiceProvider):
-    """The DICOM upper layer, waiting for the peer or the local user."""
+class PromptSocket(AssociationSocket):
+    """Waits for the peer and reads in as few calls as its sending allows."""
 
-    _doorbell: Doorbell
+    doorbell: Doorbell
+    patience_seconds = 0.0
+    """How long `ready` waits."""
+    _unread = b""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the peer has sent something; False too if the doorbell rang."""
+        if self.socket is None or not self._is_connected:
+            return False
+        pending = getattr(self.socket, "pending", None)  # what TLS has decrypted already, no poll can see
+        if pending and pending():
+            return True
+        try:
+            return self.doorbell.wait(self.socket.fileno(), self.patience_seconds)
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")  # the connection is closed
+            return False
+
+    def fill(self, view: memoryview) -> bool:
+        """Read as many bytes as the view takes; return whether they all came before the peer closed."""
+        assert self.socket is not None  # noqa: S101 - it is only read while connected
+        count = 0
+        while count < len(view) and (read := self.socket.recv_into(view[count:])):
+            count += read
+        return count == len(view)
+
+    def unread(self, data: bytes) -> None:
+        """Give bytes back, for the next `recv`."""
+        self._unread = data
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Return the next bytes; nothing if the peer closed before them all."""
+        received = bytearray(nr_bytes)
+        given, self._unread = self._unread[:nr_bytes], self._unread[nr_bytes:]
+        received[: len(given)] = given
+        return received if self.fill(memoryview(received)[len(given) :]) else bytearray()
+
+
+class DataPDU(P_DATA_TF):
+    """A received P-DATA-TF PDU, as views of the buffer it was read into."""
+
+    def __init__(self, items: list[tuple[int, memoryview]]) -> None:
+        super().__init__()
+        self._items = items
+
+    def to_primitive(self) -> P_DATA:
+        """Return the items as a primitive, not copied."""
+        primitive = P_DATA()
+        # pynetdicom only indexes, slices and writes an item, which a view can do as well as bytes.
+        primitive.presentation_data_value_list.extend(cast("list[tuple[int, bytes]]", self._items))
+        return primitive
+
+
+def presentation_data_values(body: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield context ID and value of each item of a P-DATA-TF PDU (PS3.8 9.3.5.1).
+
+    Raises
+    ------
+    ValueError
+        The lengths of the items do not add up to the PDU's, or an item lacks its control header.
+    """
+    at = 0
+    while at < len(body):
+        if at + PDV_HEADER.size >= len(body):
+            raise ValueError("a presentation data value without control header")
+        length, context_id = PDV_HEADER.unpack_from(body, at)
+        end = at + 4 + length
+        if length < 2 or end > len(body):
+            raise ValueError("a presentation data value that is longer than its PDU")
+        yield context_id, body[at + PDV_HEADER.size : end]
+        at = end
+
+
+class PromptDUL(DULServiceProvider):
+    """The DICOM upper layer, served by its association's thread."""
+
+    socket: PromptSocket
+    _serving = False
 
     def start(self) -> None:
-        """Start the thread; it can be woken from now on."""
-        self._doorbell = Doorbell()
-        super().start()
-
-    def run(self) -> None:
-        """Handle one event after another until killed (PS3.8 9.2)."""
+        """Begin to serve; there is no thread to start."""
+        self.doorbell = self.socket.doorbell = Doorbell()
+        self._header, self._body = bytearray(PDU_HEADER.size), bytearray()
         self._idle_timer.start()
-        try:
-            while not self._kill_thread:
-                self.assoc._dul_ready.set()
-                if not self._turn():
-                    self._wait()
-        except Exception:  # the edge of a thread: whatever broke, the peer must not wait for an answer
-            self._abort()
-            raise
-        finally:
-            self._doorbell.close()
-            cast("PromptAssociation", self.assoc).has_work.set()
+        self._serving = True
+        self.assoc._dul_ready.set()
 
-    def _turn(self) -> bool:
-        """Handle what is there: first a timer, then the user, then the peer. Return whether there was anything."""
-        if self.artim_timer.expired:
-            self.event_queue.put("Evt18")
-        if not self._process_recv_primitive() and self._is_transport_event():
-            self._idle_timer.restart()
+    def is_alive(self) -> bool:
+        """Whether there is still something to do."""
+        return self._serving and not self._kill_thread
+
+    def advance(self, seconds: float) -> None:
+        """Handle one event: of a timer, the user or the peer, in this order (PS3.8 9.2); wait for the peer a while.
+
+        The socket is only read when no event waits: what is read stands in a buffer that is used again.
+        """
+        if self.event_queue.empty():
+            if self.artim_timer.expired:
+                self.event_queue.put("Evt18")
+            elif not self._process_recv_primitive():
+                # pynetdicom closes the connection as soon as nothing more comes, once it is to be closed.
+                self.socket.patience_seconds = 0 if self.state_machine.current_state == CLOSING else seconds
+                if self._is_transport_event():
+                    self._idle_timer.restart()
+        if not self.event_queue.empty():
+            self.state_machine.do_action(self.event_queue.get())
+
+    def _read_pdu_data(self) -> None:
+        """Read a data PDU without copying it; leave every other to pynetdicom."""
         try:
-            event = self.event_queue.get(block=False)
-        except Empty:
-            return False
-        self.state_machine.do_action(event)
-        if self.to_user_queue.queue or self.assoc.dimse.msg_queue.queue:
-            cast("PromptAssociation", self.assoc).has_work.set()
+            if not self.socket.fill(memoryview(self._header)):
+                self.event_queue.put("Evt17")
+                return
+            kind, length = PDU_HEADER.unpack(self._header)
+            if kind != P_DATA_TF_TYPE or self.state_machine.current_state != ESTABLISHED:
+                self.socket.unread(bytes(self._header))
+                super()._read_pdu_data()
+                return
+            if length > len(self._body):
+                self._body = bytearray(length)
+            body = memoryview(self._body)[:length]
+            if not self.socket.fill(body):
+                self.event_queue.put("Evt17")
+                return
+        except OSError:
+            self.event_queue.put("Evt17")
+            return
+        try:
+            self._recv_pdu.put(DataPDU(list(presentation_data_values(body))))
+        except ValueError:
+            self.event_queue.put("Evt19")
+        else:
+            self.event_queue.put("Evt10")
+
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
+        """Return the next primitive for the user, or None; serve while waiting for it."""
+        deadline = time.monotonic() + (LONGEST_WAIT_SECONDS if timeout is None else timeout)
+        while wait and self.is_alive() and not self.to_user_queue.queue:
+            if (left := deadline - time.monotonic()) < 0:
+                break
+            self.advance(min(left, LONGEST_WAIT_SECONDS))
+        return super().receive_pdu(wait=False)
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Send a primitive to the peer."""
+        super().send_pdu(primitive)
+        while self.is_alive() and self.to_provider_queue.queue:
+            self.advance(0)
+
+    def stop_dul(self) -> bool:
+        """Serve until the connection is closed; ARTIM bounds it."""
+        while self.is_alive():
+            self.advance(LONGEST_WAIT_SECONDS)
         return True
 
-    def _wait(self) -> None:
-        """Sleep until the peer sends, the user has something to send, or a timer must be looked at."""
-        peer = self.socket.socket if self.socket else None
-        self._doorbell.wait(peer if peer and peer.fileno() >= 0 else None, LONGEST_WAIT_SECONDS)
-
-    def _abort(self) -> None:
+    def break_off(self) -> None:
         """Tell the peer by A-ABORT, past the state machine that may have broken (PS3.8 9.3.8)."""
         pdu = A_ABORT_RQ()
         pdu.source, pdu.reason_diagnostic = 0x02, 0x00
-        if self.socket:
+        if self.socket.socket:
             self.socket.send(pdu.encode())
-        self.assoc.is_aborted, self.assoc.is_established = True, False
-        self.assoc._kill = self._kill_thread = True
-
-    def send_pdu(self, primitive: Any) -> None:
-        """Queue a primitive for the peer, and wake up."""
-        super().send_pdu(primitive)
-        self._doorbell.ring()
-
-    def kill_dul(self) -> None:
-        """End the thread."""
-        super().kill_dul()
-        self._doorbell.ring()
-
-    def stop_dul(self) -> bool:
-        """End the thread if the state machine is idle (Sta1); return whether it ended."""
-        if self.state_machine.current_state != "Sta1":
-            return False
+            self.socket._shutdown_socket()
         self.kill_dul()
-        self.join()
-        return True
+
+
+class PromptDIMSE(DIMSEServiceProvider):
+    """Puts messages together; what is stored does not pass through memory."""
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take the fragments of a message; once a C-STORE's command is whole, say where its data set goes."""
+        for value in primitive.presentation_data_value_list:
+            one = P_DATA()
+            one.presentation_data_value_list.append(value)
+            super().receive_primitive(one)
+            message = self.message
+            if isinstance(message, C_STORE_RQ) and type(message.data_set) is BytesIO:
+                message.data_set = cast("PromptAssociation", self.assoc).data_set_of(message)
 
 
 class PromptAssociation(Association):
-    """An accepted association, waiting for messages."""
+    """An accepted association, served by one thread."""
 
     dul: PromptDUL
-    _has_work: threading.Event | None = None
+    open_data_set: OpenDataSet
+    _data_set: BytesIO | None = None
+    _stopping = False
 
-    @property
-    def has_work(self) -> threading.Event:
-        """Set when a message or a primitive waits, or when the upper layer has ended."""
-        if self._has_work is None:
-            self._has_work = threading.Event()
-        return self._has_work
+    def run(self) -> None:
+        """Serve until the association ends."""
+        try:
+            self.run_reactor()
+        except Exception:  # the edge of a thread: whatever broke, the peer must not wait for an answer
+            log.exception("association_broke")
+            self.is_aborted, self.is_established = True, False
+            self.dul.break_off()
+            evt.trigger(self, evt.EVT_ABORTED, {})
+        finally:
+            if self._data_set:
+                self._data_set.close()
+            self.dul.doorbell.close()
+
+    def stop(self) -> None:
+        """Abort soon; for other threads."""
+        self._stopping = True
+        self.dul.doorbell.ring()
+
+    def data_set_of(self, message: C_STORE_RQ) -> BytesIO:
+        """Return where the data set of a C-STORE goes."""
+        context = self._accepted_cx.get(cast(int, message.context_id))
+        if context is None:
+            return BytesIO()  # the association is aborted when the message is whole
+        self._data_set = self.open_data_set(self, message, str(context.transfer_syntax[0]))
+        return self._data_set
 
     def _run_reactor(self) -> None:
         """Serve one message after another until the association ends."""
         while not self._kill:
-            self.has_work.wait(LONGEST_WAIT_SECONDS)
-            self.has_work.clear()
-            self._is_paused = True
-            self._reactor_checkpoint.wait()
-            self._is_paused = False
-            while (message := self.dimse.get_msg())[1] is not None and not self._kill:
-                self._serve_request(message[1], message[0])
-            if self.is_established and self.acse.is_release_requested():
-                self.acse.send_release(is_response=True)
-                self._end(evt.EVT_RELEASED, is_released=True)
-            elif self.acse.is_aborted():
-                self.dul.receive_pdu(wait=False)  # so that listeners of EVT_ACSE_RECV hear of it
-                self._end(evt.EVT_ABORTED, is_aborted=True)
+            self.dul.advance(LONGEST_WAIT_SECONDS)
+            if self.dimse.msg_queue.queue:
+                context_id, message = self.dimse.get_msg()
+                if message is not None:
+                    self._serve_request(message, cast(int, context_id))
+            if self.dul.to_user_queue.queue:
+                self._end()
             elif not self.dul.is_alive():
                 self.kill()
-            elif self.dul.idle_timer_expired():
+            elif self._stopping or self.dul.idle_timer_expired():
                 self.abort()
-                self.kill()
 
-    def _end(self, event: evt.NotificationEvent, **state: bool) -> None:
-        """End with an event, released or aborted."""
-        self.is_established = False
-        for name, value in state.items():
-            setattr(self, name, value)
-        evt.trigger(self, event, {})
-        self.kill()
+    def _end(self) -> None:
+        """Do what the peer asks for: release or abort."""
+        if self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released, self.is_established = True, False
+            evt.trigger(self, evt.EVT_RELEASED, {})
+            self.kill()
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)  # so that listeners of EVT_ACSE_RECV hear of it
+            self.is_aborted, self.is_established = True, False
+            evt.trigger(self, evt.EVT_ABORTED, {})
+            self.kill()

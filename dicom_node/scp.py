@@ -6,32 +6,25 @@ the row is committed. Pixels are never decoded here.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 import weakref
-import zlib
-from io import BytesIO
 
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_file_meta_info
-from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association as PynetdicomAssociation
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
-from pynetdicom.transport import ThreadedAssociationServer
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import RejectedInput
-from dicom_node.files import Files
-from dicom_node.headers import UNREADABLE
+from dicom_node.files import Files, make_folder, sync_folder
+from dicom_node.incoming import IncomingFile
 from dicom_node.intake import Intake
 from dicom_node.log import get_logger
-from dicom_node.reactor import PromptRequestHandler
+from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, identify
+from dicom_node.reactor import PromptServer
 from dicom_node.settings import NodeSettings
 from dicom_node.study import Association, Instance, Priority, Reception
 
@@ -41,16 +34,11 @@ DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 """Statuses of C-STORE, PS3.4 table B.2-1."""
 
-IMPLEMENTATION_CLASS_UID = UID("2.25.197482354617463829405172039485761203948")
-IMPLEMENTATION_VERSION_NAME = "HILUM_0.1"
-
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """Younger than pynetdicom's list."""
 
-LAST_IDENTIFYING_TAG = 0x0020000E
-LONGEST_HEADER_BYTES = 2**20
-LONGEST_UID = 64
 ACCEPT_POLL_SECONDS = 1.0
+STOPPING_SECONDS = 5.0
 
 log = get_logger()
 
@@ -79,13 +67,12 @@ class Receiver:
             ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         ae.add_supported_context(LABEL_MAP_SEGMENTATION_STORAGE, ALL_TRANSFER_SYNTAXES)
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
-        self._server = ae.make_server(
+        self._server = PromptServer(
+            ae,
             (self._settings.host, self._settings.port),
-            evt_handlers=[(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
-            server_class=ThreadedAssociationServer,
-            request_handler=PromptRequestHandler,
+            [(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
+            self.open_data_set,
         )
-        ae._servers.append(self._server)  # start_server would; it takes no request handler
         threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_SECONDS,), daemon=True).start()
 
     @property
@@ -95,7 +82,22 @@ class Receiver:
 
     def stop(self) -> None:
         """Stop listening and abort what is open; a sender keeps what it was not told is safe."""
-        self._ae.shutdown()
+        self._server.stop(STOPPING_SECONDS)
+
+    def open_data_set(
+        self, assoc: PynetdicomAssociation, message: C_STORE_RQ, transfer_syntax_uid: str
+    ) -> IncomingFile:
+        """Return the file that the data set of a C-STORE goes into as it comes."""
+        command = message.command_set
+        return IncomingFile(
+            self._files.incoming_path(),
+            file_meta(
+                str(command.get("AffectedSOPClassUID", "")),
+                str(command.get("AffectedSOPInstanceUID", "")),
+                transfer_syntax_uid,
+                assoc.requestor.ae_title.strip(),
+            ),
+        )
 
     def on_store(self, event: evt.Event) -> int:
         """Answer C-STORE."""
@@ -122,32 +124,34 @@ class Receiver:
     def _store(self, event: evt.Event) -> tuple[Reception, Instance]:
         """Write an instance to the disk, then into the record."""
         request, syntax = event.request, UID(event.context.transfer_syntax)
-        if not isinstance(request, C_STORE) or request.DataSet is None:
+        if not isinstance(request, C_STORE) or not isinstance(request.DataSet, IncomingFile):
             raise RejectedInput("data-set-missing", "expected a data set after the C-STORE command, got none")
-        data: bytes = request.DataSet.getvalue()
-        ds = identify(data, syntax)
-        if (
-            str(ds.SOPInstanceUID) != request.AffectedSOPInstanceUID
-            or str(ds.SOPClassUID) != request.AffectedSOPClassUID
-        ):
-            raise RejectedInput(
-                "sop-mismatch",
-                "expected the SOP class and instance that the command names; the data set holds others",
+        with request.DataSet as incoming:
+            with incoming.open() as data:
+                ds = identify(data, syntax)
+            if (
+                str(ds.SOPInstanceUID) != request.AffectedSOPInstanceUID
+                or str(ds.SOPClassUID) != request.AffectedSOPClassUID
+            ):
+                raise RejectedInput(
+                    "sop-mismatch",
+                    "expected the SOP class and instance that the command names; the data set holds others",
+                )
+            study, series, sop = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)
+            instance = Instance(
+                study_instance_uid=study,
+                series_instance_uid=series,
+                sop_instance_uid=sop,
+                sop_class_uid=str(ds.SOPClassUID),
+                transfer_syntax_uid=str(syntax),
+                sha256=incoming.sha256,
+                size_bytes=incoming.size_bytes,
+                path=self._files.instance_path(study, series, sop, incoming.sha256),
             )
-        instance = Instance(
-            study_instance_uid=str(ds.StudyInstanceUID),
-            series_instance_uid=str(ds.SeriesInstanceUID),
-            sop_instance_uid=str(ds.SOPInstanceUID),
-            sop_class_uid=str(ds.SOPClassUID),
-            transfer_syntax_uid=str(syntax),
-            sha256=(sha256 := hashlib.sha256(data).hexdigest()),
-            size_bytes=len(data),
-            path=self._files.instance_path(
-                str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID), sha256
-            ),
-        )
+            make_folder(instance.path.parent)
+            incoming.keep(instance.path)
+        sync_folder(instance.path.parent)
         association = self._association(event.assoc)
-        self._files.write(instance.path, (file_meta(instance, association), data))
         stat = association.called_ae_title == self._settings.stat_ae_title
         reception = self._intake.record(instance, association, Priority.STAT if stat else Priority.ROUTINE)
         if reception is Reception.OWN_RESULT:
@@ -182,59 +186,3 @@ class Receiver:
                 association_id=association.association_id,
                 error=type(error.orig).__name__,
             )
-
-
-def identify(data: bytes, transfer_syntax: UID) -> Dataset:
-    """Return the elements that place an instance in its study; reads no further than the series' UID.
-
-    Raises
-    ------
-    RejectedInput
-        One of the UIDs is missing, too long, or the data set cannot be read.
-    """
-    try:
-        if transfer_syntax == DeflatedExplicitVRLittleEndian:
-            # Only the beginning is inflated, whatever the rest would grow to.
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, LONGEST_HEADER_BYTES)
-        ds = read_dataset(
-            BytesIO(data),
-            is_implicit_VR=transfer_syntax.is_implicit_VR,
-            is_little_endian=transfer_syntax.is_little_endian,
-            stop_when=beyond_identity,
-            specific_tags=[BaseTag(tag) for tag in (0x00080016, 0x00080018, 0x0020000D, LAST_IDENTIFYING_TAG)],
-        )
-        missing = [
-            name
-            for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-            if not ds.get(name)
-        ]
-        too_long = any(len(str(element.value)) > LONGEST_UID for element in ds)
-    except UNREADABLE as error:
-        raise RejectedInput(
-            "data-set-unreadable", f"expected a data set in {transfer_syntax.name}; it cannot be read"
-        ) from error
-    if missing:
-        raise RejectedInput("uid-missing", f"expected {', '.join(missing)} in the data set; send it complete")
-    if too_long:
-        raise RejectedInput("uid-too-long", f"expected UIDs of at most {LONGEST_UID} characters (PS3.5 9.1)")
-    return ds
-
-
-def beyond_identity(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Whether everything that identifies an instance has been read."""
-    return int(tag) > LAST_IDENTIFYING_TAG
-
-
-def file_meta(instance: Instance, association: Association) -> bytes:
-    """Return preamble and file meta information (PS3.10 7.1)."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(instance.sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(instance.sop_instance_uid)
-    meta.TransferSyntaxUID = UID(instance.transfer_syntax_uid)
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    meta.SourceApplicationEntityTitle = association.calling_ae_title
-    buffer = DicomBytesIO()
-    write_file_meta_info(buffer, meta)
-    return bytes(128) + b"DICM" + buffer.getvalue()

@@ -6,6 +6,9 @@ import argparse
 import signal
 import threading
 
+import pydicom.config
+import pynetdicom._config
+
 from dicom_node.database import open_database
 from dicom_node.dispatch import Dispatcher
 from dicom_node.doorbell import Doorbell, make_celery
@@ -25,6 +28,7 @@ def run_node(_: argparse.Namespace) -> int:
     """Receive studies and queue them until told to stop."""
     settings = load_settings()
     configure_logging("node")
+    spare_checks()
     stop = stop_on_signals()
     engine = open_database(settings.database_url)
     dispatcher = Dispatcher(engine, Doorbell(make_celery(broker_url(settings))), settings)
@@ -49,6 +53,16 @@ def run_deliver(_: argparse.Namespace) -> int:
     engine.dispose()
     log.info("stopped")
     return 0
+
+
+def spare_checks() -> None:
+    """Switch off the libraries' checks and logs of each value and message in this process.
+
+    They would only warn, and the warnings are silenced; what decides is checked where an instance is stored.
+    """
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
+    pynetdicom._config.LOG_HANDLER_LEVEL = "none"
 
 
 def broker_url(settings: Settings) -> str:

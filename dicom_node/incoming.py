@@ -1,0 +1,96 @@
+"""A data set on its way from the socket to the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from dicom_node.files import PRIVATE_FILE
+
+
+class IncomingFile(BytesIO):
+    """Takes the fragments of a data set as they come: hashed, and written behind its file meta information.
+
+    Nothing of it stays in memory. It is a BytesIO only in name, for pynetdicom takes no other type.
+    The disk's errors are kept for `keep`: by then the peer has sent everything and can be answered.
+    Closing it removes the file unless it was kept.
+    """
+
+    def __init__(self, path: Path, head: bytes) -> None:
+        super().__init__()
+        self.size_bytes = 0
+        self._path = path
+        self._head_bytes = len(head)
+        self._hash = hashlib.sha256()
+        self._error: OSError | None = None
+        self._file: int | None = None
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+            self._append(memoryview(head))
+        except OSError as error:
+            self._error = error
+
+    def write(self, fragment: bytes | memoryview) -> int:  # type: ignore[override]  # any buffer would do
+        """Take the next fragment."""
+        view = memoryview(fragment)
+        self.size_bytes += len(view)
+        if self._error is None:
+            self._hash.update(view)
+            try:
+                self._append(view)
+            except OSError as error:
+                self._error = error
+        return len(view)
+
+    def _append(self, view: memoryview) -> None:
+        assert self._file is not None  # noqa: S101 - without a file there is an error, and nothing is appended
+        while view:
+            view = view[os.write(self._file, view) :]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the data set so far."""
+        return self._hash.hexdigest()
+
+    def open(self) -> BinaryIO:
+        """Open the data set for reading, without the file meta information.
+
+        Raises
+        ------
+        OSError
+            It could not be written.
+        """
+        if self._error:
+            raise self._error
+        file = self._path.open("rb")
+        file.seek(self._head_bytes)
+        return file
+
+    def keep(self, path: Path) -> None:
+        """Sync the bytes to the disk, then give the file its name; syncing the folder is left to the caller.
+
+        Raises
+        ------
+        OSError
+            It could not be written.
+        """
+        if self._error or self._file is None:
+            raise self._error or OSError(f"{path} was closed")
+        os.fsync(self._file)
+        self._path.replace(path)
+        self._close_file()
+
+    def close(self) -> None:
+        """Remove the file unless it was kept."""
+        if self._file is not None:
+            self._close_file()
+            self._path.unlink()
+        super().close()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

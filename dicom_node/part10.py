@@ -1,0 +1,95 @@
+"""What stands at the beginning of a file: its meta information, and whose instance it is."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+from typing import BinaryIO
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from dicom_node.errors import RejectedInput
+from dicom_node.headers import UNREADABLE
+
+IMPLEMENTATION_CLASS_UID = UID("2.25.197482354617463829405172039485761203948")
+IMPLEMENTATION_VERSION_NAME = "HILUM_0.1"
+
+LAST_IDENTIFYING_TAG = 0x0020000E
+LONGEST_HEADER_BYTES = 2**20
+LONGEST_UID = 64
+
+
+def file_meta(
+    sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_application_entity_title: str
+) -> bytes:
+    """Return preamble and file meta information (PS3.10 7.1), in Explicit VR Little Endian.
+
+    pydicom's writer makes the same bytes in a tenth of the speed: this runs for every instance.
+    """
+    elements = b"".join(
+        (
+            struct.pack("<HH2s2xL2s", 0x0002, 0x0001, b"OB", 2, b"\x00\x01"),
+            short_element(0x0002, b"UI", sop_class_uid),
+            short_element(0x0003, b"UI", sop_instance_uid),
+            short_element(0x0010, b"UI", transfer_syntax_uid),
+            short_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            short_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+            short_element(0x0016, b"AE", source_application_entity_title),
+        )
+    )
+    group_length = struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(elements))
+    return bytes(128) + b"DICM" + group_length + elements
+
+
+def short_element(element: int, vr: bytes, value: str) -> bytes:
+    """Return an element of group 0002, its value padded to an even length (PS3.5 6.2, 7.1.2)."""
+    encoded = value.encode("latin-1", "replace")
+    if len(encoded) % 2:
+        encoded += b"\0" if vr == b"UI" else b" "
+    return struct.pack("<HH2sH", 0x0002, element, vr, len(encoded)) + encoded
+
+
+def identify(data: BinaryIO, transfer_syntax: UID) -> Dataset:
+    """Return the elements that place an instance in its study; reads no further than the series' UID.
+
+    Raises
+    ------
+    RejectedInput
+        One of the UIDs is missing, too long, or the data set cannot be read.
+    """
+    try:
+        if transfer_syntax == DeflatedExplicitVRLittleEndian:
+            # Only the beginning is inflated, whatever the rest would grow to.
+            deflated = data.read(LONGEST_HEADER_BYTES)
+            data = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, LONGEST_HEADER_BYTES))
+        ds = read_dataset(
+            data,
+            is_implicit_VR=transfer_syntax.is_implicit_VR,
+            is_little_endian=transfer_syntax.is_little_endian,
+            stop_when=beyond_identity,
+            specific_tags=[BaseTag(tag) for tag in (0x00080016, 0x00080018, 0x0020000D, LAST_IDENTIFYING_TAG)],
+        )
+        missing = [
+            name
+            for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+            if not ds.get(name)
+        ]
+        too_long = any(len(str(element.value)) > LONGEST_UID for element in ds)
+    except UNREADABLE as error:
+        raise RejectedInput(
+            "data-set-unreadable", f"expected a data set in {transfer_syntax.name}; it cannot be read"
+        ) from error
+    if missing:
+        raise RejectedInput("uid-missing", f"expected {', '.join(missing)} in the data set; send it complete")
+    if too_long:
+        raise RejectedInput("uid-too-long", f"expected UIDs of at most {LONGEST_UID} characters (PS3.5 9.1)")
+    return ds
+
+
+def beyond_identity(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    """Whether everything that identifies an instance has been read."""
+    return int(tag) > LAST_IDENTIFYING_TAG
