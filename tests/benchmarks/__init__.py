@@ -30,11 +30,11 @@ def run_bench(arguments: argparse.Namespace) -> int:
 def run(name: str, benchmark: ModuleType, rounds: int) -> dict[str, Any]:
     """Run one benchmark, showing each table as soon as it is measured."""
     machine = describe_machine()
-    print(f"{name}: {rounds} rounds", file=sys.stderr)
+    print(f"{name}: {rounds} rounds", file=sys.stderr)  # noqa: T201 - a command prints
     comparisons = []
     for comparison in benchmark.measure(rounds):
         comparisons.append(comparison.as_json())
-        print(table(comparisons[-1]), end="\n\n", flush=True)
+        print(table(comparisons[-1]), end="\n\n", flush=True)  # noqa: T201 - a command prints
     return {
         "title": benchmark.TITLE,
         "text": benchmark.TEXT,

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def describe_machine() -> dict[str, Any]:
     """Return what decides about speed; no name of host or user."""
-    cpu = next((line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line))
+    cpu = next(line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "cpu": cpu.strip(),
@@ -29,7 +29,7 @@ def describe_machine() -> dict[str, Any]:
 
 def commit() -> str:
     """Return the commit that is measured, marked where the checkout differs from it."""
-    command = ["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--exclude=*"]
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

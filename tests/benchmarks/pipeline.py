@@ -9,8 +9,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-
 
 from tests.benchmarks.comparison import HILUM, Comparison
 from tests.benchmarks.machine import REPOSITORY, scratch
@@ -53,7 +53,7 @@ def make_study(folder: Path) -> Path:
 def analyze_once(study: Path, out: Path) -> tuple[dict[str, float], float]:
     """Analyse a study in a new process; return the seconds of each part and the peak memory in MB."""
     started = time.time()
-    command = [sys.executable, "-m", "tests.benchmarks.pipeline", study, out, str(started)]
+    command = [sys.executable, "-m", "tests.benchmarks.pipeline", str(study), str(out), str(started)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY)
     with process:
         assert process.stdout is not None
@@ -80,7 +80,7 @@ def main(study: Path, out: Path, started: float) -> None:
     if not answer.objects or answer.message:
         raise SystemExit(answer.message)
     parts: dict[str, float] = defaultdict(float)
-    for (stage, begin), (_, end) in zip(moments, moments[1:], strict=False):
+    for (stage, begin), (_, end) in pairwise(moments):
         parts[stage] += end - begin
     print(json.dumps(parts))  # noqa: T201 - the parent reads it
 

@@ -91,7 +91,7 @@ def orthanc(folder: Path) -> Iterator[Receiver]:
 def storescp(folder: Path) -> Iterator[Receiver]:
     """Run DCMTK's storescp: a process for each association; it syncs nothing and records nothing."""
     port = free_port()
-    command = [dcmtk("storescp"), "--fork", "+B", "-pdu", str(PDU_BYTES), "-od", folder, str(port)]
+    command = [dcmtk("storescp"), "--fork", "+B", "-pdu", str(PDU_BYTES), "-od", str(folder), str(port)]
     with running(command, env=PROMPT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: listens(port), "storescp")
         yield Receiver(process, port, "ANY-SCP", lambda: len(list(folder.iterdir())))
@@ -122,7 +122,8 @@ def send(paths: Sequence[Path], receiver: Receiver, associations: int) -> None:
     command = [dcmtk("storescu"), "-aec", receiver.ae_title, "-pdu", str(PDU_BYTES)]
     command += ["--max-send-pdu", str(PDU_BYTES), "127.0.0.1", str(receiver.port)]
     senders = [subprocess.Popen([*command, *paths[n::associations]], env=PROMPT) for n in range(associations)]
-    if any([sender.wait() for sender in senders]):
+    failed = [sender for sender in senders if sender.wait()]
+    if failed:
         raise RuntimeError("storescu could not send everything; its message stands above")
     if receiver.count() != len(paths):
         raise RuntimeError(f"{len(paths)} instances were sent, {receiver.count()} stand in the receiver")
