@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from worker.findings import Mask, Region
+from worker.grid import bounding_box
 from worker.volume import Volume
 
 SMALLEST_ML = 0.5
@@ -54,24 +55,30 @@ def filter_candidates(volume: Volume, mask: Mask, judge: Judge) -> tuple[Mask, t
 
     Regions are connected through faces. Wu et al. 2020 judge candidates by a classifier after segmentation.
     """
-    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.array.astype(np.uint8)))
+    kept = np.zeros_like(mask.array)
+    if not mask.array.any():
+        return Mask(kept, mask.geometry), ()
+    box = bounding_box(mask.array)
+    corner = [edge.start for edge in box]
+    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.array[box].astype(np.uint8)))
     speck = max(1, round(UNCOUNTED_ML / volume.geometry.voxel_volume_ml))
     labelled = sitk.RelabelComponent(labelled, minimumObjectSize=speck)
     statistics = sitk.LabelIntensityStatisticsImageFilter()
-    statistics.Execute(labelled, sitk.GetImageFromArray(volume.hu))
+    statistics.Execute(labelled, sitk.GetImageFromArray(volume.hu[box]))
     labels = statistics.GetLabels()
     is_kept = np.zeros(max(labels, default=0) + 1, np.bool_)
     regions = []
     for label in labels:
         x, y, z, width, height, depth = statistics.GetBoundingBox(label)
+        first = (z + corner[0], y + corner[1], x + corner[2])
         candidate = Candidate(
             volume_ml=statistics.GetNumberOfPixels(label) * volume.geometry.voxel_volume_ml,
             mean_hu=statistics.GetMean(label),
-            first=(z, y, x),
-            last=(z + depth - 1, y + height - 1, x + width - 1),
+            first=first,
+            last=(first[0] + depth - 1, first[1] + height - 1, first[2] + width - 1),
         )
         verdict = judge(volume, mask, candidate)
         is_kept[label] = verdict.kept
         regions.append(Region(*candidate, *verdict))
-    kept = is_kept[sitk.GetArrayViewFromImage(labelled)]
+    kept[box] = is_kept[sitk.GetArrayViewFromImage(labelled)]
     return Mask(kept, mask.geometry), tuple(regions)

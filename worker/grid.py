@@ -146,4 +146,4 @@ def _array(image: sitk.Image) -> Bools:
 
 
 def _numbered(image: sitk.Image) -> NDArray[np.uint32]:
-    return sitk.GetArrayFromImage(image).astype(np.uint32)
+    return sitk.GetArrayFromImage(image)

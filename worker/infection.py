@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.findings import Lungs, Mask
-from worker.grid import Bools, Grid, bounding_box
+from worker.grid import Bools, Grid, bounding_box, filled
 from worker.volume import Volume
 
 AERATED_HU = -750
@@ -28,6 +28,9 @@ EDGE_MM = 2.0
 
 SURE_RADIUS_MM, DOUBTFUL_RADIUS_MM = 3.0, 2.0
 SPREAD_MM = 4.0
+
+CLOSING_MM = 5.0
+"""Takes in consolidation that ground glass surrounds."""
 
 
 def segment_infection(volume: Volume, lungs: Lungs) -> Mask:
@@ -64,7 +67,8 @@ def _lesions(grid: Grid, smooth: NDArray[np.float32], lung: Bools) -> Bools:
     doubtful = grid.components(grid.opened(evident, DOUBTFUL_RADIUS_MM))
     sure = np.unique(doubtful[grid.opened(evident, SURE_RADIUS_MM)])
     core = np.isin(doubtful, sure[sure > 0])
-    return core | grid.opened(opacity & grid.dilated(core, SPREAD_MM), 1.6)
+    around = grid.closed(grid.dilated(core, SPREAD_MM), CLOSING_MM) if core.any() else core
+    return core | grid.opened(opacity & filled(around), 1.6)
 
 
 def _vessels(grid: Grid, smooth: NDArray[np.float32], lung: Bools) -> Bools:

@@ -49,26 +49,31 @@ def segment_lungs(volume: Volume) -> Lungs:
     then comes out too low.
     """
     geometry = volume.geometry
-    hu = geometry.anatomical(volume.hu)
+    labels = np.zeros(volume.hu.shape, np.uint8)
+    hu, result = geometry.anatomical(volume.hu), geometry.anatomical(labels)
     grid = Grid.about(BLOCK_MM, geometry)
     coarse = grid.shrink(hu)
-    body = filled(grid.components(coarse > TISSUE_HU) == 1)
-    smooth = grid.smoothed(np.where(body, coarse, 0), 1.2)
+    tissue = coarse > TISSUE_HU
+    if tissue.any():
+        body = filled(grid.components(tissue) == 1)
+        box = bounding_box(body)
+        blocks = np.zeros(coarse.shape, np.uint8)
+        blocks[box] = _label_lungs(grid, coarse[box], body[box])
+        result[...] = grid.expand(blocks, hu.shape)
+    return Lungs(labels, geometry)
+
+
+def _label_lungs(grid: Grid, hu: NDArray[np.int16], body: Bools) -> NDArray[np.uint8]:
+    smooth = grid.smoothed(np.where(body, hu, 0), 1.2)
     airways = grid.dilated(_airways(grid, smooth, body), AIRWAY_WALL_MM)
-    aerated = grid.opened(body & (coarse < CORE_HU) & ~airways & ~_bowel_gas(grid, smooth, body), 1.5)
-
-    middle = float(np.flatnonzero(body.any(axis=(0, 1))).mean())
-    sides = _sides(grid, aerated, coarse, middle)
-
-    labels = np.zeros(coarse.shape, np.uint8)
-    for value, core in zip((LEFT, RIGHT), sides, strict=True):
+    aerated = grid.opened(body & (hu < CORE_HU) & ~airways & ~_bowel_gas(grid, smooth, body), 1.5)
+    labels = np.zeros(hu.shape, np.uint8)
+    for value, core in zip((LEFT, RIGHT), _sides(grid, aerated, hu, body), strict=True):
         if core.any():
-            lung = grid.dilated(core, 3.0) & (coarse < LUNG_HU)
+            lung = grid.dilated(core, 3.0) & (hu < LUNG_HU)
             lung = filled(grid.closed(lung, CLOSING_MM))
             labels[lung & body & ~airways & (labels == 0)] = value
-    full = np.zeros(volume.hu.shape, np.uint8)
-    geometry.anatomical(full)[...] = grid.expand(labels, hu.shape)
-    return Lungs(full, geometry)
+    return labels
 
 
 def _airways(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
@@ -117,20 +122,21 @@ def _bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
     return grid.dilated(gas, 5.0)
 
 
-def _sides(grid: Grid, aerated: Bools, coarse: NDArray[np.int16], middle: float) -> tuple[Bools, Bools]:
-    """Return the aerated left and right lung; `middle` is the body's middle column."""
+def _sides(grid: Grid, aerated: Bools, hu: NDArray[np.int16], body: Bools) -> tuple[Bools, Bools]:
+    """Return the aerated left and right lung, each on its side of the body's middle column."""
     left, right = np.zeros_like(aerated), np.zeros_like(aerated)
     if not aerated.any():
         return left, right
     box = bounding_box(aerated)
+    middle = float(np.flatnonzero(body.any(axis=(0, 1))).mean()) - box[2].start
     labels = grid.components(aerated[box], SMALLEST_PART_ML)
     parts = [labels == label for label in range(1, int(labels.max()) + 1)]
-    parts = [half for part in parts for half in _halves(grid, part, middle - box[2].start)]
+    parts = [half for part in parts for half in _halves(grid, part, middle)]
     for side, is_left in ((left, True), (right, False)):
-        own = [part for part in parts if (_left_share(part, middle - box[2].start) > 0.5) == is_left]
+        own = [part for part in parts if (_left_share(part, middle) > 0.5) == is_left]
         largest = max((np.count_nonzero(part) for part in own), default=0)
         for part in own:
-            is_lung = coarse[box][part].mean() > GAS_HU and np.count_nonzero(part) > 0.25 * largest
+            is_lung = hu[box][part].mean() > GAS_HU and np.count_nonzero(part) > 0.25 * largest
             side[box] |= part & is_lung
     return left, right
 
@@ -152,4 +158,4 @@ def _halves(grid: Grid, part: Bools, middle: float) -> list[Bools]:
 def _left_share(part: Bools, middle: float) -> float:
     """Return the share of a part that lies in columns beyond the middle: on the patient's left."""
     columns = np.count_nonzero(part, axis=(0, 1))
-    return float(columns[math.ceil(middle) :].sum() / columns.sum())
+    return float(columns[max(0, math.ceil(middle)) :].sum() / columns.sum())

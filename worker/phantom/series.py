@@ -55,6 +55,11 @@ def write_phantom(folder: Path, *, seed: int = 1, slices: int = 120) -> Truth:
         Places lesions, vessels and noise. The same seed and slices give the same bytes, UIDs included.
     slices : int
         How many slices share the 300 mm.
+
+    Notes
+    -----
+    Values are sampled at the middle of a slice, not averaged over it: vessels look sharper along z than a
+    scanner would show them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chest = build_chest(seed, slices)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+from tests.worker.test_lungs import volume_of
+from worker.findings import Flag, Lungs, Mask
+from worker.gates import flags_of, require_chest_extent, require_lungs
+from worker.geometry import Geometry
+from worker.measure import measure
+from worker.volume import Volume
+
+SHAPE = (40, 40, 40)  # 6 x 3 x 3 mm: 0.054 mL a voxel, 3456 mL in all
+
+
+def volume(hu: int = -800) -> Volume:
+    return volume_of(np.full(SHAPE, hu, np.int16))
+
+
+def labels(left_rows: slice = slice(0, 18), right_rows: slice = slice(20, 40)) -> np.ndarray:
+    """Lungs of many slices that touch neither end; about 1400 mL each."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[2:-2, left_rows], array[2:-2, right_rows] = 1, 2
+    return array
+
+
+def flags(array: np.ndarray, of: Volume) -> dict[str, bool]:
+    lungs = Lungs(array, of.geometry)
+    healthy = Mask(np.zeros(SHAPE, bool), of.geometry)
+    return {f.code: f.withholds_percentage for f in flags_of(of, lungs, measure(of, lungs, healthy))}
+
+
+THICK = {"thick-slices": False}  # slices of these volumes are 6 mm apart
+
+
+def test_a_plausible_chest_raises_no_doubt() -> None:
+    assert flags(labels(), volume()) == THICK
+
+
+@pytest.mark.parametrize(("end", "code"), [(slice(0, 2), "cut-off-first"), (slice(-2, None), "cut-off-last")])
+def test_lungs_cut_off_withhold_the_percentage(end: slice, code: str) -> None:
+    array = labels()
+    array[end] = array[20]
+    assert flags(array, volume()) == {code: True} | THICK
+
+
+def test_a_tip_of_lung_cut_off_is_only_told() -> None:
+    array = labels()
+    array[0, :2] = 1
+    assert flags(array, volume()) == {"tip-cut-off-first": False} | THICK
+
+
+def test_a_missing_lung_withholds_the_percentage() -> None:
+    array = labels()
+    array[array == 1] = 0
+    assert flags(array, volume()) == {"no-left-lung": True} | THICK
+
+
+def test_a_lopsided_pair_withholds_the_percentage() -> None:
+    assert flags(labels(left_rows=slice(0, 5)), volume()) == {"lung-ratio": True} | THICK
+
+
+def test_too_small_a_volume_withholds_the_percentage() -> None:
+    assert flags(labels(slice(0, 4), slice(4, 9)), volume()) == {"lung-volume": True} | THICK
+
+
+@pytest.mark.parametrize("hu", [-980, -400])
+def test_a_density_no_lung_has_withholds_the_percentage(hu: int) -> None:
+    assert flags(labels(), volume(hu)) == {"lung-density": True} | THICK
+
+
+def test_doubts_of_reading_come_along() -> None:
+    tilted = replace(volume(), flags=(Flag("gantry-tilt", "tilted"),))
+    assert flags(labels(), tilted) == {"gantry-tilt": False} | THICK
+
+
+@pytest.mark.parametrize(
+    ("body_part", "error"), [("CHEST", NotAnalysable), ("ABDOMEN", NotForHilum), ("", NotForHilum)]
+)
+def test_without_lungs_only_a_chest_is_answered(body_part: str, error: type[RejectedInput]) -> None:
+    of = replace(volume(40), body_part=body_part)
+    with pytest.raises(error) as caught:
+        require_lungs(of, Lungs(np.zeros(SHAPE, np.uint8), of.geometry))
+    assert caught.value.code == "no-lungs"
+
+
+def test_one_lung_is_enough_to_go_on() -> None:
+    array = labels()
+    array[array == 2] = 0
+    of = volume()
+    require_lungs(of, Lungs(array, of.geometry))
+
+
+@pytest.mark.parametrize("slices", [9, 16])
+def test_few_slices_or_a_short_slab_are_refused(slices: int) -> None:
+    with pytest.raises(NotAnalysable, match=f"got {slices} over") as caught:
+        require_chest_extent(volume_of(np.zeros((slices, 8, 8), np.int16)))
+    assert caught.value.code == "too-short"
+
+
+def test_coronal_slices_are_refused() -> None:
+    affine = np.array([[0, 0, 3, 0], [6, 0, 0, 0], [0, -3, 0, 0], [0, 0, 0, 1.0]])
+    of = replace(volume(), geometry=Geometry(SHAPE, affine, "1"))
+    with pytest.raises(NotAnalysable) as caught:
+        require_chest_extent(of)
+    assert caught.value.code == "not-axial"
+
+
+def test_a_short_scan_of_another_body_part_is_not_answered() -> None:
+    of = replace(volume_of(np.zeros((9, 8, 8), np.int16)), body_part="HEAD")
+    with pytest.raises(NotForHilum):
+        require_chest_extent(of)
