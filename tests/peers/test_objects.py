@@ -23,7 +23,7 @@ from tests.worker.reports.results import (
     TILTED,
     Result,
     make_result,
-    report,
+    report_masks,
 )
 from tests.worker.reports.test_seg import assert_lies_on
 from worker.pipeline import analyze
@@ -152,7 +152,7 @@ def test_dcmqi_reads_the_same_masks(tmp_path: Path, row: float, column: float) -
     hu, labels, infection = chest_hu(SHAPE)
     orientation = (row, 0.0, 0.0, 0.0, column, 0.0)
     paths = ct_series(tmp_path / "ct", hu, orientation=orientation, spacing_mm=(6.0, 3.0, 2.0), seed=4)
-    result = report(tmp_path, paths, labels, infection)
+    result = report_masks(tmp_path, paths, labels, infection)
 
     lungs = read_by_dcmqi(result.path("lungs"), tmp_path / "lungs")
     lesion = read_by_dcmqi(result.path("infection"), tmp_path / "infection")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from typing import TypedDict
 
+import numpy as np
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
@@ -118,8 +119,9 @@ def result_key(
 ) -> str:
     """Return the digest from which all UIDs of one result derive.
 
-    It covers what goes in: the source's instances, identity and pixels, the algorithm with its weights,
-    and the settings that change results; never the result's own bytes, which may differ in rounding.
+    It covers what goes in: the source's instances, identity and pixels, the algorithm with its weights, the
+    settings that change results, and Hilum's version; never the result's own bytes, which may differ in
+    rounding.
 
     Parameters
     ----------
@@ -129,12 +131,12 @@ def result_key(
         The reports' own settings; the algorithm brings its own.
     """
     digest = hashlib.sha256()
-    instances = [[str(image.SOPInstanceUID) for image in source.images]]
+    instances = [str(image.SOPInstanceUID) for image in source.images]
     frames = [[slice_.sop_instance_uid, slice_.frame_number] for slice_ in volume.slices] if volume else []
-    made_by = [algorithm.name, algorithm.version, algorithm.weights_sha256, algorithm.settings, settings]
+    made_by = [version("hilum"), *astuple(algorithm), settings]
     digest.update(json.dumps([instances, frames, source.identity.to_json_dict(), made_by]).encode())
     if volume is not None:
-        digest.update(volume.hu.data if volume.hu.flags.c_contiguous else volume.hu.tobytes())
+        digest.update(np.ascontiguousarray(volume.hu).data)
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from worker.reports import codes, context
 from worker.reports.context import ResultContext
+from worker.reports.source import LOSSY_COMPRESSION
 from worker.volume import SourceSlice
 
 
@@ -33,6 +34,9 @@ def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultCont
     ds.BurnedInAnnotation = "YES"
     ds.DerivationDescription = "Outlines of lungs and infection, area-plot"
     ds.SourceImageSequence = [_source_image(shown)]
+    for keyword in LOSSY_COMPRESSION:  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
+        if keyword in shared.source.first:
+            ds[keyword] = shared.source.first[keyword]
     _set_pixels(ds, picture)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -118,15 +118,15 @@ def _in_source_order(volume: Volume, labels: NDArray[np.uint8], shared: ResultCo
     if not shared.source.is_multi_frame:
         return labels
     planes = np.zeros((int(shared.source.first.NumberOfFrames), *labels.shape[1:]), np.uint8)
-    planes[[(slice_.frame_number or 1) - 1 for slice_ in volume.slices]] = labels
+    planes[[slice_.frame_number - 1 for slice_ in volume.slices if slice_.frame_number is not None]] = labels
     return planes
 
 
 def _frame_anatomy(label_map: LabelMap) -> Dataset:
     """Return which side the frames are of (PS3.3 C.7.6.16.2.8), so that no laterality of the series is missed."""
-    sides = {structure.site for structure in label_map.structures}
+    sites = {structure.site for structure in label_map.structures}
     anatomy = Dataset()
-    anatomy.FrameLaterality = {frozenset({"left"}): "L", frozenset({"right"}): "R"}.get(frozenset(sides), "B")
+    anatomy.FrameLaterality = "L" if sites == {"left"} else "R" if sites == {"right"} else "B"
     anatomy.AnatomicRegionSequence = [CodedConcept.from_code(codes.LUNG)]
     return anatomy
 

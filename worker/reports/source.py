@@ -25,15 +25,14 @@ _PLANE = (
 )
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _OF_EACH_IMAGE = (*_REFERENCE, *_PLANE, "InstanceNumber", "NumberOfFrames", *_FUNCTIONAL_GROUPS)
+LOSSY_COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _OF_THE_SERIES = (
     "SeriesNumber",
     "BodyPartExamined",
     "Manufacturer",
     "ManufacturerModelName",
     "SoftwareVersions",
-    "LossyImageCompression",
-    "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod",
+    *LOSSY_COMPRESSION,
 )
 
 

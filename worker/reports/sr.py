@@ -154,7 +154,7 @@ def _infection_group(findings: Findings, site: Site, segment: SegmentReference |
     figures = findings.measurement(site)
     measurements = [_volume(figures.infection_volume_ml), *_mean_hu(figures.infection_mean_hu)]
     if figures.infected_percent is not None:
-        percent = round(float(figures.infected_percent), 2)
+        percent = _rounded(figures.infected_percent, 2)
         measurements.append(Measurement(codes.INFECTED_PERCENT, percent, codes.PERCENT))
     identifier = "Infection" if site == "both" else f"Infection, {site} lung"
     return _group(identifier, codes.LESION, site, measurements, segment, shared)
@@ -200,7 +200,7 @@ def _largest_area_group(volume: Volume, findings: Findings, shared: ResultContex
     where = volume.slices[index]
     area = Measurement(
         codes.AREA,
-        round(float(findings.areas.infection_mm2[index]), 1),
+        _rounded(findings.areas.infection_mm2[index], 1),
         codes.SQUARE_MILLIMETER,
         derivation=codes.MAXIMUM,
         referenced_images=[
@@ -215,17 +215,23 @@ def _largest_area_group(volume: Volume, findings: Findings, shared: ResultContex
 
 
 def _volume(volume_ml: float) -> Measurement:
-    return Measurement(codes.VOLUME, round(float(volume_ml), 2), codes.MILLILITER)
+    return Measurement(codes.VOLUME, _rounded(volume_ml, 2), codes.MILLILITER)
 
 
 def _mean_hu(mean_hu: float | None) -> Iterator[Measurement]:
     if mean_hu is not None:
         yield Measurement(
             codes.ATTENUATION_COEFFICIENT,
-            round(float(mean_hu), 1),
+            _rounded(mean_hu, 1),
             codes.HOUNSFIELD_UNIT,
             derivation=codes.MEAN,
         )
+
+
+def _rounded(value: float, decimals: int) -> float:
+    """Return a plain float that fits a decimal string; what is not zero never becomes zero."""
+    rounded = round(float(value), decimals)
+    return rounded if rounded or not value else float(f"{value:.2g}")
 
 
 def _site(site: Site) -> FindingSite:

@@ -108,10 +108,10 @@ def make_result(
     """Write a small CT series and the reports of its true findings; `series` goes to the factory."""
     hu, labels, infection = chest_hu(SHAPE, infected=infected)
     paths = (multiframe_ct if multiframe else ct_series)(folder / "ct", hu, **series)
-    return report(folder, paths, labels, infection, flags=flags, algorithm=algorithm)
+    return report_masks(folder, paths, labels, infection, flags=flags, algorithm=algorithm)
 
 
-def report(
+def report_masks(
     folder: Path,
     paths: Sequence[Path],
     labels: NDArray[np.uint8],

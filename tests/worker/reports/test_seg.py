@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
-from tests.worker.reports.results import SHAPE, make_result, report
+from tests.worker.reports.results import SHAPE, make_result, report_masks
 from worker.reports import seg
 from worker.reports.seg import label_maps
 
@@ -51,7 +51,7 @@ def test_every_voxel_lies_where_it_was_found(tmp_path: Path, orientation: tuple[
     hu, labels, infection = chest_hu(SHAPE)
     paths = ct_series(tmp_path / "ct", hu, orientation=orientation, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM, seed=5)
 
-    result = report(tmp_path, paths, labels, infection)
+    result = report_masks(tmp_path, paths, labels, infection)
 
     positions = slice_positions(len(hu), orientation, ORIGIN_MM, SPACING_MM[0])
     lungs = result.read("lungs")
@@ -67,7 +67,7 @@ def test_lies_on_the_slices_of_a_tilted_gantry(tmp_path: Path) -> None:
     hu, labels, infection = chest_hu(SHAPE)
     paths = ct_series(tmp_path / "ct", hu, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM, tilt_degrees=15)
 
-    result = report(tmp_path, paths, labels, infection)
+    result = report_masks(tmp_path, paths, labels, infection)
 
     positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, SPACING_MM[0], 15)
     assert_lies_on(result.read("infection"), 1, infection, positions)
@@ -85,7 +85,7 @@ def test_lies_on_the_frames_of_a_multi_frame_source(tmp_path: Path, *, legacy_co
         legacy_converted=legacy_converted,
     )
 
-    result = report(tmp_path, paths, labels, infection)
+    result = report_masks(tmp_path, paths, labels, infection)
 
     positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, SPACING_MM[0])
     assert_lies_on(result.read("infection"), 1, infection, positions)
@@ -110,11 +110,11 @@ def test_each_frame_names_the_image_it_lies_on(tmp_path: Path) -> None:
         assert positions[source] == pytest.approx(position)
 
 
-@pytest.mark.parametrize("orientation", SIGNS)
+@pytest.mark.parametrize("orientation", SIGNS[::2])
 def test_highdicom_reads_the_same_volume_back(tmp_path: Path, orientation: tuple[float, ...]) -> None:
     hu, labels, infection = chest_hu(SHAPE)
     paths = ct_series(tmp_path / "ct", hu, orientation=orientation, spacing_mm=SPACING_MM, seed=1)
-    result = report(tmp_path, paths, labels, infection)
+    result = report_masks(tmp_path, paths, labels, infection)
 
     volume = hd.seg.segread(result.path("infection")).get_volume(combine_segments=True)
 
@@ -161,7 +161,7 @@ def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
     hu, labels, infection = chest_hu(SHAPE)
     paths = ct_series(tmp_path / "ct", hu)
 
-    result = report(tmp_path, paths, labels, infection)
+    result = report_masks(tmp_path, paths, labels, infection)
 
     positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, 6.0)
     assert_lies_on(result.read("left-lung"), 1, labels == 1, positions)
@@ -172,7 +172,7 @@ def test_leaves_out_a_lung_that_is_not_there(tmp_path: Path) -> None:
     hu, labels, infection = chest_hu(SHAPE)
     labels[labels == 1] = 0
 
-    result = report(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection)
+    result = report_masks(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection)
 
     assert [m.kind.name for m in label_maps(result.findings)] == ["right-lung", "infection"]
     assert "left-lung" not in [item.kind for item in result.objects]
@@ -180,7 +180,7 @@ def test_leaves_out_a_lung_that_is_not_there(tmp_path: Path) -> None:
 
 def test_frames_need_not_fill_whole_bytes(tmp_path: Path) -> None:
     hu, labels, infection = chest_hu((6, 33, 35))
-    result = report(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection)
+    result = report_masks(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection)
 
     assert_lies_on(result.read("infection"), 1, infection, slice_positions(6, AXIAL, ORIGIN_MM, 6.0))
 
@@ -193,11 +193,10 @@ def test_names_the_algorithm_that_made_each_segment(tmp_path: Path) -> None:
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("Thresholds", "1.0")
 
 
-@pytest.mark.parametrize(
-    "keyword", ["SliceThickness", "PositionReferenceIndicator", "SeriesNumber", "Manufacturer", "StudyID"]
-)
-def test_lies_on_slices_that_lack(tmp_path: Path, keyword: str) -> None:
-    result = make_result(tmp_path, **{keyword: None})
+def test_lies_on_slices_that_say_little_of_themselves(tmp_path: Path) -> None:
+    lacking = ("SliceThickness", "PositionReferenceIndicator", "SeriesNumber", "Manufacturer", "InstanceNumber")
+
+    result = make_result(tmp_path, **dict.fromkeys(lacking))
 
     positions = slice_positions(len(result.volume.hu), AXIAL, ORIGIN_MM, 6.0)
     assert_lies_on(result.read("infection"), 1, result.findings.infection.array, positions)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import highdicom as hd
 import numpy as np
@@ -9,7 +10,17 @@ from pydicom import Dataset
 
 from dicom_node.errors import NotAnalysable
 from tests.factories import chest_hu, ct_series
-from tests.worker.reports.results import CUT_OFF, MADE_AT, NETWORK, SHAPE, THRESHOLDS, TILTED, Result, make_result
+from tests.worker.reports.results import (
+    CUT_OFF,
+    MADE_AT,
+    NETWORK,
+    SHAPE,
+    THRESHOLDS,
+    TILTED,
+    Result,
+    make_result,
+    report_masks,
+)
 from worker.reports import write_refusal
 
 MISSING = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the whole series again")
@@ -220,3 +231,15 @@ def test_a_refusal_gives_the_reason_and_no_number(refused: Dataset) -> None:
 def test_every_report_says_that_it_is_not_for_diagnosis(found: Result, refused: Dataset) -> None:
     for report in (found.read("report"), refused):
         assert any("Not for diagnostic use" in text for text in texts(report))
+
+
+def test_a_single_infected_voxel_is_not_rounded_to_nothing(tmp_path: Path) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    infection[:] = False
+    infection[6, 24, 18] = labels[6, 24, 18] > 0
+    paths = ct_series(tmp_path / "ct", hu, spacing_mm=(0.5, 0.3, 0.3))
+
+    measured = figures(group(report_masks(tmp_path, paths, labels, infection).read("report"), "Infection"))
+
+    assert measured["Volume"][0] == pytest.approx(0.000045, rel=0.05)
+    assert measured["Proportion of infected region"][0] > 0

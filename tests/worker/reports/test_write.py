@@ -19,9 +19,10 @@ from tests.worker.reports.results import (
     Result,
     findings_of,
     make_result,
-    report,
+    report_masks,
 )
 from worker.reports import write_refusal, write_reports
+from worker.reports.identity import REQUIRED
 from worker.volume import read_volume
 
 
@@ -129,7 +130,7 @@ def test_results_json_holds_nothing_of_the_patient(found: Result) -> None:
 def test_no_warning_speaks_of_the_patient(tmp_path: Path) -> None:
     result = make_result(tmp_path, PatientName="single component", PatientID="1 2")
 
-    assert {dcmread(item.path).PatientName for item in result.objects} == {"single component"}
+    assert {str(dcmread(item.path).PatientName) for item in result.objects} == {"single component"}
 
 
 def test_a_withheld_percentage_is_null_in_results_json(tmp_path: Path) -> None:
@@ -149,6 +150,19 @@ def test_masks_of_other_voxels_are_a_defect(tmp_path: Path) -> None:
 
     with pytest.raises(Defect):
         write_reports(volume, findings_of(elsewhere, labels, infection), tmp_path)
+
+
+def test_what_comes_of_lossy_images_says_so(tmp_path: Path) -> None:
+    result = make_result(
+        tmp_path,
+        LossyImageCompression="01",
+        LossyImageCompressionRatio="10",
+        LossyImageCompressionMethod="ISO_10918_1",
+    )
+
+    for kind in ("lungs", "infection", "key-image"):
+        ds = result.read(kind)
+        assert (ds.LossyImageCompression, ds.LossyImageCompressionRatio) == ("01", 10)
 
 
 def test_a_refusal_needs_no_geometry(tmp_path: Path) -> None:
@@ -184,55 +198,43 @@ def test_a_refusal_of_nothing_readable_is_itself_refused(tmp_path: Path) -> None
         write_refusal([tmp_path / "a.dcm"], NotAnalysable("x", "y"), THRESHOLDS, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "keyword",
-    [
-        "PatientID",
-        "PatientName",
-        "PatientBirthDate",
-        "PatientSex",
-        "AccessionNumber",
-        "StudyDate",
-        "StudyTime",
-        "ReferringPhysicianName",
-        "BodyPartExamined",
-        "SpecificCharacterSet",
-    ],
-)
-def test_answers_a_study_that_lacks(tmp_path: Path, keyword: str) -> None:
-    result = make_result(tmp_path, **{keyword: None})
+def test_answers_a_study_that_lacks_all_of_its_identity(tmp_path: Path) -> None:
+    lacking = (*REQUIRED, "BodyPartExamined", "SpecificCharacterSet", "StudyDescription")
+
+    result = make_result(tmp_path, **dict.fromkeys(lacking))
 
     for item in result.objects:
-        assert not dcmread(item.path).get(keyword) or keyword in ("SpecificCharacterSet", "BodyPartExamined")
+        ds = dcmread(item.path)
+        assert not [keyword for keyword in REQUIRED if ds[keyword].value]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(
-    ("keyword", "value"),
-    [
-        ("PatientSex", "X"),
-        ("StudyDate", "29.02.2024"),
-        ("StudyTime", "late"),
-        ("PatientBirthDate", "1950"),
-        ("PatientAge", "39"),
-        ("StudyInstanceUID", "1.02.3"),
-        ("SeriesInstanceUID", "1.2.x"),
-        ("FrameOfReferenceUID", "1..2"),
-        ("AccessionNumber", "more than sixteen characters"),
-        ("PatientID", "A\\B"),
-    ],
-)
-def test_answers_a_study_with_a_malformed(tmp_path: Path, keyword: str, value: str) -> None:
-    result = make_result(tmp_path, **{keyword: value})
+def test_answers_a_study_whose_attributes_are_malformed(tmp_path: Path) -> None:
+    result = make_result(
+        tmp_path,
+        PatientSex="X",
+        StudyDate="29.02.2024",
+        StudyTime="late",
+        PatientBirthDate="1950",
+        PatientAge="39",
+        StudyInstanceUID="1.02.3",
+        SeriesInstanceUID="1.2.x",
+        FrameOfReferenceUID="1..2",
+        AccessionNumber="more than sixteen characters",
+        PatientID="A\\B",
+    )
 
-    assert len(result.objects) == 4
+    for item in result.objects:
+        ds = dcmread(item.path)
+        assert (ds.StudyInstanceUID, ds.AccessionNumber) == ("1.02.3", "more than sixteen characters")
+        assert not any((ds.PatientSex, ds.StudyDate, ds.StudyTime, ds.PatientBirthDate, ds.PatientAge))
 
 
 def test_slices_that_share_a_uid_are_refused(tmp_path: Path) -> None:
     hu, labels, infection = chest_hu(SHAPE)
 
     with pytest.raises(NotAnalysable, match="a UID of its own"):
-        report(tmp_path, ct_series(tmp_path / "ct", hu, SOPInstanceUID="1.2.3"), labels, infection)
+        report_masks(tmp_path, ct_series(tmp_path / "ct", hu, SOPInstanceUID="1.2.3"), labels, infection)
 
 
 def test_several_multi_frame_objects_are_refused(tmp_path: Path) -> None:
@@ -249,4 +251,4 @@ def test_several_multi_frame_objects_are_refused(tmp_path: Path) -> None:
     )
 
     with pytest.raises(NotAnalysable, match="multi-frame series as one object"):
-        report(tmp_path, [lower, upper], labels, infection)
+        report_masks(tmp_path, [lower, upper], labels, infection)
