@@ -47,6 +47,15 @@ class StoredInstance:
     path: Path
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """An instance on the disk, and how it came."""
+
+    instance: Instance
+    association: Association
+    priority: Priority
+
+
 class Intake:
     """Writes down what arrives; every method is one transaction."""
 
@@ -84,15 +93,28 @@ class Intake:
 
         Only a new instance makes its study grow. One that conflicts flags it: the first bytes stay.
         """
+        return self.record_all([Arrival(instance, association, priority)])[0]
+
+    def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
+        """Record several instances in one transaction."""
+        # Nodes that lock the same studies must do so in the same order.
+        order = sorted(range(len(arrivals)), key=lambda n: arrivals[n].instance.study_instance_uid)
+        receptions = {}
         with self._turn, self._engine.begin() as connection:
-            known = self._lock_study(connection, instance, priority)
-            reception = self._classify(connection, instance, known)
-            if reception in (Reception.NEW, Reception.CONFLICT):
-                self._insert(connection, instance, association, conflicts=reception is Reception.CONFLICT)
-                changes = changed_study(reception, priority, known.state, known.priority)
-                if changes:
-                    its_study = studies.c.study_instance_uid == instance.study_instance_uid
-                    connection.execute(update(studies).where(its_study).values(**changes))
+            for n in order:
+                receptions[n] = self._record(connection, arrivals[n])
+        return [receptions[n] for n in range(len(arrivals))]
+
+    def _record(self, connection: Connection, arrival: Arrival) -> Reception:
+        instance, priority = arrival.instance, arrival.priority
+        known = self._lock_study(connection, instance, priority)
+        reception = self._classify(connection, instance, known)
+        if reception in (Reception.NEW, Reception.CONFLICT):
+            self._insert(connection, instance, arrival.association, conflicts=reception is Reception.CONFLICT)
+            changes = changed_study(reception, priority, known.state, known.priority)
+            if changes:
+                its_study = studies.c.study_instance_uid == instance.study_instance_uid
+                connection.execute(update(studies).where(its_study).values(**changes))
         return reception
 
     def _lock_study(self, connection: Connection, instance: Instance, priority: Priority) -> Known:

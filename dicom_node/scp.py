@@ -19,12 +19,13 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import RejectedInput
-from dicom_node.files import Files, make_folder, sync_folder
+from dicom_node.files import Files, make_folder
 from dicom_node.incoming import IncomingFile
-from dicom_node.intake import Intake
+from dicom_node.intake import Arrival, Intake
 from dicom_node.log import get_logger
 from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, identify
 from dicom_node.reactor import PromptServer
+from dicom_node.recorder import Recorder
 from dicom_node.settings import NodeSettings
 from dicom_node.study import Association, Instance, Priority, Reception
 
@@ -48,6 +49,7 @@ class Receiver:
 
     def __init__(self, intake: Intake, files: Files, settings: NodeSettings) -> None:
         self._intake = intake
+        self._recorder = Recorder(intake)
         self._files = files
         self._settings = settings
         self._ae = AE(ae_title=settings.ae_title)
@@ -150,10 +152,9 @@ class Receiver:
             )
             make_folder(instance.path.parent)
             incoming.keep(instance.path)
-        sync_folder(instance.path.parent)
         association = self._association(event.assoc)
         stat = association.called_ae_title == self._settings.stat_ae_title
-        reception = self._intake.record(instance, association, Priority.STAT if stat else Priority.ROUTINE)
+        reception = self._recorder.record(Arrival(instance, association, Priority.STAT if stat else Priority.ROUTINE))
         if reception is Reception.OWN_RESULT:
             instance.path.unlink(missing_ok=True)  # it lies among the results already
         return reception, instance
