@@ -24,7 +24,7 @@ class Judged:
     """A scan with what was found and what is true: label maps, uint8 (slices, rows, columns)."""
 
     scan: str
-    patient: str | None
+    samples: tuple[Prepared, ...]
     predicted: NDArray[np.uint8]
     true: NDArray[np.uint8]
     seconds: float
@@ -48,7 +48,7 @@ def judge(
         predicted = segmenter.labels(image)
         seconds = time.perf_counter() - began
         true = np.concatenate([sample.labels for sample in scan])
-        judged.append(Judged(scan[0].scan, scan[0].patient, predicted, true, seconds))
+        judged.append(Judged(scan[0].scan, tuple(scan), predicted, true, seconds))
     return judged
 
 

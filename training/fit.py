@@ -117,7 +117,7 @@ class Training:
         )
         images, labels = self._batch()
         self.parallel.train()
-        with mixed_precision(self.processes.device):
+        with mixed_precision(self.processes.device, self.network.layout):
             logits = run(self.parallel, self.network.layout, images)
         loss = self.loss(logits, labels)
         value = loss.item()

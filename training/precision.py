@@ -16,9 +16,14 @@ def choose_device() -> torch.device:
     return torch.device("cpu")
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """Return a context in which convolutions run in bfloat16, where the device computes in it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=native_half(device) is torch.bfloat16)
+def mixed_precision(device: torch.device, layout: Layout) -> torch.autocast:
+    """Return a context in which training's convolutions run in bfloat16, where the device computes in it.
+
+    3D networks train in 32 bits on CPU: where a kernel is wider than its image, as in the deepest levels,
+    the weight gradients of torch 2.13's bfloat16 3D convolutions there are wrong, and often not finite.
+    """
+    is_safe = device.type != "cpu" or layout != "3d"
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_safe and native_half(device) is torch.bfloat16)
 
 
 def lay_out(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:

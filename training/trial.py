@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dicom_node.errors import SettingsError
 from training import datasets
-from training.evaluate import foreground_dice, judge, measure
+from training.evaluate import Judged, foreground_dice, judge, measure
 from training.examples import cut
 from training.experiment import Experiment
 from training.files import read_json, write_json
@@ -26,7 +26,6 @@ from training.prepared import Prepared, prepare
 from training.processes import Processes
 from training.provenance import describe_device, source_version
 from training.reporter import Reporter
-from training.splits import Split
 from training.state import Progress
 from worker.networks.checkpoint import Card, load, save
 from worker.networks.network import SegmentationNetwork, count_parameters
@@ -93,13 +92,22 @@ class Trial:
     def evaluate(self) -> dict[str, Any]:
         """Test the weights of the chosen splits again and return the result as it is written."""
         for number in self.chosen:
-            folder = self._split_folder(number)
-            network, _ = load(folder / "weights.safetensors")
-            if not isinstance(network, SegmentationNetwork):
-                raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
-            measures = self._test(network.to(self.processes.device), self.splits[number])
-            write_json(folder / "result.json", read_json(folder / "result.json") | {"measures": measures})
+            path = self._split_folder(number) / "result.json"
+            measures = measure(self.judge(number), self.experiment.target.names)
+            write_json(path, read_json(path) | {"measures": measures})
         return self.result()
+
+    def finished(self) -> list[int]:
+        """Return the splits that are trained."""
+        return [n for n in range(len(self.splits)) if (self._split_folder(n) / "result.json").exists()]
+
+    def judge(self, number: int) -> list[Judged]:
+        """Predict the test part of a split with its trained weights."""
+        folder = self._split_folder(number)
+        network, _ = load(folder / "weights.safetensors")
+        if not isinstance(network, SegmentationNetwork):
+            raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
+        return self._judge(network.to(self.processes.device), number)
 
     def result(self) -> dict[str, Any]:
         """Summarise the splits that are done, write ``result.json`` and return it."""
@@ -139,13 +147,13 @@ class Trial:
 
     def _train_split(self, number: int) -> None:
         """Train one split and write its weights and its measures."""
-        folder, split = self._split_folder(number), self.splits[number]
+        folder = self._split_folder(number)
         training = self._training(number)
         progress = training.run()
         self.processes.wait()
         if self.processes.rank == 0:
             network = training.load_kept_weights()
-            measures = self._test(network, split)
+            measures = measure(self._judge(network, number), self.experiment.target.names)
             save(folder / "weights.safetensors", network, self._card(network, measures))
             write_json(folder / "result.json", self._split_result(number, progress, measures))
         self.processes.wait()
@@ -184,9 +192,9 @@ class Trial:
             )
         return network
 
-    def _test(self, network: SegmentationNetwork, split: Split) -> dict[str, float]:
-        judged = judge(network, self.experiment.stacking, self._pick(split.test), self.experiment.threshold)
-        return measure(judged, self.experiment.target.names)
+    def _judge(self, network: SegmentationNetwork, number: int) -> list[Judged]:
+        test = self._pick(self.splits[number].test)
+        return judge(network, self.experiment.stacking, test, self.experiment.threshold)
 
     def _pick(self, indices: Sequence[int]) -> list[Prepared]:
         return [self.prepared[i] for i in indices]

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 
 from dicom_node.errors import SettingsError
 from training.experiment import Benchmark, Experiment
-from training.experiments import alalwan, efficiency, saood, shivdeo, thresholds, wu
+from training.experiments import alalwan, classifier, efficiency, saood, shivdeo, thresholds, wu
 
 Entry = Experiment | Benchmark
 
 _ALL: Iterable[Iterable[Entry]] = (
     wu.EXPERIMENTS,
     thresholds.BENCHMARKS,
+    classifier.BENCHMARKS,
     shivdeo.EXPERIMENTS,
     saood.EXPERIMENTS,
     alalwan.EXPERIMENTS,

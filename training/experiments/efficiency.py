@@ -94,7 +94,7 @@ def _time_steps(network: SegmentationNetwork, steps: int) -> dict[str, float]:
     seconds = []
     for _ in range(steps + 1):
         began = time.perf_counter()
-        with mixed_precision(device):
+        with mixed_precision(device, network.layout):
             logits = run(network, network.layout, images)
         optimiser.zero_grad()
         loss(logits, labels).backward()  # type: ignore[no-untyped-call]  # torch does not type it

@@ -1,0 +1,51 @@
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from training.precision import mixed_precision, run
+from worker.networks.network import Layout
+from worker.networks.registry import build
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("side", [1, 2, 4, 8])
+def test_weight_gradients_in_mixed_precision_are_those_of_32_bits(layout: Layout, side: int) -> None:
+    torch.manual_seed(0)
+    convolution: nn.Module
+    if layout == "3d":
+        convolution, x = nn.Conv3d(32, 32, 5, padding=2), torch.randn(1, 32, side, side, side)
+    else:
+        convolution, x = nn.Conv2d(32, 32, 3, padding=1), torch.randn(1, 32, side, side)
+
+    def gradient() -> torch.Tensor:
+        convolution.zero_grad()
+        convolution(x).float().square().sum().backward()
+        assert isinstance(convolution.weight, nn.Parameter)
+        assert convolution.weight.grad is not None
+        return convolution.weight.grad.clone()
+
+    expected = gradient()
+    with mixed_precision(CPU, layout):
+        found = gradient()
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [
+        ("unet", {"classes": 2, "width": 2, "depth": 1}, (2, 1, 8, 8)),
+        ("unet-2.5d", {"classes": 2, "width": 2, "depth": 1}, (2, 3, 8, 8)),
+        ("vnet", {"classes": 2}, (1, 16, 16, 16)),
+    ],
+)
+def test_every_layout_gives_logits_of_every_slice(
+    name: str, arguments: dict[str, int], shape: tuple[int, int, int, int]
+) -> None:
+    network = build(name, arguments).eval()
+    logits = run(network, network.layout, torch.rand(shape))
+    assert logits.shape == (shape[0], 2, *shape[1:])
+    assert logits.dtype is torch.float32

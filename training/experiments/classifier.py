@@ -1,0 +1,260 @@
+"""Wu et al. 2020: the classifier of candidate regions, Dice before and after it, and PoIR.
+
+Needs the runs ``wu-infection-...`` and ``wu-lung-...`` beside its own. Every patient is judged by networks and
+a classifier that have not seen it: candidates come from the test part of each split, and the classifier of a
+split learns from the candidates of the others.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from dicom_node.errors import SettingsError
+from training import augment
+from training.datasets.sample import INFECTION, LUNG
+from training.evaluate import foreground_dice
+from training.examples import Stacking, cut
+from training.experiment import Benchmark, Published
+from training.experiments import wu
+from training.files import read_json
+from training.fit import Training
+from training.losses import build_loss
+from training.metrics import (
+    Confusion,
+    Roc,
+    Spread,
+    bland_altman,
+    infected_percent,
+    mean_absolute_error,
+    mean_absolute_percent_error,
+    pearson_r,
+)
+from training.patches import CandidatePatch, PatchMap, find_patches
+from training.precision import choose_device
+from training.prepared import Prepared
+from training.processes import Processes
+from training.recipe import Recipe
+from training.reporter import Reporter
+from training.schedules import Optimiser
+from training.trial import Trial
+
+RECIPE = Recipe(
+    loss="cross_entropy",
+    batch_size=32,
+    epochs=15,
+    optimiser=Optimiser("adamw", 3e-4, l2=1e-2),
+    augmentation=augment.WU_CLASSIFIER,
+    keep="last",
+)
+
+ALONE = Processes(0, 1, choose_device())
+
+FEWEST_SLICES = 10
+"""PoIR is compared over patients of at least so many slices."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan that was not trained on: masks (slices, rows, columns), candidates and their scores."""
+
+    split: int
+    scan: str
+    lung: NDArray[np.bool_]
+    true_lung: NDArray[np.bool_]
+    infection: NDArray[np.bool_]
+    true_infection: NDArray[np.bool_]
+    pixel_volumes: NDArray[np.float64]
+    candidates: list[CandidatePatch]
+
+
+def measure(network: str, data: Path, runs: Path, short: bool) -> dict[str, float]:
+    """Return AUC and best threshold of the classifier, Dice and PoIR without and with it.
+
+    Parameters
+    ----------
+    network : str
+        ``unet`` or ``unet-2.5d``.
+    """
+    cases = find_cases(network, data, runs)
+    scores = score_candidates(cases, short)
+    roc = Roc.of(np.concatenate(scores), [c.is_infection for case in cases for c in case.candidates])
+    threshold, accuracy = roc.best_threshold()
+    kept = [filtered(case, case_scores, threshold) for case, case_scores in zip(cases, scores, strict=True)]
+    figures = {
+        "classifier/auc": roc.area,
+        "classifier/best_threshold": threshold,
+        "classifier/accuracy": accuracy,
+        "classifier/candidates": float(roc.positives + roc.negatives),
+    }
+    for stage, masks in (("before", [case.infection for case in cases]), ("after", kept)):
+        dice = [Confusion.of(mask, case.true_infection).dice for mask, case in zip(masks, cases, strict=True)]
+        figures[f"{stage}/{INFECTION}/dice_per_case"] = Spread.of(dice).mean
+        figures |= {f"{stage}/poir/{name}": value for name, value in compare_poir(cases, masks).items()}
+    return figures
+
+
+def find_cases(network: str, data: Path, runs: Path) -> list[Case]:
+    """Predict lungs and infection of every scan by the splits that tested it."""
+    infection, lungs = (open_trial(f"wu-{s}-{network}", data, runs) for s in (INFECTION, LUNG))
+    if [p.name for p in infection.prepared] != [p.name for p in lungs.prepared] or infection.splits != lungs.splits:
+        raise SettingsError("other-splits", "the runs of lungs and infection have other splits; use one seed")
+    cases = []
+    for split in infection.finished():
+        true_lungs = {j.scan: j for j in lungs.judge(split)}
+        for judged in infection.judge(split):
+            lung = true_lungs[judged.scan]
+            image = np.concatenate([s.image for s in judged.samples])
+            predicted, true = judged.predicted > 0, judged.true > 0
+            volumes = np.concatenate([np.full(len(s.image), s.voxel_ml) for s in judged.samples])
+            cases.append(
+                Case(
+                    split=split,
+                    scan=judged.scan,
+                    lung=lung.predicted > 0,
+                    true_lung=lung.true > 0,
+                    infection=predicted,
+                    true_infection=true,
+                    pixel_volumes=volumes,
+                    candidates=find_patches(image, predicted, true),
+                )
+            )
+    return cases
+
+
+def open_trial(name: str, data: Path, runs: Path) -> Trial:
+    """Return an earlier run."""
+    claim = runs / name / "trial.json"
+    if not claim.exists():
+        raise SettingsError("missing-run", f"expected the run {name} in {runs}; train it first")
+    content = read_json(claim)
+    experiment = next(e for e in wu.EXPERIMENTS if e.name == name)
+    return Trial(
+        experiment,
+        data,
+        runs / name,
+        short=content["short"],
+        seed=content["seed"],
+        processes=ALONE,
+        console=Console(file=io.StringIO()),
+    )
+
+
+def score_candidates(cases: Sequence[Case], short: bool) -> list[NDArray[np.float64]]:
+    """Return the probability of infection of each case's candidates, by a classifier of the other splits."""
+    networks = {}
+    for split in sorted({case.split for case in cases}):
+        others = [c for case in cases if case.split != split for c in case.candidates]
+        networks[split] = train_classifier(others, seed=split, short=short)
+    return [score(networks[case.split], case.candidates) for case in cases]
+
+
+def train_classifier(candidates: Sequence[CandidatePatch], seed: int, short: bool) -> PatchMap:
+    """Train on candidates; the tenth of them that is kept aside only shows how it goes."""
+    prepared = [as_prepared(c, str(number)) for number, c in enumerate(candidates)]
+    recipe = replace(RECIPE, epochs=2) if short else RECIPE
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(
+            PatchMap(),
+            cut([p for number, p in enumerate(prepared) if number % 10], Stacking()),
+            recipe,
+            build_loss(recipe.loss),
+            lambda network: foreground_dice(network, Stacking(), prepared[::10], 0.5),
+            Path(folder),
+            seed=seed,
+            processes=ALONE,
+            reporter=Reporter(Console(), f"classifier of split {seed + 1}"),
+        )
+        training.run()
+        network = training.load_kept_weights()
+    if not isinstance(network, PatchMap):
+        raise TypeError("the training gave back another network")
+    return network.eval()
+
+
+def as_prepared(candidate: CandidatePatch, name: str) -> Prepared:
+    """Return a patch as an image of one class."""
+    labels = np.full((1, *candidate.patch.shape), candidate.is_infection, np.uint8)
+    return Prepared(name, "candidates", None, name, 0, candidate.patch[None], labels, 1.0)
+
+
+@torch.inference_mode()
+def score(network: PatchMap, candidates: Sequence[CandidatePatch]) -> NDArray[np.float64]:
+    """Return the probability of infection of each candidate."""
+    scores = [np.zeros(0)]
+    for first in range(0, len(candidates), RECIPE.batch_size):
+        patches = np.stack([c.patch for c in candidates[first : first + RECIPE.batch_size]])
+        logits = network.classifier(torch.from_numpy(patches)[:, None].float().to(ALONE.device))
+        scores.append(logits.sigmoid().flatten().double().cpu().numpy())
+    return np.concatenate(scores)
+
+
+def filtered(case: Case, scores: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
+    """Return the infection without the candidates that score below the threshold."""
+    kept = np.zeros_like(case.infection)
+    for candidate, value in zip(case.candidates, scores, strict=True):
+        if value >= threshold:
+            kept[candidate.slice_index] |= candidate.region
+    return kept
+
+
+def compare_poir(cases: Sequence[Case], infections: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
+    """Return how the proportion of infected region agrees with the truth, over patients."""
+    pairs = [
+        (poir(case, infection, case.lung), poir(case, case.true_infection, case.true_lung))
+        for case, infection in zip(cases, infections, strict=True)
+        if len(case.lung) >= FEWEST_SLICES
+    ]
+    predicted, true = zip(*pairs, strict=True)
+    agreement = bland_altman(predicted, true)
+    return {
+        "pearson_r": pearson_r(predicted, true),
+        "m_ape": mean_absolute_percent_error(predicted, true),
+        "mae_points": mean_absolute_error(predicted, true),
+        "bias_points": agreement.bias,
+        "lower_limit_points": agreement.lower,
+        "upper_limit_points": agreement.upper,
+    }
+
+
+def poir(case: Case, infection: NDArray[np.bool_], lung: NDArray[np.bool_]) -> float:
+    """Return PoIR in percent; pixels of differently cropped slices differ in size."""
+    return infected_percent(
+        float((infection & lung).sum(axis=(1, 2)) @ case.pixel_volumes),
+        float(lung.sum(axis=(1, 2)) @ case.pixel_volumes),
+    )
+
+
+def benchmarks() -> Iterator[Benchmark]:
+    """Yield one benchmark for each of the two networks."""
+    for network, before, after in (("unet", 0.684, (0.743,)), ("unet-2.5d", 0.693, (0.757, 0.758))):
+        # Of the 2.5D network with classifier, table 1 says 0.757, the text 0.758.
+        places = ("table 1", 'text, "Performance of binary classifier"')
+        yield Benchmark(
+            name=f"wu-classifier-{network}",
+            paper="Wu et al. 2020, table 1 and PoIR",
+            measure=partial(measure, network),
+            published=(
+                Published("classifier/auc", 0.913, "figure 11"),
+                Published("classifier/best_threshold", 0.45, "figure 11"),
+                Published("classifier/accuracy", 0.938, "figure 11"),
+                Published(f"before/{INFECTION}/dice_per_case", before, "table 1"),
+                *(Published(f"after/{INFECTION}/dice_per_case", d, p) for d, p in zip(after, places, strict=False)),
+                Published("after/poir/pearson_r", 0.961, "results"),
+                Published("after/poir/m_ape", 11.7, "results"),
+            ),
+            differs="9 patients; the threshold is chosen on the candidates that it is judged on, as in the paper",
+        )
+
+
+BENCHMARKS = tuple(benchmarks())
