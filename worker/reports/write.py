@@ -87,7 +87,7 @@ def write_reports(
     report = build_report(volume, findings, segments, shared, settings.title)
     written.append(_write(report, context.REPORT, out))
     picture = draw_picture(volume, findings)
-    picture.save(out / "key-image.png")
+    picture.save(out / "key-image.png", compress_level=1)  # half the time for a seventh more bytes
     key_image = build_key_image(picture, volume.slices[slice_of_picture(findings)], shared)
     written.append(_write(key_image, context.KEY_IMAGE, out))
     _write_results(out, measured_results(findings), source, findings.algorithm, written)
