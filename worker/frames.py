@@ -47,6 +47,9 @@ HEADER_TAGS = [
     "RescaleType",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -58,6 +61,7 @@ _GROUP_OF = {
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
     "RescaleType": "PixelValueTransformationSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
 }
 """The functional group macro that carries an attribute in a multi-frame CT (PS3.3 C.7.6.16.2, C.8.15.3)."""
 
@@ -106,6 +110,8 @@ class Frame:
     slope: float
     intercept: float
     padding: tuple[int, int] | None
+    kernel: str
+    has_contrast_agent: bool
 
 
 def names_chest(body_part: str) -> bool:
@@ -153,7 +159,7 @@ def _require_ct(ds: Dataset) -> None:
         raise NotForHilum("not-ct", f"expected a CT image, got {sop_class.name or 'no SOP Class UID'}")
     for kind in ("LOCALIZER", "PERFUSION"):
         if kind in (ds.get("ImageType") or ()):
-            raise NotForHilum(kind.lower(), f"expected CT slices, got an image of type {kind}")
+            raise NotForHilum(kind.lower(), f"expected CT slices, got a {kind.lower()} image")
     missing = [k for k in ("Rows", "Columns", "BitsStored", "PixelRepresentation") if k not in ds]
     if missing:
         raise NotForHilum("no-pixels", f"expected a CT image with pixels, got one without {', '.join(missing)}")
@@ -195,6 +201,8 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         slope=float(numbers("RescaleSlope", 1, "no-rescale")[0]),
         intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
         padding=_padding(ds),
+        kernel=str(_attribute(ds, "ConvolutionKernel", index) or ""),
+        has_contrast_agent=bool(ds.get("ContrastBolusAgent") or ds.get("ContrastBolusAgentSequence")),
     )
 
 

@@ -30,13 +30,18 @@ GAS_HU = -960
 """A mean below is free gas in stomach or bowel; emphysematous lungs stay above."""
 
 AIRWAY_WALL_MM = 2.0
+
 CLOSING_MM = 9.0
+"""Takes in lesions at the pleura and vessels of the hilum narrower than twice this."""
+
 SMALLEST_PART_ML = 50.0
+
 LARGEST_AIRWAYS_ML = 90.0
+"""More has leaked from the airways into the lung."""
 
 
 def segment_lungs(volume: Volume) -> Lungs:
-    """Segment left and right lung by threshold, on a grid of about 1.6 mm refined at its edge.
+    """Segment left and right lung by threshold, on a grid of about 1.6 mm.
 
     Air within the body, without trachea, main bronchi and gas of stomach and bowel, is divided into left and
     right; each lung is closed by a ball of 9 mm and its holes are filled, so that vessels and most lesions,
@@ -64,6 +69,7 @@ def segment_lungs(volume: Volume) -> Lungs:
 
 
 def _label_lungs(grid: Grid, hu: NDArray[np.int16], body: Bools) -> NDArray[np.uint8]:
+    """Return the label of every block, of blocks cropped to the body."""
     smooth = grid.smoothed(np.where(body, hu, 0), 1.2)
     airways = grid.dilated(_airways(grid, smooth, body), AIRWAY_WALL_MM)
     aerated = grid.opened(body & (hu < CORE_HU) & ~airways & ~_bowel_gas(grid, smooth, body), 1.5)

@@ -45,7 +45,7 @@ class Volume:
     """A CT series: int16 HU, (slice, row, column), slices ascending along the normal, with their origin.
 
     Padding outside the field of view reads -1024 HU. ``flags`` are doubts found while reading, such as a
-    tilted gantry. ``body_part`` is what the header names, or empty.
+    tilted gantry. ``body_part`` and ``kernel`` (of the reconstruction) are what the header names, or empty.
     """
 
     hu: NDArray[np.int16]
@@ -53,6 +53,8 @@ class Volume:
     slices: tuple[SourceSlice, ...]
     flags: tuple[Flag, ...] = ()
     body_part: str = ""
+    kernel: str = ""
+    has_contrast_agent: bool = False
 
 
 def read_volume(paths: Sequence[Path]) -> Volume:
@@ -89,6 +91,8 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         slices=tuple(SourceSlice(f.path, f.sop_class_uid, f.sop_instance_uid, f.number) for f in frames),
         flags=_tilt_flags(geometry),
         body_part=frames[0].body_part,
+        kernel=frames[0].kernel,
+        has_contrast_agent=frames[0].has_contrast_agent,
     )
 
 
@@ -172,7 +176,7 @@ def _decode(frames: Sequence[Frame], shape: tuple[int, int, int]) -> NDArray[np.
         for (index, _), image in zip(task, decode_hu([frame for _, frame in task]), strict=True):
             hu[index] = image
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as threads:
         for _ in threads.map(fill, _tasks(frames)):
             pass
     return hu

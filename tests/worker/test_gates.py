@@ -113,3 +113,17 @@ def test_a_short_scan_of_another_body_part_is_not_answered() -> None:
     of = replace(volume_of(np.zeros((9, 8, 8), np.int16)), body_part="HEAD")
     with pytest.raises(NotForHilum):
         require_chest_extent(of)
+
+
+@pytest.mark.parametrize("kernel", ["B60f", "Br59", "I70f\\2", "LUNG", "BONEPLUS", "YC", "L", "FC51"])
+def test_a_sharp_kernel_is_told(kernel: str) -> None:
+    assert flags(labels(), replace(volume(), kernel=kernel)) == {"sharp-kernel": False} | THICK
+
+
+@pytest.mark.parametrize("kernel", ["", "D40s", "B40f", "Br36", "STANDARD", "SOFT", "CHST", "B", "YA", "FC18"])
+def test_a_smooth_kernel_is_not(kernel: str) -> None:
+    assert flags(labels(), replace(volume(), kernel=kernel)) == THICK
+
+
+def test_a_contrast_agent_is_told() -> None:
+    assert flags(labels(), replace(volume(), has_contrast_agent=True)) == {"contrast": False} | THICK

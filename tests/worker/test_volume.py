@@ -286,3 +286,10 @@ def test_messages_tell_no_patient_and_no_file(tmp_path: Path) -> None:
 
 def test_the_named_body_part_travels_with_the_volume(tmp_path: Path) -> None:
     assert read_volume(ct_series(tmp_path, gradient(), orientation=AXIAL)).body_part == "CHEST"
+
+
+def test_kernel_and_contrast_agent_travel_with_the_volume(tmp_path: Path) -> None:
+    plain = read_volume(ct_series(tmp_path / "plain", gradient()))
+    assert (plain.kernel, plain.has_contrast_agent) == ("STANDARD", False)
+    enhanced = read_volume(ct_series(tmp_path / "enhanced", gradient(), ContrastBolusAgent="Iopamidol"))
+    assert enhanced.has_contrast_agent
