@@ -41,9 +41,7 @@ class Files:
 
     def incoming_path(self) -> Path:
         """Return where an instance lies while it is received."""
-        folder = self._folder / "incoming"
-        make_folder(folder)
-        return folder / f"{uuid.uuid4()}.part"
+        return self._folder / "incoming" / f"{uuid.uuid4()}.part"
 
     def results_folder(self, study_instance_uid: str, job_id: str, lease_token: str) -> Path:
         """Return where one run of a job puts its results; runs never share a folder."""

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from dicom_node.files import PRIVATE_FILE
+from dicom_node.files import PRIVATE_FILE, make_folder
 
 
 class IncomingFile(BytesIO):
@@ -28,6 +28,7 @@ class IncomingFile(BytesIO):
         self._error: OSError | None = None
         self._file: int | None = None
         try:
+            make_folder(path.parent)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
             self._append(memoryview(head))
         except OSError as error:

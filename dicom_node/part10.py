@@ -59,7 +59,7 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Dataset:
     Raises
     ------
     RejectedInput
-        One of the UIDs is missing, too long, or the data set cannot be read.
+        One of the UIDs is missing or malformed, or the data set cannot be read.
     """
     try:
         if transfer_syntax == DeflatedExplicitVRLittleEndian:
@@ -78,16 +78,21 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Dataset:
             for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
             if not ds.get(name)
         ]
-        too_long = any(len(str(element.value)) > LONGEST_UID for element in ds)
+        malformed = not all(is_storable(element.value) for element in ds)
     except UNREADABLE as error:
         raise RejectedInput(
             "data-set-unreadable", f"expected a data set in {transfer_syntax.name}; it cannot be read"
         ) from error
     if missing:
         raise RejectedInput("uid-missing", f"expected {', '.join(missing)} in the data set; send it complete")
-    if too_long:
-        raise RejectedInput("uid-too-long", f"expected UIDs of at most {LONGEST_UID} characters (PS3.5 9.1)")
+    if malformed:
+        raise RejectedInput("uid-malformed", f"expected one UID of at most {LONGEST_UID} characters each (PS3.5 9.1)")
     return ds
+
+
+def is_storable(uid: object) -> bool:
+    """Whether the record can hold a value as a UID, however odd: a single one, short, without control characters."""
+    return isinstance(uid, str) and len(uid) <= LONGEST_UID and uid.isprintable()
 
 
 def beyond_identity(tag: BaseTag, _vr: str | None, _length: int) -> bool:

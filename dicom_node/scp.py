@@ -165,8 +165,10 @@ class Receiver:
             known = self._associations.get(assoc)
         if known:
             return known
+        # pynetdicom's acceptor carries our own AE title; the one that was called stands in the request.
+        called = assoc.requestor.primitive.called_ae_title if assoc.requestor.primitive else ""
         opened = self._intake.open_association(
-            assoc.requestor.ae_title.strip(), assoc.acceptor.ae_title.strip(), str(assoc.requestor.address)
+            assoc.requestor.ae_title.strip(), (called or "").strip(), str(assoc.requestor.address)
         )
         with self._lock:
             self._associations[assoc] = opened
