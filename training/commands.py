@@ -44,6 +44,15 @@ def _experiments_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--write", metavar="FILE", type=Path, help="write the figures as Markdown instead")
 
 
+def _label_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder with a folder of DICOM for each patient")
+
+
+def _dream_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("weights", metavar="WEIGHTS", type=Path, help="safetensors file of a 2D network")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="PNG of all classes, side by side")
+
+
 COMMANDS = (
     Command(
         "train",
@@ -57,6 +66,20 @@ COMMANDS = (
         "measure the weights of a run again",
         "training.run:evaluate",
         _evaluate_arguments,
+        extra="training",
+    ),
+    Command(
+        "label",
+        "write first labels from HU, as DICOM SEG and NIfTI, for annotators to correct",
+        "training.label:label",
+        _label_arguments,
+        extra="training",
+    ),
+    Command(
+        "dream",
+        "picture what a trained network looks for in each class",
+        "training.deep_dream:dream",
+        _dream_arguments,
         extra="training",
     ),
     Command(

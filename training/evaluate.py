@@ -30,17 +30,26 @@ class Judged:
     seconds: float
 
 
-def judge(
-    network: SegmentationNetwork, stacking: Stacking, prepared: Sequence[Prepared], threshold: float = 0.5
-) -> list[Judged]:
-    """Predict every scan, as the worker would: stacks of 3D networks follow each other without overlap."""
-    segmenter = Segmenter(
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Where the line may be drawn when it is chosen on the validation part."""
+
+
+def make_segmenter(network: SegmentationNetwork, stacking: Stacking, threshold: float) -> Segmenter:
+    """Return what reads scans as the worker does: stacks of 3D networks follow each other without overlap."""
+    return Segmenter(
         engine=TorchEngine(network, str(next(network.parameters()).device)),
         layout=network.layout,
         divisors=network.divisors,
         threshold=threshold,
         stack_slices=stacking.slices,
     )
+
+
+def judge(
+    network: SegmentationNetwork, stacking: Stacking, prepared: Sequence[Prepared], threshold: float = 0.5
+) -> list[Judged]:
+    """Predict every scan."""
+    segmenter = make_segmenter(network, stacking, threshold)
     judged = []
     for scan in scans(prepared):
         image = np.concatenate([sample.image for sample in scan])
@@ -102,6 +111,34 @@ def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
         "area_plot_likeness": Spread.of(area_plot_likeness(*pair) for pair in volumes).mean,
         "area_plot_roughness": Spread.of(area_plot_roughness(predicted) for predicted, _ in volumes).mean,
     }
+
+
+def sweep_thresholds(
+    network: SegmentationNetwork, stacking: Stacking, prepared: Sequence[Prepared]
+) -> dict[float, Confusion]:
+    """Return the counts of all scans together at each threshold of a single foreground class."""
+    segmenter = make_segmenter(network, stacking, 0.5)
+    totals = dict.fromkeys(THRESHOLDS, Confusion())
+    for scan in scans(prepared):
+        image, labels = (np.concatenate([getattr(s, name) for s in scan]) for name in ("image", "labels"))
+        for first, probabilities in segmenter.probabilities(image):
+            foreground = probabilities[:, -1]
+            true = labels[first : first + len(foreground)] == 1
+            for threshold in THRESHOLDS:
+                totals[threshold] += Confusion.of(foreground >= threshold, true)
+    return totals
+
+
+def tuned_dice(
+    network: SegmentationNetwork, stacking: Stacking, validation: Sequence[Prepared], test: Sequence[Prepared]
+) -> dict[str, float]:
+    """Return the global Dice on the test part at the threshold that is best on the validation part.
+
+    It shows what a network found apart from where it draws the line: weighted losses move the line.
+    """
+    seen = sweep_thresholds(network, stacking, validation)
+    threshold = max(seen, key=lambda t: seen[t].dice)
+    return {"threshold": threshold, "dice_global": sweep_thresholds(network, stacking, test)[threshold].dice}
 
 
 def foreground_dice(

@@ -104,6 +104,8 @@ class Training:
     def load_kept_weights(self) -> SegmentationNetwork:
         """Return the network with the weights that the recipe keeps, of the last phase."""
         self.network.load_state_dict(load_file(self.folder / f"{self.recipe.keep}.safetensors"))
+        if self.recipe.population_statistics:
+            self._settle_statistics()
         return self.network
 
     def _step(self) -> None:
@@ -140,6 +142,22 @@ class Training:
         step_seed = seed_from(self.seed, progress.phase, progress.step, rank)
         torch.manual_seed(step_seed)
         return load_batch(mine, self.recipe.augmentation, self.processes.device, step_seed)
+
+    @torch.no_grad()
+    def _settle_statistics(self) -> None:
+        """Give batch normalisation the mean of the statistics of all training examples."""
+        self.network.eval()
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+                module.train()
+                module.reset_running_stats()
+                module.momentum = None  # torch's word for a plain mean over all batches
+        for first in range(0, len(self.examples), self.recipe.batch_size):
+            batch = self.examples[first : first + self.recipe.batch_size]
+            images, _ = load_batch(batch, self.recipe.augmentation, self.processes.device, seed_from(self.seed, first))
+            with mixed_precision(self.processes.device, self.network.layout):
+                run(self.network, self.network.layout, images)
+        self.network.eval()
 
     def _end_epoch(self, writer: SummaryWriter | None) -> None:
         """Validate, keep the best weights, and decide what comes next."""

@@ -35,6 +35,9 @@ class Recipe:
         Which weights count: those of the last epoch, or those with the best validation Dice.
     clip_norm : float or None
         Largest norm of the gradient.
+    population_statistics : bool
+        Whether batch normalisation ends with mean and variance over all training examples, as MATLAB's
+        does, instead of a running mean over the last batches, which is noisy where batches are small.
     """
 
     loss: str
@@ -49,3 +52,4 @@ class Recipe:
     stop_after: int | None = None
     keep: Literal["last", "best"] = "best"
     clip_norm: float | None = None
+    population_statistics: bool = False

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dicom_node.errors import SettingsError
 from training import datasets
-from training.evaluate import Judged, foreground_dice, judge, measure
+from training.evaluate import Judged, foreground_dice, judge, measure, tuned_dice
 from training.examples import cut
 from training.experiment import Experiment
 from training.files import read_json, write_json
@@ -93,7 +93,7 @@ class Trial:
         """Test the weights of the chosen splits again and return the result as it is written."""
         for number in self.chosen:
             path = self._split_folder(number) / "result.json"
-            measures = measure(self.judge(number), self.experiment.target.names)
+            measures = self._measure(self._load(number), number)
             write_json(path, read_json(path) | {"measures": measures})
         return self.result()
 
@@ -103,11 +103,7 @@ class Trial:
 
     def judge(self, number: int) -> list[Judged]:
         """Predict the test part of a split with its trained weights."""
-        folder = self._split_folder(number)
-        network, _ = load(folder / "weights.safetensors")
-        if not isinstance(network, SegmentationNetwork):
-            raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
-        return self._judge(network.to(self.processes.device), number)
+        return self._judge(self._load(number), number)
 
     def result(self) -> dict[str, Any]:
         """Summarise the splits that are done, write ``result.json`` and return it."""
@@ -153,7 +149,7 @@ class Trial:
         self.processes.wait()
         if self.processes.rank == 0:
             network = training.load_kept_weights()
-            measures = measure(self._judge(network, number), self.experiment.target.names)
+            measures = self._measure(network, number)
             save(folder / "weights.safetensors", network, self._card(network, measures))
             write_json(folder / "result.json", self._split_result(number, progress, measures))
         self.processes.wait()
@@ -191,6 +187,22 @@ class Trial:
                 "network-does-not-fit", f"the network {self.experiment.network!r} does not give {classes} classes"
             )
         return network
+
+    def _load(self, number: int) -> SegmentationNetwork:
+        folder = self._split_folder(number)
+        network, _ = load(folder / "weights.safetensors")
+        if not isinstance(network, SegmentationNetwork):
+            raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
+        return network.to(self.processes.device)
+
+    def _measure(self, network: SegmentationNetwork, number: int) -> dict[str, float]:
+        """Return all measures of the test part, and with one foreground class those of a tuned threshold."""
+        names, split = self.experiment.target.names, self.splits[number]
+        measures = measure(self._judge(network, number), names)
+        if len(names) == 2:
+            tuned = tuned_dice(network, self.experiment.stacking, self._pick(split.validation), self._pick(split.test))
+            measures |= {f"tuned/{names[1]}/{name}": value for name, value in tuned.items()}
+        return measures
 
     def _judge(self, network: SegmentationNetwork, number: int) -> list[Judged]:
         test = self._pick(self.splits[number].test)

@@ -65,10 +65,10 @@ def discs(folder: Path, count: int = 12, slices: int = 1) -> list[Prepared]:
     return prepare(samples, Preprocess((SIZE, SIZE)), Target.of(INFECTION), folder)
 
 
-def tiny_network(name: str = "unet") -> SegmentationNetwork:
+def tiny_network(classes: int = 2) -> SegmentationNetwork:
     """Return a network of some hundred weights, with dropout."""
     torch.manual_seed(0)
-    network = build(name, {"classes": 2, "width": 4, "depth": 1, "batch_norm": True, "dropout": 0.1})
+    network = build("unet", {"classes": classes, "width": 4, "depth": 1, "batch_norm": True, "dropout": 0.1})
     assert isinstance(network, SegmentationNetwork)
     return network
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from torch import nn
 
 from dicom_node.errors import Defect
 from tests.training.synthetic import RECIPE, train_discs
+from training.augment import NONE
 from training.reporter import Reporter
 
 CHILD = """
@@ -18,6 +20,7 @@ import io, sys
 from pathlib import Path
 from rich.console import Console
 from tests.training.synthetic import RECIPE, train_discs
+from training.augment import NONE
 from training.reporter import Reporter
 
 class Halting(Reporter):
@@ -114,3 +117,17 @@ def test_a_second_phase_starts_from_the_best_weights_of_the_first(tmp_path: Path
 def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(Defect, match="lower the learning rate"):
         train_discs(tmp_path, replace(RECIPE, epochs=20, optimiser=replace(RECIPE.optimiser, rate=1e30)))
+
+
+def test_population_statistics_are_those_of_all_training_examples(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1, augmentation=NONE, population_statistics=True)
+    training = train_discs(tmp_path, recipe)
+    network = training.load_kept_weights()
+    first = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    convolution = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    # Nine examples in batches of four: the mean over batches of the batches' means.
+    images = [torch.from_numpy(e.image()).float()[None] for e in training.examples]
+    with torch.no_grad():
+        means = [convolution(torch.cat(images[i : i + 4])).mean(dim=(0, 2, 3)) for i in (0, 4, 8)]
+    assert first.running_mean is not None
+    assert torch.allclose(first.running_mean, torch.stack(means).mean(dim=0), atol=2e-3)

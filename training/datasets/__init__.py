@@ -27,6 +27,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
     "covid-19-ct-seg": nifti.read_covid_19_ct_seg,
     "mosmed": nifti.read_mosmed,
     "covid-19-20": nifti.read_covid_19_20,
+    "labels": nifti.read_labels,
 }
 
 

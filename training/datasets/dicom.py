@@ -1,7 +1,8 @@
 """Folders of DICOM: CT series, with segmentations (SEG) drawn or corrected on them.
 
 A folder below the given one is a patient; whatever lies in it, at any depth, is read. Each SEG belongs to
-the series it refers to. Segments are known by their coded type and laterality, or by their label.
+the series it refers to. Segments are known by their coded type and laterality, or by their label. Where several
+outline a structure, the newest stands: it was corrected.
 """
 
 from __future__ import annotations
@@ -55,8 +56,7 @@ def read_patient(folder: Path) -> Iterator[Sample]:
     series = read_series(sorted(path for path in folder.rglob("*") if path.is_file()))
     ct = {s.series_instance_uid: s for s in series if s.ct_images}
     segmentations: dict[str, list[Path]] = {}
-    for path in _segmentation_paths(series):
-        referred = str(dcmread(path, stop_before_pixels=True).ReferencedSeriesSequence[0].SeriesInstanceUID)
+    for path, referred in _segmentations(series):
         segmentations.setdefault(referred, []).append(path)
     if not segmentations:
         raise BadData("missing-mask", f"{folder}: expected a DICOM SEG, found none")
@@ -66,8 +66,7 @@ def read_patient(folder: Path) -> Iterator[Sample]:
         volume, window_hu = read_ct(ct[uid], folder)
         masks: dict[str, NDArray[np.bool_]] = {}
         for path in paths:
-            for structure, mask in read_masks(path, volume).items():
-                masks[structure] = masks.get(structure, np.zeros_like(mask)) | mask
+            masks |= read_masks(path, volume)
         yield volume_sample(volume, f"{folder.name}/{uid}", "dicom", folder.name, masks, window_hu)
 
 
@@ -173,8 +172,13 @@ def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], 
     return np.asarray(pixels, np.uint8)
 
 
-def _segmentation_paths(series: Sequence[SeriesHeader]) -> Iterator[Path]:
+def _segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
+    """Return each SEG with the UID of the series it was drawn on, oldest first."""
+    found = []
     for one in series:
         for image in one.images:
             if image.sop_class_uid == SegmentationStorage:
-                yield image.path
+                ds = dcmread(image.path, stop_before_pixels=True)
+                made = f"{ds.get('ContentDate', '')} {ds.get('ContentTime', '')}"
+                found.append((made, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
+    return [(path, referred) for _, path, referred in sorted(found)]

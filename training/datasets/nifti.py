@@ -1,4 +1,4 @@
-"""NIfTI images with masks, in the layouts of three public sets.
+"""NIfTI images with masks, in the layouts of three public sets and of ``hilum label``.
 
 ::
 
@@ -9,11 +9,15 @@
                                             masks/study_0255_mask.nii.gz  1
     COVID-19-20 (Roth et al. 2022)          Train/NAME_ct.nii.gz
                                             Train/NAME_seg.nii.gz         1
+    hilum label                             PATIENT/labels/ct.nii.gz
+                                            PATIENT/labels/lungs.nii.gz   1 left, 2 right
+                                            PATIENT/labels/infection.nii.gz  1
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +61,15 @@ def read_covid_19_20(folder: Path) -> Iterator[Sample]:
     for path in list_images(folder / "Train", "*_ct.nii.gz"):
         mask = path.with_name(path.name.replace("_ct.nii.gz", "_seg.nii.gz"))
         yield read_scan(path, {INFECTION: (mask, 1)}, "covid-19-20")
+
+
+def read_labels(folder: Path) -> Iterator[Sample]:
+    """Yield the scans that ``hilum label`` wrote, with the masks that annotators corrected."""
+    for path in list_images(folder, "*/labels/ct.nii.gz"):
+        lungs, infection = (path.with_name(f"{name}.nii.gz") for name in ("lungs", "infection"))
+        labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
+        name = path.parent.parent.name
+        yield replace(read_scan(path, labels, "labels"), name=name, patient=name, scan=name)
 
 
 def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False) -> Sample:

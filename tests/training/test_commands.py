@@ -1,0 +1,65 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dicom_node.cli import main
+from dicom_node.errors import SettingsError
+from training import experiments
+from training.experiment import Benchmark, Experiment, Short
+from training.experiments import REGISTRY, find
+from training.preprocess import Preprocess
+
+
+def test_listing_the_commands_imports_nothing_heavy() -> None:
+    code = "import sys, training.commands; print({'torch', 'numpy', 'rich', 'monai'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"
+
+
+def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiments"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in REGISTRY)
+
+
+def test_an_unknown_experiment_is_answered_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match="did you mean saood-segnet-binary"):
+        find("saod-segnet-binary")
+
+
+def test_every_network_of_the_papers_has_an_experiment() -> None:
+    trained = {e.network for e in REGISTRY.values() if isinstance(e, Experiment)}
+    assert trained == {"unet", "unet-2.5d", "xception-unet", "vnet", "vnet-wide", "segnet", "dense-unet-569"}
+    assert sum(isinstance(e, Benchmark) for e in REGISTRY.values()) >= 4
+
+
+def test_a_run_is_trained_evaluated_and_written_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "data" / "medseg100" / "dataset" / "im" / "256"
+    masks = tmp_path / "data" / "medseg100" / "dataset" / "mask" / "multi" / "256"
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(1, 9):
+        mask = np.where(random.random((16, 16)) < 0.3, 85, 0).astype(np.uint8)
+        Image.fromarray(mask).save(masks / f"tr_mask_z{number:03d}.png")
+        Image.fromarray(mask).save(images / f"i{number:03d}.png")
+    data, run = str(tmp_path / "data"), str(tmp_path / "runs" / "a")
+    name = "saood-segnet-binary"
+    full = find(name)
+    assert isinstance(full, Experiment)
+    tiny = replace(full, preprocess=Preprocess((16, 16)), short=Short(epochs=1))
+    monkeypatch.setattr(experiments, "REGISTRY", {name: tiny})
+    train = ["train", name, "--data", data, "--out", run, "--short", "--splits", "0", "--threads", "1"]
+    assert main(train) == 0
+    assert "0.703 ± 0.055 (table 7)" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["evaluate", run, "--data", data, "--splits", "0"]) == 0
+    page = tmp_path / "experiments.md"
+    assert main(["experiments", "--runs", str(tmp_path / "runs"), "--write", str(page)]) == 0
+    assert "SHORT" in page.read_text()

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.training.synthetic import discs, tiny_network
+from training.evaluate import Judged, judge, measure, sweep_thresholds, tuned_dice
+from training.examples import Stacking
+from training.metrics import Confusion
+
+
+def judged(predicted: NDArray[np.uint8], true: NDArray[np.uint8], scan: str = "a") -> Judged:
+    return Judged(scan, (), predicted, true, seconds=0.5)
+
+
+@pytest.fixture
+def scans() -> list[Judged]:
+    random = np.random.default_rng(0)
+    return [judged(*(random.integers(0, 3, (12, 8, 8)).astype(np.uint8) for _ in range(2)), scan=name) for name in "ab"]
+
+
+def test_global_dice_is_of_all_scans_together_and_dice_per_case_a_mean(scans: list[Judged]) -> None:
+    measures = measure(scans, ("background", "lung", "infection"))
+    cases = [Confusion.of(s.predicted == 2, s.true == 2) for s in scans]
+    assert measures["infection/dice_global"] == (cases[0] + cases[1]).dice
+    assert measures["infection/dice_per_case"] == pytest.approx((cases[0].dice + cases[1].dice) / 2)
+
+
+def test_dice_per_image_is_a_mean_over_slices(scans: list[Judged]) -> None:
+    slices = [Confusion.of(p == 1, t == 1).dice for s in scans for p, t in zip(s.predicted, s.true, strict=True)]
+    assert measure(scans, ("background", "lung", "infection"))["lung/dice_per_image"] == pytest.approx(np.mean(slices))
+
+
+def test_accuracy_is_a_mean_over_images_of_all_classes() -> None:
+    true = np.zeros((2, 2, 2), np.uint8)
+    predicted = true.copy()
+    predicted[1] = 1
+    measures = measure([judged(predicted, true)], ("background", "infection"))
+    assert measures["accuracy_per_image"] == 0.5
+    assert measures["accuracy_per_image_sd"] == pytest.approx(np.std([1, 0], ddof=1))
+
+
+def test_area_plots_need_ten_slices() -> None:
+    short = np.ones((9, 2, 2), np.uint8)
+    assert np.isnan(measure([judged(short, short)], ("background", "infection"))["infection/area_plot_likeness"])
+
+
+def test_the_tuned_threshold_is_the_best_of_the_validation_part(tmp_path: Path) -> None:
+    prepared = discs(tmp_path, count=6)
+    validation, test = prepared[:3], prepared[3:]
+    network = tiny_network()
+    tuned = tuned_dice(network, Stacking(), validation, test)
+    seen = {t: c.dice for t, c in sweep_thresholds(network, Stacking(), validation).items()}
+    assert seen[tuned["threshold"]] == max(seen.values())
+    assert tuned["dice_global"] == sweep_thresholds(network, Stacking(), test)[tuned["threshold"]].dice
+
+
+def test_a_sweep_counts_what_a_fixed_threshold_counts(tmp_path: Path) -> None:
+    prepared = discs(tmp_path, count=3)
+    network = tiny_network(classes=1)
+    judged_masks = judge(network, Stacking(), prepared, threshold=0.5)
+    counts = [Confusion.of(j.predicted == 1, j.true == 1) for j in judged_masks]
+    assert sweep_thresholds(network, Stacking(), prepared)[0.5] == counts[0] + counts[1] + counts[2]

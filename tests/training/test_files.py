@@ -1,0 +1,25 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from training.files import read_json, replace_file, write_json
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+
+    def fail(partial: Path) -> None:
+        partial.write_text("half of it")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_file(path, fail)
+    assert read_json(path) == {"a": 1}
+
+
+def test_what_is_not_a_number_becomes_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [math.nan, 1.5], "b": (math.nan,)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": [None]}

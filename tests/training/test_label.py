@@ -1,0 +1,88 @@
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from pydicom import dcmread
+
+from tests.factories import AXIAL, chest_hu, ct_series
+from training import datasets
+from training.label import label, label_patient, save_nifti
+from worker.pipeline import analyze
+from worker.volume import read_volume
+
+SHAPE = (40, 96, 128)
+
+
+def arguments(folder: Path) -> Namespace:
+    return Namespace(data=folder)
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    ct_series(tmp_path / "anna" / "ct", chest_hu(SHAPE)[0], BodyPartExamined="CHEST")
+    return tmp_path
+
+
+def test_the_segmentations_are_read_back_as_they_were_found(patients: Path) -> None:
+    assert label(arguments(patients)) == 0
+    paths = sorted((patients / "anna" / "ct").iterdir())
+    _, findings = analyze(paths)
+    (sample,) = datasets.read("dicom", patients)
+    assert sample.mask("infection").any()
+    assert np.array_equal(sample.mask("infection"), findings.infection.array)
+    assert np.array_equal(sample.mask("left_lung"), findings.lungs.labels == 1)
+
+
+def test_the_nifti_masks_are_read_back_as_the_segmentations(patients: Path) -> None:
+    label(arguments(patients))
+    (from_dicom,) = datasets.read("dicom", patients)
+    (from_nifti,) = datasets.read("labels", patients)
+    assert from_nifti.patient == "anna"
+    assert np.array_equal(from_nifti.image, from_dicom.image)
+    for structure in ("left_lung", "right_lung", "infection"):
+        assert np.array_equal(from_nifti.mask(structure), from_dicom.mask(structure))
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, (1, 0, 0, 0, 0, -1), (0.96, 0.28, 0, -0.28, 0.96, 0)])
+def test_nifti_voxels_lie_where_the_dicom_ones_do(tmp_path: Path, orientation: tuple[float, ...]) -> None:
+    paths = ct_series(tmp_path / "ct", chest_hu((6, 24, 32))[0], orientation=orientation)
+    volume = read_volume(paths)
+    save_nifti(tmp_path / "ct.nii.gz", volume.hu, volume.geometry)
+    image = sitk.ReadImage(str(tmp_path / "ct.nii.gz"))
+    # SimpleITK's points are in the LPS frame, and its indices run (column, row, slice).
+    for index in ((0, 0, 0), (5, 3, 7), (2, 20, 30)):
+        point = image.TransformIndexToPhysicalPoint(index[::-1])
+        assert point == pytest.approx(volume.geometry.to_patient(np.array([index]))[0], abs=1e-2)
+        assert image[index[::-1]] == volume.hu[index]
+
+
+def test_the_newest_segmentation_of_a_structure_stands(patients: Path) -> None:
+    label(arguments(patients))
+    dirty = dcmread(patients / "anna" / "labels" / "infection.dcm")
+    corrected = dcmread(patients / "anna" / "labels" / "infection.dcm")
+    corrected.SOPInstanceUID = corrected.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    corrected.ContentDate = "99991231"
+    corrected.PixelData = bytes(len(dirty.PixelData))
+    corrected.save_as(patients / "anna" / "corrected.dcm")
+    (sample,) = datasets.read("dicom", patients)
+    assert not sample.mask("infection").any()
+    assert sample.mask("lung").any()
+
+
+def test_labels_are_not_overwritten(patients: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = label_patient(patients / "anna")
+    written = (folder / "infection.dcm").read_bytes()
+    assert label(arguments(patients)) == 1
+    assert "there already" in capsys.readouterr().out
+    assert (folder / "infection.dcm").read_bytes() == written
+
+
+def test_a_patient_that_cannot_be_read_does_not_stop_the_others(
+    patients: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (patients / "aaron").mkdir()
+    assert label(arguments(patients)) == 1
+    assert "aaron" in capsys.readouterr().out
+    assert (patients / "anna" / "labels" / "lungs.dcm").exists()

@@ -1,0 +1,54 @@
+from pathlib import Path
+from typing import Any
+
+from training.files import write_json
+from training.report import plus_minus, read_results, rows, write_report
+
+RESULT: dict[str, Any] = {
+    "experiment": "wu-thresholds",
+    "paper": "Wu et al. 2020, table 1",
+    "differs": "other data",
+    "short": True,
+    "length": "2 epochs at 32x32",
+    "splits_done": 1,
+    "splits_all": 3,
+    "split_by": "slice",
+    "parameters": 372486,
+    "seed": 0,
+    "source": "0123456789abcdef",
+    "torch": "2",
+    "device": "a CPU",
+    "measures": {
+        "lung/dice_per_case": {"mean": 0.9512, "standard_deviation": None, "count": 1},
+        "extra": {"mean": None, "standard_deviation": None, "count": 0},
+    },
+    "published": [
+        {"measure": "lung/dice_per_case", "mean": 0.921, "standard_deviation": None, "place": "text"},
+        {"measure": "lung/dice_per_case", "mean": 0.941, "standard_deviation": None, "place": "table 1"},
+        {"measure": "never measured", "mean": 0.5, "standard_deviation": 0.1, "place": "table 2"},
+    ],
+    "splits": [{"training_seconds": 120.0}],
+}
+
+
+def test_both_figures_of_a_paper_that_contradicts_itself_stand_beside_ours() -> None:
+    assert next(rows(RESULT)) == ("lung/dice_per_case", "0.951", "0.921 (text); 0.941 (table 1)")
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    assert list(rows(RESULT))[1:] == [("never measured", "-", "0.500 ± 0.1 (table 2)"), ("extra", "-", "")]
+
+
+def test_a_short_form_says_so_on_the_page(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "result.json", RESULT | {"experiment": name})
+    write_report(read_results(tmp_path), tmp_path / "experiments.md")
+    page = (tmp_path / "experiments.md").read_text()
+    assert page.index("## a") < page.index("## b")
+    assert "SHORT: 2 epochs at 32x32; 1 of 3 splits, by slice; 372,486 parameters; 2.0 min" in page
+    assert "| lung/dice_per_case | 0.951 | 0.921 (text); 0.941 (table 1) |" in page
+
+
+def test_large_figures_are_whole_numbers() -> None:
+    assert plus_minus(36_270_875, None) == "36,270,875"

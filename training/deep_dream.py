@@ -1,0 +1,49 @@
+"""Deep Dream: the images that a network's classes respond to most. Saood & Hatem 2021, figure 5.
+
+Mordvintsev et al. 2015: climb the gradient of a class with respect to the image, from noise, at growing sizes.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+
+from dicom_node.errors import SettingsError
+from worker.networks.checkpoint import load
+from worker.networks.network import SegmentationNetwork
+
+SIZES = (128, 184, 256)
+"""Sides of the image, a factor of 1.4 apart, as MATLAB's ``deepDreamImage`` has them."""
+
+STEPS = 10
+STEP_LENGTH = 0.05
+
+
+def dream(arguments: Namespace) -> int:
+    """Write one picture with an image for every class, side by side."""
+    network, card = load(arguments.weights)
+    if not isinstance(network, SegmentationNetwork) or network.layout != "2d":
+        raise SettingsError("not-2d", f"deep dreams need a 2D segmentation network, got {card.network}")
+    images = [dream_of(network, channel) for channel in range(network.classes)]
+    Image.fromarray(np.hstack(images)).save(arguments.out)
+    return 0
+
+
+def dream_of(network: SegmentationNetwork, channel: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Return the image that the network takes most for a class, uint8 (rows, columns)."""
+    generator = torch.Generator().manual_seed(seed)
+    image = 0.5 + 0.05 * torch.randn(1, 1, SIZES[0], SIZES[0], generator=generator)
+    for size in SIZES:
+        image = functional.interpolate(image, (size, size), mode="bicubic")
+        for _ in range(STEPS):
+            image = image.detach().requires_grad_()
+            response = network(image)[:, channel].mean()
+            (gradient,) = torch.autograd.grad(response, image)
+            image = (image + STEP_LENGTH * gradient / gradient.std().clamp(min=1e-8)).clamp(0, 1)
+    gray: NDArray[np.uint8] = (image[0, 0].detach() * 255).round().to(torch.uint8).numpy()
+    return gray

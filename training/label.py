@@ -1,0 +1,97 @@
+"""First labels from HU, for annotators to correct: Wu et al. 2020, "Use the value of HU".
+
+::
+
+    PATIENT/...             the CT, as it lies there
+    PATIENT/labels/         lungs.dcm, infection.dcm (DICOM SEG), and
+                            ct.nii.gz, lungs.nii.gz (1 left, 2 right), infection.nii.gz (1)
+
+A viewer opens either kind. Corrected segmentations saved anywhere in PATIENT are read back by the data set
+``dicom``, in which the newest of a structure stands; corrected NIfTI masks, saved under the same names, by
+``labels``.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from dicom_node.errors import RejectedInput
+from dicom_node.headers import read_series
+from training.datasets.sample import BadData
+from worker.findings import Findings
+from worker.geometry import Geometry
+from worker.pipeline import analyze
+from worker.reports.context import ResultContext, result_key
+from worker.reports.seg import build_segmentation, label_maps
+from worker.reports.source import read_source
+from worker.volume import Volume
+
+FOLDER = "labels"
+
+
+def label(arguments: Namespace) -> int:
+    """Write first labels for each patient's folder; go on where one has no CT that can be read, and say so."""
+    console = Console()
+    patients = sorted(path for path in arguments.data.iterdir() if path.is_dir())
+    if not patients:
+        raise BadData("missing-file", f"{arguments.data}: expected a folder for each patient, found none")
+    failures = 0
+    for patient in patients:
+        try:
+            folder = label_patient(patient)
+        except RejectedInput as error:
+            failures += 1
+            console.print(f"{patient}: {error.message}", style="red", highlight=False, soft_wrap=True)
+        else:
+            console.print(f"{folder}", highlight=False, soft_wrap=True)
+    return 1 if failures else 0
+
+
+def label_patient(patient: Path) -> Path:
+    """Write first labels of the series with the most slices and return their folder.
+
+    Raises
+    ------
+    BadData
+        When labels are there already: they may be corrected ones.
+    RejectedInput
+        When there is no series that can be measured.
+    """
+    folder = patient / FOLDER
+    if folder.exists():
+        raise BadData("labels-there", f"{folder} is there already; remove it to label again")
+    series = read_series(sorted(path for path in patient.rglob("*") if path.is_file()))
+    paths = [image.path for image in max(series, key=lambda one: one.slices).ct_images] if series else []
+    volume, findings = analyze(paths)
+    folder.mkdir()
+    write_segmentations(volume, findings, folder)
+    save_nifti(folder / "ct.nii.gz", volume.hu, volume.geometry)
+    save_nifti(folder / "lungs.nii.gz", findings.lungs.labels, volume.geometry)
+    save_nifti(folder / "infection.nii.gz", findings.infection.array.astype(np.uint8), volume.geometry)
+    return folder
+
+
+def write_segmentations(volume: Volume, findings: Findings, folder: Path) -> None:
+    """Write a DICOM SEG of the lungs and one of the infection, each where there is any."""
+    source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
+    key = result_key(source, findings.algorithm, volume=volume, settings=(("purpose", "first labels"),))
+    shared = ResultContext(source, findings.algorithm, key, datetime.now(UTC))
+    for label_map in label_maps(findings):
+        segmentation = build_segmentation(volume, label_map, shared)
+        segmentation.save_as(folder / f"{label_map.kind.name}.dcm", enforce_file_format=True)
+
+
+def save_nifti(path: Path, array: NDArray[np.int16] | NDArray[np.uint8], geometry: Geometry) -> None:
+    """Write an array (slice, row, column) of a geometry; NIfTI's x and y point the other way than DICOM's."""
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    # NIfTI's first index is the column: the order of axes turns round, in the array and in the affine.
+    affine = to_ras @ geometry.affine[:, [2, 1, 0, 3]]
+    image = nibabel.nifti1.Nifti1Image(array.transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]  # nibabel does not type it
+    nibabel.loadsave.save(image, path)
