@@ -10,12 +10,14 @@ from itertools import groupby
 from pathlib import Path
 
 import pydicom
+from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PassingFailure
+from dicom_node.headers import UNREADABLE
 from dicom_node.log import get_logger
 from dicom_node.outbox import Outbox
 from dicom_node.settings import Destination, Settings
@@ -37,6 +39,10 @@ class Outgoing:
     transfer_syntax_uid: str
 
 
+class ObjectUnreadable(PassingFailure):
+    """An object cannot be read from the disk; the association can go on with others."""
+
+
 class Deliverer:
     """Empties the outbox. Several may run at once."""
 
@@ -49,15 +55,18 @@ class Deliverer:
         while not stop.wait(TURN_SECONDS):
             for destination in self._settings.destinations:
                 try:
-                    self.deliver(destination)
+                    self.deliver(destination, stop)
                 except DBAPIError as error:
                     log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
 
-    def deliver(self, destination: Destination) -> None:
-        """Send what is due to one destination, an association a study."""
+    def deliver(self, destination: Destination, stop: threading.Event) -> None:
+        """Send what is due to one destination, an association a study; when told to stop, give back the rest."""
         token, due = self._outbox.claim(destination.name)
         for _, group in groupby(due, key=lambda delivery: delivery.job_id):
-            self._send_job(token, destination, list(group))
+            if stop.is_set():
+                self._outbox.release(token, list(group))
+            else:
+                self._send_job(token, destination, list(group))
 
     def _send_job(self, token: str, destination: Destination, deliveries: Sequence[Delivery]) -> None:
         started, remaining = time.monotonic(), list(deliveries)
@@ -87,7 +96,12 @@ class Deliverer:
 
     def _send_one(self, token: str, association: Association, delivery: Delivery) -> None:
         """Send an instance and write down what the PACS said of it."""
-        status = send(association, outgoing(delivery))
+        try:
+            status = send(association, outgoing(delivery))
+        except ObjectUnreadable as error:
+            log.warning("result_unreadable", sop_instance_uid=delivery.result.sop_instance_uid, reason=error.message)
+            self._outbox.failed(token, delivery, None, error.message)
+            return
         if is_success(status):
             self._outbox.sent(token, delivery, status)
         elif is_passing(status):
@@ -118,7 +132,8 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
         for sop_class_uid, transfer_syntax_uid in self._contexts[:MAXIMUM_CONTEXTS]:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
         self._association = ae.associate(self._peer.host, self._peer.port, ae_title=self._peer.ae_title, max_pdu=0)
-        if not self._association.is_established:
+        # A peer that took none of the contexts is there: `send` tells each object that its class is not supported.
+        if not self._association.is_established and not self._association.rejected_contexts:
             said = "rejected the association" if self._association.is_rejected else "cannot be reached"
             raise PassingFailure(
                 "peer-unreachable",
@@ -141,6 +156,8 @@ def send(association: Association, item: Outgoing) -> int:
 
     Raises
     ------
+    ObjectUnreadable
+        The file is gone or damaged.
     PassingFailure
         The association ended before an answer came.
     """
@@ -149,7 +166,17 @@ def send(association: Association, item: Outgoing) -> int:
         for c in association.accepted_contexts
     ):
         return SOP_CLASS_NOT_SUPPORTED
-    answer = association.send_c_store(pydicom.dcmread(item.path))
+    try:
+        ds = pydicom.dcmread(item.path)
+        whole = ds.SOPClassUID == item.sop_class_uid
+    except UNREADABLE as error:
+        raise ObjectUnreadable("object-unreadable", f"the file cannot be read ({type(error).__name__})") from error
+    if not whole:
+        raise ObjectUnreadable("object-unreadable", "the file holds another object than it should")
+    try:
+        answer = association.send_c_store(ds)
+    except RuntimeError:  # it is not established any more
+        answer = Dataset()
     if "Status" not in answer:
         raise PassingFailure("association-lost", "the association ended before the PACS answered")
     return int(answer.Status)
@@ -192,5 +219,5 @@ def echo(peer: Destination, settings: Settings) -> None:
         It does not.
     """
     with open_association(peer, settings, [Outgoing(Path(), str(Verification), "1.2.840.10008.1.2")]) as association:
-        if association.send_c_echo().get("Status") != 0x0000:
-            raise PassingFailure("echo-failed", f"{peer.name} accepted the association and did not answer C-ECHO")
+        if not association.is_established or association.send_c_echo().get("Status") != 0x0000:
+            raise PassingFailure("echo-failed", f"{peer.name} is there and does not answer C-ECHO")
