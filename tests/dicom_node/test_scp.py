@@ -70,6 +70,12 @@ def listening(record: Engine, folder: Path, **settings: Any) -> Iterator[int]:
         receiver.stop()
 
 
+@pytest.fixture(autouse=True)
+def _stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener looks once a second whether it should stop; the tests stop many."""
+    monkeypatch.setattr("dicom_node.scp.ACCEPT_POLL_SECONDS", 0.02)
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Path:
     return tmp_path / "storage"
@@ -83,9 +89,10 @@ def port(sqlite_record: Engine, storage: Path) -> Iterator[int]:
 
 @contextmanager
 def associated(
-    port: int, *contexts: tuple[str, str], called: str = "HILUM", calling: str = "SENDER"
+    port: int, *contexts: tuple[str, str], called: str = "HILUM", patience_seconds: float = 30.0
 ) -> Iterator[Association]:
-    ae = AE(calling)
+    ae = AE("SENDER")
+    ae.acse_timeout = ae.dimse_timeout = patience_seconds
     for sop_class, syntax in contexts or [(CTImageStorage, ExplicitVRLittleEndian)]:
         ae.add_requested_context(sop_class, syntax)
     association = ae.associate("127.0.0.1", port, ae_title=called)
@@ -294,7 +301,7 @@ def test_the_called_ae_title_decides_over_the_priority(
 def test_an_association_ends_in_the_record_however_it_ends(
     port: int, sqlite_record: Engine, ct: pydicom.FileDataset, end: str
 ) -> None:
-    with associated(port) as association:
+    with associated(port, patience_seconds=0.5) as association:
         association.send_c_store(ct)
         assert rows(sqlite_record, associations)[0]["closed_at"] is None
         if end == "vanish":
@@ -310,7 +317,7 @@ def test_a_sender_that_breaks_off_in_a_data_set_leaves_nothing(
     port: int, storage: Path, sqlite_record: Engine, ct: pydicom.FileDataset
 ) -> None:
     ct.PixelData = bytes(4 * 2**20)
-    with associated(port) as association:
+    with associated(port, patience_seconds=0.5) as association:
         assert association.dul.socket is not None
         raw = association.dul.socket.socket
         assert raw is not None
