@@ -70,6 +70,7 @@ def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:
     peak of the GPU; a CPU has no such counter, and the figure is left out.
     """
     figures: dict[str, float] = {}
+    device = choose_device()
     for kind, separable in (("separable", True), ("standard", False)):
         network = network_of("dense-unet-569", {"classes": 3, "separable": separable})
         trainable, statistics = count_parameters(network), count_running_statistics(network)
@@ -78,13 +79,13 @@ def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:
             f"{kind}/non_trainable_parameters": statistics,
             f"{kind}/parameters": trainable + statistics,
         }
-        figures |= {f"{kind}/{key}": value for key, value in _time_steps(network, 3 if short else 10).items()}
+        figures |= {f"{kind}/{key}": value for key, value in time_steps(network, 3 if short else 10, device).items()}
     figures["speed_up"] = figures["standard/seconds_per_step"] / figures["separable/seconds_per_step"]
     return figures
 
 
-def _time_steps(network: SegmentationNetwork, steps: int) -> dict[str, float]:
-    device = choose_device()
+def time_steps(network: SegmentationNetwork, steps: int, device: torch.device) -> dict[str, float]:
+    """Return the seconds of the first step of training and the mean of those after it, and memory on a GPU."""
     network = lay_out(network, device)
     optimiser = ALALWAN.build(network)
     loss = build_loss("cross_entropy")

@@ -1,0 +1,30 @@
+from training.experiments import find
+from training.experiments.saood import SETTINGS
+from training.recipe import Recipe
+
+
+def recipe(name: str) -> Recipe:
+    experiment = find(name)
+    assert hasattr(experiment, "recipe")
+    return experiment.recipe
+
+
+def test_five_folds_take_the_settings_that_the_paper_chose() -> None:
+    chosen = {
+        name: (recipe(name).optimiser.rate, recipe(name).batch_size)
+        for name in ("saood-segnet-binary", "saood-unet-binary", "saood-segnet-multi", "saood-unet-multi")
+    }
+    assert chosen == {
+        "saood-segnet-binary": (1e-3, 4),
+        "saood-unet-binary": (5e-4, 2),
+        "saood-segnet-multi": (3e-3, 4),
+        "saood-unet-multi": (5e-4, 2),
+    }
+
+
+def test_there_are_nine_settings_of_each_network() -> None:
+    assert SETTINGS["segnet"][3] == (1e-3, 4)
+    assert SETTINGS["unet"][8] == (1e-3, 12)
+    assert all(
+        recipe(f"saood-{net}-{task}-setting-9").epochs == 160 for net in SETTINGS for task in ("binary", "multi")
+    )

@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training import datasets
+from training.datasets.sample import INFECTION, LUNG, Sample
+from training.experiments import thresholds
+
+
+def chest(patient: str) -> Sample:
+    """Return a slice of air, soft tissue, a lung of -850 HU, and a lesion of -500 HU in it."""
+    hu = np.full((1, 40, 40), -1000, np.int16)
+    lung, infection = np.zeros((2, 1, 40, 40), np.bool_)
+    hu[:, 4:36, 4:36] = 40
+    lung[:, 10:30, 10:30] = True
+    infection[:, 12:18, 12:18] = True
+    hu[lung], hu[infection] = -850, -500
+    return Sample(patient, "test", patient, patient, 0, hu, "hu", {LUNG: lung, INFECTION: infection})
+
+
+def test_the_sweep_finds_the_thresholds_that_divide_air_lesion_and_tissue(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(folder: Path) -> Iterator[Sample]:
+        return (chest(name) for name in "ab")
+
+    monkeypatch.setattr(datasets, "READERS", {thresholds.DATA: read})
+    figures = thresholds.measure(Path(), Path(), short=False)
+    assert figures["lung/dice_per_case"] == figures["infection/dice_per_case"] == 1
+    assert -500 < figures["lung/threshold_hu"] <= 0
+    assert -850 < figures["infection/threshold_hu"] <= -500
