@@ -17,6 +17,12 @@ from worker.reports.codes import INFECTION, LEFT_LUNG, RIGHT_LUNG, Structure
 
 pytestmark = pytest.mark.peer
 
+GROUPS = {
+    "left": ("Left lung", "Infection, left lung"),
+    "right": ("Right lung", "Infection, right lung"),
+    "both": ("Both lungs", "Infection"),
+}
+"""The measurement groups of each site's lung and infection."""
 READER = Path(__file__).with_name("read_with_dcmjs.mjs")
 
 
@@ -68,12 +74,8 @@ def test_reads_each_segments_name_and_colour(
 def test_reads_the_reports_figures(dcmjs: Path, result: Result) -> None:
     groups = {group["name"]: group["figures"] for group in read(dcmjs, result.path("report"))["groups"]}
 
-    for lung, infection, site in (
-        ("Left lung", "Infection, left lung", "left"),
-        ("Right lung", "Infection, right lung", "right"),
-        ("Both lungs", "Infection", "both"),
-    ):
-        truth = result.findings.measurement(site)
+    for truth in result.findings.measurements:
+        lung, infection = GROUPS[truth.site]
         assert groups[lung]["Volume"] == [pytest.approx(truth.lung_volume_ml, abs=0.01), "mL"]
         assert groups[infection]["Volume"] == [pytest.approx(truth.infection_volume_ml, abs=0.01), "mL"]
         assert groups[infection]["Proportion of infected region"] == [
