@@ -40,6 +40,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
     """Queue and send again what failed."""
     settings = load_settings()
     engine = open_database(settings.database_url)
+    find_study(engine, arguments.study)
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
     sent = Outbox(engine, settings.delivery).retry(arguments.study)
     print(f"{measured} jobs queued again, {sent} deliveries due again")
@@ -87,14 +88,21 @@ def delivery_counts(connection: Connection, study_instance_uid: str) -> dict[str
     return {state.value: counts.get(state.value, 0) for state in DeliveryState}
 
 
-def show_study(engine: Engine, study_instance_uid: str) -> Row:
-    """Return all that the record says of one study."""
+def find_study(engine: Engine, study_instance_uid: str) -> Row:
+    """Return the row of a study."""
     with reading(engine) as connection:
         row = connection.execute(
             select(studies).where(studies.c.study_instance_uid == study_instance_uid)
         ).one_or_none()
-        if row is None:
-            raise NotForHilum("unknown-study", "the record holds no such study; `hilum studies` lists them")
+    if row is None:
+        raise NotForHilum("unknown-study", "the record holds no such study; `hilum studies` lists them")
+    return row._asdict()
+
+
+def show_study(engine: Engine, study_instance_uid: str) -> Row:
+    """Return all that the record says of one study."""
+    row = find_study(engine, study_instance_uid)
+    with reading(engine) as connection:
         its_series = select(series.c.series_instance_uid, series.c.selected, series.c.reason).where(
             series.c.study_instance_uid == study_instance_uid
         )
@@ -108,7 +116,7 @@ def show_study(engine: Engine, study_instance_uid: str) -> Row:
             .order_by(deliveries.c.delivery_id)
         )
         return {
-            **summary(connection, row._asdict()),
+            **summary(connection, row),
             "series": [dict(r) for r in connection.execute(its_series).mappings()],
             "jobs": [shown_job(dict(r)) for r in connection.execute(its_jobs).mappings()],
             "sent": [dict(r) for r in connection.execute(its_deliveries).mappings()],

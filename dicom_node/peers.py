@@ -14,6 +14,7 @@ from dicom_node.scu import Outgoing, echo, is_success, read_outgoing, send_files
 from dicom_node.settings import Destination, Settings, load_settings
 
 SPELLED_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>\d{1,5})")
+LAST_PORT = 65535
 
 
 def run_echo(arguments: argparse.Namespace) -> int:
@@ -30,6 +31,8 @@ def run_send(arguments: argparse.Namespace) -> int:
     """C-STORE every DICOM file of a folder; 1 if the peer did not take them all."""
     settings = load_settings()
     configure_logging("send")
+    if not arguments.folder.is_dir():
+        raise NotForHilum("no-folder", f"expected a folder, got {arguments.folder}")
     objects, others = [], 0
     for path in sorted(p for p in arguments.folder.rglob("*") if p.is_file()):
         try:
@@ -63,7 +66,8 @@ def find_peer(name: str, settings: Settings) -> Destination:
     for destination in settings.destinations:
         if destination.name == name:
             return destination
-    if match := SPELLED_OUT.fullmatch(name):
+    match = SPELLED_OUT.fullmatch(name)
+    if match and 0 < int(match["port"]) <= LAST_PORT:
         return Destination(name=name, ae_title=match["ae_title"], host=match["host"], port=int(match["port"]))
     known = ", ".join(d.name for d in settings.destinations) or "none"
     raise SettingsError("unknown-peer", f"expected AE_TITLE@HOST:PORT or a destination's name ({known}), got {name}")

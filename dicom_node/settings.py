@@ -82,6 +82,14 @@ class BrokerSettings(Section):
 
     url: str = ""
 
+    @field_validator("url")
+    @classmethod
+    def must_be_redis(cls, url: str) -> str:
+        """Celery would find out with the first job."""
+        if url and not url.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError("expected redis://HOST:PORT/0, rediss://HOST:PORT/0 or redis+socket:///FILE")
+        return url
+
 
 class SelectionSettings(Section):
     """Which series of a study is measured."""

@@ -112,6 +112,8 @@ def test_variables_of_the_tests_are_no_settings(monkeypatch: pytest.MonkeyPatch)
         "[node]\nquiet_seconds = 0\n",
         "[jobs]\nmaximum_attempts = 0\n",
         '[report]\ntitle = "another"\n',
+        '[broker]\nurl = "http://127.0.0.1/0"\n',
+        '[broker]\nurl = "127.0.0.1:6379"\n',
         "[[destinations]]\nname = 'A'\nae_title = 'A'\nhost = 'h'\nport = 0\n",
     ],
 )

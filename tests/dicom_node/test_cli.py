@@ -1,0 +1,307 @@
+"""The command line: help, messages for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from dicom_node import cli
+from dicom_node.cli import Command
+from dicom_node.jobs import Jobs
+from dicom_node.outbox import Outbox
+from dicom_node.settings import DeliverySettings, JobSettings
+from dicom_node.study import JobState
+from tests.dicom_node.record import STUDY, make_job, results_of
+from tests.factories import ct_series
+from tests.services import RedisServer, free_port
+
+COMMANDS = [command.name for command in cli.commands()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with settings of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hilum.toml").write_text('[storage]\nfolder = "data"\n')
+    return tmp_path
+
+
+@pytest.fixture
+def record(folder: Path, sqlite_record: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """The record that the settings name."""
+    monkeypatch.setenv("HILUM_DATABASE__URL", str(sqlite_record.url))
+    return sqlite_record
+
+
+def hilum(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = cli.main(list(arguments))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_help_names_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    for command in cli.commands():
+        assert re.search(rf"^    {command.name}\b", said, re.MULTILINE), command.name
+        assert command.help.split()[0] in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"hilum {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_every_command_names_to_run_is_there(name: str) -> None:
+    (command,) = (command for command in cli.commands() if command.name == name)
+    module, _, function = command.run.partition(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))  # importing torch would take seconds
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_help_loads_neither_numpy_nor_the_database() -> None:
+    code = (
+        "import sys\nfrom dicom_node.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('numpy', 'torch', 'sqlalchemy', 'pynetdicom') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_an_unknown_setting_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "hilum.toml").write_text("[node]\nprot = 104\n")
+    status, out, err = hilum(capsys, "studies")
+    assert (status, out) == (1, "")
+    assert err == "hilum: unknown setting node.prot; the nearest known one is node.port\n"
+
+
+def test_a_settings_file_can_be_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "other.toml").write_text("[nod]\n")
+    assert "nod" in hilum(capsys, "--config", "other.toml", "studies")[2]
+    os.environ.pop("HILUM_CONFIG")
+
+
+def test_a_command_whose_part_is_not_installed_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    command = Command("dream", "dream", "tests.dicom_node.needs_missing_package:run", extra="worker")
+    assert cli.run(command, Any) == 1  # type: ignore[arg-type]  # it is not looked at
+    assert "pip install 'hilum[worker]'" in capsys.readouterr().err
+
+
+# studies and retry
+
+
+def finished(record: Engine) -> None:
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(make_job(record))
+    assert job is not None
+    queue.finish(job, JobState.DONE, results_of(), ["PACS"], infected_percent=12.345)
+    outbox = Outbox(record, DeliverySettings())
+    token, due = outbox.claim("PACS")
+    outbox.sent(token, due[0], 0x0000)
+    outbox.rejected(token, due[1], 0xC000, "the PACS answered 0xc000 and will not take it")
+
+
+def test_no_studies_yet(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hilum(capsys, "studies") == (0, "no studies yet\n", "")
+    assert json.loads(hilum(capsys, "studies", "--json")[1]) == []
+
+
+def test_studies_are_listed_with_their_state_and_result(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(record)
+    _, said, _ = hilum(capsys, "studies")
+    for part in (STUDY, "done", "12.3 %", "1/2 sent", "2 images"):
+        assert part in said
+
+
+def test_a_study_is_shown_with_its_jobs_and_deliveries(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(record)
+    _, said, _ = hilum(capsys, "studies", STUDY)
+    assert "seg" in said
+    assert "sr" in said
+    assert "0xc000" in said
+
+
+def test_json_holds_the_same_for_scripts(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(record)
+    (listed,) = json.loads(hilum(capsys, "studies", "--json")[1])
+    shown = json.loads(hilum(capsys, "studies", STUDY, "--json")[1])
+    assert (listed["state"], listed["infected_percent"]) == ("done", 12.345)
+    assert listed["deliveries"] == {"pending": 0, "sent": 1, "rejected": 1}
+    assert [one["state"] for one in shown["sent"]] == ["sent", "rejected"]
+    assert "lease_token" not in json.dumps(shown)
+
+
+def test_the_newest_studies_come_first_and_no_more_than_asked(
+    record: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        make_job(record, study=f"1.2.{number}")
+    listed = json.loads(hilum(capsys, "studies", "--limit", "2", "--json")[1])
+    assert [row["study_instance_uid"] for row in listed] == ["1.2.3", "1.2.2"]
+
+
+@pytest.mark.parametrize("command", ["studies", "retry"])
+def test_an_unknown_study_is_said_to_be_unknown(
+    record: Engine, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    status, out, err = hilum(capsys, command, "1.2.99")
+    assert (status, out) == (1, "")
+    assert "no such study" in err
+
+
+def test_retry_makes_refused_deliveries_due_again(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(record)
+    assert "1 deliveries due again" in hilum(capsys, "retry", STUDY)[1]
+    (row,) = json.loads(hilum(capsys, "studies", "--json")[1])
+    assert row["deliveries"] == {"pending": 1, "sent": 1, "rejected": 0}
+
+
+# Peers by hand
+
+
+def test_echo_of_nobody_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    status, _, err = hilum(capsys, "echo", f"PACS@127.0.0.1:{port}")
+    assert status == 1
+    assert err.count("\n") == 1
+    assert f"127.0.0.1:{port}" in err
+
+
+@pytest.mark.parametrize(
+    "peer", ["nobody", "PACS@host", "PACS@host:99999", "PACS@host:0", "SEVENTEEN_LETTERS@host:104"]
+)
+def test_a_peer_that_is_no_address_is_told_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], peer: str
+) -> None:
+    status, _, err = hilum(capsys, "echo", peer)
+    assert status == 1
+    assert "AE_TITLE@HOST:PORT" in err
+
+
+def test_sending_an_empty_folder_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "notes.txt").write_text("not DICOM")
+    status, _, err = hilum(capsys, "send", "PACS@127.0.0.1:104", str(folder))
+    assert status == 1
+    assert "expected DICOM files" in err
+
+
+def test_sending_a_folder_that_is_not_there_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = hilum(capsys, "send", "PACS@127.0.0.1:104", "nowhere")
+    assert status == 1
+    assert "nowhere" in err
+
+
+@pytest.mark.node
+def test_sending_tells_what_was_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dicom_node.pacs import SmallPACS
+
+    paths = ct_series(folder / "study", np.zeros((3, 8, 8), np.int16))
+    (folder / "study" / "notes.txt").write_text("not DICOM")
+    with SmallPACS(folder / "pacs") as pacs:
+        status, out, _ = hilum(capsys, "send", f"PACS@127.0.0.1:{pacs.port}", str(folder / "study"))
+        assert hilum(capsys, "echo", f"PACS@127.0.0.1:{pacs.port}")[0] == 0
+    assert (status, out) == (0, "3 x 0x0000 taken\n")
+    assert len(paths) == len(list((folder / "pacs").rglob("*.dcm")))
+
+
+# check
+
+
+def checked(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    found = json.loads(hilum(capsys, "check", "--json")[1])
+    return {check["name"]: check for check in found}
+
+
+@pytest.mark.node
+def test_check_tries_everything(
+    record: Engine, redis_server: RedisServer, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dicom_node.pacs import SmallPACS
+
+    with SmallPACS(folder / "pacs") as pacs:
+        (folder / "hilum.toml").write_text(
+            f'[broker]\nurl = "{redis_server.url}"\n'
+            f'[[destinations]]\nname = "A"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
+            f'[[destinations]]\nname = "B"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {free_port()}\n'
+        )
+        found = checked(capsys)
+    passed = {name: check["passed"] for name, check in found.items() if name != "storage"}
+    assert passed == {"settings": True, "record": True, "broker": True, "PACS A": True, "PACS B": False}
+
+
+def test_check_says_what_is_missing_and_ends_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = hilum(capsys, "check")
+    assert status == 1
+    assert re.search(r"^FAIL\s+PACS\s.*destinations", out, re.MULTILINE)
+
+
+def test_check_of_wrong_settings_tries_nothing_else(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "hilum.toml").write_text("[node]\nprot = 1\n")
+    assert list(checked(capsys)) == ["settings"]
+
+
+def test_check_of_a_storage_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "data").write_text("in the way")
+    found = checked(capsys)
+    assert not found["storage"]["passed"]
+    assert not found["record"]["passed"]
+
+
+def test_check_of_a_broker_that_is_away_keeps_its_password(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HILUM_BROKER__URL", f"redis://:s3cret@127.0.0.1:{free_port()}/0")
+    broker = checked(capsys)["broker"]
+    assert not broker["passed"]
+    assert "s3cret" not in broker["message"]
+
+
+# node and deliver, as far as they fail early
+
+
+def failing(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dicom_node", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_a_node_without_a_broker_says_how_to_get_one(folder: Path) -> None:
+    assert "hilum up" in failing("node")
+
+
+@pytest.mark.node
+def test_a_node_whose_port_is_taken_says_so_in_one_line(folder: Path, redis_server: RedisServer) -> None:
+    (folder / "hilum.toml").write_text(f'[node]\nport = {redis_server.port}\n[broker]\nurl = "{redis_server.url}"\n')
+    said = failing("node")
+    assert f"port {redis_server.port}" in said
+    assert "Traceback" not in said
