@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dicom_node.database import insert_if_absent, now, reading
 from dicom_node.headers import CT_STORAGE
 from dicom_node.schema import associations, instances, results, series, studies
 from dicom_node.study import Association, Instance, Priority, Reception, StudyActivity, StudyState
+from dicom_node.turn import Turn
 
 # Built once: these run for every instance. On PostgreSQL the study's row is locked first, so that two senders
 # of one study take turns: a statement sees what was committed when it began, not while it waited for a lock.
@@ -61,8 +61,7 @@ class Intake:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # SQLite lets one writer in and makes the others sleep and try again; a queue is fairer and faster.
-        self._turn = threading.Lock()
+        self._turn = Turn(engine)
 
     def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
         """Record that an association brings instances."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import struct
 import threading
 import time
@@ -35,6 +36,10 @@ from dicom_node.log import get_logger
 
 LONGEST_WAIT_SECONDS = 1.0
 """Timers (ARTIM, network idle) are looked at this often when nothing happens."""
+
+DEFERENCE_SECONDS = 0.002
+"""How long a process waits for others to accept a connection, for each association it has open."""
+TIMEVAL = struct.Struct("ll")
 
 PDU_HEADER = struct.Struct(">BxL")
 """Type and length (PS3.8 9.3.1)."""
@@ -62,14 +67,15 @@ class PromptServer(ThreadedAssociationServer):
     def __init__(
         self,
         ae: ApplicationEntity,
-        address: tuple[str, int],
+        listener: socket.socket,
         evt_handlers: list[evt.EventHandlerType],
         open_data_set: OpenDataSet,
     ) -> None:
         self.open_data_set = open_data_set
+        self._listener = listener
         super().__init__(
             ae,
-            address,
+            listener.getsockname()[:2],
             ae.ae_title,
             ae.supported_contexts,
             evt_handlers=evt_handlers,
@@ -77,6 +83,22 @@ class PromptServer(ThreadedAssociationServer):
         )
         ae._servers.append(self)  # as AE.start_server does
         self.contexts = SharedContexts(self.contexts)
+
+    def server_bind(self) -> None:
+        """Take the listening socket, which other processes may share, in place of one of our own."""
+        cast("socket.socket", self.socket).close()
+        self.socket = self._listener
+        self.server_address = self._listener.getsockname()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a connection; of the processes that listen, the one with the least to do is the quickest."""
+        time.sleep(DEFERENCE_SECONDS * len(self.active_associations))
+        peer, address = super().get_request()
+        # Who stalls in the middle of a PDU must not hold a thread forever. (settimeout would poll before each read.)
+        seconds = int(self.ae.network_timeout or 0)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(seconds, 0))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(seconds, 0))
+        return peer, address
 
     def stop(self, seconds: float) -> None:
         """Stop listening, abort what is open, and wait for that no longer than some seconds."""

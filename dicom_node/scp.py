@@ -6,6 +6,7 @@ the row is committed. Pixels are never decoded here.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import weakref
@@ -18,7 +19,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.errors import RejectedInput
+from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files, make_folder
 from dicom_node.incoming import IncomingFile
 from dicom_node.intake import Arrival, Intake
@@ -40,8 +41,29 @@ LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 
 ACCEPT_POLL_SECONDS = 1.0
 STOPPING_SECONDS = 5.0
+WAITING_CONNECTIONS = 128
 
 log = get_logger()
+
+
+def listen(settings: NodeSettings) -> socket.socket:
+    """Return a socket at which the node's peers arrive.
+
+    Raises
+    ------
+    SettingsError
+        The address is not ours, or somebody else listens there.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=WAITING_CONNECTIONS)
+    except OSError as error:
+        raise SettingsError(
+            "cannot-listen",
+            f"cannot listen on node.host {settings.host}, node.port {settings.port}: {error.strerror}",
+        ) from error
+    listener.setblocking(False)  # of several processes that see a peer arrive, one gets it
+    return listener
 
 
 class Receiver:
@@ -56,8 +78,8 @@ class Receiver:
         self._associations: weakref.WeakKeyDictionary[PynetdicomAssociation, Association] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Listen; returns at once."""
+    def start(self, listener: socket.socket | None = None) -> None:
+        """Serve who connects to a listening socket, which several processes may share; returns at once."""
         ae = self._ae
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -71,7 +93,7 @@ class Receiver:
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
         self._server = PromptServer(
             ae,
-            (self._settings.host, self._settings.port),
+            listener or listen(self._settings),
             [(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
             self.open_data_set,
         )

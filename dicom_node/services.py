@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import socket
 import threading
+from collections.abc import Callable
 
 import pydicom.config
 import pynetdicom._config
@@ -12,14 +15,18 @@ import pynetdicom._config
 from dicom_node.database import open_database
 from dicom_node.dispatch import Dispatcher
 from dicom_node.doorbell import Doorbell, make_celery
-from dicom_node.errors import SettingsError
+from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import Files
 from dicom_node.intake import Intake
+from dicom_node.listeners import Listeners
 from dicom_node.log import configure_logging, get_logger
 from dicom_node.outbox import Outbox
-from dicom_node.scp import Receiver
+from dicom_node.scp import Receiver, listen
 from dicom_node.scu import Deliverer
 from dicom_node.settings import Settings, load_settings
+
+LISTENING_PROCESSES = 2
+"""One Python process uses one core. Two write faster than most networks bring, within 120 MB of memory."""
 
 log = get_logger()
 
@@ -29,17 +36,33 @@ def run_node(_: argparse.Namespace) -> int:
     settings = load_settings()
     configure_logging("node")
     spare_checks()
+    doorbell = Doorbell(make_celery(broker_url(settings)))
     stop = stop_on_signals()
+    open_database(settings.database_url).dispose()  # migrate once, before several processes would
+    listener = listen(settings.node)
+    count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
+    others = Listeners(count - 1, lambda: receive(settings, listener, count, stop.wait), stop)
+    log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
     engine = open_database(settings.database_url)
-    dispatcher = Dispatcher(engine, Doorbell(make_celery(broker_url(settings))), settings)
-    receiver = Receiver(Intake(engine), Files(settings.storage.folder), settings.node)
-    receiver.start()
-    log.info("listening", port=settings.node.port, called_ae_title=settings.node.ae_title)
-    dispatcher.run(stop)
-    receiver.stop()
+    dispatcher = Dispatcher(engine, doorbell, settings)
+    receive(settings, listener, count, lambda: dispatcher.run(stop))
+    others.stop()
     engine.dispose()
+    if others.ended_early:
+        raise Defect("listener-ended", "a listening process ended by itself; the log above may say why")
     log.info("stopped")
     return 0
+
+
+def receive(settings: Settings, listener: socket.socket, sharers: int, work: Callable[[], object]) -> None:
+    """Receive, as one of several processes, while other work is done."""
+    engine = open_database(settings.database_url)
+    share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
+    receiver = Receiver(Intake(engine), Files(settings.storage.folder), share)
+    receiver.start(listener)
+    work()
+    receiver.stop()
+    engine.dispose()
 
 
 def run_deliver(_: argparse.Namespace) -> int:
