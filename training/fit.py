@@ -45,7 +45,7 @@ class Training:
     processes : Processes
         Those that share the work; one of several sees its share of each batch.
     save_seconds : float
-        How often the state is written. It costs time, and decides nothing else.
+        How often the state is written, or less often where that takes long. It decides nothing else.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Training:
         first_step = self._global_step()
         writer = SummaryWriter(self.folder / "tensorboard", purge_step=first_step) if self._leads else None
         self.reporter.start(first_step, self._global_step(len(self._phase_epochs), 0))
-        saved = time.monotonic()
+        saved, pause = time.monotonic(), self.save_seconds
         try:
             while not self.progress.finished:
                 began = time.monotonic()
@@ -92,9 +92,12 @@ class Training:
                     self._end_epoch(writer)
                 self.progress.seconds += time.monotonic() - began
                 self.reporter.step(self._global_step())
-                if self.progress.finished or time.monotonic() - saved >= self.save_seconds:
+                if self.progress.finished or time.monotonic() - saved >= pause:
+                    began = time.monotonic()
                     self._save()
                     saved = time.monotonic()
+                    # Large states take seconds to write: no more than a thirtieth of the time goes into it.
+                    pause = max(self.save_seconds, 30 * (saved - began))
         finally:
             self.reporter.stop()
             if writer is not None:

@@ -44,11 +44,13 @@ def read(name: str, data: Path) -> Iterator[Sample]:
     Raises
     ------
     SettingsError
-        When no reader has that name.
+        When no reader has that name, or there is no such folder.
     BadData
         When a file is missing or malformed; the message names it.
     """
     if name not in READERS:
         raise SettingsError("unknown-data-set", f"no data set {name!r}; known are {', '.join(READERS)}")
+    if not data.is_dir():
+        raise SettingsError("no-data", f"expected a folder of data sets, got {data}")
     folder = data / name
     return READERS[name](folder if folder.is_dir() else data)

@@ -38,8 +38,9 @@ def read(folder: Path) -> Iterator[Sample]:
     if not studies:
         raise BadData("missing-file", f"{folder}: expected a folder for each study, found none")
     for study in studies:
-        series = max(read_series(sorted(study.rglob("*"))), key=lambda one: one.slices)
-        if not series.ct_images:
+        files = sorted(path for path in study.rglob("*") if path.is_file())
+        series = max(read_series(files), key=lambda one: one.slices, default=None)
+        if series is None or not series.ct_images:
             raise BadData("missing-file", f"{study}: expected CT images, found none")
         volume, window_hu = read_ct(series, study)
         if study.name.startswith(HEALTHY):

@@ -48,3 +48,9 @@ def test_the_real_studies_have_the_verdicts_of_their_radiologists(shared_data: P
     samples = {s.name: s for s in datasets.read("ct-studies", shared_data)}
     verdicts = {name: None if s.infected is None else int(np.sum(s.infected)) for name, s in samples.items()}
     assert verdicts == {"covid-p001": 80, "cap-001": 10, "normal-001": 0, "petct-a0002-b40f": None}
+
+
+def test_a_study_without_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "covid-1").mkdir()
+    with pytest.raises(BadData, match="covid-1: expected CT images"):
+        list(datasets.read("ct-studies", tmp_path))
