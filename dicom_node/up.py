@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,8 @@ class Child:
     process: subprocess.Popen[bytes]
     started_at: float = field(default_factory=time.monotonic)
     starts: int = 1
+    restart_at: float | None = None
+    """Since it ended: when to start it again."""
 
 
 def run_up(_: argparse.Namespace) -> int:
@@ -60,7 +61,7 @@ def run_up(_: argparse.Namespace) -> int:
             log.info("up", port=settings.node.port, called_ae_title=settings.node.ae_title)
             while not stop.wait(TURN_SECONDS):
                 for child in children:
-                    revive(child, stop)
+                    revive(child)
         finally:
             stop_all(children)
     log.info("stopped")
@@ -98,20 +99,22 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def revive(child: Child, stop: threading.Event) -> None:
-    """Start a child again if it ended; one that cannot even start ends everything."""
-    code = child.process.poll()
-    if code is None or stop.is_set():
+def revive(child: Child) -> None:
+    """Start a child again, a while after it ended; one that cannot even start ends everything."""
+    code, time_now = child.process.poll(), time.monotonic()
+    if code is None:
         return
-    lived = time.monotonic() - child.started_at
-    log.error("ended", outcome=child.name, exit_code=code, seconds=round(lived, 1))
-    if child.starts == 1 and lived < STARTING_SECONDS and code > 0:
-        raise Defect("cannot-start", f"`hilum {child.name}` could not start; its message stands above")
-    pause = min(2.0 ** min(child.starts, 8), LONGEST_PAUSE_SECONDS) if lived < LONGEST_PAUSE_SECONDS else 0.0
-    stop.wait(pause)
-    if not stop.is_set():
+    if child.restart_at is None:
+        lived = time_now - child.started_at
+        log.error("ended", outcome=child.name, exit_code=code, seconds=round(lived, 1))
+        if child.starts == 1 and lived < STARTING_SECONDS and code > 0:
+            raise Defect("cannot-start", f"`hilum {child.name}` could not start; its message stands above")
+        pause = min(2.0 ** min(child.starts, 8), LONGEST_PAUSE_SECONDS) if lived < LONGEST_PAUSE_SECONDS else 0.0
+        child.restart_at = time_now + pause
+    if time_now >= child.restart_at:
         again = start(child.name, child.command)
-        child.process, child.started_at, child.starts = again.process, again.started_at, child.starts + 1
+        child.process, child.started_at, child.restart_at = again.process, again.started_at, None
+        child.starts += 1
 
 
 def stop_all(children: list[Child]) -> None:

@@ -1,0 +1,172 @@
+"""All of Hilum on one machine: it starts, keeps running what dies, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from tests.services import free_port, wait_until
+
+pytestmark = pytest.mark.node
+
+CHILDREN = {"redis", "node", "deliver", "worker"}
+
+
+@dataclass
+class Up:
+    """A running `hilum up`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    runtime: Path
+
+    def events(self, action: str) -> list[dict[str, Any]]:
+        lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [event for event in map(json.loads, lines) if event["action"] == action]
+
+    def pids(self) -> dict[str, int]:
+        """Return the newest process of each child."""
+        return {event["outcome"]: event["pid"] for event in self.events("started")}
+
+    def listens(self) -> bool:
+        return any(event["port"] == self.port for event in self.events("listening"))
+
+    def has_worker(self) -> bool:
+        return bool(self.events("worker_ready"))
+
+    def ready(self) -> bool:
+        if self.process.poll() is not None:
+            pytest.fail(f"hilum up ended:\n{self.log.read_text()}")
+        return self.listens() and self.has_worker()
+
+    @property
+    def tree(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextmanager
+def hilum_up(folder: Path, **environment: str) -> Iterator[Up]:
+    port, log = free_port(), folder / "up.log"
+    # Sockets have short names, and pytest's folders long ones.
+    with tempfile.TemporaryDirectory(prefix="hilum-up-") as runtime, log.open("wb") as output:
+        settings = {
+            "HILUM_NODE__PORT": str(port),
+            "HILUM_STORAGE__FOLDER": str(folder / "data"),
+            "TMPDIR": runtime,
+            **environment,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicom_node", "up"], cwd=folder, env=os.environ | settings, stderr=output
+        )
+        up = Up(process, port, log, Path(runtime))
+        left: list[psutil.Process] = []
+        try:
+            yield up
+        finally:
+            if process.poll() is None:
+                left = up.tree
+                process.kill()
+                process.wait()
+            for child in left:
+                if child.is_running():
+                    child.kill()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_starts_everything_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    with hilum_up(tmp_path) as up:
+        wait_until(up.ready, "node and worker", 60)
+        assert set(up.pids()) == CHILDREN
+        processes = up.tree
+        assert len(processes) >= len(CHILDREN)
+        up.process.send_signal(number)
+        assert up.process.wait(30) == 0
+        assert gone(processes)
+        assert list(up.runtime.iterdir()) == []
+        assert not up.events("killed")
+
+
+def test_a_child_that_is_killed_comes_back(tmp_path: Path) -> None:
+    with hilum_up(tmp_path) as up:
+        wait_until(up.ready, "node and worker", 60)
+        before = up.pids()
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: all(up.pids()[name] != pid for name, pid in before.items()), "four new processes", 60)
+        wait_until(lambda: len(up.events("listening")) == 2, "the node", 60)
+        assert up.process.poll() is None
+
+
+def test_its_children_end_with_it_even_when_it_is_killed(tmp_path: Path) -> None:
+    with hilum_up(tmp_path) as up:
+        wait_until(up.ready, "node and worker", 60)
+        processes = up.tree
+        up.process.kill()
+        wait_until(lambda: gone(processes), "the end of the children", 40)
+
+
+def test_what_cannot_start_ends_it_with_the_reason(tmp_path: Path) -> None:
+    with hilum_up(tmp_path) as other:
+        wait_until(other.listens, "the node", 60)
+        command = [sys.executable, "-m", "dicom_node", "up"]
+        environment = os.environ | {"HILUM_NODE__PORT": str(other.port), "HILUM_STORAGE__FOLDER": str(tmp_path / "b")}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90, check=False
+        )
+    assert done.returncode == 1
+    assert f"port {other.port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_redis_that_is_given_is_used(tmp_path: Path, redis_server: Any) -> None:
+    with hilum_up(tmp_path, HILUM_BROKER__URL=redis_server.url) as up:
+        wait_until(up.ready, "node and worker", 60)
+        assert set(up.pids()) == CHILDREN - {"redis"}
+
+
+def test_its_own_redis_is_closed_to_other_users_and_the_network(tmp_path: Path) -> None:
+    with hilum_up(tmp_path) as up:
+        wait_until(up.ready, "node and worker", 60)
+        (socket,) = up.runtime.rglob("redis.sock")
+        assert socket.stat().st_mode & 0o077 == 0
+        assert socket.parent.stat().st_mode & 0o077 == 0
+        client = redis.Redis(unix_socket_path=str(socket))
+        assert client.config_get("port")["port"] == "0"
+        client.close()
+
+
+def test_a_worker_that_dies_at_every_start_does_not_keep_the_others_down(tmp_path: Path) -> None:
+    """While one child waits to be started again, the others are looked after."""
+    with hilum_up(tmp_path) as up:
+        wait_until(up.ready, "node and worker", 60)
+        deadline = time.monotonic() + 12
+        killed = 0
+        while time.monotonic() < deadline:
+            worker = up.pids()["worker"]
+            if psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+            time.sleep(0.1)
+        assert killed >= 3
+        node = up.pids()["node"]
+        os.kill(node, signal.SIGKILL)
+        wait_until(lambda: up.pids()["node"] != node, "a new node", 5)
