@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pydicom.config
 import pynetdicom._config
 
-from dicom_node.database import open_database
+from dicom_node.database import lengthen_log, open_database
 from dicom_node.dispatch import Dispatcher
 from dicom_node.doorbell import Doorbell, make_celery
 from dicom_node.errors import Defect, SettingsError
@@ -44,6 +44,7 @@ def run_node(_: argparse.Namespace) -> int:
     others = Listeners(count - 1, lambda: receive(settings, listener, count, stop.wait), stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
     engine = open_database(settings.database_url)
+    lengthen_log(engine)
     dispatcher = Dispatcher(engine, doorbell, settings)
     receive(settings, listener, count, lambda: dispatcher.run(stop))
     others.stop()

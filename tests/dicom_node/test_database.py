@@ -11,10 +11,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from dicom_node.database import LATEST_REVISION, MIGRATIONS, current_revision, open_database, reading
+from dicom_node.database import (
+    LATEST_REVISION,
+    LOG_BYTES,
+    MIGRATIONS,
+    current_revision,
+    lengthen_log,
+    open_database,
+    reading,
+)
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.schema import instances, metadata, studies
 from tests.dicom_node.record import opened, rows
@@ -129,3 +137,23 @@ def test_a_file_that_is_no_database_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "record.sqlite3").write_text("something else" * 100)
     with pytest.raises(SettingsError, match="not a database"):
         open_database(f"sqlite:///{tmp_path}/record.sqlite3")
+
+
+def test_commits_write_over_the_log_once_it_has_its_length(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    lengthen_log(engine)
+    log = Path(f"{engine.url.database}-wal")
+    length = log.stat().st_size
+    assert length >= LOG_BYTES
+    before = log.read_bytes()[:100_000]
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE anything (x INTEGER)"))
+    assert log.stat().st_size == length
+    assert log.read_bytes()[:100_000] != before
+
+
+def test_lengthening_the_log_leaves_the_schema_as_it_was(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    before = inspect(engine).get_table_names()
+    lengthen_log(engine)
+    assert inspect(engine).get_table_names() == before
