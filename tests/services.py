@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.error import URLError
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -164,12 +166,17 @@ class Orthanc:
     dicom_port: int
     ae_title: str = "ORTHANC"
 
-    def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
-        """Return the parsed answer to a GET, or to a POST (or other method) of JSON."""
+    def download(self, path: str, body: object = None, method: str | None = None) -> bytes:
+        """Return the answer to a GET, or to a POST (or other method) of JSON."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http to the loopback
-            content = answer.read()
+            content: bytes = answer.read()
+        return content
+
+    def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
+        """Return the answer, parsed; see `download`."""
+        content = self.download(path, body, method)
         return json.loads(content) if content else None
 
     def answers(self) -> bool:
@@ -180,7 +187,7 @@ class Orthanc:
 
     def find(self, level: str, **query: str) -> list[dict[str, Any]]:
         """Return the resources of a level ("Study", "Series", "Instance") that match DICOM keywords."""
-        body = {"Level": level, "Query": query, "Expand": True, "RequestedTags": ["SOPClassUID", "SOPInstanceUID"]}
+        body = {"Level": level, "Query": query, "Expand": True}
         found: list[dict[str, Any]] = self.ask("/tools/find", body)
         return found
 
@@ -228,3 +235,66 @@ def orthanc_server(folder: Path) -> Iterator[Orthanc]:
 def dcmtk(tool: str) -> str:
     """Return a tool of DCMTK; pynetdicom brings scripts of the same names, which are not meant."""
     return shutil.which(tool, path="/usr/bin:/usr/local/bin:/opt/homebrew/bin") or missing(f"DCMTK's {tool}")
+
+
+@dataclass
+class Up:
+    """A running `hilum up`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    runtime: Path
+
+    def events(self, action: str) -> list[dict[str, Any]]:
+        written, _, _ = self.log.read_text().rpartition("\n")  # the last line may be half written
+        lines = (line for line in written.splitlines() if line.startswith("{"))
+        return [event for event in map(json.loads, lines) if event["action"] == action]
+
+    def pids(self) -> dict[str, int]:
+        """Return the newest process of each child."""
+        return {event["outcome"]: event["pid"] for event in self.events("started")}
+
+    def listens(self) -> bool:
+        return any(event["port"] == self.port for event in self.events("listening"))
+
+    def has_worker(self) -> bool:
+        return bool(self.events("worker_ready"))
+
+    def ready(self) -> bool:
+        if self.process.poll() is not None:
+            pytest.fail(f"hilum up ended:\n{self.log.read_text()}")
+        return self.listens() and self.has_worker()
+
+    @property
+    def tree(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextmanager
+def hilum_up(folder: Path, **environment: str) -> Iterator[Up]:
+    """Run `hilum up` in a folder; what it has not stopped itself is killed in the end."""
+    port, log = free_port(), folder / "up.log"
+    # Sockets have short names, and pytest's folders long ones.
+    with tempfile.TemporaryDirectory(prefix="hilum-up-") as runtime, log.open("wb") as output:
+        settings = {
+            "HILUM_NODE__PORT": str(port),
+            "HILUM_STORAGE__FOLDER": str(folder / "data"),
+            "TMPDIR": runtime,
+            **environment,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicom_node", "up"], cwd=folder, env=os.environ | settings, stderr=output
+        )
+        up = Up(process, port, log, Path(runtime))
+        left: list[psutil.Process] = []
+        try:
+            yield up
+        finally:
+            if process.poll() is None:
+                left = up.tree
+                process.kill()
+                process.wait()
+            for child in left:
+                if child.is_running():
+                    child.kill()

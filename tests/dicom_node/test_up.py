@@ -2,89 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import redis
 
-from tests.services import free_port, wait_until
+from tests.services import RedisServer, hilum_up, wait_until
 
 pytestmark = pytest.mark.node
 
 CHILDREN = {"redis", "node", "deliver", "worker"}
-
-
-@dataclass
-class Up:
-    """A running `hilum up`."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-    runtime: Path
-
-    def events(self, action: str) -> list[dict[str, Any]]:
-        lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
-        return [event for event in map(json.loads, lines) if event["action"] == action]
-
-    def pids(self) -> dict[str, int]:
-        """Return the newest process of each child."""
-        return {event["outcome"]: event["pid"] for event in self.events("started")}
-
-    def listens(self) -> bool:
-        return any(event["port"] == self.port for event in self.events("listening"))
-
-    def has_worker(self) -> bool:
-        return bool(self.events("worker_ready"))
-
-    def ready(self) -> bool:
-        if self.process.poll() is not None:
-            pytest.fail(f"hilum up ended:\n{self.log.read_text()}")
-        return self.listens() and self.has_worker()
-
-    @property
-    def tree(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-
-@contextmanager
-def hilum_up(folder: Path, **environment: str) -> Iterator[Up]:
-    port, log = free_port(), folder / "up.log"
-    # Sockets have short names, and pytest's folders long ones.
-    with tempfile.TemporaryDirectory(prefix="hilum-up-") as runtime, log.open("wb") as output:
-        settings = {
-            "HILUM_NODE__PORT": str(port),
-            "HILUM_STORAGE__FOLDER": str(folder / "data"),
-            "TMPDIR": runtime,
-            **environment,
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dicom_node", "up"], cwd=folder, env=os.environ | settings, stderr=output
-        )
-        up = Up(process, port, log, Path(runtime))
-        left: list[psutil.Process] = []
-        try:
-            yield up
-        finally:
-            if process.poll() is None:
-                left = up.tree
-                process.kill()
-                process.wait()
-            for child in left:
-                if child.is_running():
-                    child.kill()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -137,7 +70,7 @@ def test_what_cannot_start_ends_it_with_the_reason(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_redis_that_is_given_is_used(tmp_path: Path, redis_server: Any) -> None:
+def test_a_redis_that_is_given_is_used(tmp_path: Path, redis_server: RedisServer) -> None:
     with hilum_up(tmp_path, HILUM_BROKER__URL=redis_server.url) as up:
         wait_until(up.ready, "node and worker", 60)
         assert set(up.pids()) == CHILDREN - {"redis"}
