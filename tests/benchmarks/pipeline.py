@@ -15,15 +15,13 @@ from pathlib import Path
 from tests.benchmarks.comparison import HILUM, Comparison
 from tests.benchmarks.machine import REPOSITORY, scratch
 from tests.benchmarks.receivers import SLICES
-from tests.factories import chest_hu, ct_series
+from worker.phantom import write_phantom
 
 TITLE = "Analysing"
 TEXT = f"""\
-`hilum analyze`'s work on {SLICES} slices of 512x512 (a synthetic chest), from files to SEG, SR and key image, each
+`hilum analyze`'s work on {SLICES} slices of 512x512 (the phantom), from files to SEG, SR and key image, each
 time in a new process. The parts are named as the pipeline's progress names them; "start" is the interpreter and its
 imports."""
-
-BETWEEN_SLICES_MM, PIXEL_MM = 1.0, 0.7
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
@@ -31,7 +29,8 @@ def measure(rounds: int) -> Iterator[Comparison]:
     parts: dict[str, list[float]] = defaultdict(list)
     total, peak = [], []
     with scratch() as folder:
-        study = make_study(Path(folder, "study"))
+        study = Path(folder, "study")
+        write_phantom(study, slices=SLICES)
         for turn in range(rounds):
             seconds, peak_mb = analyze_once(study, Path(folder, f"out{turn}"))
             total.append(sum(seconds.values()))
@@ -41,13 +40,6 @@ def measure(rounds: int) -> Iterator[Comparison]:
     yield Comparison("the whole", "s", {HILUM: total})
     yield Comparison("its parts", "s", parts)
     yield Comparison("peak memory (resident)", "MB", {HILUM: peak})
-
-
-def make_study(folder: Path) -> Path:
-    """Write a chest as a CT series."""
-    hu, _, _ = chest_hu((SLICES, 512, 512))
-    ct_series(folder, hu, spacing_mm=(BETWEEN_SLICES_MM, PIXEL_MM, PIXEL_MM))
-    return folder
 
 
 def analyze_once(study: Path, out: Path) -> tuple[dict[str, float], float]:
