@@ -84,7 +84,7 @@ def delivery_counts(connection: Connection, study_instance_uid: str) -> dict[str
         .where(jobs.c.study_instance_uid == study_instance_uid)
         .group_by(deliveries.c.state)
     )
-    counts: dict[str, int] = dict(connection.execute(query).tuples().all())
+    counts: dict[str, int] = {state: count for state, count in connection.execute(query)}  # noqa: C416 - rows are no pairs to mypy
     return {state.value: counts.get(state.value, 0) for state in DeliveryState}
 
 
