@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -53,13 +54,15 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = STARTIN
 
 
 @contextmanager
-def running(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str | Path], stop: signal.Signals = signal.SIGTERM, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process for the time of a ``with``."""
     process = subprocess.Popen(command, **options)
     try:
         yield process
     finally:
-        process.terminate()
+        process.send_signal(stop)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -151,7 +154,8 @@ def postgres_server() -> Iterator[PostgresServer]:
         options = [f"port={server.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
         options += ["fsync=off", "max_connections=200"]
         words = [word for option in options for word in ("-c", option)]
-        with running([binaries[-1].with_name("postgres"), "-D", folder / "data", *words], **quiet, **user):
+        command = [binaries[-1].with_name("postgres"), "-D", folder / "data", *words]
+        with running(command, signal.SIGINT, **quiet, **user):  # on SIGTERM it would wait for its clients
             wait_until(server.answers, "PostgreSQL")
             yield server
     finally:

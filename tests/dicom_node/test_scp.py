@@ -46,7 +46,6 @@ from sqlalchemy import Engine, event
 from dicom_node.files import Files
 from dicom_node.intake import Intake
 from dicom_node.jobs import Jobs
-from dicom_node.log import configure_logging
 from dicom_node.schema import associations, instances, studies
 from dicom_node.scp import Receiver
 from dicom_node.settings import JobSettings, NodeSettings
@@ -55,7 +54,8 @@ from tests.dicom_node.record import make_job, results_of, rows
 from tests.factories import ct_series
 from tests.services import dcmtk, wait_until
 
-pytestmark = pytest.mark.node
+# pydicom warns of the odd values that are sent here on purpose.
+pytestmark = [pytest.mark.node, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 HU = np.arange(2 * 16 * 16, dtype=np.int16).reshape(2, 16, 16)
 
@@ -313,6 +313,7 @@ def test_an_association_ends_in_the_record_however_it_ends(
     wait_until(lambda: rows(sqlite_record, associations)[0]["closed_at"], "the end of the association")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the sender's
 def test_a_sender_that_breaks_off_in_a_data_set_leaves_nothing(
     port: int, storage: Path, sqlite_record: Engine, ct: pydicom.FileDataset
 ) -> None:
@@ -400,7 +401,6 @@ def test_a_uid_that_no_record_can_hold_cannot_be_understood(port: int, storage: 
     assert stored_files(storage) == []
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("uid", ["../../../../escaped", "/tmp/escaped", "..", ".", "1/../../2"])  # noqa: S108 - hostile on purpose
 def test_a_uid_that_is_a_path_stays_in_the_storage_folder(port: int, storage: Path, tmp_path: Path, uid: str) -> None:
     data = encoded(data_set(StudyInstanceUID=uid, SeriesInstanceUID=uid, SOPInstanceUID=uid))
@@ -477,10 +477,9 @@ def test_what_is_stored_is_closed_to_other_users(port: int, storage: Path, ct: p
     assert modes == {True: 0o700, False: 0o600}
 
 
-def test_the_log_names_no_patient_and_no_file(
+def test_no_patient_and_no_file_is_even_handed_to_the_log(
     port: int, ct: pydicom.FileDataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    configure_logging("node")
     ct.PatientName, ct.PatientID = "Wolkenstein^Adalbert", "TELLING-ID"
     send(port, ct)
     send(port, ct)
