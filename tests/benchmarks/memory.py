@@ -19,7 +19,7 @@ TITLE = "Memory and start"
 TEXT = f"""\
 Memory is the proportional set size (PSS) over all processes of a receiver: idle, and after {SLICES} instances of
 512 KB over eight associations. Ready means that the port accepts connections; a worker is ready when it listens to
-its queue. storescp is left out where it keeps nothing in memory to compare."""
+its queue."""
 
 COMPARED = {name: RECEIVERS[name] for name in (HILUM, "Orthanc")}
 
