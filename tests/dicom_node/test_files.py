@@ -96,7 +96,7 @@ def test_bytes_are_synced_before_the_name_and_the_name_before_the_end(
     fsync, replace = os.fsync, Path.replace
 
     def logged_fsync(descriptor: int) -> None:
-        what = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        what = Path(f"/proc/self/fd/{descriptor}").readlink()
         order.append(f"sync {what.suffix or what.name}")
         fsync(descriptor)
 
@@ -114,9 +114,7 @@ def test_a_tree_is_synced_with_every_file_and_folder(tmp_path: Path, monkeypatch
     (tmp_path / "out" / "inner").mkdir(parents=True)
     (tmp_path / "out" / "inner" / "seg.dcm").write_bytes(b"1")
     synced: set[str] = set()
-    monkeypatch.setattr(
-        "dicom_node.files.os.fsync", lambda fd: synced.add(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
-    )
+    monkeypatch.setattr("dicom_node.files.os.fsync", lambda fd: synced.add(Path(f"/proc/self/fd/{fd}").readlink().name))
     sync_tree(tmp_path / "out")
     assert synced == {"out", "inner", "seg.dcm"}
 
