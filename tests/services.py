@@ -155,7 +155,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         options += ["fsync=off", "max_connections=200"]
         words = [word for option in options for word in ("-c", option)]
         command = [binaries[-1].with_name("postgres"), "-D", folder / "data", *words]
-        with running(command, signal.SIGINT, **quiet, **user):  # on SIGTERM it would wait for its clients
+        with running(command, signal.SIGQUIT, **quiet, **user):  # at once: nothing of it is kept
             wait_until(server.answers, "PostgreSQL")
             yield server
     finally:
