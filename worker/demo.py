@@ -29,6 +29,7 @@ from dicom_node.peers import send_with_progress
 from dicom_node.scu import Outgoing, echo, read_outgoing
 from dicom_node.settings import Destination, Settings, load_settings
 from dicom_node.study import FINAL_JOB_STATES, JobState, StudyState
+from worker.findings import Site
 from worker.phantom import Truth, write_phantom
 from worker.reports import codes
 
@@ -156,20 +157,43 @@ def show(answer: dict[str, Any], results: list[Dataset], truth: Truth | None, ou
         say(f"  {ds.Modality:<3} {ds.SeriesDescription:<16} series {ds.SeriesNumber}  {ds.SOPInstanceUID}")
     if answer["reason"]:
         say(f"\nNot measured: {answer['reason']}")
-    for percent in (poir for ds in results if ds.Modality == "SR" for poir in proportions(ds)):
-        say(f"\nProportion of infected lung (PoIR), read from the report: {percent:.1f} %")
-    if truth:
-        say(f"True proportion in the phantom:                           {truth.infected_percent:.1f} %")
+    for ds in (ds for ds in results if ds.Modality == "SR"):
+        show_proportions(proportions(ds), truth)
     for ds in (ds for ds in results if ds.Modality == "OT"):
         Image.fromarray(ds.pixel_array).save(out / "key-image.png")
         say(f"\nKey image: {out / 'key-image.png'}")
     say(f"Objects:   {out / 'pacs'}")
 
 
-def proportions(report: Dataset) -> Iterator[float]:
-    """Yield the PoIR of both lungs from a report's content tree."""
-    for item in report.get("ContentSequence", []):
-        names = item.get("ConceptNameCodeSequence")
-        if names and names[0].CodeValue == codes.INFECTED_PERCENT.value and item.ValueType == "NUM":
-            yield float(item.MeasuredValueSequence[0].NumericValue)
-        yield from proportions(item)
+def show_proportions(measured: dict[Site, float], truth: Truth | None) -> None:
+    """Print the PoIR of each site, and below it the truth where it is known."""
+    rows = {"in the report": measured}
+    if truth:
+        rows["in truth"] = {site: truth.infected_percent(site) for site in measured}
+    say(f"\n{'Infected proportion (PoIR)':<28}" + "".join(f"{site:>9}" for site in measured))
+    for name, percents in rows.items():
+        say(f"  {name:<26}" + "".join(f"{percent:>7.1f} %" for percent in percents.values()))
+
+
+def proportions(report: Dataset) -> dict[Site, float]:
+    """Return the PoIR of each site from the measurement groups of a report."""
+    sites = {code.value: site for site, code in codes.LATERALITY.items()}
+    found: dict[Site, float] = {}
+    for group in items(report):
+        children = group.get("ContentSequence", [])
+        for percent in (c for c in children if c.ValueType == "NUM" and name_of(c) == codes.INFECTED_PERCENT.value):
+            (side,) = (i.ConceptCodeSequence[0].CodeValue for i in items(group) if name_of(i) == codes.SIDE.value)
+            found[sites[side]] = float(percent.MeasuredValueSequence[0].NumericValue)
+    return found
+
+
+def items(item: Dataset) -> Iterator[Dataset]:
+    """Yield every content item below one."""
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from items(child)
+
+
+def name_of(item: Dataset) -> str:
+    """Return the code of a content item's name, empty where it has none."""
+    return str(item.ConceptNameCodeSequence[0].CodeValue) if "ConceptNameCodeSequence" in item else ""

@@ -79,7 +79,6 @@ def test_the_report_gives_every_figure_with_its_unit(found: Result, text: str) -
         assert f"Proportion of infected region: {as_shown(truth.infected_percent)} %" in group(text, infection)
 
 
-@pytest.mark.xfail(reason="a line for every image of the library stands before it", strict=True)
 def test_the_conclusion_is_seen_without_scrolling(found: Result, viewer: Viewer) -> None:
     viewer.read_report("Hilum report")
     viewer.screenshot(SCREENSHOTS / "ohif-report.png")

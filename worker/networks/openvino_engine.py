@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
-import openvino  # type: ignore[import-untyped]  # it ships no types
 import torch
 from numpy.typing import NDArray
 
 from worker.networks.engine import Precision
 from worker.networks.network import Network
+
+# OpenVINO reports every import and conversion to its makers over the network, unless this module is missing.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # how Python marks a module as missing
+import openvino  # noqa: E402  # after the line above
 
 
 class OpenVinoEngine:

@@ -7,15 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
-    CodeContentItem,
     CodedConcept,
     Comprehensive3DSR,
-    ContainerContentItem,
-    ContentItem,
-    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
-    ImageContentItem,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
@@ -94,6 +89,8 @@ def _document(
     *,
     is_complete: bool,
 ) -> Comprehensive3DSR:
+    # No image library (TID 1600, optional): viewers list it line by line before the findings. The evidence names the
+    # images all the same.
     content = MeasurementReport(
         observation_context=_observation_context(shared),
         procedure_reported=codes.CT,
@@ -109,9 +106,6 @@ def _document(
         coding_schemes=[codes.HILUM_SCHEME_IDENTIFICATION],
         **shared.arguments(context.REPORT),
     )
-    # TID 1500 wants the library before the measurements, which come last. Added here: highdicom would copy
-    # and search its hundreds of items.
-    report.ContentSequence.insert(len(report.ContentSequence) - 1, _image_library(shared))
     _separate(report)
     shared.complete(report, context.REPORT)
     return report
@@ -262,21 +256,6 @@ def _observation_context(shared: ResultContext) -> ObservationContext:
             ),
         )
     )
-
-
-def _image_library(shared: ResultContext) -> ContainerContentItem:
-    """Return TID 1600, saying once what all images share; highdicom repeats it for each of hundreds."""
-    contains = RelationshipTypeValues.CONTAINS
-    items: list[ContentItem] = [
-        ImageContentItem(codes.SOURCE, image.SOPClassUID, image.SOPInstanceUID, relationship_type=contains)
-        for image in shared.source.images
-    ]
-    modality = CodeContentItem(codes.MODALITY, codes.COMPUTED_TOMOGRAPHY, RelationshipTypeValues.HAS_ACQ_CONTEXT)
-    group = ContainerContentItem(codes.IMAGE_LIBRARY_GROUP, relationship_type=contains)
-    group.ContentSequence = ContentSequence([modality, *items])
-    library = ContainerContentItem(codes.IMAGE_LIBRARY, relationship_type=contains)
-    library.ContentSequence = ContentSequence([group])
-    return library
 
 
 def _separate(item: Dataset) -> None:
