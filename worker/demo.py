@@ -104,7 +104,7 @@ def hilum_up(out: Path, pacs: SmallPACS) -> Iterator[tuple[Settings, Destination
     say(f"Starting `hilum --config {file} up`; its log is {out / 'hilum.log'}")
     with (out / "hilum.log").open("wb") as log:
         # The command is our own interpreter.
-        process = subprocess.Popen([sys.executable, "-m", "dicom_node", "up"], stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", "dicom_node", "up"], stdout=log, stderr=log)
     try:
         wait_until_ready(process, hilum, settings)
         yield settings, hilum

@@ -39,7 +39,7 @@ def run_worker(_: argparse.Namespace) -> int:
     log.info("worker_ready", pid=os.getpid())
     hostname = f"hilum-{os.getpid()}@{platform.node()}"
     quiet = ("--loglevel=WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
-    app.worker_main(["worker", "--pool=solo", f"--queues={queues}", f"--hostname={hostname}", *quiet])
+    app.worker_main(["--quiet", "worker", "--pool=solo", f"--queues={queues}", f"--hostname={hostname}", *quiet])
 
 
 class JobRunner:

@@ -62,6 +62,13 @@ def test_torch_engine_gives_the_networks_logits() -> None:
     np.testing.assert_allclose(TorchEngine(network, precision="f32")(batch), expected, atol=1e-5)
 
 
+def test_openvino_cannot_report_to_its_makers() -> None:
+    import worker.networks.openvino_engine  # noqa: F401  # its import is what is tested
+
+    with pytest.raises(ImportError):
+        importlib.import_module("openvino_telemetry")
+
+
 def test_engine_switches_dropout_and_batch_statistics_off() -> None:
     network = build("unet", {"width": 4, "dropout": 0.5, "batch_norm": True}).train()
     engine = TorchEngine(network, precision="f32")
