@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from dicom_node.study import StudyActivity
 
 
@@ -16,3 +20,45 @@ def is_whole(activity: StudyActivity, now: float, quiet_seconds: float, associat
     quiet = now - activity.last_instance_at >= quiet_seconds
     carried = activity.last_carried_at is not None and now - activity.last_carried_at < association_idle_seconds
     return quiet and not carried
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """When a study was first seen as it is, and when it was last known to be otherwise; on the steady clock."""
+
+    last_instance_id: int
+    seen_at: float
+    other_at: float
+
+
+class Watch:
+    """Tells how old a study's last image is although the clock that stamped it may be set.
+
+    The age by that clock is kept between what a clock that is never set can vouch for: at least the time since
+    the study was first seen as it is, at most the time since it was seen otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._sightings: dict[str, Sighting] = {}
+        self._looked_at = -math.inf
+
+    def look(self, activities: Sequence[StudyActivity], now: float, steady: float) -> list[float]:
+        """Return for each study the time at which to judge it: that of its last image plus its age.
+
+        Parameters
+        ----------
+        now, steady : float
+            Seconds since the epoch, and on a clock that is never set.
+        """
+        before = self._sightings
+        self._sightings = {}
+        times = []
+        for activity in activities:
+            sighting = before.get(activity.study_instance_uid)
+            if sighting is None or sighting.last_instance_id != activity.last_instance_id:
+                sighting = Sighting(activity.last_instance_id, steady, self._looked_at)
+            self._sightings[activity.study_instance_uid] = sighting
+            age = max(now - activity.last_instance_at, steady - sighting.seen_at)
+            times.append(activity.last_instance_at + min(age, steady - sighting.other_at))
+        self._looked_at = steady
+        return times

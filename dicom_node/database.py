@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, inspect, or_, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
@@ -156,3 +156,11 @@ def insert_if_absent(engine: Engine, table: Table) -> sqlite.Insert | postgresql
 def now() -> float:
     """Seconds since the epoch: the record's clock, shared by all hosts."""
     return time.time()
+
+
+def has_come(moment: ColumnElement[float], time: float, longest_seconds: float) -> ColumnElement[bool]:
+    """Whether a moment in the record has come.
+
+    One that lies further off than it was ever set was written before the clock was set back; it has come too.
+    """
+    return or_(moment <= time, moment > time + longest_seconds)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.completion import is_whole
+from dicom_node.completion import Watch, is_whole
 from dicom_node.database import now
 from dicom_node.doorbell import Doorbell
 from dicom_node.errors import NotForHilum, PassingFailure
@@ -38,6 +39,13 @@ def failures_logged(**fields: str) -> Iterator[None]:
         log.warning("dispatch_failed", code="database", error=type(error.orig).__name__, **fields)
 
 
+def take_turns(turn: Callable[[], None], stop: threading.Event) -> None:
+    """Take turns until told to stop; a failure outside costs a turn, not the process."""
+    while not stop.wait(TURN_SECONDS):
+        with failures_logged():
+            turn()
+
+
 class Dispatcher:
     """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
 
@@ -47,22 +55,31 @@ class Dispatcher:
         self._settings = settings
         self._intake = Intake(engine)
         self._jobs = Jobs(engine, settings.jobs)
+        self._watch = Watch()
 
     def run(self, stop: threading.Event) -> None:
-        """Take turns until told to stop; a failure outside costs a turn, not the process."""
-        while not stop.wait(TURN_SECONDS):
-            with failures_logged():
-                self.turn()
+        """Take turns until told to stop; bells ring beside, so that a broker that hangs holds up no study."""
+        bells = threading.Thread(target=take_turns, args=(self.ring, stop), name="bells", daemon=True)
+        bells.start()
+        take_turns(self.settle, stop)
 
     def turn(self) -> None:
         """Dispatch what is whole, take back what was lost, ring for what waits."""
-        node = self._settings.node
-        for activity in self._intake.receiving():
-            if is_whole(activity, now(), node.quiet_seconds, node.association_idle_seconds):
+        self.settle()
+        self.ring()
+
+    def settle(self) -> None:
+        """Dispatch what is whole, take back what was lost."""
+        node, receiving = self._settings.node, self._intake.receiving()
+        for activity, time in zip(receiving, self._watch.look(receiving, now(), monotonic()), strict=True):
+            if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
                 with failures_logged(study_instance_uid=activity.study_instance_uid):  # holds up no other study
                     self.dispatch(activity)
         if lost := self._jobs.sweep():
             log.warning("jobs_taken_back", instances=lost)
+
+    def ring(self) -> None:
+        """Ring for what waits."""
         for job_id, priority in self._jobs.to_ring(self._doorbell.count_unheard):
             self._doorbell.ring(job_id, priority)
 
@@ -70,7 +87,7 @@ class Dispatcher:
         """Select a series of a whole study and record its job, in one transaction with the study's new state."""
         uid = activity.study_instance_uid
         stored = self._intake.instances(uid)
-        found = read_series([instance.path for instance in stored])
+        found = read_series([i.path for i in stored], {i.path: i.series_instance_uid for i in stored})
         selection = select_series(found, self._settings.selection)
         chosen = selection.series.series_instance_uid if selection.series else None
         set_aside = isinstance(selection.rejection, NotForHilum)

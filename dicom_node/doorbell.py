@@ -34,6 +34,7 @@ def make_celery(broker_url: str) -> Celery:
         broker_transport_options={
             "queue_order_strategy": "priority",
             "visibility_timeout": 6 * 3600,
+            "max_retries": 0,  # else six seconds of trying again; the next turn does that
             "socket_connect_timeout": 5,
             "socket_timeout": 30,
         },

@@ -17,13 +17,17 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 UID = re.compile(r"[0-9.]{1,64}")
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
+ABANDONED_SECONDS = 3600.0
+"""An association that brings nothing for so long is dead: node.network_timeout_seconds is far shorter."""
 
 
 class Files:
@@ -65,6 +69,16 @@ class Files:
             part.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+    def remove_abandoned(self) -> int:
+        """Remove what killed processes left half written; return how many files."""
+        oldest, removed = time.time() - ABANDONED_SECONDS, 0
+        for path in (self._folder / "incoming").glob("*.part"):
+            with suppress(FileNotFoundError):  # received meanwhile, or removed by another node
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def free_bytes(self) -> int:
         """Return the space left on the disk."""

@@ -7,9 +7,10 @@ import math
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -132,18 +133,24 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
     )
 
 
-def read_series(paths: Iterable[Path]) -> list[SeriesHeader]:
-    """Return the series that lie in files; what is unreadable is counted under an empty UID."""
+def read_series(paths: Iterable[Path], received_in: Mapping[Path, str] = MappingProxyType({})) -> list[SeriesHeader]:
+    """Return the series that lie in files.
+
+    Parameters
+    ----------
+    received_in : mapping
+        The Series Instance UIDs under which files were received: what cannot be read any more is counted there,
+        else under an empty UID.
+    """
     by_uid: dict[str, list[InstanceHeader]] = {}
-    unreadable = 0
+    unreadable: Counter[str] = Counter()
     for path in paths:
         header = read_header(path)
         if header is None:
-            unreadable += 1
+            unreadable[received_in.get(path, "")] += 1
         else:
             by_uid.setdefault(header.series_instance_uid, []).append(header)
-    found = [SeriesHeader(uid, tuple(images)) for uid, images in by_uid.items()]
-    return [*found, SeriesHeader("", (), unreadable)] if unreadable else found
+    return [SeriesHeader(uid, tuple(by_uid.get(uid, ())), unreadable[uid]) for uid in {**by_uid, **unreadable}]
 
 
 def nested(group: Dataset, sequence: str, keyword: str) -> object:

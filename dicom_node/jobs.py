@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Engine, case, func, or_, select, update
 
-from dicom_node.database import now, reading
+from dicom_node.database import has_come, now, reading
 from dicom_node.errors import RejectedInput
 from dicom_node.intake import StoredInstance
 from dicom_node.schema import deliveries, instances, job_inputs, jobs, results
@@ -72,6 +72,7 @@ class Jobs:
     def __init__(self, engine: Engine, settings: JobSettings) -> None:
         self._engine = engine
         self._settings = settings
+        self._longest_pause_seconds = settings.retry_seconds * 2.0**settings.maximum_attempts
 
     def to_ring(self, count_unheard: Callable[[], int]) -> list[tuple[str, Priority]]:
         """Return the due jobs to ring for, and mark them rung.
@@ -85,9 +86,10 @@ class Jobs:
             Returns how many bells the broker holds; asked only where it matters.
         """
         time = now()
-        waiting = jobs.c.state == JobState.QUEUED, jobs.c.due_at <= time
+        sweep_seconds = self._settings.sweep_seconds
+        waiting = jobs.c.state == JobState.QUEUED, has_come(jobs.c.due_at, time, self._longest_pause_seconds)
         never = jobs.c.rung_at.is_(None)
-        long_ago = jobs.c.rung_at <= time - self._settings.sweep_seconds
+        long_ago = has_come(jobs.c.rung_at, time - sweep_seconds, 2 * sweep_seconds)
         rung = jobs.c.rung_at.is_not(None)
         counts = select(func.count().filter(never), func.count().filter(long_ago), func.count().filter(rung))
         with reading(self._engine) as connection:
@@ -110,7 +112,11 @@ class Jobs:
         with self._engine.begin() as connection:
             row = connection.execute(
                 update(jobs)
-                .where(jobs.c.job_id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.due_at <= time)
+                .where(
+                    jobs.c.job_id == job_id,
+                    jobs.c.state == JobState.QUEUED,
+                    has_come(jobs.c.due_at, time, self._longest_pause_seconds),
+                )
                 .values(
                     state=JobState.RUNNING,
                     attempts=jobs.c.attempts + 1,
@@ -240,7 +246,9 @@ class Jobs:
 
     def sweep(self) -> int:
         """Take back the jobs whose lease ran out, and give up those tried often enough; return how many."""
-        lost = jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now()
+        # Twice the lease, for the hosts' clocks may differ.
+        ran_out = has_come(jobs.c.lease_until, now(), 2 * self._settings.lease_seconds)
+        lost = jobs.c.state == JobState.RUNNING, ran_out
         with reading(self._engine) as connection:
             if not connection.scalar(select(func.count()).select_from(jobs).where(*lost)):
                 return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, func, or_, select, update
 
-from dicom_node.database import now, reading
+from dicom_node.database import has_come, now, reading
 from dicom_node.schema import deliveries, jobs, results
 from dicom_node.settings import DeliverySettings
 from dicom_node.study import Delivery, DeliveryState, Result
@@ -35,8 +35,8 @@ class Outbox:
         due = (
             deliveries.c.destination == destination,
             deliveries.c.state == DeliveryState.PENDING,
-            deliveries.c.due_at <= time,
-            or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < time),
+            has_come(deliveries.c.due_at, time, self._settings.longest_retry_seconds),
+            or_(deliveries.c.lease_until.is_(None), has_come(deliveries.c.lease_until, time, 2 * LEASE_SECONDS)),
         )
         with reading(self._engine) as connection:
             if not connection.scalar(select(func.count()).select_from(deliveries).where(*due)):

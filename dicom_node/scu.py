@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +22,7 @@ from dicom_node.log import get_logger
 from dicom_node.outbox import Outbox
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import Delivery
+from dicom_node.tls import client_context
 
 TURN_SECONDS = 1.0
 MAXIMUM_CONTEXTS = 128
@@ -122,6 +123,7 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
     def __init__(self, peer: Destination, settings: Settings, objects: Iterable[Outgoing]) -> None:
         self._peer = peer
         self._settings = settings
+        self._tls = (client_context(settings.tls), peer.host) if peer.tls else None
         self._contexts = sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in objects})
 
     def __enter__(self) -> Association:
@@ -129,9 +131,11 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
         ae = AE(ae_title=self._settings.node.ae_title)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout
         ae.connection_timeout = min(timeout, 10.0)
-        for sop_class_uid, transfer_syntax_uid in self._contexts[:MAXIMUM_CONTEXTS]:
+        for sop_class_uid, transfer_syntax_uid in self._contexts:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
-        self._association = ae.associate(self._peer.host, self._peer.port, ae_title=self._peer.ae_title, max_pdu=0)
+        self._association = ae.associate(
+            self._peer.host, self._peer.port, ae_title=self._peer.ae_title, max_pdu=0, tls_args=self._tls
+        )
         # A peer that took none of the contexts is there: `send` tells each object that its class is not supported.
         if not self._association.is_established and not self._association.rejected_contexts:
             said = "rejected the association" if self._association.is_rejected else "cannot be reached"
@@ -204,10 +208,26 @@ def read_outgoing(path: Path) -> Outgoing:
 def send_files(
     peer: Destination, settings: Settings, objects: Sequence[Outgoing], on_answer: Callable[[int], None]
 ) -> None:
-    """Send files over one association, telling each status as it comes."""
-    with open_association(peer, settings, objects) as association:
-        for item in objects:
-            on_answer(send(association, item))
+    """Send files in their order, telling each status as it comes; over one association if it can name them all."""
+    for batch in batches(objects):
+        with open_association(peer, settings, batch) as association:
+            for item in batch:
+                on_answer(send(association, item))
+
+
+def batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Yield the objects in their order, split where an association could name no further context."""
+    batch: list[Outgoing] = []
+    contexts: set[tuple[str, str]] = set()
+    for item in objects:
+        context = (item.sop_class_uid, item.transfer_syntax_uid)
+        if context not in contexts and len(contexts) == MAXIMUM_CONTEXTS:
+            yield batch
+            batch, contexts = [], set()
+        batch.append(item)
+        contexts.add(context)
+    if batch:
+        yield batch
 
 
 def echo(peer: Destination, settings: Settings) -> None:

@@ -63,7 +63,7 @@ def rejected_because(series: SeriesHeader, settings: SelectionSettings) -> str:
 
 def must_be_ct(series: SeriesHeader, _: SelectionSettings) -> str:
     """CT images, by storage class and modality."""
-    if series.unreadable:
+    if series.unreadable and not series.images:
         return f"{series.unreadable} objects could not be read as DICOM"
     if not series.ct_images or series.most_common("modality") not in ("CT", ""):
         kinds = sorted({f"{image.modality} {UID(image.sop_class_uid).name}" for image in series.images})

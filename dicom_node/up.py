@@ -23,7 +23,8 @@ from dicom_node.settings import load_settings
 
 TURN_SECONDS = 1.0
 STARTING_SECONDS = 5.0
-LONGEST_PAUSE_SECONDS = 30.0
+CRASHING_SECONDS = 30.0
+"""A child that lived for less is started again only after a pause."""
 STOPPING_SECONDS = 20.0
 PR_SET_PDEATHSIG = 1
 
@@ -39,6 +40,8 @@ class Child:
     process: subprocess.Popen[bytes]
     started_at: float = field(default_factory=time.monotonic)
     starts: int = 1
+    crashes: int = 0
+    """Ends in a row, each soon after the start."""
     restart_at: float | None = None
     """Since it ended: when to start it again."""
 
@@ -61,7 +64,7 @@ def run_up(_: argparse.Namespace) -> int:
             log.info("up", port=settings.node.port, called_ae_title=settings.node.ae_title)
             while not stop.wait(TURN_SECONDS):
                 for child in children:
-                    revive(child)
+                    revive(child, settings.jobs.sweep_seconds)
         finally:
             stop_all(children)
     log.info("stopped")
@@ -99,7 +102,12 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def revive(child: Child) -> None:
+def restart_pause(crashes: int, sweep_seconds: float) -> float:
+    """Return the pause before a child is started again: doubling, and short enough to be back within the sweep."""
+    return min(2.0 ** min(crashes, 64), sweep_seconds / 2)
+
+
+def revive(child: Child, sweep_seconds: float) -> None:
     """Start a child again, a while after it ended; one that cannot even start ends everything."""
     code, time_now = child.process.poll(), time.monotonic()
     if code is None:
@@ -109,8 +117,8 @@ def revive(child: Child) -> None:
         log.error("ended", outcome=child.name, exit_code=code, seconds=round(lived, 1))
         if child.starts == 1 and lived < STARTING_SECONDS and code > 0:
             raise Defect("cannot-start", f"`hilum {child.name}` could not start; its message stands above")
-        pause = min(2.0 ** min(child.starts, 8), LONGEST_PAUSE_SECONDS) if lived < LONGEST_PAUSE_SECONDS else 0.0
-        child.restart_at = time_now + pause
+        child.crashes = child.crashes + 1 if lived < CRASHING_SECONDS else 0
+        child.restart_at = time_now + (restart_pause(child.crashes, sweep_seconds) if child.crashes else 0.0)
     if time_now >= child.restart_at:
         again = start(child.name, child.command)
         child.process, child.started_at, child.restart_at = again.process, again.started_at, None

@@ -42,10 +42,17 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_000_000.0
+        self.steady = 0.0
         for module in ("intake", "jobs", "outbox", "dispatch"):
             monkeypatch.setattr(f"dicom_node.{module}.now", lambda: self.seconds)
+        monkeypatch.setattr("dicom_node.dispatch.monotonic", lambda: self.steady)
 
     def pass_(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.steady += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock, as an administrator does: no time passes."""
         self.seconds += seconds
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.completion import is_whole
+from dicom_node.completion import Watch, is_whole
 from dicom_node.study import StudyActivity
 
 QUIET, IDLE = 30.0, 60.0
@@ -45,3 +45,28 @@ def test_once_whole_it_stays_whole_while_nothing_comes(
 @given(times, st.none() | times)
 def test_every_study_is_whole_in_the_end(last: float, carried: float | None) -> None:
     assert is_whole(activity(last, carried), max(last + QUIET, (carried or 0) + IDLE) + 1, QUIET, IDLE)
+
+
+@given(times, times)
+def test_a_watched_study_ages_by_the_steady_clock(last: float, jump: float) -> None:
+    watch, one = Watch(), activity(last, None)
+    watch.look([], last, 0.0)
+    watch.look([one], last, 1.0)
+    (seen,) = watch.look([one], last - jump, 11.0)
+    assert 10.0 <= seen - last <= 11.0
+
+
+def test_a_study_found_at_the_start_is_as_old_as_the_clock_says() -> None:
+    assert Watch().look([activity(900.0, None)], 1000.0, 5.0) == [1000.0]
+
+
+def test_a_study_found_at_the_start_with_times_to_come_ages_from_now_on() -> None:
+    watch, one = Watch(), activity(5000.0, None)
+    assert watch.look([one], 1000.0, 5.0) == [5000.0]
+    assert watch.look([one], 1040.0, 45.0) == [5040.0]
+
+
+def test_a_study_that_grew_under_watch_is_no_older_than_the_last_look() -> None:
+    watch = Watch()
+    watch.look([], 1000.0, 5.0)
+    assert watch.look([activity(1001.0, None)], 99_000.0, 7.0) == [1003.0]

@@ -23,6 +23,7 @@ from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Se
 from dicom_node.study import Instance, JobState, Priority, Reception, StudyState
 from tests.dicom_node.record import Clock, instance, receive, results_of, rows
 from tests.factories import ct_series
+from tests.services import wait_until
 
 HU = np.full((4, 8, 8), -800, np.int16)
 SETTINGS = Settings.model_construct(
@@ -313,3 +314,62 @@ def test_two_dispatchers_make_one_job(record: Engine, send: Send, clock: Clock, 
         thread.join()
     assert len(jobs_in(record)) == 1
     assert len(bell.rung) == 1
+
+
+def test_a_clock_set_back_does_not_hold_up_a_study(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    dispatcher.turn()
+    clock.jump(-86_400)
+    pass_quiet(dispatcher, clock)
+    assert [job_id for job_id, _ in bell.rung] == [job["job_id"] for job in jobs_in(record)] != []
+
+
+def test_a_clock_set_forward_does_not_cut_a_study_short(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    dispatcher.turn()
+    send(chest(tmp_path))
+    clock.pass_(1)
+    clock.jump(3600)
+    dispatcher.turn()
+    assert jobs_in(record) == []
+
+
+def test_a_broker_that_hangs_holds_up_no_study(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    hangs, rung, stop = threading.Event(), threading.Event(), threading.Event()
+
+    def ring(_job_id: str, _priority: Priority) -> None:
+        rung.set()
+        hangs.wait(30)
+
+    bell.ring = ring  # type: ignore[method-assign]  # a broker that takes the connection and says nothing
+    send(chest(tmp_path / "a", "1.2.1"))
+    clock.pass_(31)
+    running = threading.Thread(target=dispatcher.run, args=(stop,))
+    running.start()
+    try:
+        assert rung.wait(10)
+        send(chest(tmp_path / "b", "1.2.2"))
+        clock.pass_(31)
+        wait_until(lambda: len(jobs_in(record)) == 2, "the second job", 10)
+    finally:
+        stop.set()
+        hangs.set()
+        running.join()
+
+
+def test_the_reason_of_an_unreadable_file_stands_under_its_own_series(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    paths = chest(tmp_path)
+    send(paths)
+    for stored in rows(record, instances):
+        Path(str(stored["path"])).write_bytes(b"")
+    pass_quiet(dispatcher, clock)
+    assert [(row["series_instance_uid"], row["reason"]) for row in rows(record, series)] == [
+        ("1.2.3.1", "4 objects could not be read as DICOM")
+    ]

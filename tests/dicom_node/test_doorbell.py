@@ -120,6 +120,14 @@ def test_a_broker_that_never_was_there_is_a_passing_failure() -> None:
         Doorbell(make_celery(f"redis://127.0.0.1:{free_port()}/0")).ring("job-1", Priority.ROUTINE)
 
 
+def test_a_broker_that_is_down_is_asked_once_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with pytest.raises(PassingFailure):
+        Doorbell(make_celery(f"redis://127.0.0.1:{free_port()}/0")).ring("job-1", Priority.ROUTINE)
+    assert sum(pauses) < 1
+
+
 def test_a_broker_that_hangs_is_a_passing_failure(redis_server: RedisServer) -> None:
     app = make_celery(redis_server.url)
     app.conf.broker_transport_options = app.conf.broker_transport_options | {"socket_timeout": 1}

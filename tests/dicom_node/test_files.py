@@ -121,3 +121,21 @@ def test_a_tree_is_synced_with_every_file_and_folder(tmp_path: Path, monkeypatch
 
 def test_free_space_is_told_before_anything_is_stored(tmp_path: Path) -> None:
     assert Files(tmp_path / "new").free_bytes() > 0
+
+
+def test_what_a_dead_process_left_half_written_is_removed_and_the_rest_is_not(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    left, growing = files.incoming_path(), files.incoming_path()
+    stored = files.instance_path("1.2", "1.2.3", "1.2.3.4", "0" * 64)
+    for path in (left, growing, stored):
+        files.write(path, [b"bytes"])
+    for path in (left, stored):
+        os.utime(path, (0, 0))
+    assert files.remove_abandoned() == 1
+    assert not left.exists()
+    assert growing.exists()
+    assert stored.exists()
+
+
+def test_without_a_storage_folder_nothing_was_abandoned(tmp_path: Path) -> None:
+    assert Files(tmp_path / "none").remove_abandoned() == 0

@@ -84,6 +84,13 @@ def test_series_are_told_apart_and_what_is_no_dicom_is_counted(tmp_path: Path) -
     assert found[2].unreadable == 1
 
 
+def test_what_cannot_be_read_is_counted_in_the_series_it_was_received_in(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path, HU, SeriesInstanceUID="1.2.3")
+    paths[0].write_text("not DICOM")
+    (found,) = read_series(paths, dict.fromkeys(paths, "1.2.3"))
+    assert (found.series_instance_uid, found.slices, found.unreadable) == ("1.2.3", 3, 1)
+
+
 def test_a_file_that_cannot_be_opened_is_a_passing_failure_not_bad_dicom(tmp_path: Path) -> None:
     """A storage that is not mounted must not turn studies into refused ones."""
     with pytest.raises(PassingFailure, match="storage"):

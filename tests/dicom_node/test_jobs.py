@@ -421,3 +421,29 @@ TestLifeOfJobs = LifeOfJobs.TestCase
 TestLifeOfJobs.settings = settings(
     max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_a_clock_set_back_keeps_no_job_waiting(queue: Jobs, record: Engine, clock: Clock) -> None:
+    job_id = make_job(record)
+    clock.jump(-86_400)
+    assert [ring for ring, _ in queue.to_ring(lambda: 0)] == [job_id]
+    assert queue.claim(job_id)
+
+
+def test_a_bell_rung_before_the_clock_was_set_back_rings_again(queue: Jobs, record: Engine, clock: Clock) -> None:
+    make_job(record)
+    queue.to_ring(lambda: 0)
+    clock.jump(-86_400)
+    assert queue.to_ring(lambda: 0)
+
+
+def test_a_dead_workers_lease_ends_although_the_clock_was_set_back(queue: Jobs, record: Engine, clock: Clock) -> None:
+    assert queue.claim(make_job(record))
+    clock.jump(-86_400)
+    assert queue.sweep() == 1
+
+
+def test_a_worker_whose_clock_runs_a_little_ahead_keeps_its_lease(queue: Jobs, record: Engine, clock: Clock) -> None:
+    assert queue.claim(make_job(record))
+    clock.jump(-10)
+    assert queue.sweep() == 0

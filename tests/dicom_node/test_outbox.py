@@ -147,3 +147,10 @@ def test_two_senders_never_hold_the_same_delivery(record_url: str, record: Engin
     assert sorted(ids) == sorted(row["delivery_id"] for row in rows(record, deliveries))
     for engine in engines:
         engine.dispose()
+
+
+def test_a_clock_set_back_holds_up_no_delivery(outbox: Outbox, record: Engine, clock: Clock) -> None:
+    finish_study(record)
+    outbox.claim("PACS")  # and dies
+    clock.jump(-86_400)
+    assert len(outbox.claim("PACS")[1]) == 2

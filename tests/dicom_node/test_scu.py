@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
-from pynetdicom import AE, evt
+from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Engine
 
@@ -19,7 +19,7 @@ from dicom_node.errors import PassingFailure
 from dicom_node.jobs import Jobs
 from dicom_node.outbox import Outbox
 from dicom_node.schema import deliveries
-from dicom_node.scu import Deliverer, echo, is_passing, is_success
+from dicom_node.scu import MAXIMUM_CONTEXTS, Deliverer, Outgoing, echo, is_passing, is_success, send_files
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings
 from dicom_node.study import DeliveryState, JobState
 from tests.dicom_node.record import STUDY, make_job, results_of, rows
@@ -343,3 +343,22 @@ def test_c_echo_of_a_peer_without_verification_is_a_passing_failure() -> None:
 def test_a_status_is_success_or_passing_or_final() -> None:
     assert not [status for status in range(0x10000) if is_success(status) and is_passing(status)]
     assert [status for status in range(0x10000) if is_success(status)] == [0x0000, 0xB000, 0xB006, 0xB007]
+
+
+def test_more_contexts_than_an_association_holds_take_several(sqlite_record: Engine, tmp_path: Path) -> None:
+    classes = tuple(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+    objects = []
+    for sop_class in classes:
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID = sop_class, f"{sop_class}.1"
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.save_as(tmp_path / sop_class, enforce_file_format=True)
+        objects.append(Outgoing(tmp_path / sop_class, sop_class, ExplicitVRLittleEndian))
+    answers: list[int] = []
+    with pacs(classes=classes) as peer:
+        settings = settings_for(peer.port)
+        send_files(settings.destinations[0], settings, objects, answers.append)
+    assert len(classes) > MAXIMUM_CONTEXTS
+    assert answers == [0x0000] * len(classes)
+    assert [sop_instance_uid for sop_instance_uid, _ in peer.taken] == [f"{sop_class}.1" for sop_class in classes]

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import redis
 
+from dicom_node.up import restart_pause
 from tests.services import RedisServer, hilum_up, wait_until
 
 pytestmark = pytest.mark.node
@@ -103,3 +104,8 @@ def test_a_worker_that_dies_at_every_start_does_not_keep_the_others_down(tmp_pat
         node = up.pids()["node"]
         os.kill(node, signal.SIGKILL)
         wait_until(lambda: up.pids()["node"] != node, "a new node", 5)
+
+
+@pytest.mark.parametrize("crashes", [1, 2, 5, 100])
+def test_the_pause_before_a_start_grows_and_leaves_time_within_the_sweep_interval(crashes: int) -> None:
+    assert restart_pause(crashes, 15.0) == min(2.0**crashes, 7.5)
