@@ -45,6 +45,16 @@ def answer_study(
     settings = ReportSettings(title=TITLES[choices.title])
     out.mkdir(parents=True, exist_ok=True)
     try:
+        return _measured_or_refused(paths, rejection, out, settings, progress)
+    except NotForHilum as reason:
+        return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
+
+
+def _measured_or_refused(
+    paths: Sequence[Path], rejection: RejectedInput | None, out: Path, settings: ReportSettings, progress: Progress
+) -> Answer:
+    """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
+    try:
         if rejection:
             raise rejection
         volume, findings = analyze(paths, THRESHOLDS, progress)
@@ -53,6 +63,4 @@ def answer_study(
     except NotAnalysable as reason:
         objects = write_refusal(paths, reason, THRESHOLDS.algorithm, out, settings)
         return Answer(JobState.REFUSED, objects, code=reason.code, message=reason.message)
-    except NotForHilum as reason:
-        return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
     return Answer(JobState.DONE, objects, infected_percent=findings.measurement("both").infected_percent)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.errors import NotAnalysable
+from dicom_node.settings import ReportSettings
+from dicom_node.study import JobState
+from tests.factories import chest_hu, ct_series
+from worker.answer import Answer, answer_study
+
+HU, _, _ = chest_hu()
+
+
+def answer(paths: list[Path], out: Path, rejection: NotAnalysable | None = None) -> Answer:
+    return answer_study(paths, rejection, out, ReportSettings(), lambda *_: None)
+
+
+def test_a_measured_series_is_done_with_its_objects(tmp_path: Path) -> None:
+    found = answer(ct_series(tmp_path / "ct", HU), tmp_path / "out")
+
+    assert found.state is JobState.DONE
+    assert {item.kind for item in found.objects} >= {"lungs", "infection", "report", "key-image"}
+    assert found.infected_percent is not None
+
+
+def test_a_series_with_a_gap_is_refused_with_a_report(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path / "ct", HU, keep=[n for n in range(40) if n != 20])
+
+    found = answer(paths, tmp_path / "out")
+
+    assert (found.state, found.code) == (JobState.REFUSED, "missing-slices")
+    assert [item.kind for item in found.objects] == ["report"]
+
+
+def test_slices_that_cannot_be_told_apart_are_refused_with_a_report(tmp_path: Path) -> None:
+    found = answer(ct_series(tmp_path / "ct", HU, SOPInstanceUID="1.2.3"), tmp_path / "out")
+
+    assert (found.state, found.code) == (JobState.REFUSED, "shared-uids")
+    assert [dcmread(item.path).Modality for item in found.objects] == ["SR"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_chest_to_which_no_report_can_refer_is_set_aside_with_the_reason(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path / "ct", HU[:5], SeriesInstanceUID="")
+
+    found = answer(paths, tmp_path / "out", NotAnalysable("no-fitting-series", "expected at least 10 slices, got 5"))
+
+    assert (found.state, found.code, found.objects) == (JobState.SET_ASIDE, "no-uids", ())
+    assert "got none: nothing can refer to them" in found.message
