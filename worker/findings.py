@@ -12,6 +12,7 @@ from worker.geometry import Geometry
 
 Side = Literal["left", "right"]
 Site = Literal["left", "right", "both"]
+Level = Literal["upper", "middle", "lower"]
 
 LEFT, RIGHT = 1, 2
 """Values of ``Lungs.labels``; 0 is outside."""
@@ -98,6 +99,44 @@ class SliceAreas:
 
 
 @dataclass(frozen=True)
+class HuBand:
+    """The lung from one HU (inclusive) to another (exclusive); None where it is open. A band, not a finding."""
+
+    from_hu: int | None
+    to_hu: int | None
+    left_ml: float
+    right_ml: float
+
+    @property
+    def both_ml(self) -> float:
+        """Volume in both lungs."""
+        return self.left_ml + self.right_ml
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A third of a lung's height: its infected share, and 0 to 4 for it."""
+
+    side: Side
+    level: Level
+    infected_percent: float
+    score: int
+
+
+@dataclass(frozen=True)
+class Severity:
+    """How much of the lungs is involved: 0 to 5 for the whole, and six zones, the upper right first."""
+
+    whole_lung_score: int
+    zones: tuple[Zone, ...]
+
+    @property
+    def six_zone_score(self) -> int:
+        """The sum of the zones' scores, 0 to 24."""
+        return sum(zone.score for zone in self.zones)
+
+
+@dataclass(frozen=True)
 class Flag:
     """A doubt that travels with the figures; some withhold the percentage."""
 
@@ -121,7 +160,10 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything the reports are made of. All masks share the volume's geometry."""
+    """Everything the reports are made of. All masks share the volume's geometry.
+
+    ``severity`` is None where a flag withholds the percentage it follows from.
+    """
 
     geometry: Geometry
     lungs: Lungs
@@ -129,6 +171,8 @@ class Findings:
     regions: tuple[Region, ...]
     measurements: tuple[Measurement, ...]
     areas: SliceAreas
+    bands: tuple[HuBand, ...]
+    severity: Severity | None
     algorithm: Algorithm
     flags: tuple[Flag, ...] = field(default=())
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.findings import LEFT, RIGHT, Lungs, Mask, Measurement, Site, SliceAreas
+from worker.findings import LEFT, RIGHT, HuBand, Lungs, Mask, Measurement, Site, SliceAreas
 from worker.volume import Volume
 
 _VALUES: dict[Site, tuple[int, ...]] = {"left": (LEFT,), "right": (RIGHT,), "both": (LEFT, RIGHT)}
+
+BAND_EDGES_HU = (-950, -750, -400, 0)
+"""Where one HU band of the lung ends and the next begins: those of 3D Slicer's Lung CT Analyzer.
+
+That tool names them emphysema, inflated, infiltrated, collapsed and vessels. Here they are bands of HU and no
+more: what lies in a band depends on breath, kernel and slice thickness too.
+"""
 
 
 def measure(volume: Volume, lungs: Lungs, infection: Mask) -> tuple[Measurement, ...]:
@@ -51,6 +58,21 @@ def slice_areas(lungs: Lungs, infection: Mask) -> SliceAreas:
     return SliceAreas(
         lung_mm2=np.count_nonzero(lungs.labels, axis=(1, 2)) * pixel_mm2,
         infection_mm2=np.count_nonzero(infection.array & (lungs.labels != 0), axis=(1, 2)) * pixel_mm2,
+    )
+
+
+def hu_bands(volume: Volume, lungs: Lungs) -> tuple[HuBand, ...]:
+    """Return how much of each lung lies in each band of HU, from the lowest to the highest."""
+    below = np.zeros((3, len(BAND_EDGES_HU) + 2), np.int64)  # (label, edge); nothing is below the first
+    for plane, values in zip(lungs.labels, volume.hu, strict=True):
+        for label in (LEFT, RIGHT):
+            inside = values[plane == label]
+            below[label, 1:] += [*(np.count_nonzero(inside < edge) for edge in BAND_EDGES_HU), inside.size]
+    left_ml, right_ml = (np.diff(below[label]) * volume.geometry.voxel_volume_ml for label in (LEFT, RIGHT))
+    edges = (None, *BAND_EDGES_HU, None)
+    return tuple(
+        HuBand(start, end, float(left), float(right))
+        for start, end, left, right in zip(edges[:-1], edges[1:], left_ml, right_ml, strict=True)
     )
 
 

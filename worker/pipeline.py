@@ -11,7 +11,8 @@ from worker.findings import Algorithm, Findings, Lungs, Mask
 from worker.gates import flags_of, require_chest_extent, require_lungs
 from worker.infection import AERATED_HU, segment_infection
 from worker.lungs import LUNG_HU, segment_lungs
-from worker.measure import measure, slice_areas
+from worker.measure import hu_bands, measure, slice_areas
+from worker.severity import severity
 from worker.volume import Volume, read_volume
 
 Progress = Callable[[str, float], None]
@@ -81,7 +82,8 @@ def analyze(
     progress("measuring", 0.85)
     measurements = measure(volume, lungs, infection)
     flags = flags_of(volume, lungs, measurements)
-    if any(flag.withholds_percentage for flag in flags):
+    is_withheld = any(flag.withholds_percentage for flag in flags)
+    if is_withheld:
         measurements = tuple(replace(m, infected_percent=None) for m in measurements)
     return volume, Findings(
         geometry=volume.geometry,
@@ -90,6 +92,8 @@ def analyze(
         regions=regions,
         measurements=measurements,
         areas=slice_areas(lungs, infection),
+        bands=hu_bands(volume, lungs),
+        severity=None if is_withheld else severity(lungs, infection),
         algorithm=method.algorithm,
         flags=flags,
     )

@@ -30,7 +30,7 @@ GAPS = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; s
 GROUPS = {
     "left": ("Left lung", "Infection, left lung"),
     "right": ("Right lung", "Infection, right lung"),
-    "both": ("Both lungs", "Infection"),
+    "both": ("Both lungs", "Infection, both lungs"),
 }
 """The measurement groups of each site's lung and infection."""
 

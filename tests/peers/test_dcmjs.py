@@ -20,7 +20,7 @@ pytestmark = pytest.mark.peer
 GROUPS = {
     "left": ("Left lung", "Infection, left lung"),
     "right": ("Right lung", "Infection, right lung"),
-    "both": ("Both lungs", "Infection"),
+    "both": ("Both lungs", "Infection, both lungs"),
 }
 """The measurement groups of each site's lung and infection."""
 READER = Path(__file__).with_name("read_with_dcmjs.mjs")
@@ -88,4 +88,5 @@ def test_segments_and_measurement_groups_share_tracking_uids(dcmjs: Path, result
     groups = {group["name"]: group["tracking_uid"] for group in read(dcmjs, result.path("report"))["groups"]}
     segments = [s for kind in ("lungs", "infection") for s in read(dcmjs, result.path(kind))["segments"]]
 
-    assert {s["label"]: s["tracking_uid"] for s in segments} == {s["label"]: groups[s["label"]] for s in segments}
+    for segment, structure in zip(segments, (LEFT_LUNG, RIGHT_LUNG, INFECTION), strict=True):
+        assert segment["tracking_uid"] == groups[structure.tracking_id]

@@ -172,14 +172,14 @@ def test_dcmqi_reads_the_same_figures(tmp_path: Path) -> None:
     truth = result.findings.measurement("both")
     read = {
         item["quantity"]["CodeMeaning"]: (float(item["value"]), item["units"]["CodeValue"])
-        for item in groups["Infection"]["measurementItems"]
+        for item in groups["Infection, both lungs"]["measurementItems"]
     }
     assert read["Volume"] == (pytest.approx(truth.infection_volume_ml, abs=0.01), "mL")
     assert read["Proportion of infected region"] == (pytest.approx(truth.infected_percent, abs=0.01), "%")
     assert read["Attenuation Coefficient"] == (pytest.approx(truth.infection_mean_hu, abs=0.1), "[hnsf'U]")
     segmentation = result.read("infection")
-    assert groups["Infection"]["segmentationSOPInstanceUID"] == segmentation.SOPInstanceUID
-    assert groups["Infection"]["ReferencedSegment"] == 1
+    assert groups["Infection, both lungs"]["segmentationSOPInstanceUID"] == segmentation.SOPInstanceUID
+    assert groups["Infection, both lungs"]["ReferencedSegment"] == 1
 
 
 def test_dcmtk_reads_every_report(outcomes: dict[str, tuple[WrittenObject, ...]]) -> None:

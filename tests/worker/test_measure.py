@@ -9,7 +9,7 @@ from dicom_node.errors import Defect
 from tests.worker.test_lungs import volume_of
 from worker.findings import Lungs, Mask
 from worker.geometry import Geometry
-from worker.measure import measure, slice_areas
+from worker.measure import hu_bands, measure, slice_areas
 
 SHAPE = (4, 10, 10)
 VOXEL_ML = 0.054
@@ -75,3 +75,27 @@ def test_masks_on_other_voxels_are_a_defect() -> None:
     elsewhere = Geometry(SHAPE, volume.geometry.affine * 2, volume.geometry.frame_of_reference_uid)
     with pytest.raises(Defect):
         measure(volume, Lungs(np.zeros(SHAPE, np.uint8), elsewhere), Mask(np.zeros(SHAPE, bool), volume.geometry))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_hu_bands_part_each_lung_without_rest(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    volume = volume_of(random.integers(-2000, 500, SHAPE).astype(np.int16))
+    lungs = Lungs(random.integers(0, 3, SHAPE).astype(np.uint8), volume.geometry)
+
+    bands = hu_bands(volume, lungs)
+
+    assert sum(band.left_ml for band in bands) == pytest.approx(lungs.side("left").volume_ml)
+    assert sum(band.right_ml for band in bands) == pytest.approx(lungs.side("right").volume_ml)
+
+
+@pytest.mark.parametrize(
+    ("hu", "index"), [(-1024, 0), (-951, 0), (-950, 1), (-751, 1), (-750, 2), (-400, 3), (-1, 3), (0, 4), (300, 4)]
+)
+def test_a_voxel_lies_in_the_band_that_begins_at_or_below_it(hu: int, index: int) -> None:
+    volume = volume_of(np.full(SHAPE, hu, np.int16))
+
+    bands = hu_bands(volume, Lungs(np.full(SHAPE, 2, np.uint8), volume.geometry))
+
+    assert [n for n, band in enumerate(bands) if band.both_ml] == [index]
+    assert bands[index].left_ml == 0

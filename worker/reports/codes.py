@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.coding import Code
 
-from worker.findings import Site
+from worker.findings import HuBand, Site
 
 
 def _dcm(value: str, meaning: str) -> Code:
@@ -57,6 +57,8 @@ MEAN = _sct("373098007", "Mean")
 MAXIMUM = _sct("56851009", "Maximum")
 ATTENUATION_COEFFICIENT = _dcm("112031", "Attenuation Coefficient")
 INFECTED_PERCENT = Code("PoIR", HILUM_SCHEME, "Proportion of infected region")
+WHOLE_LUNG_SCORE = Code("WholeLungScore", HILUM_SCHEME, "Whole-lung severity score, 0 to 5")
+SIX_ZONE_SCORE = Code("SixZoneScore", HILUM_SCHEME, "Six-zone severity score, 0 to 24")
 
 # How it went
 FINDINGS_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
@@ -75,6 +77,20 @@ MILLILITER = Code("mL", "UCUM", "milliliter")
 PERCENT = Code("%", "UCUM", "Percent")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
+SCORE = Code("{score}", "UCUM", "score")
+
+
+def lung_in_band(band: HuBand) -> Code:
+    """Return the code of the volume of lung in a band of HU."""
+    if band.from_hu is None:
+        words = f"below {band.to_hu} HU"
+    elif band.to_hu is None:
+        words = f"from {band.from_hu} HU"
+    else:
+        words = f"from {band.from_hu} to {band.to_hu} HU"
+    start, end = ("" if edge is None else str(edge) for edge in (band.from_hu, band.to_hu))
+    return Code(f"HU{start}..{end}", HILUM_SCHEME, f"Volume of lung {words}")
+
 
 LATERALITY: dict[Site, Code] = {"left": LEFT, "right": RIGHT, "both": BILATERAL}
 
@@ -89,6 +105,11 @@ class Structure:
     category: Code
     type: Code
     rgb: tuple[int, int, int]
+
+    @property
+    def tracking_id(self) -> str:
+        """How SEG and SR name it alike."""
+        return f"{self.label}, both lungs" if self.site == "both" else self.label
 
 
 LEFT_LUNG = Structure("left-lung", "Left lung", "left", ANATOMICAL_STRUCTURE, LUNG, (128, 174, 128))

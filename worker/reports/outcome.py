@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from worker.findings import Findings
+from worker.findings import Findings, Severity
 
 
 class Outcome(StrEnum):
@@ -41,6 +41,20 @@ def conclusion(findings: Findings) -> str:
         f"Proportion of infected region (PoIR): {format_percent(both.infected_percent)} of the lungs"
         f" ({both.infection_volume_ml:.1f} of {both.lung_volume_ml:.0f} mL; {sides})."
     )
+
+
+def describe_zones(severity: Severity) -> str:
+    """Return what the six-zone score is made of, in one sentence."""
+    sides = (
+        f"{side} lung "
+        + ", ".join(
+            f"{zone.level} {zone.score} ({format_percent(zone.infected_percent)})"
+            for zone in severity.zones
+            if zone.side == side
+        )
+        for side in ("right", "left")
+    )
+    return f"Score of each zone, 0 to 4: {'; '.join(sides)}. Zones are thirds of the lungs' height."
 
 
 def format_percent(percent: float) -> str:

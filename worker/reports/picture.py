@@ -85,18 +85,18 @@ def _whereabouts(volume: Volume, index: int) -> str:
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
+    """Write the answer in the middle: viewers write over the corners."""
     both = findings.measurement("both")
-    draw.text((16, 16), "Hilum", font=style.font(34), fill=style.TEXT)
-    draw.text(
-        (120, 30), "Proportion of infected region (PoIR) in CT of the chest", font=style.font(18), fill=style.MUTED
-    )
     if both.infected_percent is None:
         answer = "withheld"
     elif both.infected_percent == 0:
         answer = "0 %  nothing found"
     else:
         answer = format_percent(both.infected_percent)
-    draw.text((SIZE[0] - 16, 12), answer, font=style.font(46), fill=style.TEXT, anchor="ra")
+    middle = SIZE[0] // 2
+    draw.text((middle, 10), f"Hilum   PoIR {answer}", font=style.font(40), fill=style.TEXT, anchor="ma")
+    meaning = "Proportion of infected region in CT of the chest"
+    draw.text((middle, 56), meaning, font=style.font(17), fill=style.MUTED, anchor="ma")
 
 
 def _draw_table(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
@@ -112,15 +112,23 @@ def _draw_table(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
         for x, cell in zip(columns, cells, strict=True):
             draw.text((x, y), cell, font=style.font(18), fill=style.TEXT, anchor="ra")
         y += 30
-    y += 14
+    y += 4
+    draw.text((left, y), _severity(findings), font=style.font(18), fill=style.TEXT)
+    y += 34
     for structure in (codes.INFECTION, codes.RIGHT_LUNG, codes.LEFT_LUNG):
         draw.line((left, y + 10, left + 28, y + 10), fill=structure.rgb, width=4)
         draw.text((left + 40, y), structure.label, font=style.font(16), fill=style.TEXT)
         y += 24
-    y += 10
+    y += 6
     for line in _flag_lines(findings, right - left):
         draw.text((left, y), line, font=style.font(15), fill=style.ACCENT)
         y += 20
+
+
+def _severity(findings: Findings) -> str:
+    if findings.severity is None:
+        return "Severity withheld"
+    return f"Severity {findings.severity.whole_lung_score} of 5, six zones {findings.severity.six_zone_score} of 24"
 
 
 def _cells(figures: Measurement) -> tuple[str, str, str, str]:
@@ -143,7 +151,7 @@ def _flag_lines(findings: Findings, width: int) -> list[str]:
 
 
 def _draw_footer(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
-    y = SIZE[1] - 24
-    made_by = f"{findings.algorithm.name} {findings.algorithm.version}"
-    draw.text((16, y), f"Made automatically by {made_by}", font=style.font(15), fill=style.MUTED, anchor="lm")
-    draw.text((SIZE[0] - 16, y), WARNING, font=style.font(24), fill=style.ACCENT, anchor="rm")
+    y, middle = SIZE[1] - 24, SIZE[0] // 2
+    made_by = f"Made automatically by {findings.algorithm.name} {findings.algorithm.version}"
+    draw.text((middle - 12, y), made_by, font=style.font(15), fill=style.MUTED, anchor="rm")
+    draw.text((middle + 12, y), WARNING, font=style.font(24), fill=style.ACCENT, anchor="lm")

@@ -147,7 +147,7 @@ def _describe(number: int, structure: Structure, shared: ResultContext) -> Segme
             parameters=context.algorithm_parameters(algorithm) or None,
         ),
         tracking_uid=tracking_uid(structure, shared),
-        tracking_id=structure.label,
+        tracking_id=structure.tracking_id,
         anatomic_regions=[codes.LUNG] if structure.type != codes.LUNG else None,
         display_color=CIELabColor.from_rgb(*structure.rgb),
     )

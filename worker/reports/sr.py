@@ -29,10 +29,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node.errors import RejectedInput
-from worker.findings import Findings, Site
+from worker.findings import Findings, Severity, Site
 from worker.reports import codes, context
 from worker.reports.context import ResultContext
-from worker.reports.outcome import Outcome, conclusion, outcome_of
+from worker.reports.outcome import Outcome, conclusion, describe_zones, outcome_of
 from worker.reports.seg import SegmentReference
 from worker.reports.uids import device_uid
 from worker.volume import Volume
@@ -59,7 +59,8 @@ def build_report(
         Of the document. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
     """
     outcome = outcome_of(findings)
-    texts = [conclusion(findings), *(flag.message for flag in findings.flags), _CAVEAT]
+    zones = [describe_zones(findings.severity)] if findings.severity else []
+    texts = [conclusion(findings), *zones, *(flag.message for flag in findings.flags), _CAVEAT]
     groups = [
         _summary(_outcome_code(findings), texts, shared),
         _infection_group(findings, "both", segments.get(codes.INFECTION.name), shared),
@@ -71,6 +72,9 @@ def build_report(
     ]
     if findings.infection.array.any():
         groups.append(_largest_area_group(volume, findings, shared))
+    if findings.severity:
+        groups.append(_severity_group(findings.severity, shared))
+    groups.append(_band_group(findings, shared))
     return _document(groups, segments, shared, title, is_complete=outcome is not Outcome.WITHHELD)
 
 
@@ -150,7 +154,7 @@ def _infection_group(findings: Findings, site: Site, segment: SegmentReference |
     if figures.infected_percent is not None:
         percent = _rounded(figures.infected_percent, 2)
         measurements.append(Measurement(codes.INFECTED_PERCENT, percent, codes.PERCENT))
-    identifier = "Infection" if site == "both" else f"Infection, {site} lung"
+    identifier = codes.INFECTION.tracking_id if site == "both" else f"Infection, {site} lung"
     return _group(identifier, codes.LESION, site, measurements, segment, shared)
 
 
@@ -206,6 +210,23 @@ def _largest_area_group(volume: Volume, findings: Findings, shared: ResultContex
         ],
     )
     return _group("Largest infected area of a slice", codes.LESION, "both", [area], None, shared)
+
+
+def _severity_group(severity: Severity, shared: ResultContext) -> _Group:
+    scores = (
+        (codes.WHOLE_LUNG_SCORE, severity.whole_lung_score),
+        (codes.SIX_ZONE_SCORE, severity.six_zone_score),
+    )
+    measurements = [Measurement(name, value, codes.SCORE) for name, value in scores]
+    return _group("Severity", codes.LESION, "both", measurements, None, shared)
+
+
+def _band_group(findings: Findings, shared: ResultContext) -> _Group:
+    """Return the lung's volume in each band of HU: bands, not findings."""
+    volumes = [
+        Measurement(codes.lung_in_band(band), _rounded(band.both_ml, 2), codes.MILLILITER) for band in findings.bands
+    ]
+    return _group("HU bands, both lungs", codes.LUNG, "both", volumes, None, shared)
 
 
 def _volume(volume_ml: float) -> Measurement:

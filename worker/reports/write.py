@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node.errors import RejectedInput
-from worker.findings import Algorithm, Findings
+from worker.findings import Algorithm, Findings, Severity
 from worker.reports import codes, context
 from worker.reports.context import Kind, ResultContext, result_key
 from worker.reports.keyimage import build_key_image
@@ -128,12 +128,24 @@ def measured_results(findings: Findings) -> dict[str, Any]:
         "outcome": outcome_of(findings),
         "conclusion": conclusion(findings),
         "measurements": {m.site: _rounded(asdict(m)) for m in findings.measurements},
+        "severity": _severity(findings.severity),
+        "hu_bands": [_rounded(asdict(band) | {"both_ml": band.both_ml}) for band in findings.bands],
         "flags": [asdict(flag) for flag in findings.flags],
         "regions": [_rounded(asdict(region)) for region in findings.regions],
         "areas": {
             "lung_mm2": [round(float(area), 1) for area in findings.areas.lung_mm2],
             "infection_mm2": [round(float(area), 1) for area in findings.areas.infection_mm2],
         },
+    }
+
+
+def _severity(severity: Severity | None) -> dict[str, Any] | None:
+    if severity is None:
+        return None
+    return {
+        "whole_lung_score": severity.whole_lung_score,
+        "six_zone_score": severity.six_zone_score,
+        "zones": [_rounded(asdict(zone)) for zone in severity.zones],
     }
 
 

@@ -25,7 +25,9 @@ from worker.findings import (
     Site,
     SliceAreas,
 )
+from worker.measure import hu_bands
 from worker.reports import WrittenObject, write_reports
+from worker.severity import severity
 from worker.volume import Volume, read_volume
 
 SHAPE = (12, 48, 64)
@@ -91,6 +93,8 @@ def findings_of(
         areas=SliceAreas(
             (labels > 0).sum((1, 2)) * geometry.pixel_area_mm2, infection.sum((1, 2)) * geometry.pixel_area_mm2
         ),
+        bands=hu_bands(volume, Lungs(labels, geometry)),
+        severity=None if withheld else severity(Lungs(labels, geometry), Mask(infection, geometry)),
         algorithm=algorithm,
         flags=flags,
     )

@@ -97,7 +97,7 @@ def test_gives_the_figures_of_the_whole_and_of_each_lung(found: Result) -> None:
     for site, lung, infection in (
         ("left", "Left lung", "Infection, left lung"),
         ("right", "Right lung", "Infection, right lung"),
-        ("both", "Both lungs", "Infection"),
+        ("both", "Both lungs", "Infection, both lungs"),
     ):
         truth = found.findings.measurement(site)
         assert figures(group(report, lung))["Volume"] == (pytest.approx(truth.lung_volume_ml, abs=0.01), "mL")
@@ -122,7 +122,7 @@ def test_refers_to_the_segments_it_measured(found: Result) -> None:
     for tracking, kind, number in (
         ("Left lung", "lungs", 1),
         ("Right lung", "lungs", 2),
-        ("Infection", "infection", 1),
+        ("Infection, both lungs", "infection", 1),
     ):
         measured = group(report, tracking)
         (reference,) = (i for i in measured.ContentSequence if name_of(i) == "Referenced Segment")
@@ -154,6 +154,46 @@ def test_names_algorithm_version_and_weights_with_every_group(found: Result) -> 
         assert said["Algorithm Name"] == "Network"
         assert said["Algorithm Version"] == "2.1"
         assert said["Algorithm Parameters"] == f"weights_sha256={NETWORK.weights_sha256}"
+
+
+def test_gives_both_severity_scores(found: Result) -> None:
+    severity = found.findings.severity
+    assert severity is not None
+
+    scores = figures(group(found.read("report"), "Severity"))
+
+    assert scores == {
+        "Whole-lung severity score, 0 to 5": (severity.whole_lung_score, "{score}"),
+        "Six-zone severity score, 0 to 24": (severity.six_zone_score, "{score}"),
+    }
+
+
+def test_says_what_each_zone_scores(found: Result) -> None:
+    (said,) = (text for text in texts(found.read("report")) if text.startswith("Score of each zone"))
+
+    assert "right lung upper 0 (0.0 %), middle 1" in said
+    assert "left lung upper 0 (0.0 %), middle 0 (0.0 %), lower 0 (0.0 %)" in said
+
+
+def test_gives_the_lungs_volume_in_each_band_of_hu(found: Result) -> None:
+    volumes = figures(group(found.read("report"), "HU bands, both lungs"))
+
+    assert list(volumes) == [
+        "Volume of lung below -950 HU",
+        "Volume of lung from -950 to -750 HU",
+        "Volume of lung from -750 to -400 HU",
+        "Volume of lung from -400 to 0 HU",
+        "Volume of lung from 0 HU",
+    ]
+    assert [value for value, _ in volumes.values()] == pytest.approx(
+        [b.both_ml for b in found.findings.bands], abs=0.01
+    )
+
+
+def test_scores_no_severity_where_the_percentage_is_withheld(withheld: Result) -> None:
+    said = [item.TextValue for item in items(withheld.read("report")) if item.ValueType == "TEXT"]
+
+    assert "Severity" not in said
 
 
 def test_says_its_doubts_in_words(found: Result) -> None:
@@ -204,7 +244,7 @@ def test_found_is_complete_and_unverified(found: Result) -> None:
 def test_nothing_found_says_so_with_zero(nothing: Result) -> None:
     report = nothing.read("report")
 
-    infection = figures(group(report, "Infection"))
+    infection = figures(group(report, "Infection, both lungs"))
     assert infection["Volume"] == (0.0, "mL")
     assert infection["Proportion of infected region"] == (0.0, "%")
     assert texts(report)[0].startswith("No infected region found: 0 %")
@@ -215,7 +255,7 @@ def test_a_withheld_percentage_is_no_number_and_says_why(withheld: Result) -> No
     report = withheld.read("report")
 
     assert "Proportion of infected region" not in {name_of(i) for i in items(report)}
-    assert figures(group(report, "Infection"))["Volume"][0] > 0
+    assert figures(group(report, "Infection, both lungs"))["Volume"][0] > 0
     assert CUT_OFF.message in texts(report)
     assert (outcome_code(report), report.CompletionFlag) == ("111244", "PARTIAL")
 
@@ -237,7 +277,7 @@ def test_a_single_infected_voxel_is_not_rounded_to_nothing(tmp_path: Path) -> No
     infection[6, 24, 18] = labels[6, 24, 18] > 0
     paths = ct_series(tmp_path / "ct", hu, spacing_mm=(0.5, 0.3, 0.3))
 
-    measured = figures(group(report_masks(tmp_path, paths, labels, infection).read("report"), "Infection"))
+    measured = figures(group(report_masks(tmp_path, paths, labels, infection).read("report"), "Infection, both lungs"))
 
     assert measured["Volume"][0] == pytest.approx(0.000045, rel=0.05)
     assert measured["Proportion of infected region"][0] > 0

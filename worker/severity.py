@@ -1,0 +1,67 @@
+"""How much of the lungs is involved, as scores that radiologists know."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.findings import LEFT, RIGHT, Level, Lungs, Mask, Severity, Side, Zone
+
+WHOLE_LUNG_PERCENT = (5.0, 25.0, 50.0, 75.0)
+"""From these shares on the whole-lung score is 2, 3, 4, 5; anything less that is infected scores 1."""
+
+ZONE_PERCENT = (25.0, 50.0, 75.0)
+"""From these shares on a zone scores 2, 3, 4; anything less that is infected scores 1."""
+
+_LEVELS: tuple[Level, ...] = ("lower", "middle", "upper")
+_SIDES: tuple[tuple[Side, int], ...] = (("right", RIGHT), ("left", LEFT))
+
+
+def severity(lungs: Lungs, infection: Mask) -> Severity | None:
+    """Score how much of the lungs is infected; None where there is no lung.
+
+    Notes
+    -----
+    The whole-lung score applies to both lungs together the steps of Pan et al. (Radiology 2020;295:715), who
+    score each lobe: 0 nothing, 1 below 5 %, 2 from 5 %, 3 from 25 %, 4 from 50 %, 5 from 75 %.
+
+    The six-zone score is that of Ooi et al. (Radiology 2004;230:836) for SARS, used for COVID-19 since: an
+    upper, a middle and a lower zone of each lung score 0 to 4, which add up to 0 to 24. Its readers part the
+    zones at the carina and at the inferior pulmonary veins. These are not looked for here: equal thirds of
+    the height of both lungs together stand for them.
+    """
+    lung, sick = _voxels_by_slice(lungs, infection)
+    inside = np.flatnonzero(lung.any(axis=1))
+    if not inside.size:
+        return None
+    bottom, height = int(inside[0]), int(inside[-1]) + 1 - int(inside[0])
+    third = (3 * (np.arange(len(lung)) - bottom) + 1) // height  # of the slice, by its centre
+    return Severity(
+        whole_lung_score=score(100.0 * float(sick.sum()) / float(lung.sum()), WHOLE_LUNG_PERCENT),
+        zones=tuple(
+            _zone(side, level, lung[third == number, value], sick[third == number, value])
+            for number, level in reversed(tuple(enumerate(_LEVELS)))
+            for side, value in _SIDES
+        ),
+    )
+
+
+def score(percent: float, steps: tuple[float, ...]) -> int:
+    """Return 0 for nothing, 1 below the first step, and one more from each step on."""
+    return 1 + bisect_right(steps, percent) if percent > 0 else 0
+
+
+def _zone(side: Side, level: Level, lung: NDArray[np.int64], sick: NDArray[np.int64]) -> Zone:
+    percent = 100.0 * float(sick.sum()) / float(lung.sum()) if lung.any() else 0.0
+    return Zone(side, level, percent, score(percent, ZONE_PERCENT))
+
+
+def _voxels_by_slice(lungs: Lungs, infection: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the voxels of lung and of infected lung, each (slice from feet to head, label)."""
+    labels, sick = (lungs.geometry.anatomical(array) for array in (lungs.labels, infection.array))
+    lung_voxels = np.array([np.bincount(plane.ravel(), minlength=3) for plane in labels])
+    sick_voxels = np.array([np.bincount(plane[ill], minlength=3) for plane, ill in zip(labels, sick, strict=True)])
+    lung_voxels[:, 0] = sick_voxels[:, 0] = 0  # outside the lungs
+    return lung_voxels, sick_voxels
