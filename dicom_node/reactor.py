@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -32,6 +33,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_node.access import Doorkeeper, GuardedACSE, Refusal, refused
 from dicom_node.log import get_logger
 
 LONGEST_WAIT_SECONDS = 1.0
@@ -70,8 +72,12 @@ class PromptServer(ThreadedAssociationServer):
         listener: socket.socket,
         evt_handlers: list[evt.EventHandlerType],
         open_data_set: OpenDataSet,
+        doorkeeper: Doorkeeper,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.open_data_set = open_data_set
+        self.doorkeeper = doorkeeper
+        self._tls = tls
         self._listener = listener
         super().__init__(
             ae,
@@ -98,7 +104,14 @@ class PromptServer(ThreadedAssociationServer):
         seconds = int(self.ae.network_timeout or 0)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(seconds, 0))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(seconds, 0))
+        if self._tls:  # hands are shaken by the association's thread; here they would keep everyone waiting
+            peer = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
+            peer.settimeout(self.ae.network_timeout)  # OpenSSL would read again and again
         return peer, address
+
+    def verify_request(self, _request: object, _address: object) -> bool:
+        """Whether a connection gets a thread."""
+        return len(self.active_associations) < self.ae.maximum_associations
 
     def stop(self, seconds: float) -> None:
         """Stop listening, abort what is open, and wait for that no longer than some seconds."""
@@ -134,8 +147,12 @@ class PromptRequestHandler(RequestHandler):
         association.dul.__class__ = PromptDUL
         association.dimse.__class__ = PromptDIMSE
         association.dul.socket.__class__ = PromptSocket
-        cast("PromptAssociation", association).open_data_set = self.server.open_data_set
-        return association
+        association.acse.__class__ = GuardedACSE
+        cast("GuardedACSE", association.acse).doorkeeper = self.server.doorkeeper
+        prompt = cast("PromptAssociation", association)
+        prompt.dul.doorbell = prompt.dul.socket.doorbell = Doorbell()
+        prompt.open_data_set = self.server.open_data_set
+        return prompt
 
 
 class Doorbell:
@@ -271,11 +288,11 @@ class PromptDUL(DULServiceProvider):
     """The DICOM upper layer, served by its association's thread."""
 
     socket: PromptSocket
+    doorbell: Doorbell
     _serving = False
 
     def start(self) -> None:
         """Begin to serve; there is no thread to start."""
-        self.doorbell = self.socket.doorbell = Doorbell()
         self._header, self._body = bytearray(PDU_HEADER.size), bytearray()
         self._idle_timer.start()
         self._serving = True
@@ -394,7 +411,8 @@ class PromptAssociation(Association):
     def run(self) -> None:
         """Serve until the association ends."""
         try:
-            self.run_reactor()
+            if self._shake_hands():
+                self.run_reactor()
         except Exception:  # the edge of a thread: whatever broke, the peer must not wait for an answer
             log.exception("association_broke")
             self.is_aborted, self.is_established = True, False
@@ -404,6 +422,19 @@ class PromptAssociation(Association):
             if self._data_set:
                 self._data_set.close()
             self.dul.doorbell.close()
+
+    def _shake_hands(self) -> bool:
+        """Begin TLS where it is spoken; return whether the peer may go on."""
+        peer = self.dul.socket.socket
+        if not isinstance(peer, ssl.SSLSocket):
+            return True
+        try:
+            peer.do_handshake()
+        except (OSError, ValueError) as error:
+            refused(Refusal.TLS, self.requestor.address, error=getattr(error, "reason", None) or type(error).__name__)
+            peer.close()
+            return False
+        return True
 
     def stop(self) -> None:
         """Abort soon; for other threads."""

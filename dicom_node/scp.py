@@ -7,6 +7,7 @@ the row is committed. Pixels are never decoded here.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 import weakref
@@ -19,6 +20,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy.exc import DBAPIError
 
+from dicom_node.access import Doorkeeper
 from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files, make_folder
 from dicom_node.incoming import IncomingFile
@@ -42,6 +44,8 @@ LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 ACCEPT_POLL_SECONDS = 1.0
 STOPPING_SECONDS = 5.0
 WAITING_CONNECTIONS = 128
+CONNECTIONS_WITHOUT_ASSOCIATION = 64
+"""How many peers may be connected at once that have not associated yet, or hear why they may not."""
 
 log = get_logger()
 
@@ -69,8 +73,9 @@ def listen(settings: NodeSettings) -> socket.socket:
 class Receiver:
     """Handles the events of the associations that bring instances."""
 
-    def __init__(self, intake: Intake, files: Files, settings: NodeSettings) -> None:
+    def __init__(self, intake: Intake, files: Files, settings: NodeSettings, tls: ssl.SSLContext | None = None) -> None:
         self._intake = intake
+        self._tls = tls
         self._recorder = Recorder(intake)
         self._files = files
         self._settings = settings
@@ -83,7 +88,7 @@ class Receiver:
         ae = self._ae
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        ae.maximum_associations = self._settings.maximum_associations
+        ae.maximum_associations = self._settings.maximum_associations + CONNECTIONS_WITHOUT_ASSOCIATION
         ae.maximum_pdu_size = self._settings.maximum_pdu_bytes
         ae.network_timeout = self._settings.network_timeout_seconds
         ae.add_supported_context(Verification)
@@ -96,6 +101,8 @@ class Receiver:
             listener or listen(self._settings),
             [(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
             self.open_data_set,
+            Doorkeeper(self._settings),
+            self._tls,
         )
         threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_SECONDS,), daemon=True).start()
 

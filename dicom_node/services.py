@@ -6,12 +6,14 @@ import argparse
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 
 import pydicom.config
 import pynetdicom._config
 
+from dicom_node.access import require_security
 from dicom_node.database import lengthen_log, open_database
 from dicom_node.dispatch import Dispatcher
 from dicom_node.doorbell import Doorbell, make_celery
@@ -24,6 +26,7 @@ from dicom_node.outbox import Outbox
 from dicom_node.scp import Receiver, listen
 from dicom_node.scu import Deliverer
 from dicom_node.settings import Settings, load_settings
+from dicom_node.tls import client_context, server_context
 
 LISTENING_PROCESSES = 2
 """One Python process uses one core. Two write faster than most networks bring, within 120 MB of memory."""
@@ -37,16 +40,18 @@ def run_node(_: argparse.Namespace) -> int:
     configure_logging("node")
     spare_checks()
     doorbell = Doorbell(make_celery(broker_url(settings)))
+    require_security(settings.node, tls=settings.tls.enabled)
+    tls = server_context(settings.tls)
     stop = stop_on_signals()
     open_database(settings.database_url).dispose()  # migrate once, before several processes would
     listener = listen(settings.node)
     count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
-    others = Listeners(count - 1, lambda: receive(settings, listener, count, stop.wait), stop)
+    others = Listeners(count - 1, lambda: receive(settings, listener, tls, count, stop.wait), stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
     engine = open_database(settings.database_url)
     lengthen_log(engine)
     dispatcher = Dispatcher(engine, doorbell, settings)
-    receive(settings, listener, count, lambda: dispatcher.run(stop))
+    receive(settings, listener, tls, count, lambda: dispatcher.run(stop))
     others.stop()
     engine.dispose()
     if others.ended_early:
@@ -55,11 +60,17 @@ def run_node(_: argparse.Namespace) -> int:
     return 0
 
 
-def receive(settings: Settings, listener: socket.socket, sharers: int, work: Callable[[], object]) -> None:
+def receive(
+    settings: Settings,
+    listener: socket.socket,
+    tls: ssl.SSLContext | None,
+    sharers: int,
+    work: Callable[[], object],
+) -> None:
     """Receive, as one of several processes, while other work is done."""
     engine = open_database(settings.database_url)
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
-    receiver = Receiver(Intake(engine), Files(settings.storage.folder), share)
+    receiver = Receiver(Intake(engine), Files(settings.storage.folder), share, tls)
     receiver.start(listener)
     work()
     receiver.stop()
@@ -70,6 +81,8 @@ def run_deliver(_: argparse.Namespace) -> int:
     """Send results until told to stop."""
     settings = load_settings()
     configure_logging("deliver")
+    if settings.tls.enabled:
+        client_context(settings.tls)  # what is wrong with its files is said now
     stop = stop_on_signals()
     engine = open_database(settings.database_url)
     log.info("delivering", destination=", ".join(d.name for d in settings.destinations) or "nowhere")

@@ -13,7 +13,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -44,15 +53,30 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Sender(Section):
+    """A peer that may associate: by its AE title, and from these networks (CIDR) where any are named."""
+
+    ae_title: AETitle
+    addresses: tuple[IPvAnyNetwork, ...] = ()
+
+
 class NodeSettings(Section):
-    """Who Hilum is on the network, and when a study counts as whole."""
+    """Who Hilum is on the network, who may come in, and when a study counts as whole.
+
+    Without ``senders`` every calling AE title may. The called one must be Hilum's: a mistyped STAT title would
+    otherwise be routine.
+    """
 
     ae_title: AETitle = "HILUM"
     stat_ae_title: AETitle = "HILUM_STAT"
     host: str = "127.0.0.1"
     port: Port = 11112
+    allow_unsecured: bool = False
+    senders: tuple[Sender, ...] = ()
+    any_called_ae_title: bool = False
     maximum_associations: Annotated[int, Field(ge=1)] = 64
     maximum_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 2**20
+    maximum_object_bytes: Annotated[int, Field(ge=2**20)] = 4 * 2**30
     quiet_seconds: Seconds = 30.0
     association_idle_seconds: Seconds = 60.0
     network_timeout_seconds: Seconds = 60.0
@@ -63,6 +87,30 @@ class NodeSettings(Section):
         if self.ae_title == self.stat_ae_title:
             raise ValueError(f"ae_title and stat_ae_title must differ, both are {self.ae_title}")
         return self
+
+
+class TLSSettings(Section):
+    """Hilum's certificate and key, and the authorities that sign its peers': PEM files, all three or none.
+
+    With them the node listens to TLS alone.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authorities: Path | None = None
+
+    @model_validator(mode="after")
+    def all_or_none(self) -> Self:
+        """Certificates are asked for on both sides (PS3.15 B.12)."""
+        missing = [name for name in type(self).model_fields if getattr(self, name) is None]
+        if missing and len(missing) < len(type(self).model_fields):
+            raise ValueError(f"TLS needs certificate, key and authorities; missing: {', '.join(missing)}")
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a certificate."""
+        return self.certificate is not None
 
 
 class StorageSettings(Section):
@@ -124,6 +172,7 @@ class Destination(Section):
     ae_title: AETitle
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
+    tls: bool = False
 
 
 class WorkerSettings(Section):
@@ -150,6 +199,7 @@ class Settings(BaseSettings):
     )
 
     node: NodeSettings = NodeSettings()
+    tls: TLSSettings = TLSSettings()
     storage: StorageSettings = StorageSettings()
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()
@@ -168,6 +218,13 @@ class Settings(BaseSettings):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"every destination needs a name of its own; used twice: {', '.join(twice)}")
         return destinations
+
+    @model_validator(mode="after")
+    def certificates_for_destinations(self) -> Self:
+        """A destination asks for Hilum's certificate."""
+        if any(destination.tls for destination in self.destinations) and not self.tls.enabled:
+            raise ValueError("a destination with tls = true needs tls.certificate, tls.key and tls.authorities")
+        return self
 
     @property
     def database_url(self) -> str:

@@ -30,7 +30,7 @@ class Node:
     def associate(self) -> Association:
         ae = AE()
         ae.add_requested_context(Verification)
-        return ae.associate("127.0.0.1", self.port)
+        return ae.associate("127.0.0.1", self.port, ae_title="HILUM")
 
     def answers(self) -> bool:
         association = self.associate()

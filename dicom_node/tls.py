@@ -1,0 +1,76 @@
+"""DICOM over TLS with certificates on both sides: the BCP 195 RFC 8996, 9325 profile (PS3.15 B.12)."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from dicom_node.errors import SettingsError
+from dicom_node.settings import TLSSettings
+
+CIPHER_SUITES = ":".join(
+    f"ECDHE-{signature}-{cipher}"
+    for cipher in ("AES256-GCM-SHA384", "AES128-GCM-SHA256")
+    for signature in ("ECDSA", "RSA")
+)
+"""Those of TLS 1.2 (RFC 9325 4.2); the ones of TLS 1.3 are all good."""
+
+
+def server_context(settings: TLSSettings) -> ssl.SSLContext | None:
+    """Return how the node speaks TLS, or None if it does not; who comes needs a certificate.
+
+    Raises
+    ------
+    SettingsError
+        A file cannot be read, or is not what it should be.
+    """
+    if not settings.enabled:
+        return None
+    context = make_context(ssl.PROTOCOL_TLS_SERVER, settings)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(settings: TLSSettings) -> ssl.SSLContext:
+    """Return how a destination is spoken to; its certificate must be for its host (RFC 9325 7.1).
+
+    Raises
+    ------
+    SettingsError
+        A file cannot be read, or is not what it should be.
+    """
+    return make_context(ssl.PROTOCOL_TLS_CLIENT, settings)
+
+
+def make_context(protocol: int, settings: TLSSettings) -> ssl.SSLContext:
+    """Return a context with Hilum's certificate, which trusts the authorities of the settings and no others."""
+    if not (settings.certificate and settings.key and settings.authorities):
+        raise SettingsError("tls-not-set", "expected tls.certificate, tls.key and tls.authorities; got none of them")
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHER_SUITES)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    try:
+        # Without a password OpenSSL would ask the terminal for one.
+        context.load_cert_chain(settings.certificate, settings.key, password=no_password)
+        context.load_verify_locations(settings.authorities)
+    except (OSError, ValueError) as error:
+        raise SettingsError("tls-files", f"expected PEM files {why_not(settings, error)}") from error
+    return context
+
+
+def no_password() -> str:
+    """Refuse an encrypted key."""
+    raise ValueError("the key is encrypted; store it without a password, readable for Hilum alone")
+
+
+def why_not(settings: TLSSettings, error: OSError | ValueError) -> str:
+    """Say which of the files is wrong as far as that is known."""
+    for name in type(settings).model_fields:
+        path: Path = getattr(settings, name)
+        try:
+            path.open("rb").close()
+        except OSError as unreadable:
+            return f"in tls.{name}: {path} cannot be read ({unreadable.strerror})"
+    reason = getattr(error, "reason", None) or str(error)
+    return f"with a certificate, its key, and certificates of authorities in section [tls]; got: {reason}"
