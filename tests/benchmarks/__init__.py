@@ -9,11 +9,17 @@ import time
 from types import ModuleType
 from typing import Any
 
-from tests.benchmarks import memory, pipeline, receive
+from tests.benchmarks import end_to_end, growth, memory, pipeline, receive
 from tests.benchmarks.document import table, write_document
 from tests.benchmarks.machine import commit, describe_machine
 
-BENCHMARKS = {"memory": memory, "pipeline": pipeline, "receive": receive}
+BENCHMARKS = {
+    "end_to_end": end_to_end,
+    "growth": growth,
+    "memory": memory,
+    "pipeline": pipeline,
+    "receive": receive,
+}
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
