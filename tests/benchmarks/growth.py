@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert
@@ -58,10 +59,10 @@ def measure_record(rounds: int) -> Iterator[Comparison]:
             fill(record, held, size)
             held = size
             for turn in range(rounds):
-                listing[f"{size:,} studies"].append(milliseconds(lambda: list_studies(record, LISTED)))
+                listing[f"{size:,} studies"].append(milliseconds(partial(list_studies, record, LISTED)))
                 job_id = wait_in_record(record, f"waiting-{size}-{turn}")
-                queue = Jobs(record, JobSettings())
-                claiming[f"{size:,} studies"].append(milliseconds(lambda: queue.claim(job_id)))
+                claim = partial(Jobs(record, JobSettings()).claim, job_id)
+                claiming[f"{size:,} studies"].append(milliseconds(claim))
         record.dispose()
     yield Comparison(f"listing {LISTED} studies of a record", "ms", listing)
     yield Comparison("claiming a job in a record", "ms", claiming)
