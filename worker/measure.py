@@ -34,7 +34,7 @@ def measure(volume: Volume, lungs: Lungs, infection: Mask) -> tuple[Measurement,
     lungs.geometry.require_same(volume.geometry)
     infection.geometry.require_same(volume.geometry)
     lung_voxels, lung_hu = _totals(lungs.labels, volume.hu)
-    sick_voxels, sick_hu = _totals(np.where(infection.array, lungs.labels, np.uint8(0)), volume.hu)
+    sick_voxels, sick_hu = _totals(lungs.labels, volume.hu, infection.array)
     voxel_ml = volume.geometry.voxel_volume_ml
 
     def at(site: Site) -> Measurement:
@@ -76,10 +76,15 @@ def hu_bands(volume: Volume, lungs: Lungs) -> tuple[HuBand, ...]:
     )
 
 
-def _totals(labels: NDArray[np.uint8], hu: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the voxels and the sum of HU of each label, slice by slice so that no float volume is made."""
-    voxels, sums = np.zeros(3, np.int64), np.zeros(3, np.float64)
-    for plane, values in zip(labels, hu, strict=True):
-        voxels += np.bincount(plane.ravel(), minlength=3)
-        sums += np.bincount(plane.ravel(), weights=values.ravel(), minlength=3)
+def _totals(
+    labels: NDArray[np.uint8], hu: NDArray[np.int16], within: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the voxels and the sum of HU of each label, slice by slice so that no second volume is made."""
+    voxels, sums = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for index, (plane, values) in enumerate(zip(labels, hu, strict=True)):
+        for label in (LEFT, RIGHT):
+            chosen = plane == label
+            inside = values[chosen if within is None else chosen & within[index]]
+            voxels[label] += inside.size
+            sums[label] += inside.sum(dtype=np.int64)
     return voxels, sums
