@@ -38,6 +38,12 @@ def add_retry(parser: ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
 
 
+def add_resend(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum resend``."""
+    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="only this study's (default: all)")
+    parser.add_argument("--destination", metavar="NAME", help="only what this PACS refused")
+
+
 def add_bench(parser: ArgumentParser) -> None:
     """Arguments of ``hilum bench``."""
     names = ", ".join(BENCHMARKS)
@@ -68,5 +74,11 @@ COMMANDS = (
         add_studies,
     ),
     Command("retry", "measure and send a study again where it failed", "dicom_node.listing:run_retry", add_retry),
+    Command(
+        "resend",
+        "send again what a PACS refused, once it is mended",
+        "dicom_node.listing:run_resend",
+        add_resend,
+    ),
     Command("bench", "measure Hilum beside its peers", "tests.benchmarks:run_bench", add_bench, extra=CHECKOUT),
 )

@@ -1,4 +1,4 @@
-"""``hilum studies`` and ``hilum retry``: what has become of each study."""
+"""``hilum studies``, ``hilum retry`` and ``hilum resend``: what has become of each study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select
 
 from dicom_node.database import open_database, reading
-from dicom_node.errors import NotForHilum
+from dicom_node.errors import NotForHilum, SettingsError
 from dicom_node.jobs import Jobs
 from dicom_node.outbox import Outbox
 from dicom_node.schema import deliveries, instances, jobs, results, series, studies
@@ -44,6 +44,22 @@ def run_retry(arguments: argparse.Namespace) -> int:
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
     sent = Outbox(engine, settings.delivery).retry(arguments.study)
     print(f"{measured} jobs queued again, {sent} deliveries due again")
+    return 0
+
+
+def run_resend(arguments: argparse.Namespace) -> int:
+    """Send again what a PACS refused."""
+    settings = load_settings()
+    engine = open_database(settings.database_url)
+    if arguments.study:
+        find_study(engine, arguments.study)
+    names = [destination.name for destination in settings.destinations]
+    if arguments.destination and arguments.destination not in names:
+        raise SettingsError(
+            "unknown-destination", f"expected one of {', '.join(names) or 'none'}, got {arguments.destination}"
+        )
+    count = Outbox(engine, settings.delivery).resend(arguments.study, arguments.destination)
+    print(f"{count} refused deliveries due again")
     return 0
 
 

@@ -111,6 +111,22 @@ class Outbox:
                 .values(lease_token=None, lease_until=None)
             )
 
+    def resend(self, study_instance_uid: str | None = None, destination: str | None = None) -> int:
+        """Make refused deliveries due again, all or those of a study or destination; return how many."""
+        which = [deliveries.c.state == DeliveryState.REJECTED]
+        if study_instance_uid:
+            of_study = select(results.c.sop_instance_uid).join(jobs)
+            of_study = of_study.where(jobs.c.study_instance_uid == study_instance_uid)
+            which.append(deliveries.c.sop_instance_uid.in_(of_study))
+        if destination:
+            which.append(deliveries.c.destination == destination)
+        with self._engine.begin() as connection:
+            return connection.execute(
+                update(deliveries)
+                .where(*which)
+                .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
+            ).rowcount
+
     def retry(self, study_instance_uid: str) -> int:
         """Make every unsent delivery of a study due now, refused ones too; return how many."""
         of_study = select(results.c.sop_instance_uid).join(jobs).where(jobs.c.study_instance_uid == study_instance_uid)

@@ -184,6 +184,20 @@ def test_retry_makes_refused_deliveries_due_again(record: Engine, capsys: pytest
     assert row["deliveries"] == {"pending": 1, "sent": 1, "rejected": 0}
 
 
+def test_resend_makes_every_refused_delivery_due_again(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(record)
+    assert hilum(capsys, "resend")[1] == "1 refused deliveries due again\n"
+    assert hilum(capsys, "resend")[1] == "0 refused deliveries due again\n"
+
+
+def test_resend_to_a_destination_nobody_knows_is_a_mistake_that_is_named(
+    record: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = hilum(capsys, "resend", "--destination", "ARCHIVE")
+    assert status == 1
+    assert "got ARCHIVE" in err
+
+
 # Peers by hand
 
 

@@ -154,3 +154,23 @@ def test_a_clock_set_back_holds_up_no_delivery(outbox: Outbox, record: Engine, c
     outbox.claim("PACS")  # and dies
     clock.jump(-86_400)
     assert len(outbox.claim("PACS")[1]) == 2
+
+
+def test_dead_letters_are_sent_again_all_or_those_of_a_study_or_destination(outbox: Outbox, record: Engine) -> None:
+    for study in ("1.2.1", "1.2.2"):
+        finish_study(record, study, ("PACS", "ARCHIVE"))
+    for destination in ("PACS", "ARCHIVE"):
+        token, due = outbox.claim(destination)
+        for delivery in due:
+            outbox.rejected(token, delivery, 0xC000, "no")
+    assert outbox.resend("1.2.1", "PACS") == 2
+    assert {(d.study_instance_uid, d.attempts) for d in outbox.claim("PACS")[1]} == {("1.2.1", 0)}
+    assert outbox.resend(destination="ARCHIVE") == 4
+    assert outbox.resend() == 2
+
+
+def test_what_was_sent_or_waits_is_no_dead_letter(outbox: Outbox, record: Engine) -> None:
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    outbox.sent(token, due[0], 0)
+    assert outbox.resend() == 0
