@@ -20,6 +20,9 @@ from dicom_node.schema import deliveries, instances, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
 from dicom_node.study import FINAL_JOB_STATES, DeliveryState, Job, JobState, Priority, Result
 
+REJECTION_NOTE = "rejection-note"
+"""The kind of result that withdraws others."""
+
 
 def enqueue(
     connection: Connection,
@@ -134,6 +137,7 @@ class Jobs:
                 .where(job_inputs.c.job_id == job_id)
                 .order_by(instances.c.sop_instance_uid)
             ).all()
+            earlier = earlier_results(connection, row.study_instance_uid, row.revision)
         return Job(
             job_id=job_id,
             study_instance_uid=row.study_instance_uid,
@@ -144,6 +148,7 @@ class Jobs:
             lease_token=token,
             paths=tuple(Path(path) for path in paths),
             refusal=(row.refusal_code, row.refusal_message) if row.refusal_code else None,
+            earlier=earlier,
         )
 
     def renew(self, job: Job, stage: str) -> bool:
@@ -285,6 +290,22 @@ class Jobs:
                     message="",
                 )
             ).rowcount
+
+
+def earlier_results(connection: Connection, study_instance_uid: str, revision: int) -> tuple[Path, ...]:
+    """Return where the objects of the newest answer before this revision lie, but for notes on others."""
+    of_study = (
+        jobs.c.study_instance_uid == study_instance_uid,
+        jobs.c.revision < revision,
+        results.c.kind != REJECTION_NOTE,
+    )
+    rows = connection.execute(
+        select(jobs.c.revision, results.c.path)
+        .join(results, results.c.job_id == jobs.c.job_id)
+        .where(*of_study)
+        .order_by(jobs.c.revision.desc(), results.c.position)
+    ).all()
+    return tuple(Path(row.path) for row in rows if row.revision == rows[0].revision)
 
 
 def requeue(

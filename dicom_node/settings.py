@@ -182,9 +182,14 @@ class WorkerSettings(Section):
 
 
 class ReportSettings(Section):
-    """What the structured report is called: OHIF shows a DCM 126000 title as a blank page."""
+    """What the answers look like.
+
+    OHIF shows a report titled DCM 126000 as a blank page. With ``rejection_note`` an answer that replaces an
+    earlier one withdraws it (IHE IOCM), for archives that then hide it.
+    """
 
     title: Literal["LN 18748-4", "DCM 126000"] = "LN 18748-4"
+    rejection_note: bool = False
 
 
 class Settings(BaseSettings):

@@ -115,6 +115,8 @@ class Job:
     paths: tuple[Path, ...]
     refusal: tuple[str, str] | None
     """Code and message where selection already found that the study cannot be measured."""
+    earlier: tuple[Path, ...] = ()
+    """The objects of the newest earlier answer to the study, which this job's replaces."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def answer_study(
     out: Path,
     choices: ReportChoices,
     progress: Progress,
+    earlier: Sequence[Path] = (),
 ) -> Answer:
     """Measure a series and write its reports into a folder.
 
@@ -41,26 +42,33 @@ def answer_study(
     ----------
     rejection : RejectedInput or None
         Why selection already found that the study cannot be measured.
+    earlier : sequence of Path
+        The objects of an earlier answer to the same study, which this one replaces.
     """
-    settings = ReportSettings(title=TITLES[choices.title])
     out.mkdir(parents=True, exist_ok=True)
     try:
-        return _measured_or_refused(paths, rejection, out, settings, progress)
+        return _measured_or_refused(paths, rejection, out, choices, progress, earlier)
     except NotForHilum as reason:
         return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
 
 
 def _measured_or_refused(
-    paths: Sequence[Path], rejection: RejectedInput | None, out: Path, settings: ReportSettings, progress: Progress
+    paths: Sequence[Path],
+    rejection: RejectedInput | None,
+    out: Path,
+    choices: ReportChoices,
+    progress: Progress,
+    earlier: Sequence[Path],
 ) -> Answer:
     """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
+    settings = ReportSettings(title=TITLES[choices.title], rejection_note=choices.rejection_note)
     try:
         if rejection:
             raise rejection
         volume, findings = analyze(paths, THRESHOLDS, progress)
         progress("writing the reports", 0.9)
-        objects = write_reports(volume, findings, out, settings)
+        objects = write_reports(volume, findings, out, settings, earlier=earlier)
     except NotAnalysable as reason:
-        objects = write_refusal(paths, reason, THRESHOLDS.algorithm, out, settings)
+        objects = write_refusal(paths, reason, THRESHOLDS.algorithm, out, settings, earlier=earlier)
         return Answer(JobState.REFUSED, objects, code=reason.code, message=reason.message)
     return Answer(JobState.DONE, objects, infected_percent=findings.measurement("both").infected_percent)

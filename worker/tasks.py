@@ -77,7 +77,7 @@ class JobRunner:
     def _answer(self, job: Job, heartbeat: Heartbeat) -> Answer:
         rejection = NotAnalysable(*job.refusal) if job.refusal else None
         out = self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
-        return answer_study(job.paths, rejection, out, self._settings.report, heartbeat.progress)
+        return answer_study(job.paths, rejection, out, self._settings.report, heartbeat.progress, job.earlier)
 
     def _finish(self, job: Job, answer: Answer) -> None:
         """Sync the results to the disk, then enter them into the record and the outbox."""

@@ -120,6 +120,21 @@ def test_a_claim_hands_out_all_that_a_worker_needs(queue: Jobs, record: Engine) 
     assert job.refusal == (TOO_SHORT.code, TOO_SHORT.message)
 
 
+def test_a_later_revision_is_told_what_it_replaces(queue: Jobs, record: Engine) -> None:
+    first = results_of()
+    queue.finish(claimed(queue, make_job(record)), JobState.DONE, first, [])
+
+    later = claimed(queue, make_job(record, instances=3))
+
+    assert later.earlier == tuple(result.path for result in first)
+
+
+def test_a_job_of_another_study_replaces_nothing(queue: Jobs, record: Engine) -> None:
+    queue.finish(claimed(queue, make_job(record)), JobState.DONE, results_of(), [])
+
+    assert claimed(queue, make_job(record, study="1.2.4")).earlier == ()
+
+
 def test_a_job_is_claimed_by_one(queue: Jobs, record: Engine) -> None:
     job_id = make_job(record)
     claimed(queue, job_id)

@@ -35,7 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def up(folder: Path, orthanc: Orthanc) -> Iterator[Up]:
     pacs = {"name": "PACS", "ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom_port}
     with hilum_up(
-        folder, HILUM_NODE__QUIET_SECONDS=str(QUIET_SECONDS), HILUM_DESTINATIONS=json.dumps([pacs])
+        folder,
+        HILUM_NODE__QUIET_SECONDS=str(QUIET_SECONDS),
+        HILUM_DESTINATIONS=json.dumps([pacs]),
+        HILUM_REPORT__REJECTION_NOTE="true",
     ) as running:
         wait_until(running.ready, "node and worker", 60)
         orthanc.add_modality("hilum", "HILUM", running.port)
@@ -56,12 +59,14 @@ def send(folder: Path, orthanc: Orthanc, up: Up, *options: str, called: str = "H
     return str(pydicom.dcmread(next(folder.rglob("*.dcm")), stop_before_pixels=True).StudyInstanceUID)
 
 
-def answered(record: Engine, study: str) -> dict[str, Any]:
+def answered(record: Engine, study: str, revision: int = 1) -> dict[str, Any]:
     """Wait until a study is answered and all its results are sent; return what the record says of it."""
 
     def done() -> dict[str, Any] | None:
         row = next((row for row in list_studies(record, 50) if row["study_instance_uid"] == study), None)
         if row is None or row["state"] not in FINAL_JOB_STATES or row["deliveries"]["pending"]:
+            return None
+        if row["revision"] < revision:
             return None
         return show_study(record, study)
 
@@ -159,6 +164,29 @@ def test_a_chest_that_cannot_be_measured_is_answered_with_a_report_that_says_why
     (report,) = held["SR"]
     said = " ".join(str(element.value) for element in object_in_pacs(orthanc, report).iterall() if element.VR == "UT")
     assert "expected at least 10 slices, got 5" in said
+
+
+def test_late_images_bring_a_new_report_that_withdraws_the_first(
+    orthanc: Orthanc, up: Up, record: Engine, tmp_path: Path
+) -> None:
+    hu, _, _ = chest_hu()
+    ct_series(tmp_path / "all", hu)
+    (tmp_path / "late").mkdir()
+    for late in sorted((tmp_path / "all").iterdir())[20:23]:
+        late.rename(tmp_path / "late" / late.name)
+    study = send(tmp_path / "all", orthanc, up)
+    first = answered(record, study)
+    assert first["state"] == "refused"
+
+    send(tmp_path / "late", orthanc, up)
+    second = answered(record, study, revision=2)
+
+    assert second["state"] == "done"
+    (withdrawn,) = (sent["sop_instance_uid"] for sent in first["sent"])
+    made = {sent["kind"]: sent["sop_instance_uid"] for sent in second["sent"] if sent not in first["sent"]}
+    report, note = (object_in_pacs(orthanc, made[kind]) for kind in ("report", "rejection-note"))
+    assert referenced_instances(report.PredecessorDocumentsSequence[0]) == {withdrawn}
+    assert referenced_instances(note) == {withdrawn}
 
 
 def test_a_study_without_ct_gets_no_answer_but_a_reason_in_the_record(

@@ -17,6 +17,7 @@ from tests.factories import chest_hu, ct_series
 from tests.services import missing
 from tests.worker.reports.results import (
     CUT_OFF,
+    MADE_AT,
     NETWORK,
     SHAPE,
     THRESHOLDS,
@@ -69,8 +70,15 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
     folder = tmp_path_factory.mktemp("outcomes")
     paths = ct_series(folder / "ct", chest_hu(SHAPE)[0], keep=[0, 1, 3])
     reason = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the series again")
-    (folder / "refused").mkdir()
+    for name in ("refused", "revised"):
+        (folder / name).mkdir()
+    first = make_result(folder / "first")
+    withdrawn = [item.path for item in first.objects]
+    with_note = ReportSettings(rejection_note=True)
     return {
+        "revised": write_reports(
+            first.volume, first.findings, folder / "revised", with_note, MADE_AT, earlier=withdrawn
+        ),
         "found": make_result(folder / "found", flags=(TILTED,), algorithm=NETWORK).objects,
         "nothing": make_result(folder / "nothing", infected=False).objects,
         "withheld": make_result(folder / "withheld", flags=(CUT_OFF,)).objects,
@@ -84,7 +92,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
     }
 
 
-OUTCOMES = ["found", "nothing", "withheld", "multi-frame", "names", "anonymous", "bare", "refused"]
+OUTCOMES = ["revised", "found", "nothing", "withheld", "multi-frame", "names", "anonymous", "bare", "refused"]
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -98,6 +106,8 @@ def test_dciodvfy_finds_no_error(outcomes: dict[str, tuple[WrittenObject, ...]],
 @pytest.mark.parametrize(
     ("outcome", "kind"),
     [
+        ("revised", "report"),
+        ("revised", "rejection-note"),
         ("found", "lungs"),
         ("found", "infection"),
         ("multi-frame", "infection"),
@@ -110,7 +120,7 @@ def test_dciodvfy_finds_no_error(outcomes: dict[str, tuple[WrittenObject, ...]],
     ],
 )
 def test_pixelmed_finds_no_error(outcomes: dict[str, tuple[WrittenObject, ...]], outcome: str, kind: str) -> None:
-    validator = "DicomSRValidator" if kind == "report" else "DicomInstanceValidator"
+    validator = "DicomSRValidator" if kind in ("report", "rejection-note") else "DicomInstanceValidator"
     (path,) = (item.path for item in outcomes[outcome] if item.kind == kind)
 
     assert not [line for line in pixelmed(validator, path) if line.startswith("Error")]

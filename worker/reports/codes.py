@@ -72,6 +72,9 @@ INSUFFICIENT_QUALITY = _dcm("110531", "Insufficient quality for interpretation")
 CONCLUSION = _dcm("121077", "Conclusion")
 COMMENT = _dcm("121106", "Comment")
 
+# What became of a result
+REJECTED_FOR_QUALITY_REASONS = _dcm("113001", "Rejected for Quality Reasons")
+
 # Units
 MILLILITER = Code("mL", "UCUM", "milliliter")
 PERCENT = Code("%", "UCUM", "Percent")

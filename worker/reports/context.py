@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from typing import TypedDict
 
 import numpy as np
-from highdicom.sr import CodedConcept
+from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
@@ -40,6 +41,7 @@ RIGHT_LUNG = Kind("right-lung", 90003, "Hilum right lung")
 INFECTION = Kind("infection", 90004, "Hilum infection")
 REPORT = Kind("report", 90005, "Hilum report")
 KEY_IMAGE = Kind("key-image", 90006, "Hilum key image")
+REJECTION_NOTE = Kind("rejection-note", 90007, "Hilum rejection note")
 
 
 class ObjectArguments(TypedDict):
@@ -65,12 +67,15 @@ class ResultContext:
         The digest of what went in, from `result_key`.
     made_at : datetime
         With a time zone; the objects give it in their source's.
+    earlier : tuple of Dataset
+        The headers of the result that this one replaces.
     """
 
     source: Source
     algorithm: Algorithm
     key: str
     made_at: datetime
+    earlier: tuple[Dataset, ...] = ()
 
     def uid(self, kind: str, of: str) -> UID:
         """Return the UID of something that belongs to one kind of result, such as its series."""
@@ -98,7 +103,7 @@ class ResultContext:
         ds.update(self.source.identity)
         ds.SeriesDescription = kind.series_description
         body_part = self.source.first.get("BodyPartExamined")
-        if body_part and ds.Modality != "SR":  # the SR Document Series has none (PS3.3 C.17.1)
+        if body_part and ds.Modality not in ("SR", "KO"):  # the series of documents have none (PS3.3 C.17.1, C.17.6.1)
             ds.BodyPartExamined = body_part
         made_at = self.made_at.astimezone(_time_zone(self.source.identity))
         for event in ("InstanceCreation", "Content", "Series"):
@@ -116,6 +121,7 @@ def result_key(
     *,
     volume: Volume | None = None,
     settings: tuple[tuple[str, str], ...] = (),
+    earlier: Sequence[Dataset] = (),
 ) -> str:
     """Return the digest from which all UIDs of one result derive.
 
@@ -129,12 +135,15 @@ def result_key(
         None where there is no result but a refusal.
     settings : tuple of (str, str)
         The reports' own settings; the algorithm brings its own.
+    earlier : sequence of Dataset
+        The objects of the result that this one replaces, which its report names.
     """
     digest = hashlib.sha256()
     instances = [str(image.SOPInstanceUID) for image in source.images]
     frames = [[slice_.sop_instance_uid, slice_.frame_number] for slice_ in volume.slices] if volume else []
     made_by = [version("hilum"), *astuple(algorithm), settings]
-    digest.update(json.dumps([instances, frames, source.identity.to_json_dict(), made_by]).encode())
+    replaced = [str(ds.SOPInstanceUID) for ds in earlier]
+    digest.update(json.dumps([instances, frames, source.identity.to_json_dict(), made_by, replaced]).encode())
     if volume is not None:
         digest.update(np.ascontiguousarray(volume.hu).data)
     return digest.hexdigest()
@@ -149,6 +158,19 @@ def contributing_equipment(algorithm: Algorithm) -> Dataset:
     item.DeviceUID = device_uid(algorithm)
     item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.PROCESSING_EQUIPMENT)]
     return item
+
+
+def device_observer(algorithm: Algorithm) -> ObserverContext:
+    """Return who observed: the algorithm, as a device (TID 1002)."""
+    return ObserverContext(
+        observer_type=CodedConcept.from_code(codes.DEVICE),
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=device_uid(algorithm),
+            name=algorithm.name,
+            manufacturer_name=MANUFACTURER,
+            model_name=MODEL,
+        ),
+    )
 
 
 def algorithm_family(algorithm: Algorithm) -> Code:

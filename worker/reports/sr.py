@@ -7,15 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
-    CodedConcept,
     Comprehensive3DSR,
-    DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
-    ObserverContext,
     QualitativeEvaluation,
     ReferencedSegment,
     RelationshipTypeValues,
@@ -33,8 +30,8 @@ from worker.findings import Findings, Severity, Site
 from worker.reports import codes, context
 from worker.reports.context import ResultContext
 from worker.reports.outcome import Outcome, conclusion, describe_zones, outcome_of
+from worker.reports.revision import reports_among
 from worker.reports.seg import SegmentReference
-from worker.reports.uids import device_uid
 from worker.volume import Volume
 
 _Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -96,7 +93,7 @@ def _document(
     # No image library (TID 1600, optional): viewers list it line by line before the findings. The evidence names the
     # images all the same.
     content = MeasurementReport(
-        observation_context=_observation_context(shared),
+        observation_context=ObservationContext(observer_device_context=context.device_observer(shared.algorithm)),
         procedure_reported=codes.CT,
         imaging_measurements=groups,
         title=title,
@@ -107,6 +104,7 @@ def _document(
         is_complete=is_complete,
         is_final=False,
         is_verified=False,
+        previous_versions=reports_among(shared.earlier) or None,
         coding_schemes=[codes.HILUM_SCHEME_IDENTIFICATION],
         **shared.arguments(context.REPORT),
     )
@@ -262,20 +260,6 @@ def _algorithm(shared: ResultContext) -> AlgorithmIdentification:
         version=algorithm.version,
         parameters=parameters or None,
         family=context.algorithm_family(algorithm),
-    )
-
-
-def _observation_context(shared: ResultContext) -> ObservationContext:
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=CodedConcept.from_code(codes.DEVICE),
-            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=device_uid(shared.algorithm),
-                name=shared.algorithm.name,
-                manufacturer_name=context.MANUFACTURER,
-                model_name=context.MODEL,
-            ),
-        )
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from worker.reports.context import Kind, ResultContext, result_key
 from worker.reports.keyimage import build_key_image
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.picture import draw_picture, slice_of_picture
+from worker.reports.revision import build_rejection_note, read_earlier
 from worker.reports.seg import SegmentReference, build_segmentation, label_maps, segment_references
 from worker.reports.source import Source, read_source
 from worker.reports.sr import build_refusal, build_report
@@ -33,9 +34,12 @@ class ReportSettings:
     ----------
     title : Code
         Of the structured report. OHIF 3.13 shows DCM 126000 as an empty viewport.
+    rejection_note : bool
+        Whether a result that replaces an earlier one withdraws it (IHE IOCM).
     """
 
     title: Code = codes.DIAGNOSTIC_IMAGING_REPORT
+    rejection_note: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def write_reports(
     out: Path,
     settings: ReportSettings = DEFAULT_SETTINGS,
     made_at: datetime | None = None,
+    earlier: Sequence[Path] = (),
 ) -> tuple[WrittenObject, ...]:
     """Write every object of a measured study into a folder, with ``results.json`` and ``key-image.png``.
 
@@ -68,16 +73,19 @@ def write_reports(
         An existing folder. Files are closed but not synced to disk: that is the caller's.
     made_at : datetime or None
         When the result was made, with a time zone; now if None.
+    earlier : sequence of Path
+        The objects of the result that this one replaces.
 
     Returns
     -------
     tuple of WrittenObject
-        Segmentations first, then the report that refers to them, then the key image.
+        Segmentations first, then the report that refers to them, then the key image and the rejection note.
     """
     findings.geometry.require_same(volume.geometry)
     source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
-    key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings))
-    shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC))
+    replaced = read_earlier(earlier)
+    key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings), earlier=replaced)
+    shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC), replaced)
     written = []
     segments: dict[str, SegmentReference] = {}
     for label_map in label_maps(findings):
@@ -90,6 +98,7 @@ def write_reports(
     picture.save(out / "key-image.png", compress_level=1)  # half the time for a seventh more bytes
     key_image = build_key_image(picture, volume.slices[slice_of_picture(findings)], shared)
     written.append(_write(key_image, context.KEY_IMAGE, out))
+    written.extend(_withdraw_earlier(shared, settings, out))
     _write_results(out, measured_results(findings), source, findings.algorithm, written)
     return tuple(written)
 
@@ -101,6 +110,7 @@ def write_refusal(
     out: Path,
     settings: ReportSettings = DEFAULT_SETTINGS,
     made_at: datetime | None = None,
+    earlier: Sequence[Path] = (),
 ) -> tuple[WrittenObject, ...]:
     """Write the report that a series could not be measured and why, from its headers alone.
 
@@ -110,9 +120,12 @@ def write_refusal(
         None of the files can be read as a DICOM image, so there is no study to report to.
     """
     source = read_source(paths)
-    key = result_key(source, algorithm, settings=(*_as_text(settings), ("refused", reason.code)))
-    shared = ResultContext(source, algorithm, key, made_at or datetime.now(UTC))
+    replaced = read_earlier(earlier)
+    refused = ("refused", reason.code)
+    key = result_key(source, algorithm, settings=(*_as_text(settings), refused), earlier=replaced)
+    shared = ResultContext(source, algorithm, key, made_at or datetime.now(UTC), replaced)
     written = [_write(build_refusal(reason, shared, settings.title), context.REPORT, out)]
+    written.extend(_withdraw_earlier(shared, settings, out))
     results = {
         "outcome": Outcome.NOT_ANALYSABLE,
         "conclusion": reason.message,
@@ -120,6 +133,11 @@ def write_refusal(
     }
     _write_results(out, results, source, algorithm, written)
     return tuple(written)
+
+
+def _withdraw_earlier(shared: ResultContext, settings: ReportSettings, out: Path) -> Iterator[WrittenObject]:
+    if settings.rejection_note and shared.earlier:
+        yield _write(build_rejection_note(shared.earlier, shared), context.REJECTION_NOTE, out)
 
 
 def measured_results(findings: Findings) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicom_node.errors import NotAnalysable
+from tests.worker.reports.results import MADE_AT, THRESHOLDS, Result, make_result
+from worker.reports import ReportSettings, write_refusal, write_reports
+
+GAPS = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps")
+WITH_NOTE = ReportSettings(rejection_note=True)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return make_result(tmp_path_factory.mktemp("first"))
+
+
+def revise(first: Result, out: Path, settings: ReportSettings) -> dict[str, Dataset]:
+    """Answer the study again, replacing the first result; return the objects by kind."""
+    earlier = [item.path for item in first.objects]
+    written = write_reports(first.volume, first.findings, out, settings, MADE_AT, earlier)
+    return {item.kind: dcmread(item.path) for item in written}
+
+
+def test_a_first_report_names_no_predecessor(first: Result) -> None:
+    assert "PredecessorDocumentsSequence" not in first.read("report")
+
+
+def test_a_revised_report_names_the_report_before_it(first: Result, tmp_path: Path) -> None:
+    report = revise(first, tmp_path, ReportSettings())["report"]
+
+    (study,) = report.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (instance,) = series.ReferencedSOPSequence
+    before = first.read("report")
+    assert (study.StudyInstanceUID, series.SeriesInstanceUID, instance.ReferencedSOPInstanceUID) == (
+        before.StudyInstanceUID,
+        before.SeriesInstanceUID,
+        before.SOPInstanceUID,
+    )
+
+
+def test_a_revised_result_has_uids_of_its_own(first: Result, tmp_path: Path) -> None:
+    revised = revise(first, tmp_path, ReportSettings())
+
+    assert not {ds.SOPInstanceUID for ds in revised.values()} & {item.sop_instance_uid for item in first.objects}
+
+
+def test_a_note_withdraws_all_of_the_earlier_result_and_nothing_else(first: Result, tmp_path: Path) -> None:
+    note = revise(first, tmp_path, WITH_NOTE)["rejection-note"]
+
+    title = note.ConceptNameCodeSequence[0]
+    assert (title.CodeValue, title.CodingSchemeDesignator, note.Modality) == ("113001", "DCM", "KO")
+    referred = {
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for i in note.ContentSequence
+        if "ReferencedSOPSequence" in i
+    }
+    (study,) = note.CurrentRequestedProcedureEvidenceSequence
+    evidence = {i.ReferencedSOPInstanceUID for s in study.ReferencedSeriesSequence for i in s.ReferencedSOPSequence}
+    assert referred == evidence == {item.sop_instance_uid for item in first.objects}
+
+
+def test_nothing_is_withdrawn_unless_the_setting_says_so(first: Result, tmp_path: Path) -> None:
+    assert "rejection-note" not in revise(first, tmp_path, ReportSettings())
+
+
+def test_a_first_result_withdraws_nothing(first: Result, tmp_path: Path) -> None:
+    written = write_reports(first.volume, first.findings, tmp_path, WITH_NOTE, MADE_AT)
+
+    assert "rejection-note" not in {item.kind for item in written}
+
+
+def test_a_refusal_replaces_a_measurement_too(first: Result, tmp_path: Path) -> None:
+    paths = [slice_.path for slice_ in first.volume.slices]
+    earlier = [item.path for item in first.objects]
+
+    report, note = write_refusal(paths, GAPS, THRESHOLDS, tmp_path, WITH_NOTE, MADE_AT, earlier)
+
+    assert "PredecessorDocumentsSequence" in dcmread(report.path)
+    assert note.kind == "rejection-note"
+
+
+def test_what_retention_removed_is_not_named(first: Result, tmp_path: Path) -> None:
+    gone = [tmp_path / "gone.dcm"]
+
+    written = write_reports(first.volume, first.findings, tmp_path, WITH_NOTE, MADE_AT, gone)
+
+    assert "rejection-note" not in {item.kind for item in written}
