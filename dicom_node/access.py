@@ -64,7 +64,7 @@ class Doorkeeper:
     def has_room_for(self, association: Association) -> bool:
         """Whether one more association may be open at once; if so, it counts from now on."""
         with self._lock:
-            self._inside = {one for one in self._inside if one.is_alive()}
+            self._inside = {one for one in self._inside if one.is_alive() and not (one.is_released or one.is_aborted)}
             if len(self._inside) >= self._settings.maximum_associations:
                 return False
             self._inside.add(association)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from io import BytesIO
 from pathlib import Path
@@ -19,9 +20,10 @@ class IncomingFile(BytesIO):
     Closing it removes the file unless it was kept.
     """
 
-    def __init__(self, path: Path, head: bytes) -> None:
+    def __init__(self, path: Path, head: bytes, limit_bytes: float = math.inf) -> None:
         super().__init__()
         self.size_bytes = 0
+        self._limit_bytes = limit_bytes
         self._path = path
         self._head_bytes = len(head)
         self._hash = hashlib.sha256()
@@ -38,7 +40,7 @@ class IncomingFile(BytesIO):
         """Take the next fragment."""
         view = memoryview(fragment)
         self.size_bytes += len(view)
-        if self._error is None:
+        if self._error is None and not self.is_too_large:
             self._hash.update(view)
             try:
                 self._append(view)
@@ -50,6 +52,11 @@ class IncomingFile(BytesIO):
         assert self._file is not None  # noqa: S101 - without a file there is an error, and nothing is appended
         while view:
             view = view[os.write(self._file, view) :]
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more has come than is wanted; the rest is counted, not kept."""
+        return self.size_bytes > self._limit_bytes
 
     @property
     def sha256(self) -> str:

@@ -25,8 +25,8 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ, P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
@@ -34,6 +34,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_node.access import Doorkeeper, GuardedACSE, Refusal, refused
+from dicom_node.headers import UNREADABLE
 from dicom_node.log import get_logger
 
 LONGEST_WAIT_SECONDS = 1.0
@@ -48,12 +49,20 @@ PDU_HEADER = struct.Struct(">BxL")
 PDV_HEADER = struct.Struct(">LB")
 """Length and presentation context ID (PS3.8 9.3.5.1)."""
 P_DATA_TF_TYPE = 0x04
+LONGEST_OTHER_PDU_BYTES = 2**20
+"""An A-ASSOCIATE-RQ names at most 128 presentation contexts."""
+LONGEST_COMMAND_BYTES = 2**16
+LEAST_PROGRESS_BYTES = 2**14
+"""What must come until the idle timer expires, or a whole message, so that nobody holds on with a trickle."""
 LAST_COMMAND_FRAGMENT = b"\x03"
 """Control header (PS3.8 E.2)."""
 US = struct.Struct("<H")
 C_STORE_RSP = 0x8001
 NO_DATA_SET = 0x0101
 """Command field and data set type (PS3.7 E.1)."""
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+CANNOT_UNDERSTAND = 0xC000
+"""Statuses of C-STORE (PS3.7 9.1.1.1.9, PS3.4 table B.2-1)."""
 ESTABLISHED = "Sta6"
 CLOSING = "Sta13"
 
@@ -192,6 +201,8 @@ class PromptSocket(AssociationSocket):
     doorbell: Doorbell
     patience_seconds = 0.0
     """How long `ready` waits."""
+    deadline = 0.0
+    """When the PDU that is being read must be there."""
     _unread = b""
 
     @property
@@ -209,11 +220,19 @@ class PromptSocket(AssociationSocket):
             return False
 
     def fill(self, view: memoryview) -> bool:
-        """Read as many bytes as the view takes; return whether they all came before the peer closed."""
+        """Read as many bytes as the view takes; return whether they all came before the peer closed.
+
+        Raises
+        ------
+        TimeoutError
+            The PDU that they belong to takes too long.
+        """
         assert self.socket is not None  # noqa: S101 - it is only read while connected
         count = 0
         while count < len(view) and (read := self.socket.recv_into(view[count:])):
             count += read
+            if time.monotonic() > self.deadline:
+                raise TimeoutError
         return count == len(view)
 
     def unread(self, data: bytes) -> None:
@@ -267,12 +286,12 @@ def store_response(response: C_STORE) -> bytes:
     """Return the command set of a C-STORE-RSP (PS3.7 9.3.1.2), in Implicit VR Little Endian."""
     command = b"".join(
         (
-            command_element(0x0002, str(response.AffectedSOPClassUID).encode("ascii")),
+            command_element(0x0002, str(response.AffectedSOPClassUID or "").encode("ascii")),
             command_element(0x0100, US.pack(C_STORE_RSP)),
             command_element(0x0120, US.pack(response.MessageIDBeingRespondedTo)),
             command_element(0x0800, US.pack(NO_DATA_SET)),
             command_element(0x0900, US.pack(response.Status)),
-            command_element(0x1000, str(response.AffectedSOPInstanceUID).encode("ascii")),
+            command_element(0x1000, str(response.AffectedSOPInstanceUID or "").encode("ascii")),
         )
     )
     return command_element(0x0000, struct.pack("<L", len(command))) + command
@@ -290,6 +309,7 @@ class PromptDUL(DULServiceProvider):
     socket: PromptSocket
     doorbell: Doorbell
     _serving = False
+    _bytes_since_progress = 0
 
     def start(self) -> None:
         """Begin to serve; there is no thread to start."""
@@ -313,18 +333,29 @@ class PromptDUL(DULServiceProvider):
             elif not self._process_recv_primitive():
                 # pynetdicom closes the connection as soon as nothing more comes, once it is to be closed.
                 self.socket.patience_seconds = 0 if self.state_machine.current_state == CLOSING else seconds
-                if self._is_transport_event():
-                    self._idle_timer.restart()
+                if self._is_transport_event() and self._bytes_since_progress >= LEAST_PROGRESS_BYTES:
+                    self.note_progress()
         if not self.event_queue.empty():
             self.state_machine.do_action(self.event_queue.get())
 
+    def note_progress(self) -> None:
+        """Begin the idle time anew."""
+        self._bytes_since_progress = 0
+        self._idle_timer.restart()
+
     def _read_pdu_data(self) -> None:
-        """Read a data PDU without copying it; leave every other to pynetdicom."""
+        """Read a data PDU without copying it; leave every other to pynetdicom. None may be longer than agreed."""
+        self.socket.deadline = time.monotonic() + (self.assoc.network_timeout or 0)
         try:
             if not self.socket.fill(memoryview(self._header)):
                 self.event_queue.put("Evt17")
                 return
             kind, length = PDU_HEADER.unpack(self._header)
+            self._bytes_since_progress += length
+            longest = self.assoc.ae.maximum_pdu_size if kind == P_DATA_TF_TYPE else LONGEST_OTHER_PDU_BYTES
+            if length > longest:
+                self.event_queue.put("Evt19")
+                return
             if kind != P_DATA_TF_TYPE or self.state_machine.current_state != ESTABLISHED:
                 self.socket.unread(bytes(self._header))
                 super()._read_pdu_data()
@@ -380,14 +411,33 @@ class PromptDIMSE(DIMSEServiceProvider):
     """Puts messages together; what is stored does not pass through memory."""
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take the fragments of a message; once a C-STORE's command is whole, say where its data set goes."""
+        """Take the fragments of a message; once a C-STORE's command is whole, say where its data set goes.
+
+        What is no C-STORE or C-ECHO, or too long to be one, ends the association.
+        """
         for value in primitive.presentation_data_value_list:
             one = P_DATA()
             one.presentation_data_value_list.append(value)
-            super().receive_primitive(one)
-            message = self.message
+            message = self.message = self.message or DIMSEMessage()
+            try:
+                is_whole = message.decode_msg(one)
+                received = message.message_to_primitive() if is_whole else None
+            except UNREADABLE:
+                self.dul.event_queue.put("Evt19")
+                return
             if isinstance(message, C_STORE_RQ) and type(message.data_set) is BytesIO:
                 message.data_set = cast("PromptAssociation", self.assoc).data_set_of(message)
+            in_memory = [message.encoded_command_set, message.data_set]
+            if any(type(part) is BytesIO and part.tell() > LONGEST_COMMAND_BYTES for part in in_memory):
+                self.dul.event_queue.put("Evt19")
+                return
+            if is_whole:
+                self.message = None
+                if isinstance(received, (C_STORE, C_ECHO)):
+                    self.msg_queue.put((cast(int, message.context_id), received))
+                else:
+                    self.dul.event_queue.put("Evt19")
+                    return
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a message; the plain answer to C-STORE is encoded here, five times as fast as through data sets."""
@@ -456,7 +506,8 @@ class PromptAssociation(Association):
             if self.dimse.msg_queue.queue:
                 context_id, message = self.dimse.get_msg()
                 if message is not None:
-                    self._serve_request(message, cast(int, context_id))
+                    self._serve(message, cast(int, context_id))
+                    self.dul.note_progress()
             if self.dul.to_user_queue.queue:
                 self._end()
             elif not self.dul.is_alive():
@@ -464,11 +515,36 @@ class PromptAssociation(Association):
             elif self._stopping or self.dul.idle_timer_expired():
                 self.abort()
 
+    def _serve(self, message: Any, context_id: int) -> None:
+        """Serve a request; a C-STORE that lacks what it needs is answered too, if it has a number."""
+        context = self._accepted_cx.get(context_id)
+        if not isinstance(message, C_STORE) or context is None:
+            self._serve_request(message, context_id)
+            return
+        if not message.is_valid_request:
+            status = CANNOT_UNDERSTAND
+        elif message.AffectedSOPClassUID != context.abstract_syntax:
+            status = SOP_CLASS_NOT_SUPPORTED
+        else:
+            self._serve_request(message, context_id)
+            return
+        if message.DataSet:
+            message.DataSet.close()
+        if message.MessageID is None:
+            self.abort()
+            return
+        log.warning("instance_refused", code="command-incomplete", status=status)
+        answer = C_STORE()
+        answer.MessageIDBeingRespondedTo, answer.Status = message.MessageID, status
+        answer.AffectedSOPClassUID = message.AffectedSOPClassUID
+        answer.AffectedSOPInstanceUID = message.AffectedSOPInstanceUID
+        self.dimse.send_msg(answer, context_id)
+
     def _end(self) -> None:
         """Do what the peer asks for: release or abort."""
         if self.is_established and self.acse.is_release_requested():
+            self.is_released, self.is_established = True, False  # the peer may come again as soon as it hears
             self.acse.send_release(is_response=True)
-            self.is_released, self.is_established = True, False
             evt.trigger(self, evt.EVT_RELEASED, {})
             self.kill()
         elif self.acse.is_aborted():

@@ -128,6 +128,7 @@ class Receiver:
                 transfer_syntax_uid,
                 assoc.requestor.ae_title.strip(),
             ),
+            self._settings.maximum_object_bytes,
         )
 
     def on_store(self, event: evt.Event) -> int:
@@ -158,6 +159,12 @@ class Receiver:
         if not isinstance(request, C_STORE) or not isinstance(request.DataSet, IncomingFile):
             raise RejectedInput("data-set-missing", "expected a data set after the C-STORE command, got none")
         with request.DataSet as incoming:
+            if incoming.is_too_large:
+                limit = self._settings.maximum_object_bytes
+                raise RejectedInput(
+                    "object-too-large",
+                    f"expected at most {limit} bytes (node.maximum_object_bytes), got {incoming.size_bytes}",
+                )
             with incoming.open() as data:
                 ds = identify(data, syntax)
             if (
