@@ -25,7 +25,7 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ, P_DATA_TF
@@ -433,8 +433,8 @@ class PromptDIMSE(DIMSEServiceProvider):
                 return
             if is_whole:
                 self.message = None
-                if isinstance(received, (C_STORE, C_ECHO)):
-                    self.msg_queue.put((cast(int, message.context_id), received))
+                if isinstance(message, (C_STORE_RQ, C_ECHO_RQ)):
+                    self.msg_queue.put((cast(int, message.context_id), cast("C_STORE | C_ECHO", received)))
                 else:
                     self.dul.event_queue.put("Evt19")
                     return
