@@ -17,12 +17,12 @@ from pathlib import Path
 
 from dicom_node.database import open_database
 from dicom_node.errors import Defect, SettingsError
+from dicom_node.files import keep_private
 from dicom_node.log import configure_logging, get_logger
 from dicom_node.services import stop_on_signals
 from dicom_node.settings import load_settings
 
 TURN_SECONDS = 1.0
-STARTING_SECONDS = 5.0
 CRASHING_SECONDS = 30.0
 """A child that lived for less is started again only after a pause."""
 STOPPING_SECONDS = 20.0
@@ -50,6 +50,7 @@ def run_up(_: argparse.Namespace) -> int:
     """Run everything until told to stop."""
     settings = load_settings()
     configure_logging("up")
+    keep_private()
     stop = stop_on_signals()
     open_database(settings.database_url).dispose()  # migrate once, before three processes would
     children: list[Child] = []
@@ -115,7 +116,7 @@ def revive(child: Child, sweep_seconds: float) -> None:
     if child.restart_at is None:
         lived = time_now - child.started_at
         log.error("ended", outcome=child.name, exit_code=code, seconds=round(lived, 1))
-        if child.starts == 1 and lived < STARTING_SECONDS and code > 0:
+        if child.starts == 1 and lived < CRASHING_SECONDS and code > 0:
             raise Defect("cannot-start", f"`hilum {child.name}` could not start; its message stands above")
         child.crashes = child.crashes + 1 if lived < CRASHING_SECONDS else 0
         child.restart_at = time_now + (restart_pause(child.crashes, sweep_seconds) if child.crashes else 0.0)

@@ -118,6 +118,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 
 def test_both_processes_take_connections(node: Node, other: int) -> None:
+    wait_until(lambda: min(threads_of(node.process.pid), threads_of(other)) >= 2, "both accept")
     opened = [node.associate() for _ in range(8)]
     shares = [threads_of(node.process.pid), threads_of(other)]  # none is counted before it is established
     for association in opened:
