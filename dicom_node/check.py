@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import redis
 from sqlalchemy import func, select
+from sqlalchemy.engine import make_url
 
+from dicom_node.access import is_loopback, require_security
 from dicom_node.database import open_database, reading
 from dicom_node.errors import HilumError
 from dicom_node.files import Files
@@ -18,8 +24,10 @@ from dicom_node.log import configure_logging
 from dicom_node.schema import studies
 from dicom_node.scu import echo
 from dicom_node.settings import Settings, find_file, load_settings
+from dicom_node.tls import server_context
 
 LOW_DISK_BYTES = 10 * 2**30
+URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class Check:
     name: str
     passed: bool
     message: str
+    warns: bool = False
+    """It works, and somebody should look at it."""
 
 
 def run_check(arguments: argparse.Namespace) -> int:
@@ -40,7 +50,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     else:
         width = max(len(check.name) for check in done)
         for check in done:
-            print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<{width}}  {check.message}")
+            mark = "FAIL" if not check.passed else "warn" if check.warns else "ok"
+            print(f"{mark:<4}  {check.name:<{width}}  {check.message}")
     return 0 if all(check.passed for check in done) else 1
 
 
@@ -52,6 +63,8 @@ def checks() -> Iterator[Check]:
         yield Check("settings", False, error.message)
         return
     yield Check("settings", True, str(find_file() or "defaults and environment"))
+    yield check_access(settings)
+    yield check_permissions(settings)
     yield check_disk(settings)
     yield check_database(settings)
     yield check_broker(settings)
@@ -65,6 +78,59 @@ def checks() -> Iterator[Check]:
             yield Check(name, False, error.message)
         else:
             yield Check(name, True, f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO")
+
+
+def check_access(settings: Settings) -> Check:
+    """Look who may come in; read the certificates."""
+    node = settings.node
+    try:
+        require_security(node, tls=settings.tls.enabled)
+        server_context(settings.tls)
+    except HilumError as error:
+        return Check("access", False, error.message)
+    if settings.tls.enabled:
+        return Check("access", True, "TLS, for peers with a certificate of your authorities")
+    if is_loopback(node.host):
+        return Check("access", True, f"this machine alone ({node.host})")
+    if not node.senders:
+        message = "no [[node.senders]] and no TLS: whoever reaches this machine may send studies"
+        return Check("access", True, message, warns=True)
+    return Check("access", True, f"unencrypted; {', '.join(sorted({s.ae_title for s in node.senders}))} may send")
+
+
+def check_permissions(settings: Settings) -> Check:
+    """Look for what other users of the machine can read or change, and should not."""
+    loose = [f"{path} (mode {mode_of(path):o})" for path in loose_paths(settings)]
+    if loose:
+        return Check(
+            "permissions", True, f"open to other users: {', '.join(loose)}; mend it with chmod go=", warns=True
+        )
+    return Check("permissions", True, "storage, record and secrets are closed to other users")
+
+
+def loose_paths(settings: Settings) -> Iterator[Path]:
+    """Yield what is open to other users; in a folder that is closed, nothing is."""
+    if file := find_file():
+        has_password = URL_WITH_PASSWORD.search(file.read_text(encoding="utf-8"))
+        if mode_of(file) & (0o077 if has_password else 0o022):
+            yield file
+    private = [settings.storage.folder]
+    if secrets := os.environ.get("HILUM_SECRETS_DIR"):
+        private += sorted(Path(secrets).glob("hilum_*"))
+    if settings.tls.key:
+        private.append(settings.tls.key)
+    record = make_url(settings.database_url)
+    if record.get_backend_name() == "sqlite" and record.database:
+        private.append(Path(record.database))
+    yield from (path for path in private if mode_of(path) & 0o077)
+
+
+def mode_of(path: Path) -> int:
+    """Return the permission bits of a file; those of one that is not there are none."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def check_disk(settings: Settings) -> Check:

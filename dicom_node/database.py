@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.schema import Table
 
 from dicom_node.errors import PassingFailure, SettingsError
+from dicom_node.files import PRIVATE_FILE, make_folder
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOG_BYTES = 4 * 2**20
@@ -61,11 +62,14 @@ def make_engine(url: str) -> Engine:
         )
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise SettingsError("database-url", URL_EXPECTED)
-    folder = Path(parsed.database).parent
+    file = Path(parsed.database)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent.absolute())
+        if not file.exists():
+            file.touch(PRIVATE_FILE)  # its log gets the same mode
     except OSError as error:
-        raise PassingFailure("database-folder", f"{folder} cannot be made for the record: {error.strerror}") from error
+        message = f"{file} cannot be made or written for the record: {error.strerror}"
+        raise PassingFailure("database-folder", message) from error
     engine = create_engine(parsed, pool_size=8, max_overflow=64)
     make_durable(engine)
     return engine
@@ -77,7 +81,7 @@ def make_durable(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver leaves BEGIN to us
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

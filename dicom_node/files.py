@@ -86,6 +86,11 @@ class Files:
         return shutil.disk_usage(self._folder).free
 
 
+def keep_private() -> None:
+    """Close everything that this process will write to other users."""
+    os.umask(0o777 & ~PRIVATE_FOLDER)
+
+
 def safe_name(uid: str) -> str:
     """Return a UID as a file name; what is not a plain UID becomes a hash."""
     if UID.fullmatch(uid) and uid.strip("."):

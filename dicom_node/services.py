@@ -18,7 +18,7 @@ from dicom_node.database import lengthen_log, open_database
 from dicom_node.dispatch import Dispatcher
 from dicom_node.doorbell import Doorbell, make_celery
 from dicom_node.errors import Defect, SettingsError
-from dicom_node.files import Files
+from dicom_node.files import Files, keep_private
 from dicom_node.intake import Intake
 from dicom_node.listeners import Listeners
 from dicom_node.log import configure_logging, get_logger
@@ -38,6 +38,7 @@ def run_node(_: argparse.Namespace) -> int:
     """Receive studies and queue them until told to stop."""
     settings = load_settings()
     configure_logging("node")
+    keep_private()
     spare_checks()
     doorbell = Doorbell(make_celery(broker_url(settings)))
     require_security(settings.node, tls=settings.tls.enabled)
@@ -81,6 +82,7 @@ def run_deliver(_: argparse.Namespace) -> int:
     """Send results until told to stop."""
     settings = load_settings()
     configure_logging("deliver")
+    keep_private()
     if settings.tls.enabled:
         client_context(settings.tls)  # what is wrong with its files is said now
     stop = stop_on_signals()

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from dicom_node.database import open_database
 from dicom_node.doorbell import ANALYZE, make_celery
 from dicom_node.errors import NotAnalysable, PassingFailure
-from dicom_node.files import Files, sync_tree
+from dicom_node.files import Files, keep_private, sync_tree
 from dicom_node.jobs import Jobs
 from dicom_node.log import configure_logging, get_logger
 from dicom_node.services import broker_url
@@ -31,6 +31,7 @@ def run_worker(_: argparse.Namespace) -> int:
     """Take jobs until told to stop; a running job is finished first."""
     settings = load_settings()
     configure_logging("worker")
+    keep_private()
     use_threads(settings.worker.threads)
     app = make_celery(broker_url(settings))
     runner = JobRunner(settings)

@@ -1,0 +1,87 @@
+"""What `hilum check` says of who may come in, and of who may read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node.check import check_access, check_permissions
+from dicom_node.database import open_database
+from dicom_node.settings import NodeSettings, Settings, StorageSettings, TLSSettings
+
+OPEN = "0.0.0.0"  # noqa: S104 - what is tested
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(storage=StorageSettings(folder=tmp_path / "data"))
+    open_database(settings.database_url).dispose()
+    return settings
+
+
+def said(settings: Settings) -> str:
+    check = check_permissions(settings)
+    assert check.passed
+    return check.message if check.warns else ""
+
+
+def test_what_hilum_makes_is_closed_to_other_users(settings: Settings, tmp_path: Path) -> None:
+    assert said(settings) == ""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "data", *(tmp_path / "data").iterdir()]}
+    assert modes.pop("data") == 0o700
+    assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize("name", ["data", "data/record.sqlite3"])
+def test_a_store_that_others_can_read_is_named(settings: Settings, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.chmod(path.stat().st_mode | 0o044)
+    assert str(path) in said(settings)
+
+
+def test_a_key_or_a_secret_that_others_can_read_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HILUM_SECRETS_DIR", str(tmp_path))
+    for name in ("hilum.key", "hilum_database__url"):
+        (tmp_path / name).touch(0o640)
+    key = tmp_path / "hilum.key"
+    tls = TLSSettings(certificate=key, key=key, authorities=key)
+    assert f"{key} (mode 640), " not in said(settings)
+    message = said(settings.model_copy(update={"tls": tls}))
+    assert str(key) in message
+    assert "hilum_database__url" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "loose"),
+    [
+        ("", 0o644, False),
+        ("", 0o664, True),
+        ('[broker]\nurl = "redis://:secret@redis:6379/0"\n', 0o644, True),
+        ('[broker]\nurl = "redis://:secret@redis:6379/0"\n', 0o600, False),
+    ],
+)
+def test_settings_may_be_read_unless_a_password_stands_in_them(
+    settings: Settings, tmp_path: Path, content: str, mode: int, loose: bool
+) -> None:
+    (tmp_path / "hilum.toml").write_text(content)
+    (tmp_path / "hilum.toml").chmod(mode)
+    assert ("hilum.toml" in said(settings)) == loose
+
+
+@pytest.mark.parametrize(
+    ("node", "passed", "warns", "word"),
+    [
+        (NodeSettings(), True, False, "this machine alone"),
+        (NodeSettings(host=OPEN), False, False, "allow_unsecured"),
+        (NodeSettings(host=OPEN, allow_unsecured=True), True, True, "whoever"),
+        (NodeSettings(host=OPEN, allow_unsecured=True, senders=({"ae_title": "CT1"},)), True, False, "CT1 may send"),
+    ],
+)
+def test_who_may_come_in_is_said(settings: Settings, node: NodeSettings, passed: bool, warns: bool, word: str) -> None:
+    check = check_access(settings.model_copy(update={"node": node}))
+    assert (check.passed, check.warns) == (passed, warns)
+    assert word in check.message
