@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     BadData
         When there is no sample, or a structure of the target was not annotated.
     """
-    key = hashlib.sha256(f"{preprocess!r} {target!r}".encode()).hexdigest()
+    key = hashlib.sha256(f"{_describe(preprocess)} {_describe(target)}".encode()).hexdigest()
     if not (folder / "index.json").exists():
         _write(samples, preprocess, target, folder, key)
     index = read_json(folder / "index.json")
@@ -75,6 +75,16 @@ def scans(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
     for sample in prepared:
         members.setdefault((sample.source, sample.scan), []).append(sample)
     return [sorted(scan, key=lambda sample: sample.position) for scan in members.values()]
+
+
+def _describe(value: object) -> str:
+    """Return a value as text, defaults left out: a setting that is added later leaves earlier runs as they are."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_describe, value))})"
+    if not is_dataclass(value):
+        return repr(value)
+    changed = ((f.name, getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default)
+    return f"{type(value).__name__}({', '.join(f'{name}={_describe(content)}' for name, content in changed)})"
 
 
 def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, folder: Path, key: str) -> None:

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,19 @@ def test_a_folder_prepared_otherwise_is_refused(tmp_path: Path) -> None:
     prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)
     with pytest.raises(SettingsError, match="prepared otherwise"):
         prepare([disc_sample(0)], PREPROCESS, Target.of(LUNG), tmp_path)
+
+
+def test_a_setting_that_is_added_later_leaves_a_prepared_folder_open(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Later(Preprocess):
+        sharpen: bool = False
+
+    Later.__name__ = "Preprocess"
+    size = PREPROCESS.size
+    prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)
+    assert len(prepare([], Later(size), Target.of(INFECTION), tmp_path)) == 1
+    with pytest.raises(SettingsError, match="prepared otherwise"):
+        prepare([], Later(size, sharpen=True), Target.of(INFECTION), tmp_path)
 
 
 def test_a_broken_attempt_is_done_again(tmp_path: Path) -> None:
