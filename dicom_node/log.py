@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -44,6 +45,9 @@ def configure_logging(process: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # Python's own tracebacks quote messages, and those of libraries quote values.
+    sys.excepthook = lambda *broke: get_logger().critical("crashed", exc_info=broke)
+    threading.excepthook = lambda broke: get_logger().critical("thread_crashed", exc_info=broke[:3])
 
 
 def allowed(event: EventDict) -> EventDict:

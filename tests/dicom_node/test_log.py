@@ -67,3 +67,16 @@ def test_a_warning_of_pydicom_about_a_value_is_silent(tmp_path: Path) -> None:
     loud = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert TELLING_NAME in loud.stderr  # else this test could not fail
     assert log_lines(code) == []
+
+
+@pytest.mark.parametrize("where", ["fail()", "import threading; threading.Thread(target=fail).start()"])
+def test_a_crash_says_where_and_quotes_nothing(where: str) -> None:
+    code = (
+        "from dicom_node.log import configure_logging\n"
+        f"def fail(): raise ValueError('{TELLING_NAME}')\n"
+        f"configure_logging('test'); {where}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert TELLING_NAME not in done.stderr
+    assert "crashed" in done.stderr
+    assert "ValueError at " in done.stderr
