@@ -49,6 +49,14 @@ CONNECTIONS_WITHOUT_ASSOCIATION = 64
 
 log = get_logger()
 
+def storage_classes() -> list[str]:
+    """Return the SOP classes whose instances the node takes: all of storage."""
+    return [
+        *(str(context.abstract_syntax) for context in AllStoragePresentationContexts),
+        LABEL_MAP_SEGMENTATION_STORAGE,
+    ]
+
+
 
 def listen(settings: NodeSettings) -> socket.socket:
     """Return a socket at which the node's peers arrive.
@@ -92,9 +100,8 @@ class Receiver:
         ae.maximum_pdu_size = self._settings.maximum_pdu_bytes
         ae.network_timeout = self._settings.network_timeout_seconds
         ae.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
-        ae.add_supported_context(LABEL_MAP_SEGMENTATION_STORAGE, ALL_TRANSFER_SYNTAXES)
+        for sop_class_uid in storage_classes():
+            ae.add_supported_context(sop_class_uid, ALL_TRANSFER_SYNTAXES)
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
         self._server = PromptServer(
             ae,

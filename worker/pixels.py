@@ -18,7 +18,7 @@ from worker.frames import Frame, refusal
 OUTSIDE_HU = -1024
 """What lies outside the field of view, and the lowest value kept: scanners write down to -3024 there."""
 
-_RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
+RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 """JPEG spectral selection (processes 6 and 8) and full progression (10 and 12), both non-hierarchical.
 
 Retired from the standard and refused by pydicom, but still in archives; libjpeg decodes them.
@@ -57,7 +57,7 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
 def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
     path, syntax = frames[0].path, frames[0].transfer_syntax_uid
     indices = [(frame.number or 1) - 1 for frame in frames]
-    if syntax in _RETIRED_JPEG:
+    if syntax in RETIRED_JPEG:
         return _retired_jpeg(path, indices)
     if syntax == DeflatedExplicitVRLittleEndian:  # a stream deflated as a whole: no seeking to a frame
         return iter_pixels(dcmread(path), indices=indices, raw=True)

@@ -1,0 +1,140 @@
+"""What Hilum does on the network: SOP classes, transfer syntaxes, statuses, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+from pydicom.charset import python_encoding
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
+from pynetdicom import ALL_TRANSFER_SYNTAXES
+from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
+
+from dicom_node import part10, scp, scu
+from dicom_node.headers import CT_STORAGE
+from dicom_node.settings import Settings
+from tests.conformance import objects
+from worker.pixels import RETIRED_JPEG
+
+Rows = Iterator[list[str]]
+
+SECTIONS = ("node", "tls", "delivery", "destinations", "report")
+"""The sections of the settings that matter to a peer."""
+
+
+def received_classes() -> Rows:
+    """Every SOP class that the node takes."""
+    yield ["SOP Class", "UID", "What becomes of it"]
+    for uid in sorted(scp.storage_classes(), key=lambda uid: UID(uid).name):
+        what = "stored, and measured where it shows a chest" if uid in CT_STORAGE else "stored"
+        yield [UID(uid).name, uid, what]
+
+
+def received_syntaxes() -> Rows:
+    """Every transfer syntax that the node takes, and whether the worker can measure from it."""
+    yield ["Transfer Syntax", "UID", "Pixels can be measured"]
+    for uid in map(UID, ALL_TRANSFER_SYNTAXES):
+        yield [uid.name, str(uid), "yes" if is_decoded(uid) else "no"]
+    for uid in map(UID, RETIRED_JPEG):
+        yield [uid.name, str(uid), "yes, from files only"]
+
+
+def is_decoded(uid: UID) -> bool:
+    """Whether pydicom has a decoder, or needs none."""
+    try:
+        return get_decoder(uid).is_available
+    except NotImplementedError:
+        return not uid.is_encapsulated
+
+
+def sent_classes() -> Rows:
+    """Every pair of SOP class and transfer syntax that results are sent in."""
+    yield ["SOP Class", "UID", "Transfer Syntax", "UID", "Role"]
+    found = {(str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID)) for ds in objects.by_kind().values()}
+    for sop_class, syntax in sorted(found, key=lambda pair: UID(pair[0]).name):
+        yield [UID(sop_class).name, sop_class, UID(syntax).name, syntax, "SCU"]
+
+
+def answered_statuses() -> Rows:
+    """What a sender is told."""
+    yield ["Status", "Meaning", "When"]
+    for status, when in (
+        (scp.SUCCESS, "the instance is synced to disk and recorded"),
+        (scp.OUT_OF_RESOURCES, "the disk or the record failed; send again later"),
+        (scp.DOES_NOT_MATCH_SOP_CLASS, "the data set holds another SOP class or instance than the command"),
+        (scp.CANNOT_UNDERSTAND, "the data set cannot be read, or lacks a UID"),
+    ):
+        yield [f"{status:04X}", " ".join(STORAGE_SERVICE_CLASS_STATUS[status]).strip(), when]
+
+
+def obeyed_statuses() -> Rows:
+    """What Hilum does with a PACS's answer to C-STORE."""
+    yield ["What Hilum does", "Statuses"]
+    found: dict[str, list[str]] = {}
+    for status, (category, meaning) in sorted(STORAGE_SERVICE_CLASS_STATUS.items()):
+        if category == "Cancel":
+            continue
+        if scu.is_success(status):
+            does = "counts the instance as sent"
+        elif scu.is_passing(status):
+            does = "tries again, with growing pauses"
+        else:
+            does = "counts the instance as refused, until `hilum resend` or `hilum retry`"
+        shown = f"{range_of(status)} {meaning or category}"
+        if shown not in found.setdefault(does, []):
+            found[does].append(shown)
+    yield from ([does, ", ".join(shown)] for does, shown in found.items())
+
+
+def range_of(status: int) -> str:
+    """Return a status, or the range it stands in (PS3.4 table B.2-1)."""
+    if status >= 0xC000:
+        return "Cxxx"
+    return f"{status >> 8:02X}xx" if status >> 8 in (0xA7, 0xA9) else f"{status:04X}"
+
+
+def settings() -> Rows:
+    """Every setting that matters to a peer."""
+    yield ["Setting", "Default"]
+    for section in SECTIONS:
+        field = Settings.model_fields[section]
+        if isinstance(field.default, BaseModel):
+            for name, value in field.default:
+                yield [f"`{section}.{name}`", "none" if value is None or value == () else str(value)]
+        else:
+            (item,) = (part for part in field.annotation.__args__ if part is not Ellipsis)
+            for name, of_item in item.model_fields.items():
+                default = "to be named" if of_item.is_required() else str(of_item.default)
+                yield [f"`{section}[].{name}`", "none" if default in ("()", "None") else default]
+
+
+def implementation() -> Rows:
+    """How Hilum names itself."""
+    yield ["Item", "Value"]
+    yield ["Implementation Class UID", str(part10.IMPLEMENTATION_CLASS_UID)]
+    yield ["Implementation Version Name", part10.IMPLEMENTATION_VERSION_NAME]
+    yield ["Application Context Name", "1.2.840.10008.3.1.1.1"]
+    yield ["Maximum PDU length, as acceptor", f"{Settings.model_fields['node'].default.maximum_pdu_bytes} bytes"]
+    yield ["Maximum PDU length, as requestor", "unlimited"]
+    yield ["Asynchronous operations", "none"]
+
+
+def character_sets() -> Rows:
+    """Every Specific Character Set that is read; all are written in UTF-8."""
+    yield ["Specific Character Set (0008,0005)", "Read by"]
+    for name in sorted(filter(None, python_encoding)):
+        if name.startswith(("ISO", "GB")) and "ISO-IR" not in name:
+            yield [name, str(python_encoding[name])]
+
+
+TABLES = {
+    "received-classes": received_classes,
+    "received-syntaxes": received_syntaxes,
+    "sent-classes": sent_classes,
+    "answered-statuses": answered_statuses,
+    "obeyed-statuses": obeyed_statuses,
+    "settings": settings,
+    "implementation": implementation,
+    "character-sets": character_sets,
+}
