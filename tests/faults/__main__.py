@@ -1,0 +1,65 @@
+"""``python -m tests.faults``: a long storm, its verdict, and docs/reliability.md."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.faults.document import write_documents
+from tests.faults.storm import Storm, run_storm
+from tests.services import postgres_server
+
+
+def main() -> int:
+    """Run a storm on each database; 1 if anything was lost, doubled or stuck."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--studies", type=int, default=500, help="default: %(default)s")
+    parser.add_argument("--kills", type=int, default=100, help="default: %(default)s")
+    parser.add_argument("--senders", type=int, default=8, help="that send at once (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of what breaks when (default: %(default)s)")
+    parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/reliability.md and .json")
+    arguments = parser.parse_args()
+    for library in ("pynetdicom", "pydicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell of each fault
+    databases = ("sqlite", "postgresql") if arguments.database == "both" else (arguments.database,)
+    clean = True
+    for database in databases:
+        storm = run(database, arguments)
+        clean = clean and storm.verdict is not None and storm.verdict.clean
+        print(storm)
+        if arguments.write_docs:
+            write_documents(storm)
+    return 0 if clean else 1
+
+
+def run(database: str, arguments: argparse.Namespace) -> Storm:
+    """Run the storm on one database."""
+
+    def say(line: str) -> None:
+        print(f"{database}: {line}", file=sys.stderr, flush=True)
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hilum-faults-")))
+        url = f"sqlite:///{folder}/record.sqlite3"
+        if database == "postgresql":
+            server = stack.enter_context(postgres_server())
+            server.execute("CREATE DATABASE storm")
+            url = server.url("storm")
+        return run_storm(
+            folder,
+            url,
+            studies=arguments.studies,
+            kills=arguments.kills,
+            senders=arguments.senders,
+            seed=arguments.seed,
+            say=say,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

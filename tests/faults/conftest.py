@@ -1,0 +1,67 @@
+"""A site that the tests of one file share: each sends studies of its own, and mends what it broke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import Engine
+
+from dicom_node.errors import NotForHilum
+from dicom_node.listing import show_study
+from dicom_node.study import FINAL_JOB_STATES
+from tests.dicom_node.record import opened
+from tests.faults.pacs import BrokenPACS, Held
+from tests.faults.senders import Study, send_once
+from tests.faults.site import Site, site
+from tests.faults.verdict import judge
+from tests.services import wait_until
+
+
+@dataclass
+class Hospital:
+    """A site, its PACS, and its record."""
+
+    site: Site
+    pacs: BrokenPACS
+    record: Engine
+
+    def send(self, study: Study) -> None:
+        """Send a study that is acknowledged at once."""
+        assert set(send_once(self.site.port, study)) == {0x0000}
+
+    def is_settled(self, study: Study) -> bool:
+        """Whether a study was answered and all its results were sent."""
+        try:
+            shown = show_study(self.record, study.study_instance_uid)
+        except NotForHilum:  # not one of its images is recorded yet
+            return False
+        if not shown["jobs"] or any(job["state"] not in FINAL_JOB_STATES for job in shown["jobs"]):
+            return False
+        return not shown["deliveries"]["pending"] and not shown["deliveries"]["rejected"]
+
+    def settled(self, study: Study, seconds: float = 90) -> list[Held]:
+        """Wait until a study was answered and all its results were sent; return what came to the PACS."""
+        wait_until(lambda: self.is_settled(study), "the answer", seconds)
+        return [held for held in self.pacs.came if held.study_instance_uid == study.study_instance_uid]
+
+    def assert_answered_once(self, *studies: Study) -> None:
+        """Compare what senders were told with what the PACS holds, for these studies."""
+        uids = {study.study_instance_uid for study in studies}
+        verdict = judge(studies, [held for held in self.pacs.came if held.study_instance_uid in uids], self.record)
+        assert verdict.clean, verdict
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    """Redis, node, delivery and two workers, and a PACS that can be broken."""
+    folder = tmp_path_factory.mktemp("hospital")
+    url = f"sqlite:///{folder}/record.sqlite3"
+    services = ("redis", "node", "deliver", "worker-1", "worker-2")
+    with (
+        BrokenPACS(folder / "pacs") as pacs,
+        site(folder / "site", url, [pacs.destination], services) as there,
+        opened(url) as record,
+    ):
+        yield Hospital(there, pacs, record)

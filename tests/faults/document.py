@@ -1,0 +1,114 @@
+"""docs/reliability.md, written from what the storms left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.benchmarks.machine import REPOSITORY, commit, describe_machine
+from tests.faults.site import QUICK
+from tests.faults.storm import Storm
+
+FIGURES = REPOSITORY / "docs" / "reliability.json"
+DOCUMENT = REPOSITORY / "docs" / "reliability.md"
+
+HEAD = """\
+# Reliability
+
+Written by `python -m tests.faults --write-docs`, from docs/reliability.json; do not edit.
+
+## The storm
+
+Node, delivery, two workers and Redis run as services that are started again half a second after they end. Eight
+senders push small CT studies and send again what was not acknowledged. At random moments one of the processes gets
+SIGKILL; half of the time that Redis dies, it loses its data too. Meanwhile the PACS changes its mood: well, slow, full
+(0xA700), refusing (0xC000), hanging up before or after it kept an object, down. Now and then a worker is frozen beyond
+its lease. A third of the studies can be measured, the others have too few slices and get a report that says so; of some
+studies an image comes late, after the first answer. In the end `hilum resend` sends again what the PACS refused.
+
+Then a checker compares what the senders were told with what the PACS holds. It knows nothing of Hilum's own idea of
+what was sent.
+
+* lost: an acknowledged image stands in no report; unanswered: a study with acknowledged images has no report
+* doubled: two reports stand for the same images, or a kind of result stands there more often than reports do
+* changed: an object came again under the same UID with other bytes
+* unasked: a result for a study that nobody sent; unchained: a later report does not name the one before it
+* stuck: the record still waits for something
+"""
+
+TAIL = """\
+## One thing at a time
+
+`pytest -m fault` runs a short storm, and these, each against the real processes:
+
+| what is broken | what must hold | test |
+|---|---|---|
+| order of system calls (strace) | bytes, name, folder and row are synced before Success | test_durability.py |
+| disk full, disk read-only | 0xA700; every acknowledged image is whole; it goes on once there is room | test_disk.py |
+| PACS down, slow, full, refusing, hanging up, forgetting to answer | one set of results in the end | test_pacs.py |
+| a worker frozen beyond its lease | another answers; the frozen one adds nothing | test_workers.py |
+| a study that kills its worker every time | set aside and reported after N tries; the queue goes on | test_workers.py |
+| a worker out of memory | the study is reported; the queue goes on | test_workers.py |
+| two workers with one job | it is done once | test_workers.py |
+| Redis away | studies are answered once it is back | test_around.py |
+| the PACS sends results back | nothing starts | test_around.py |
+| a late image | a new report that names the one before | test_around.py |
+
+A clock that is set back or forward is tried with the record's clock in the test's hand (tests/dicom_node: test_completion,
+test_dispatch, test_jobs, test_outbox).
+
+## What this does not show
+
+SIGKILL leaves the page cache alive: that data survives a power cut follows from the order of the system calls and from
+disks that keep what they say is synced. PostgreSQL itself is not killed. All processes run on one machine.
+"""
+
+
+def write_documents(storm: Storm) -> None:
+    """Keep the figures of this storm beside those on other databases, and write the document."""
+    kept = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
+    kept[storm.database] = figures(storm)
+    FIGURES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    DOCUMENT.write_text("\n".join([HEAD, *(section(kept[name]) for name in sorted(kept)), TAIL]), encoding="utf-8")
+
+
+def figures(storm: Storm) -> dict[str, Any]:
+    """Return a storm as plain values."""
+    assert storm.verdict is not None
+    return asdict(storm) | {
+        "verdict": {name: len(found) for name, found in asdict(storm.verdict).items()},
+        "longest_recovery_seconds": round(storm.longest_recovery_seconds, 1),
+        "median_recovery_seconds": round(storm.median_recovery_seconds, 1),
+        "recoveries": {name: round(max(seconds), 1) for name, seconds in storm.recoveries.items()},
+        "sweep_seconds": float(QUICK["HILUM_JOBS__SWEEP_SECONDS"]),
+        "measured_at": datetime.now(UTC).date().isoformat(),
+        "commit": commit(),
+        "machine": describe_machine(),
+    }
+
+
+def section(found: dict[str, Any]) -> str:
+    """Return the section of one storm."""
+    machine = found["machine"]
+    verdict = ", ".join(f"{count} {name}" for name, count in found["verdict"].items())
+    kills = ", ".join(f"{name} {count}" for name, count in sorted(found["kills"].items()))
+    recoveries = ", ".join(f"{name} {seconds} s" for name, seconds in sorted(found["recoveries"].items()))
+    return "\n".join(
+        [
+            f"### {found['database']}",
+            "",
+            f"**{found['studies']} studies through {sum(found['kills'].values())} kills: {verdict}.**",
+            "",
+            f"* Kills: {kills}; workers frozen: {found['frozen']}.",
+            f"* {found['images']} images, sent {found['images_sent']} times; {found['objects']} results, "
+            f"{found['reports']} of them reports, came to the PACS {found['objects_came']} times.",
+            f"* From a kill until the process was at work again: {found['median_recovery_seconds']} s in the median, at "
+            f"most {found['longest_recovery_seconds']} s ({recoveries}). The sweep interval was set to "
+            f"{found['sweep_seconds']:g} s.",
+            f"* {found['seconds']:.0f} s on {found['measured_at']} at {found['commit']}: {machine['cpu']}, "
+            f"{machine['cores']} cores, load before {machine['load_before']}.",
+            "",
+        ]
+    )

@@ -1,0 +1,143 @@
+"""A PACS that misbehaves as PACS do, and remembers every byte that it took."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from random import Random
+from types import TracebackType
+
+import pydicom
+from pydicom.dataset import Dataset
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+
+from tests.services import free_port
+
+OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0xA700, 0xC000
+
+
+class Mood(StrEnum):
+    """How the PACS feels."""
+
+    WELL = "well"
+    SLOW = "slow"
+    FULL = "full"  # some instances are answered with 0xA700
+    REFUSING = "refusing"  # some instances are answered with 0xC000
+    HANGING_UP = "hanging up"  # in mid-transfer, before the instance is kept
+    FORGETTING = "forgetting"  # the instance is kept, and the association ends before the answer
+    DOWN = "down"
+
+
+@dataclass(frozen=True)
+class Held:
+    """An object as the PACS got it, once for each time it came."""
+
+    study_instance_uid: str
+    sop_instance_uid: str
+    modality: str
+    kind: str
+    """Its series' description: each kind of result has its own."""
+    sha256: str
+    path: Path
+
+    def references(self) -> frozenset[str]:
+        """Return every SOP Instance UID that the object refers to."""
+        found = pydicom.dcmread(self.path, force=True).iterall()
+        return frozenset(str(e.value) for e in found if e.keyword == "ReferencedSOPInstanceUID")
+
+    def predecessors(self) -> frozenset[str]:
+        """Return the reports that the object says it stands in for (PS3.3 C.17.2)."""
+        documents = pydicom.dcmread(self.path, force=True).get("PredecessorDocumentsSequence") or []
+        found = (e for document in documents for e in document.iterall() if e.keyword == "ReferencedSOPInstanceUID")
+        return frozenset(str(e.value) for e in found)
+
+
+class BrokenPACS:
+    """Listens on loopback while its ``with`` block runs; ``set_mood`` breaks and mends it."""
+
+    ae_title = "PACS"
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.came: list[Held] = []
+        self.mood = Mood.WELL
+        self._random = Random(seed)  # noqa: S311 - chance that can be repeated; it protects nothing
+        self._lock = threading.Lock()
+        self._ae: AE | None = None
+
+    def __enter__(self) -> BrokenPACS:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._listen()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        self.set_mood(Mood.DOWN)
+
+    @property
+    def destination(self) -> dict[str, object]:
+        """How the settings name it."""
+        return {"name": "PACS", "ae_title": self.ae_title, "host": "127.0.0.1", "port": self.port}
+
+    def set_mood(self, mood: Mood) -> None:
+        """Break or mend it."""
+        self.mood = mood
+        if mood is Mood.DOWN and self._ae is not None:
+            self._ae.shutdown()
+            self._ae = None
+        elif mood is not Mood.DOWN and self._ae is None:
+            self._listen()
+
+    def _listen(self) -> None:
+        self._ae = AE(ae_title=self.ae_title)
+        self._ae.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            self._ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
+        self._ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)])
+
+    def _on_store(self, event: evt.Event) -> int:
+        unlucky = self._random.random() < 0.4
+        if self.mood is Mood.SLOW:
+            time.sleep(0.3)
+        elif self.mood is Mood.FULL and unlucky:
+            return OUT_OF_RESOURCES
+        elif self.mood is Mood.REFUSING and unlucky:
+            return CANNOT_UNDERSTAND
+        elif self.mood is Mood.HANGING_UP and unlucky:
+            event.assoc.abort()
+            return OUT_OF_RESOURCES
+        self._keep(event.dataset, event.request.DataSet.getvalue(), event.encoded_dataset())
+        if self.mood is Mood.FORGETTING and unlucky:
+            event.assoc.abort()
+        return 0x0000
+
+    def _keep(self, ds: Dataset, data_set: bytes, file: bytes) -> None:
+        digest = hashlib.sha256(data_set).hexdigest()
+        path = self.folder / f"{ds.SOPInstanceUID}-{digest[:16]}.dcm"
+        path.write_bytes(file)
+        held = Held(
+            study_instance_uid=str(ds.StudyInstanceUID),
+            sop_instance_uid=str(ds.SOPInstanceUID),
+            modality=str(ds.Modality),
+            kind=str(ds.SeriesDescription),
+            sha256=digest,
+            path=path,
+        )
+        with self._lock:
+            self.came.append(held)
+
+    def reports(self, study_instance_uid: str) -> dict[str, Held]:
+        """Return the structured reports of a study by their SOP Instance UID."""
+        with self._lock:
+            return {
+                held.sop_instance_uid: held
+                for held in self.came
+                if held.study_instance_uid == study_instance_uid and held.modality == "SR"
+            }

@@ -1,0 +1,138 @@
+"""Modalities: they push small studies, keep what was not acknowledged, and remember what they were told."""
+
+from __future__ import annotations
+
+import copy
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from tests.factories import chest_hu, ct_series
+
+ROOT = "1.2.826.0.1.3680043.8.498.54"
+SENDERS_TIMEOUT_SECONDS = 8.0
+
+
+@dataclass
+class Study:
+    """A study on its way, and which of its images were acknowledged."""
+
+    study_instance_uid: str
+    images: list[Dataset]
+    late: list[Dataset] = field(default_factory=list)
+    """Images that are sent only once the study was answered."""
+    acknowledged: set[str] = field(default_factory=set)
+    times_sent: int = 0
+
+    @property
+    def unacknowledged(self) -> list[Dataset]:
+        return [image for image in self.images if str(image.SOPInstanceUID) not in self.acknowledged]
+
+
+class Scanner:
+    """Makes studies: chests of a few tiny slices, and some with too few slices to be measured."""
+
+    def __init__(self, seed: int = 0, shape: tuple[int, int, int] = (12, 24, 32)) -> None:
+        self._seed = seed
+        hu, _, _ = chest_hu(shape)
+        slices, rows, columns = shape
+        with tempfile.TemporaryDirectory() as folder:
+            paths = ct_series(Path(folder), hu, spacing_mm=(240.0 / slices, 288.0 / rows, 384.0 / columns))
+            self._images = [pydicom.dcmread(path) for path in paths]
+
+    def study(self, number: int, slices: int = 12, *, late: int = 0) -> Study:
+        """Return a study of its own; fewer than 10 slices cannot be measured, which is an answer too."""
+        uid = f"{ROOT}.{self._seed}.{number}"
+        images = []
+        for position, template in enumerate(self._images[:slices], 1):
+            image = copy.deepcopy(template)
+            image.StudyInstanceUID, image.SeriesInstanceUID = uid, f"{uid}.1"
+            image.FrameOfReferenceUID, image.SOPInstanceUID = f"{uid}.2", f"{uid}.1.{position}"
+            image.file_meta = template.file_meta
+            images.append(image)
+        kept_back = images[slices - late :]
+        return Study(uid, images[: slices - late], kept_back)
+
+
+def associate(port: int, sop_classes: Iterable[str] = (CTImageStorage,)) -> Association:
+    """Return an association with Hilum, established or not."""
+    ae = AE("SCANNER")
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SENDERS_TIMEOUT_SECONDS
+    ae.connection_timeout = SENDERS_TIMEOUT_SECONDS
+    for sop_class in sop_classes:
+        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
+    return ae.associate("127.0.0.1", port, ae_title="HILUM")
+
+
+def send_once(port: int, study: Study) -> list[int | None]:
+    """Send what was not acknowledged over one association; return the statuses, None where there was no answer."""
+    images = study.unacknowledged
+    if not images:
+        return []
+    association = associate(port, sorted({str(image.SOPClassUID) for image in images}))
+    statuses: list[int | None] = []
+    for image in images:
+        try:
+            answer = association.send_c_store(image)
+        except (RuntimeError, OSError):  # it is not established, or not any more
+            answer = Dataset()
+        statuses.append(answer.get("Status"))
+        study.times_sent += 1
+        if answer.get("Status") == 0x0000:
+            study.acknowledged.add(str(image.SOPInstanceUID))
+    if association.is_established:
+        association.release()
+    return statuses
+
+
+def send_until_acknowledged(port: int, study: Study, stop: threading.Event) -> None:
+    """Send as a modality does: what was not acknowledged is sent again until it is."""
+    while study.unacknowledged and not stop.is_set():
+        send_once(port, study)
+        if study.unacknowledged:
+            time.sleep(0.2)
+
+
+class Senders:
+    """Some modalities that send studies at once."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._port = port
+        self._waiting: queue.Queue[Study] = queue.Queue()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, study: Study) -> None:
+        """Hand over a study to whoever is free."""
+        self._waiting.put(study)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                study = self._waiting.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            send_until_acknowledged(self._port, study, self._stop)
+            self._waiting.task_done()
+
+    def idle(self) -> bool:
+        """Whether every study handed over has been acknowledged."""
+        return self._waiting.unfinished_tasks == 0
+
+    def close(self) -> None:
+        """Stop sending."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(20)

@@ -1,0 +1,232 @@
+"""Hilum as it stands in a hospital: node, workers and delivery as processes that are started again when they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+
+from tests.conftest import REPOSITORY
+from tests.services import find_redis, free_port, wait_until
+
+RESTART_SECONDS = 0.5
+"""What a service manager waits before it starts a service again."""
+
+READY = {"node": "listening", "deliver": "delivering", "worker": "worker_ready"}
+
+QUICK = {
+    "HILUM_NODE__QUIET_SECONDS": "1.5",
+    "HILUM_NODE__ASSOCIATION_IDLE_SECONDS": "8",
+    "HILUM_NODE__NETWORK_TIMEOUT_SECONDS": "10",
+    "HILUM_SELECTION__PREFERRED_THICKNESS_MM": "10",
+    "HILUM_SELECTION__MAXIMUM_THICKNESS_MM": "30",
+    "HILUM_JOBS__LEASE_SECONDS": "4",
+    "HILUM_JOBS__SWEEP_SECONDS": "4",
+    "HILUM_JOBS__RETRY_SECONDS": "0.5",
+    "HILUM_DELIVERY__FIRST_RETRY_SECONDS": "0.3",
+    "HILUM_DELIVERY__LONGEST_RETRY_SECONDS": "2",
+    "HILUM_DELIVERY__NETWORK_TIMEOUT_SECONDS": "3",
+    "HILUM_WORKER__THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+"""The settings' minutes as seconds, so that much can break in little time; and one thread a process."""
+
+
+@dataclass
+class Service:
+    """A process that is started again when it ends, unless it is meant to stand still."""
+
+    name: str
+    command: list[str]
+    ready: str
+    """The event in its log that says it is at work."""
+    log: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    wanted: bool = True
+    ended_at: float | None = None
+    starts: int = 0
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command,
+                env=os.environ | self.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd=self.log.parent,
+            )
+        self.starts += 1
+        self.ended_at = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def events(self, action: str = "") -> list[dict[str, Any]]:
+        """Return the whole lines of the log, or those of one action."""
+        if not self.log.exists():
+            return []
+        written, _, _ = self.log.read_text(errors="replace").rpartition("\n")
+        lines = (line for line in written.splitlines() if line.startswith("{"))
+        return [event for event in map(json.loads, lines) if action in ("", event.get("action"))]
+
+    def is_ready(self) -> bool:
+        return self.runs and any(event.get("pid", self.pid) == self.pid for event in self.events(self.ready)[-1:])
+
+
+@dataclass
+class RedisService(Service):
+    """Redis writes no events: it is ready when it answers."""
+
+    port: int = 0
+
+    def is_ready(self) -> bool:
+        try:
+            return self.runs and bool(redis.Redis(port=self.port, socket_timeout=1).ping())
+        except redis.RedisError:
+            return False
+
+
+@dataclass
+class Site:
+    """Everything of Hilum on this machine, each process its own service."""
+
+    folder: Path
+    database_url: str
+    port: int
+    services: dict[str, Service] = field(default_factory=dict)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+    def tend(self) -> None:
+        """Start again whatever ended."""
+        while not self._closing.wait(0.05):
+            for service in self.services.values():
+                if not service.wanted or service.runs:
+                    continue
+                if service.ended_at is None:
+                    service.ended_at = time.monotonic()
+                if time.monotonic() - service.ended_at >= RESTART_SECONDS:
+                    service.start()
+
+    def kill(self, name: str, *, wipe: bool = False) -> None:
+        """Kill a service with SIGKILL; it comes back. ``wipe`` removes what Redis kept on the disk."""
+        service = self.services[name]
+        service.wanted = False
+        if service.runs:
+            os.kill(service.pid, signal.SIGKILL)
+            assert service.process is not None
+            service.process.wait()
+        if wipe:
+            shutil.rmtree(self.folder / "redis")
+            (self.folder / "redis").mkdir()
+        service.ended_at = None
+        service.wanted = True
+
+    def kill_until_ready(self, name: str, *, wipe: bool = False) -> float:
+        """Kill a service; return the seconds until it is at work again."""
+        starts, killed_at = self.services[name].starts, time.monotonic()
+        self.kill(name, wipe=wipe)
+        service = self.services[name]
+        wait_until(lambda: service.starts > starts and service.is_ready(), f"{name} after it was killed", 60)
+        return time.monotonic() - killed_at
+
+    def stop(self, name: str) -> None:
+        """Stop a service with SIGTERM; it stays down."""
+        service = self.services[name]
+        service.wanted = False
+        if service.runs:
+            assert service.process is not None
+            service.process.terminate()
+            service.process.wait(30)
+
+    def command(self, *words: str) -> str:
+        """Run a command of Hilum with this site's settings; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "dicom_node", *words],
+            env=os.environ | self.services["node"].environment,
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout
+
+    def ready(self) -> bool:
+        return all(service.is_ready() for service in self.services.values() if service.wanted)
+
+    def close(self) -> None:
+        """Kill everything that is left."""
+        self._closing.set()
+        for service in self.services.values():
+            service.wanted = False
+            if service.runs:
+                for process in [*psutil.Process(service.pid).children(recursive=True), psutil.Process(service.pid)]:
+                    process.kill()
+                assert service.process is not None
+                service.process.wait()
+
+
+@contextmanager
+def site(
+    folder: Path,
+    database_url: str,
+    destinations: Sequence[dict[str, Any]],
+    names: Sequence[str] = ("redis", "node", "deliver", "worker-1"),
+    **environment: str,
+) -> Iterator[Site]:
+    """Run services for the time of a ``with``; environment adds settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "redis").mkdir()
+    redis_port = free_port()
+    there = Site(folder, database_url, free_port())
+    settings = {
+        **QUICK,
+        "PYTHONPATH": str(REPOSITORY),  # this checkout's Hilum, not an installed one
+        "HILUM_NODE__PORT": str(there.port),
+        "HILUM_STORAGE__FOLDER": str(there.storage),
+        "HILUM_DATABASE__URL": database_url,
+        "HILUM_BROKER__URL": f"redis://127.0.0.1:{redis_port}/0",
+        "HILUM_DESTINATIONS": json.dumps(list(destinations)),
+        **environment,
+    }
+    kept = {"dir": str(folder / "redis"), "appendonly": "yes", "save": ""}
+    options = {"port": str(redis_port), "bind": "127.0.0.1", **kept}
+    command = [find_redis(), *(word for key, value in options.items() for word in (f"--{key}", value))]
+    for name in names:
+        kind = name.partition("-")[0]
+        log = folder / f"{name}.log"
+        if kind == "redis":
+            there.services[name] = RedisService(name, command, "", log, {}, port=redis_port)
+        else:
+            there.services[name] = Service(name, [sys.executable, "-m", "dicom_node", kind], READY[kind], log, settings)
+    threading.Thread(target=there.tend, name="service manager", daemon=True).start()
+    try:
+        wait_until(there.ready, "all services", 60)
+        yield there
+    finally:
+        there.close()

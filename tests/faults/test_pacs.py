@@ -1,0 +1,28 @@
+"""A PACS that is down, slow, full, refuses some, hangs up or forgets to answer gets everything in the end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.faults.conftest import Hospital
+from tests.faults.pacs import Mood
+from tests.faults.senders import Scanner
+
+pytestmark = [pytest.mark.fault, pytest.mark.node]
+
+
+@pytest.mark.parametrize("mood", [mood for mood in Mood if mood is not Mood.WELL])
+def test_whatever_the_pacs_does_it_gets_one_set_of_results(hospital: Hospital, mood: Mood) -> None:
+    studies = [Scanner(1).study(list(Mood).index(mood) * 10 + number) for number in range(3)]
+    hospital.pacs.set_mood(mood)
+    for study in studies:
+        hospital.send(study)
+    time.sleep(5.0)
+    hospital.pacs.set_mood(Mood.WELL)
+    time.sleep(2.0)  # the last refusal is written down
+    hospital.site.command("resend")
+    for study in studies:
+        hospital.settled(study)
+    hospital.assert_answered_once(*studies)

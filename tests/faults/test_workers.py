@@ -1,0 +1,134 @@
+"""Workers that freeze, run out of memory, die of a study, or get the same job twice."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from dicom_node.doorbell import Doorbell, make_celery
+from dicom_node.listing import show_study
+from dicom_node.study import Priority
+from tests.faults.conftest import Hospital
+from tests.faults.pacs import Held
+from tests.faults.senders import Scanner, Study
+from tests.faults.site import Service
+from tests.services import wait_until
+
+pytestmark = [pytest.mark.fault, pytest.mark.node]
+
+LARGE = (40, 192, 256)
+"""Takes a worker some seconds, so that it can be caught at it."""
+
+
+def said_in(report: Held) -> str:
+    """Return all the text of a report."""
+    ds = pydicom.dcmread(report.path, force=True)
+    return " ".join(str(element.value) for element in ds.iterall() if element.VR == "UT")
+
+
+def caught(hospital: Hospital, study: Study, attempt: int = 1) -> Service:
+    """Return the worker that has just begun with a study."""
+
+    def worker() -> Service | None:
+        for name in ("worker-1", "worker-2"):
+            for event in hospital.site.services[name].events("job_started"):
+                if event["study_instance_uid"] == study.study_instance_uid and event["attempt"] == attempt:
+                    return hospital.site.services[name]
+        return None
+
+    found: Service = wait_until(worker, f"attempt {attempt}", 60)
+    return found
+
+
+def the_report(held: list[Held]) -> Held:
+    (report,) = {one.sop_instance_uid: one for one in held if one.modality == "SR"}.values()
+    return report
+
+
+def test_a_worker_frozen_beyond_its_lease_adds_nothing(hospital: Hospital) -> None:
+    study = Scanner(2, LARGE).study(1, LARGE[0])
+    hospital.send(study)
+    worker = caught(hospital, study)
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        hospital.settled(study)
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+    wait_until(lambda: worker.events("lease_lost"), "the frozen worker's end of the job", 60)
+    time.sleep(2.0)  # whatever it would send has been sent
+    hospital.assert_answered_once(study)
+    (job,) = show_study(hospital.record, study.study_instance_uid)["jobs"]
+    assert (job["state"], job["attempts"]) == ("done", 2)
+
+
+def test_a_study_that_kills_its_worker_every_time_is_reported_and_the_queue_goes_on(hospital: Hospital) -> None:
+    poison, others = Scanner(3, LARGE).study(1, LARGE[0]), [Scanner(3).study(number) for number in range(2, 5)]
+    hospital.send(poison)
+    for study in others:
+        hospital.send(study)
+    for attempt in (1, 2, 3):
+        os.kill(caught(hospital, poison, attempt).pid, signal.SIGKILL)
+    report = the_report(hospital.settled(poison))
+    assert "Not analysed" in said_in(report)
+    assert "stopped answering" in said_in(report)
+    for study in others:
+        assert {held.modality for held in hospital.settled(study)} >= {"SEG", "SR"}
+    hospital.assert_answered_once(poison, *others)
+
+
+def test_a_study_too_large_for_the_workers_memory_is_reported_and_the_queue_goes_on(hospital: Hospital) -> None:
+    large, small = Scanner(4, LARGE).study(1, LARGE[0]), Scanner(4).study(2)
+    workers = [hospital.site.services[name] for name in ("worker-1", "worker-2")]
+    for worker in workers:
+        limit_memory(worker, 1.0)
+    try:
+        hospital.send(large)
+        report = the_report(hospital.settled(large))
+        assert "Not analysed" in said_in(report)
+        assert "not enough memory" in said_in(report)
+    finally:
+        for worker in workers:
+            resource.prlimit(worker.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    hospital.send(small)
+    hospital.settled(small)
+    hospital.assert_answered_once(large, small)
+
+
+def limit_memory(worker: Service, more_mb: float) -> None:
+    """Let a process grow by no more than this."""
+    pages = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + int(more_mb * 2**20)
+    resource.prlimit(worker.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def test_two_workers_with_the_same_job_answer_once(hospital: Hospital) -> None:
+    study = Scanner(5, LARGE).study(1, LARGE[0])
+    hospital.send(study)
+    caught(hospital, study)
+    (job,) = show_study(hospital.record, study.study_instance_uid)["jobs"]
+    ring(hospital, job["job_id"], 10)
+    hospital.settled(study)
+    ring(hospital, job["job_id"], 10)
+    wait_until(lambda: bells(hospital) == 0, "the workers to hear every bell", 30)
+    hospital.assert_answered_once(study)
+    (job,) = show_study(hospital.record, study.study_instance_uid)["jobs"]
+    assert job["attempts"] == 1
+
+
+def doorbell(hospital: Hospital) -> Doorbell:
+    return Doorbell(make_celery(hospital.site.services["node"].environment["HILUM_BROKER__URL"]))
+
+
+def ring(hospital: Hospital, job_id: str, times: int) -> None:
+    for _ in range(times):
+        doorbell(hospital).ring(job_id, Priority.ROUTINE)
+
+
+def bells(hospital: Hospital) -> int:
+    return doorbell(hospital).count_unheard()
