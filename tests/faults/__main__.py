@@ -31,7 +31,7 @@ def main() -> int:
     for database in databases:
         storm = run(database, arguments)
         clean = clean and storm.verdict is not None and storm.verdict.clean
-        print(storm)
+        sys.stdout.write(f"{storm}\n")
         if arguments.write_docs:
             write_documents(storm)
     return 0 if clean else 1
@@ -41,7 +41,7 @@ def run(database: str, arguments: argparse.Namespace) -> Storm:
     """Run the storm on one database."""
 
     def say(line: str) -> None:
-        print(f"{database}: {line}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{database}: {line}\n")
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hilum-faults-")))

@@ -56,8 +56,8 @@ TAIL = """\
 | the PACS sends results back | nothing starts | test_around.py |
 | a late image | a new report that names the one before | test_around.py |
 
-A clock that is set back or forward is tried with the record's clock in the test's hand (tests/dicom_node: test_completion,
-test_dispatch, test_jobs, test_outbox).
+A clock that is set back or forward is tried with the record's clock in the test's hand (tests/dicom_node:
+test_completion, test_dispatch, test_jobs, test_outbox).
 
 ## What this does not show
 
@@ -95,20 +95,16 @@ def section(found: dict[str, Any]) -> str:
     verdict = ", ".join(f"{count} {name}" for name, count in found["verdict"].items())
     kills = ", ".join(f"{name} {count}" for name, count in sorted(found["kills"].items()))
     recoveries = ", ".join(f"{name} {seconds} s" for name, seconds in sorted(found["recoveries"].items()))
-    return "\n".join(
-        [
-            f"### {found['database']}",
-            "",
-            f"**{found['studies']} studies through {sum(found['kills'].values())} kills: {verdict}.**",
-            "",
-            f"* Kills: {kills}; workers frozen: {found['frozen']}.",
-            f"* {found['images']} images, sent {found['images_sent']} times; {found['objects']} results, "
-            f"{found['reports']} of them reports, came to the PACS {found['objects_came']} times.",
-            f"* From a kill until the process was at work again: {found['median_recovery_seconds']} s in the median, at "
-            f"most {found['longest_recovery_seconds']} s ({recoveries}). The sweep interval was set to "
-            f"{found['sweep_seconds']:g} s.",
-            f"* {found['seconds']:.0f} s on {found['measured_at']} at {found['commit']}: {machine['cpu']}, "
-            f"{machine['cores']} cores, load before {machine['load_before']}.",
-            "",
-        ]
-    )
+    return f"""\
+### {found["database"]}
+
+**{found["studies"]} studies through {sum(found["kills"].values())} kills: {verdict}.**
+
+* Kills: {kills}; workers frozen: {found["frozen"]}.
+* {found["images"]} images, sent {found["images_sent"]} times in all; {found["objects"]} results, {found["reports"]} of
+  them reports, came to the PACS {found["objects_came"]} times.
+* From a kill until the process was at work again: {found["median_recovery_seconds"]} s in the median, at most
+  {found["longest_recovery_seconds"]} s ({recoveries}). The sweep interval was {found["sweep_seconds"]:g} s.
+* {found["seconds"]:.0f} s on {found["measured_at"]} at {found["commit"]}: {machine["cpu"]}, {machine["cores"]} cores,
+  load before {machine["load_before"]}.
+"""
