@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, Engine, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, case, exists, func, or_, select, update
 
 from dicom_node.database import has_come, now, reading
 from dicom_node.errors import RejectedInput
 from dicom_node.intake import StoredInstance
+from dicom_node.priors import prior_reports
 from dicom_node.schema import deliveries, instances, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
 from dicom_node.study import FINAL_JOB_STATES, DeliveryState, Job, JobState, Priority, Result
@@ -32,7 +33,10 @@ def enqueue(
     series_instance_uid: str | None,
     rejection: RejectedInput | None,
 ) -> bool:
-    """Record a job for these inputs unless one stands already; runs in the transaction that settles the study."""
+    """Record a job for these inputs unless one stands already; runs in the transaction that settles the study.
+
+    It takes the place of an earlier revision that still waits.
+    """
     digest = input_sha256(inputs, rejection)
     earlier = (
         connection.execute(select(jobs.c.input_sha256).where(jobs.c.study_instance_uid == study_instance_uid))
@@ -42,6 +46,16 @@ def enqueue(
     if digest in earlier:
         return False
     job_id, time = str(uuid.uuid4()), now()
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.QUEUED)
+        .values(
+            state=JobState.SET_ASIDE,
+            finished_at=time,
+            code="superseded",
+            message="more images of the study came in before it was measured",
+        )
+    )
     connection.execute(
         jobs.insert().values(
             job_id=job_id,
@@ -110,8 +124,17 @@ class Jobs:
             return [(row.job_id, Priority(row.priority)) for row in rows]
 
     def claim(self, job_id: str) -> Job | None:
-        """Return the job if this caller now holds its lease; None if it is taken, done or not due."""
+        """Return the job if this caller now holds its lease; None if it is taken, done or not due.
+
+        A revision waits until the one before it has ended: its report names that one's.
+        """
         time, token = now(), str(uuid.uuid4())
+        before = jobs.alias()
+        unfinished = exists().where(
+            before.c.study_instance_uid == jobs.c.study_instance_uid,
+            before.c.revision < jobs.c.revision,
+            before.c.state.not_in(FINAL_JOB_STATES),
+        )
         with self._engine.begin() as connection:
             row = connection.execute(
                 update(jobs)
@@ -119,6 +142,7 @@ class Jobs:
                     jobs.c.job_id == job_id,
                     jobs.c.state == JobState.QUEUED,
                     has_come(jobs.c.due_at, time, self._longest_pause_seconds),
+                    ~unfinished,
                 )
                 .values(
                     state=JobState.RUNNING,
@@ -138,6 +162,7 @@ class Jobs:
                 .order_by(instances.c.sop_instance_uid)
             ).all()
             earlier = earlier_results(connection, row.study_instance_uid, row.revision)
+            priors = prior_reports(connection, row.study_instance_uid)
         return Job(
             job_id=job_id,
             study_instance_uid=row.study_instance_uid,
@@ -149,6 +174,7 @@ class Jobs:
             paths=tuple(Path(path) for path in paths),
             refusal=(row.refusal_code, row.refusal_message) if row.refusal_code else None,
             earlier=earlier,
+            priors=priors,
         )
 
     def renew(self, job: Job, stage: str) -> bool:
@@ -265,16 +291,19 @@ class Jobs:
             return given_up + requeue(connection, lost, now(), code="worker-lost", message="a worker stopped answering")
 
     def retry(self, study_instance_uid: str) -> int:
-        """Take up again what was given up or failed, with its attempts forgotten; return how many jobs.
+        """Take up the newest revision again if it was given up or failed, with its attempts forgotten; return how many.
 
         What was given up is measured again; what selection refused is reported on again.
         """
         keep_refusal = jobs.c.given_up.is_(False)
+        of_study = jobs.alias()
+        newest = select(func.max(of_study.c.revision)).where(of_study.c.study_instance_uid == study_instance_uid)
         with self._engine.begin() as connection:
             return connection.execute(
                 update(jobs)
                 .where(
                     jobs.c.study_instance_uid == study_instance_uid,
+                    jobs.c.revision == newest.scalar_subquery(),
                     or_(jobs.c.state == JobState.FAILED, jobs.c.given_up & jobs.c.state.in_(FINAL_JOB_STATES)),
                 )
                 .values(

@@ -462,3 +462,39 @@ def test_a_worker_whose_clock_runs_a_little_ahead_keeps_its_lease(queue: Jobs, r
     assert queue.claim(make_job(record))
     clock.jump(-10)
     assert queue.sweep() == 0
+
+
+def test_a_newer_revision_takes_the_place_of_one_that_still_waits(queue: Jobs, record: Engine) -> None:
+    first, second = make_job(record), make_job(record, instances=3)
+    assert queue.claim(first) is None
+    assert queue.claim(second)
+    assert [(row["state"], row["code"]) for row in rows(record, jobs)] == [
+        (JobState.SET_ASIDE, "superseded"),
+        (JobState.RUNNING, ""),
+    ]
+
+
+def test_a_newer_revision_waits_for_the_one_before_it_so_that_its_report_can_name_it(
+    queue: Jobs, record: Engine, clock: Clock
+) -> None:
+    first = queue.claim(make_job(record))
+    second = make_job(record, instances=3)
+    assert first
+    assert queue.claim(second) is None
+    clock.pass_(61)
+    queue.sweep()  # its worker died: it waits again
+    assert queue.claim(second) is None
+    first = queue.claim(first.job_id)
+    assert first
+    queue.finish(first, JobState.DONE, results_of(), [])
+    assert queue.claim(second)
+
+
+def test_what_a_newer_revision_answered_is_not_tried_again(queue: Jobs, record: Engine) -> None:
+    first = queue.claim(make_job(record))
+    assert first
+    queue.finish(first, JobState.FAILED, [], [])
+    second = queue.claim(make_job(record, instances=3))
+    assert second
+    queue.finish(second, JobState.DONE, results_of(), [])
+    assert queue.retry(STUDY) == 0
