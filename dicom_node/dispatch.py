@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -14,10 +14,11 @@ from dicom_node.completion import Watch, is_whole
 from dicom_node.database import now
 from dicom_node.doorbell import Doorbell
 from dicom_node.errors import NotForHilum, PassingFailure
-from dicom_node.headers import CT_STORAGE, read_series
+from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series
 from dicom_node.intake import Intake, settle
 from dicom_node.jobs import Jobs, enqueue
 from dicom_node.log import get_logger
+from dicom_node.priors import Patient, PriorFetcher, remember_patient
 from dicom_node.schema import studies
 from dicom_node.selection import select_series
 from dicom_node.settings import Settings
@@ -46,6 +47,12 @@ def take_turns(turn: Callable[[], None], stop: threading.Event) -> None:
             turn()
 
 
+def patient_of(found: Sequence[SeriesHeader]) -> Patient:
+    """Return whom a study is of; where its images do not agree, nobody."""
+    patients = {Patient(image.patient_id, image.issuer_of_patient_id) for series in found for image in series.images}
+    return patients.pop() if len(patients) == 1 else Patient("", "")
+
+
 class Dispatcher:
     """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
 
@@ -55,6 +62,7 @@ class Dispatcher:
         self._settings = settings
         self._intake = Intake(engine)
         self._jobs = Jobs(engine, settings.jobs)
+        self._priors = PriorFetcher(engine, settings)
         self._watch = Watch()
 
     def run(self, stop: threading.Event) -> None:
@@ -93,9 +101,13 @@ class Dispatcher:
         set_aside = isinstance(selection.rejection, NotForHilum)
         state = StudyState.SET_ASIDE if set_aside else StudyState.SELECTED
         reason = selection.rejection.message if selection.rejection else ""
+        patient = patient_of(found)
+        if selection.series:
+            self._priors.fetch(uid, patient)
         with self._engine.begin() as connection:
             if not settle(connection, activity, state, reason, selection.reasons, chosen):
                 return
+            remember_patient(connection, [uid], patient)
             if not set_aside:
                 inputs = [
                     i for i in stored if i.sop_class_uid in CT_STORAGE and chosen in (None, i.series_instance_uid)

@@ -31,6 +31,7 @@ UNREADABLE = (
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
     *("ConvolutionKernel", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
+    *("PatientID", "IssuerOfPatientID"),
     *("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedurePriority"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
@@ -58,6 +59,8 @@ class InstanceHeader:
     urgent: bool
     """Requested Procedure Priority (0040,1003) says STAT or HIGH."""
     path: Path
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
         body_part=str(ds.get("BodyPartExamined", "") or "").strip().upper(),
         urgent=str(ds.get("RequestedProcedurePriority", "")).upper() in ("STAT", "HIGH"),
         path=path,
+        patient_id=str(ds.get("PatientID", "") or "").strip(),
+        issuer_of_patient_id=str(ds.get("IssuerOfPatientID", "") or "").strip(),
     )
 
 

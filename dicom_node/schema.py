@@ -48,8 +48,10 @@ studies = Table(
     Column("first_instance_at", Float, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("conflicting", Boolean, nullable=False, server_default="0"),
+    Column("patient_key", String(64)),
     Index(None, "state"),
     Index(None, "first_instance_at"),
+    Index(None, "patient_key"),
 )
 
 # Written when a study is whole: which series was chosen, and why the others were not.

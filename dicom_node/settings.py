@@ -213,6 +213,16 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     destinations: tuple[Destination, ...] = ()
     worker: WorkerSettings = WorkerSettings()
+class PriorSettings(Section):
+    """Where earlier reports on a patient come from: the record, and the destination that is named here.
+
+    It must answer C-FIND and C-MOVE (Study Root), and know ``node.ae_title`` as a destination of its own.
+    """
+
+    source: str = ""
+    timeout_seconds: Seconds = 15.0
+
+
     report: ReportSettings = ReportSettings()
 
     @field_validator("destinations")
@@ -236,6 +246,7 @@ class Settings(BaseSettings):
         """The record's URL, with the default filled in."""
         return self.database.url or f"sqlite:///{self.storage.folder.absolute() / 'record.sqlite3'}"
 
+    priors: PriorSettings = PriorSettings()
     @classmethod
     def settings_customise_sources(
         cls,
@@ -255,6 +266,19 @@ class Settings(BaseSettings):
                     secrets_dir_missing="error",
                     secrets_prefix="hilum_",
                     secrets_nested_delimiter="__",
+    @model_validator(mode="after")
+    def name_a_known_source(self) -> Self:
+        """Priors come from a PACS that stands among the destinations."""
+        if self.priors.source and self.priors_source is None:
+            known = ", ".join(destination.name for destination in self.destinations) or "none"
+            raise ValueError(f"priors.source must be the name of a destination ({known}), got {self.priors.source}")
+        return self
+
+    @property
+    def priors_source(self) -> Destination | None:
+        """The PACS that is asked for earlier reports."""
+        return next((d for d in self.destinations if d.name == self.priors.source), None)
+
                 )
             )
         return (*sources, env_settings, TomlConfigSettingsSource(settings_cls, find_file()))

@@ -117,6 +117,8 @@ class Job:
     """Code and message where selection already found that the study cannot be measured."""
     earlier: tuple[Path, ...] = ()
     """The objects of the newest earlier answer to the study, which this job's replaces."""
+    priors: tuple[Path, ...] = ()
+    """Reports on other studies of the patient."""
 
 
 @dataclass(frozen=True)
