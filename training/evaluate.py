@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.examples import Stacking
 from training.metrics import Confusion, Spread, area_plot_likeness, area_plot_roughness
 from training.prepared import Prepared, scans
+from training.target import UNKNOWN
 from worker.networks.engine import TorchEngine
 from worker.networks.network import SegmentationNetwork
 from worker.networks.scan import Segmenter
@@ -21,7 +22,7 @@ from worker.networks.scan import Segmenter
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A scan with what was found and what is true: label maps, uint8 (slices, rows, columns)."""
+    """A scan with what was found and what is true: label maps, uint8 (slices, rows, columns), unknown alike."""
 
     scan: str
     samples: tuple[Prepared, ...]
@@ -57,6 +58,7 @@ def judge(
         predicted = segmenter.labels(image)
         seconds = time.perf_counter() - began
         true = np.concatenate([sample.labels for sample in scan])
+        predicted[true == UNKNOWN] = UNKNOWN
         judged.append(Judged(scan[0].scan, tuple(scan), predicted, true, seconds))
     return judged
 

@@ -95,7 +95,7 @@ def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, fo
     for number, sample in enumerate(samples):
         labels = target.label_map(sample)
         np.save(folder / f"{number:05d}.image.npy", preprocess.image(sample))
-        np.save(folder / f"{number:05d}.labels.npy", preprocess.labels(labels))
+        np.save(folder / f"{number:05d}.labels.npy", preprocess.labels(labels, sample))
         entries.append(asdict(_Entry(
             file=f"{number:05d}",
             name=sample.name,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from training.datasets.sample import LUNG, BadData, Sample
+from worker.framing import body_box
+from worker.grid import bounding_box
 
 WU_WINDOW_HU = (-1200.0, 600.0)
 """Wu et al. 2020, "Process": clipped, then scaled linearly to [0, 255]."""
@@ -31,26 +33,33 @@ class Preprocess:
         Whether to pad the shorter side rather than stretch it.
     within_lungs : bool
         Whether to blacken everything outside the lung mask (Saood & Hatem 2021, figure 1).
+    crop_to_body : bool
+        Whether to cut away the air around the patient, as the worker does.
     """
 
     size: tuple[int, int]
     window_hu: tuple[float, float] | Literal["header"] = WU_WINDOW_HU
     keep_aspect: bool = False
     within_lungs: bool = False
+    crop_to_body: bool = False
 
     def image(self, sample: Sample) -> NDArray[np.float16]:
         """Return the image in [0, 1], float16 (slices, rows, columns)."""
         scaled = torch.from_numpy(self._scale(sample))
         if self.within_lungs:
             scaled = scaled * torch.from_numpy(sample.mask(LUNG))
+        if self.crop_to_body:
+            scaled = scaled[:, *frame(sample)]
         # Means over the pixels that one new pixel covers, so that a coarse grid does not skip any.
         resized = functional.interpolate(
             self._pad(scaled)[:, None], self.size, mode="bilinear", antialias=True, align_corners=False
         )
         return resized[:, 0].clamp(0, 1).numpy().astype(np.float16)
 
-    def labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a label map on the network's grid, uint8 (slices, rows, columns)."""
+    def labels(self, labels: NDArray[np.uint8], sample: Sample) -> NDArray[np.uint8]:
+        """Return a sample's label map on the network's grid, uint8 (slices, rows, columns)."""
+        if self.crop_to_body:
+            labels = labels[:, *frame(sample)]
         padded = self._pad(torch.from_numpy(labels))
         resized = functional.interpolate(padded[:, None].float(), self.size, mode="nearest-exact")
         return resized[:, 0].to(torch.uint8).numpy()
@@ -68,6 +77,8 @@ class Preprocess:
     def pixel_sides(self, sample: Sample) -> tuple[float, float]:
         """Return how many (rows, columns) of the sample one pixel of the network's image covers."""
         rows, columns = sample.image.shape[1:]
+        if self.crop_to_body:
+            rows, columns = (where.stop - where.start for where in frame(sample))
         row_side, column_side = rows / self.size[0], columns / self.size[1]
         return (max(row_side, column_side),) * 2 if self.keep_aspect else (row_side, column_side)
 
@@ -81,3 +92,16 @@ class Preprocess:
         more_columns = round(self.size[1] * scale) - columns
         left, above = more_columns // 2, more_rows // 2
         return functional.pad(image, (left, more_columns - left, above, more_rows - above))
+
+
+def frame(sample: Sample) -> tuple[slice, slice]:
+    """Return the (rows, columns) of the body, wide enough for a lung that was cropped so that it has no wall."""
+    rows, columns = body_box(sample.image.astype(np.int16))
+    if LUNG in sample.masks and sample.masks[LUNG].any():
+        _, lung_rows, lung_columns = bounding_box(sample.masks[LUNG])
+        rows, columns = _union(rows, lung_rows), _union(columns, lung_columns)
+    return rows, columns
+
+
+def _union(a: slice, b: slice) -> slice:
+    return slice(min(a.start, b.start), max(a.stop, b.stop))

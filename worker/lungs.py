@@ -135,16 +135,24 @@ def _sides(grid: Grid, aerated: Bools, hu: NDArray[np.int16], body: Bools) -> tu
         return left, right
     box = bounding_box(aerated)
     middle = float(np.flatnonzero(body.any(axis=(0, 1))).mean()) - box[2].start
-    labels = grid.components(aerated[box], SMALLEST_PART_ML)
-    parts = [labels == label for label in range(1, int(labels.max()) + 1)]
-    parts = [half for part in parts for half in _halves(grid, part, middle)]
-    for side, is_left in ((left, True), (right, False)):
-        own = [part for part in parts if (_left_share(part, middle) > 0.5) == is_left]
+    for side, own in zip((left, right), divide(grid, aerated[box], middle), strict=True):
         largest = max((np.count_nonzero(part) for part in own), default=0)
         for part in own:
             is_lung = hu[box][part].mean() > GAS_HU and np.count_nonzero(part) > 0.25 * largest
             side[box] |= part & is_lung
     return left, right
+
+
+def divide(grid: Grid, lungs: Bools, middle: float) -> tuple[list[Bools], list[Bools]]:
+    """Return the parts of the left lung and of the right one, each on its side of a column; specks are dropped."""
+    labels = grid.components(lungs, SMALLEST_PART_ML)
+    parts = [labels == label for label in range(1, int(labels.max()) + 1)]
+    parts = [half for part in parts for half in _halves(grid, part, middle)]
+    left = [_left_share(part, middle) > 0.5 for part in parts]
+    return (
+        [part for part, is_left in zip(parts, left, strict=True) if is_left],
+        [part for part, is_left in zip(parts, left, strict=True) if not is_left],
+    )
 
 
 def _halves(grid: Grid, part: Bools, middle: float) -> list[Bools]:

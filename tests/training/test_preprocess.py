@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from training.datasets.sample import LUNG, BadData, Sample
-from training.preprocess import WU_WINDOW_HU, Preprocess
+from training.preprocess import WU_WINDOW_HU, Preprocess, frame
+from worker.framing import Frame, body_box
 
 
 def sample(image: np.ndarray, window_hu: tuple[float, float] | None = None, **masks: np.ndarray) -> Sample:
@@ -63,10 +64,45 @@ def test_labels_lie_where_the_image_does() -> None:
     gray[:, 5:20, 7:35] = 255
     preprocess = Preprocess((64, 64), keep_aspect=True)
     image = preprocess.image(sample(gray))
-    labels = preprocess.labels((gray > 0).astype(np.uint8))
+    labels = preprocess.labels((gray > 0).astype(np.uint8), sample(gray))
     assert np.mean((image > 0.5) != (labels == 1)) < 0.01
 
 
 def test_labels_are_not_mixed() -> None:
     labels = np.array([[[0, 3], [3, 0]]], np.uint8)
-    assert set(np.unique(Preprocess((5, 5)).labels(labels))) == {0, 3}
+    assert set(np.unique(Preprocess((5, 5)).labels(labels, sample(labels)))) == {0, 3}
+
+
+def body_in_air() -> np.ndarray:
+    image = np.full((2, 120, 160), -1000, np.int16)
+    image[:, 40:100, 30:130] = 40
+    return image
+
+
+def test_the_air_around_the_body_is_cut_away_from_image_and_labels_alike() -> None:
+    image = body_in_air()
+    preprocess = Preprocess((64, 64), keep_aspect=True, crop_to_body=True)
+    shown = preprocess.image(sample(image))[0]
+    labels = preprocess.labels((image > 0).astype(np.uint8), sample(image))[0]
+    assert np.mean((shown > 0.5) != (labels == 1)) < 0.01
+    assert (shown > 0.5).mean() > 0.5
+
+
+def test_a_lung_without_a_chest_wall_is_not_cut_away() -> None:
+    image = body_in_air()
+    lung = np.zeros(image.shape, np.bool_)
+    lung[:, 40:100, 0:30] = True
+    assert frame(sample(image, lung=lung))[1].start == 0
+
+
+def test_a_pixel_covers_a_share_of_the_body_not_of_the_air() -> None:
+    rows, columns = Preprocess((64, 64), keep_aspect=True, crop_to_body=True).pixel_sides(sample(body_in_air()))
+    assert rows == columns < 160 / 64
+
+
+def test_training_sees_what_the_worker_shows() -> None:
+    image = np.random.default_rng(0).integers(-1000, 400, (2, 120, 160)).astype(np.int16)
+    image[:, :20] = -1000
+    trained = Preprocess((64, 64), keep_aspect=True, crop_to_body=True).image(sample(image))
+    shown = Frame(*body_box(image), 64).show(image, WU_WINDOW_HU)
+    assert np.allclose(trained, shown, atol=1e-3)

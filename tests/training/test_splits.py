@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.errors import SettingsError
-from training.splits import Holdout, KFold, Split
+from training.splits import Holdout, KFold, Named, Split
 
 patients = st.lists(st.integers(0, 8).map(str), min_size=12, max_size=60).filter(lambda p: len(set(p)) >= 6)
 
@@ -62,3 +62,13 @@ def test_more_folds_than_patients_are_refused() -> None:
 def test_three_parts_of_two_patients_are_refused() -> None:
     with pytest.raises(SettingsError, match="three parts"):
         Holdout().splits(["a", "b"], 0)
+
+
+def test_named_patients_are_where_they_are_named_and_all_others_are_dealt_by_shares() -> None:
+    people = ["a", "a", "b", "c", *[None] * 100]
+    (split,) = Named(("a",), ("b",), ("c",), validation=0.1, test=0.2).splits(people, 0)
+    assert {0, 1} <= set(split.training)
+    assert 2 in split.validation
+    assert 3 in split.test
+    assert [len(part) for part in (split.training, split.validation, split.test)] == [72, 11, 21]
+    assert sorted(split.training + split.validation + split.test) == list(range(104))

@@ -14,6 +14,7 @@ from training.datasets import (
     medseg100,
     medseg_chest,
     nifti,
+    phantom,
 )
 from training.datasets.sample import Sample
 
@@ -28,6 +29,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
     "mosmed": nifti.read_mosmed,
     "covid-19-20": nifti.read_covid_19_20,
     "labels": nifti.read_labels,
+    "phantom": phantom.read,
 }
 
 

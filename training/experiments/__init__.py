@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from dicom_node.errors import SettingsError
 from training.experiment import Benchmark, Experiment
-from training.experiments import alalwan, classifier, efficiency, saood, shivdeo, thresholds, wu
+from training.experiments import alalwan, classifier, efficiency, saood, shipped, shivdeo, thresholds, wu
 
 Entry = Experiment | Benchmark
 
@@ -19,6 +19,7 @@ _ALL: Iterable[Iterable[Entry]] = (
     saood.EXPERIMENTS,
     alalwan.EXPERIMENTS,
     efficiency.BENCHMARKS,
+    shipped.EXPERIMENTS,
 )
 
 REGISTRY: Mapping[str, Entry] = {experiment.name: experiment for group in _ALL for experiment in group}

@@ -2,7 +2,8 @@
 
 The layers are those of Ronneberger et al. 2015, figure 1, with padded convolutions. Wu's has 64 to 1024
 channels (31.03 M parameters); Saood's, MATLAB's ``unetLayers`` with an encoder depth of 2, has 64 to 256 and
-dropout (1,861,762 parameters with two classes). Narrower ones serve machines without a GPU.
+dropout (1,861,762 parameters with two classes). Narrower ones serve machines without a GPU, and so does
+reading blocks of pixels instead of pixels.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class UNet(SegmentationNetwork):
         Whether each 3x3 convolution is followed by batch normalisation; the papers' are not.
     dropout : float
         Share of activations dropped at the end of the contracting path, in training.
+    block : int
+        Side of the blocks of pixels that enter as channels and leave as channels (Shi et al. 2016, section
+        3.2): 2 quarters the pixels of every level, at which masks still have the image's resolution.
     """
 
     layout: ClassVar[Layout] = "2d"
@@ -43,13 +47,15 @@ class UNet(SegmentationNetwork):
         depth: int = 4,
         batch_norm: bool = False,
         dropout: float = 0.0,
+        block: int = 1,
     ) -> None:
         super().__init__()
         self.classes = classes
-        self.divisors = (1, 2**depth, 2**depth)
+        self.block = block
+        self.divisors = (1, block * 2**depth, block * 2**depth)
         widths = [width * 2**level for level in range(depth + 1)]
         self.contracting = nn.ModuleList(
-            double_convolution(narrow, wide, batch_norm) for narrow, wide in pairwise([self.slices, *widths])
+            double_convolution(narrow, wide, batch_norm) for narrow, wide in pairwise([self.slices * block**2, *widths])
         )
         self.dropout = nn.Dropout(dropout)
         self.up = nn.ModuleList(
@@ -58,11 +64,12 @@ class UNet(SegmentationNetwork):
         self.expanding = nn.ModuleList(
             double_convolution(wide, narrow, batch_norm) for wide, narrow in pairwise(reversed(widths))
         )
-        self.classifier = nn.Conv2d(width, classes * self.slices, kernel_size=1)
+        self.classifier = nn.Conv2d(width, classes * self.slices * block**2, kernel_size=1)
         initialize_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
+        x = nn.functional.pixel_unshuffle(x, self.block)
         skips: list[Tensor] = []
         deepest = len(self.contracting) - 1
         for level, convolutions in enumerate(self.contracting):
@@ -73,8 +80,7 @@ class UNet(SegmentationNetwork):
         skips.pop()
         for up, convolutions in zip(self.up, self.expanding, strict=True):
             x = convolutions(torch.cat([skips.pop(), up(x)], dim=1))
-        logits: Tensor = self.classifier(x)
-        return logits
+        return nn.functional.pixel_shuffle(self.classifier(x), self.block)
 
 
 class UNet25D(UNet):

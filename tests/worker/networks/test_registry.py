@@ -54,6 +54,14 @@ def test_parameters_are_those_of_the_paper(
     assert count_parameters(network) / 1e6 == pytest.approx(millions, rel=tolerance)
 
 
+def test_blocks_of_pixels_keep_the_size_of_the_mask_and_shrink_every_level() -> None:
+    network = build("unet", {"classes": 3, "width": 4, "depth": 2, "block": 2})
+    seen = []
+    network.get_submodule("contracting.0").register_forward_hook(lambda _module, _given, out: seen.append(out.shape))
+    assert network(torch.zeros(1, 1, 16, 24)).shape == (1, 3, 16, 24)
+    assert seen == [(1, 4, 8, 12)]
+
+
 def test_encoder_of_segnet_vgg16_has_the_convolutions_of_vgg16() -> None:
     encoder = SegNetVGG16().encoder
     convolutions = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)]

@@ -1,0 +1,63 @@
+import numpy as np
+
+from tests.factories import chest_hu
+from training.chest_target import ChestTarget
+from training.datasets.sample import INFECTION, LUNG, PLEURAL_EFFUSION, Sample
+from training.target import UNKNOWN, TargetClass
+
+TARGET = ChestTarget(tuple(TargetClass(name, (name,)) for name in (LUNG, INFECTION, PLEURAL_EFFUSION)))
+HU, LUNGS, INFECTED = chest_hu()
+
+
+def sample(masks: dict[str, np.ndarray], infected: np.ndarray | None = None) -> Sample:
+    return Sample(
+        name="a",
+        source="test",
+        patient="p",
+        scan="a",
+        position=0,
+        image=HU,
+        intensity="hu",
+        masks=masks,
+        spacing_mm=(6, 3, 3),
+        infected=infected,
+    )
+
+
+def test_everything_annotated_leaves_nothing_unknown() -> None:
+    labels = TARGET.label_map(sample({LUNG: LUNGS > 0, INFECTION: INFECTED}))
+    assert np.array_equal(labels == 2, INFECTED)
+    assert np.array_equal(labels == 1, (LUNGS > 0) & ~INFECTED)
+
+
+def test_what_is_dense_in_a_lung_without_an_infection_mask_is_unknown() -> None:
+    labels = TARGET.label_map(sample({LUNG: LUNGS > 0}))
+    assert (labels[INFECTED] == UNKNOWN).mean() > 0.9
+    assert (labels[(LUNGS > 0) & (HU < -800)] == 1).all()
+    assert (labels[LUNGS == 0] == 0).all()
+
+
+def test_slices_called_free_of_infection_have_none_anywhere() -> None:
+    infected = INFECTED.any(axis=(1, 2))
+    infected[: len(infected) // 2] = False
+    labels = TARGET.label_map(sample({}, infected))
+    assert not (labels[~infected] == UNKNOWN).any()
+    assert (labels[infected] == UNKNOWN).any()
+
+
+def test_a_scan_without_a_lung_mask_gets_the_lungs_of_the_thresholds() -> None:
+    labels = TARGET.label_map(sample({INFECTION: INFECTED}))
+    assert ((labels > 0) == (LUNGS > 0)).mean() > 0.98
+
+
+def test_beside_lungs_by_threshold_dense_tissue_may_be_consolidation() -> None:
+    labels = TARGET.label_map(sample({}))
+    assert (labels[(LUNGS == 0) & (HU > 0)] == UNKNOWN).any()
+    assert (labels[0] == 0).all()
+
+
+def test_effusion_is_a_class_of_its_own() -> None:
+    effusion = np.zeros(HU.shape, np.bool_)
+    effusion[20, 80:85, 60:70] = True
+    labels = TARGET.label_map(sample({LUNG: LUNGS > 0, INFECTION: INFECTED, PLEURAL_EFFUSION: effusion}))
+    assert np.array_equal(labels == 3, effusion)

@@ -1,0 +1,78 @@
+"""The network that Hilum ships: lung, infection and effusion in one, small enough to train on two CPU cores.
+
+Not a paper's: the layout is Wu et al.'s U-Net, narrower, on blocks of 2 x 2 pixels.
+"""
+
+from __future__ import annotations
+
+from training.augment import Augmentation
+from training.chest_target import ChestTarget
+from training.datasets.sample import INFECTION, LUNG, PLEURAL_EFFUSION
+from training.experiment import Experiment, Published, Short
+from training.preprocess import WU_WINDOW_HU, Preprocess
+from training.recipe import Recipe
+from training.schedules import Optimiser
+from training.splits import Named
+from training.target import TargetClass
+
+WINDOWS_AND_KERNELS = Augmentation(
+    flip_columns=0.5,
+    flip_rows=0.05,
+    rotate_degrees=12,
+    shear_degrees=4,
+    scale=(0.65, 1.35),
+    shift=0.1,
+    gamma=0.35,
+    contrast=0.25,
+    brightness=0.08,
+    noise=0.05,
+    blur_sigma=1.2,
+    coarse=1.0,
+    erase=0.1,
+)
+"""Wide enough for the HU that were only estimated, and for the kernels, doses and fields of view to come."""
+
+CHEST = Experiment(
+    name="shipped-chest",
+    paper="ours; issue's goals as the published figures",
+    data=("infection-slices", "medseg-chest", "lung-slices", "ct-studies", "phantom"),
+    target=ChestTarget(tuple(TargetClass(name, (name,)) for name in (LUNG, INFECTION, PLEURAL_EFFUSION))),
+    preprocess=Preprocess(size=(192, 192), window_hu=WU_WINDOW_HU, keep_aspect=True, crop_to_body=True),
+    network="unet",
+    arguments={"classes": 4, "width": 24, "batch_norm": True, "block": 2},
+    recipe=Recipe(
+        loss="dice_cross_entropy",
+        batch_size=8,
+        epochs=16,
+        steps_per_epoch=100,
+        optimiser=Optimiser("adamw", 2e-3, l2=1e-2),
+        augmentation=WINDOWS_AND_KERNELS,
+        keep="last",
+        clip_norm=5.0,
+    ),
+    # In the test part: patients with little, middling and much infection and both windows, the healthy study,
+    # and the one with the most that looks like infection.
+    split=Named(
+        training_patients=(
+            "coronacases_001",
+            "coronacases_004",
+            "coronacases_005",
+            "coronacases_007",
+            "radiopaedia_27",
+            "covid-p001",
+            "petct-a0002-b40f",
+            "phantom-101",
+            "phantom-102",
+            "phantom-103",
+        ),
+        validation_patients=("coronacases_002", "phantom-104"),
+        test_patients=("coronacases_003", "coronacases_006", "radiopaedia_36", "cap-001", "normal-001"),
+    ),
+    short=Short(epochs=2, steps_per_epoch=20, size=(128, 128)),
+    published=(
+        Published(f"{INFECTION}/dice_per_case", 0.757, "Wu et al. 2020, table 1"),
+        Published(f"{INFECTION}/dice_global", 0.777, "Ma et al. 2021, nnU-Net"),
+    ),
+)
+
+EXPERIMENTS = (CHEST,)

@@ -1,0 +1,107 @@
+"""What of a scan a network sees: the body or the lungs, on a square of the network's size."""
+
+# mypy: disallow-untyped-calls=False
+# SimpleITK's functions carry no types.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from worker.grid import filled
+
+TISSUE_HU = -300
+"""Above are skin and all that lies within it, below air, lung and most of the table's padding."""
+
+AIR_HU = -500
+"""An image whose upper corners are denser on average was cropped to the patient before."""
+
+STRIDE = 4
+"""Every fourth pixel is enough to find the body."""
+
+OPENING = 6
+"""Radius, in those pixels, of a disc that fits into the body and not into what joins it to a table."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A rectangle of every slice, shown to a network in the middle of a square, black around it.
+
+    Parameters
+    ----------
+    rows, columns : slice
+        Of the scan.
+    side : int
+        Rows, and columns, of the network's image.
+    """
+
+    rows: slice
+    columns: slice
+    side: int
+
+    def show(self, hu: NDArray[np.int16], window_hu: tuple[float, float]) -> NDArray[np.float32]:
+        """Return the network's image of some slices, in [0, 1], float32 (slices, side, side).
+
+        A new pixel is the mean of those that it covers.
+        """
+        low, high = window_hu
+        image = torch.from_numpy(np.ascontiguousarray(hu[:, self.rows, self.columns])).float()
+        scaled = ((image - low) / (high - low)).clamp(0, 1)
+        left, right, above, below = self._margins
+        square = functional.pad(scaled, (left, right, above, below))
+        shown = functional.interpolate(square[:, None], (self.side,) * 2, mode="bilinear", antialias=True)
+        seen: NDArray[np.float32] = shown[:, 0].clamp(0, 1).numpy()
+        return seen
+
+    def place(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what a network said of the square, on the rectangle's pixels: (slices, classes, rows, columns)."""
+        left, right, above, below = self._margins
+        rows, columns = self._shape
+        square = functional.interpolate(
+            torch.from_numpy(values), (rows + above + below, columns + left + right), mode="bilinear"
+        )
+        placed: NDArray[np.float32] = square[..., above : above + rows, left : left + columns].numpy()
+        return placed
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    @property
+    def _margins(self) -> tuple[int, int, int, int]:
+        """Return how many pixels (left, right, above, below) make the rectangle a square."""
+        rows, columns = self._shape
+        longer = max(rows, columns)
+        left, above = (longer - columns) // 2, (longer - rows) // 2
+        return left, longer - columns - left, above, longer - rows - above
+
+
+def body_box(hu: NDArray[np.int16]) -> tuple[slice, slice]:
+    """Return the (rows, columns) that hold the body in all slices of a scan, all of them where none is found.
+
+    Parameters
+    ----------
+    hu : ndarray of int16, shape (slices, rows, columns)
+    """
+    rows, columns = hu.shape[1:]
+    coarse = hu[:: max(1, len(hu) // 40), ::STRIDE, ::STRIDE]
+    high, wide = (n // 10 + 1 for n in coarse.shape[1:])
+    corners = np.concatenate([coarse[:, :high, :wide], coarse[:, :high, -wide:]])
+    body = np.zeros(coarse.shape[1:], np.bool_)
+    if corners.mean() < AIR_HU:
+        for plane in filled(coarse > TISSUE_HU):
+            solid = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray(plane.astype(np.uint8)), [OPENING] * 2)
+            largest = sitk.RelabelComponent(sitk.ConnectedComponent(solid)) == 1
+            body |= sitk.GetArrayViewFromImage(largest).astype(np.bool_)
+    if not body.any():
+        return slice(0, rows), slice(0, columns)
+    return _span(np.flatnonzero(body.any(axis=1)), rows), _span(np.flatnonzero(body.any(axis=0)), columns)
+
+
+def _span(places: NDArray[np.intp], length: int) -> slice:
+    return slice(max(0, (int(places[0]) - 1) * STRIDE), min(length, (int(places[-1]) + 2) * STRIDE))
