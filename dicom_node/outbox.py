@@ -111,6 +111,19 @@ class Outbox:
                 .values(lease_token=None, lease_until=None)
             )
 
+    def hasten(self, destination: str) -> None:
+        """Make due now what could not be sent because the destination did not answer: it does again."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(
+                    deliveries.c.destination == destination,
+                    deliveries.c.state == DeliveryState.PENDING,
+                    deliveries.c.status.is_(None),
+                )
+                .values(due_at=now())
+            )
+
     def resend(self, study_instance_uid: str | None = None, destination: str | None = None) -> int:
         """Make refused deliveries due again, all or those of a study or destination; return how many."""
         which = [deliveries.c.state == DeliveryState.REJECTED]

@@ -1,0 +1,42 @@
+"""A circuit breaker: a peer that does not answer is left alone for a while. Pure: the time is handed in."""
+
+from __future__ import annotations
+
+import random
+
+FAILURES_TO_OPEN = 3
+LONGEST_PAUSE_SECONDS = 60.0
+"""An attempt a minute costs nothing, and a PACS that is back is noticed soon."""
+
+
+class Breaker:
+    """Counts failures in a row; from the third on, one attempt is let through after each pause.
+
+    Parameters
+    ----------
+    first_pause_seconds : float
+        The pause doubles from here up to a minute, with jitter.
+    """
+
+    def __init__(self, first_pause_seconds: float) -> None:
+        self._first_pause_seconds = first_pause_seconds
+        self._failures = 0
+        self._open_until: float | None = None
+
+    def is_open(self, time: float) -> bool:
+        """Whether the peer is to be left alone; ``time`` is in seconds, on a clock that is never set."""
+        return self._open_until is not None and time < self._open_until
+
+    def failed(self, time: float) -> None:
+        """Take note that the peer could not be reached, or hung up."""
+        self._failures += 1
+        if self._failures >= FAILURES_TO_OPEN:
+            doublings = min(self._failures - FAILURES_TO_OPEN, 64)
+            pause = min(self._first_pause_seconds * 2.0**doublings, LONGEST_PAUSE_SECONDS)
+            # Jitter keeps several senders apart; it protects nothing.
+            self._open_until = time + pause * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def succeeded(self) -> bool:
+        """Take note that the peer answered; return whether the circuit was open before."""
+        was_open, self._failures, self._open_until = self._open_until is not None, 0, None
+        return was_open
