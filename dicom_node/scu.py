@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -133,21 +134,30 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
         ae.connection_timeout = min(timeout, 10.0)
         for sop_class_uid, transfer_syntax_uid in self._contexts:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
-        self._association = ae.associate(
-            self._peer.host, self._peer.port, ae_title=self._peer.ae_title, max_pdu=0, tls_args=self._tls
-        )
+        try:
+            self._association = ae.associate(
+                self._peer.host, self._peer.port, ae_title=self._peer.ae_title, max_pdu=0, tls_args=self._tls
+            )
+        except (socket.gaierror, UnicodeError) as error:
+            raise self._unreachable(f"has no address: {self._peer.host} is not known here; check host") from error
         # A peer that took none of the contexts is there: `send` tells each object that its class is not supported.
         if not self._association.is_established and not self._association.rejected_contexts:
-            said = "rejected the association" if self._association.is_rejected else "cannot be reached"
-            raise PassingFailure(
-                "peer-unreachable",
-                f"{self._peer.name} ({self._peer.ae_title} at {self._peer.host}:{self._peer.port}) {said}",
-            )
+            raise self._unreachable(self._what_happened())
         return self._association
 
     def __exit__(self, *_: object) -> None:
         if self._association.is_established:
             self._association.release()
+
+    def _what_happened(self) -> str:
+        answer = self._association.acceptor.primitive
+        if self._association.is_rejected and answer:
+            return f"rejected the association of {self._settings.node.ae_title}: {answer.reason_str}"
+        return "cannot be reached; check host, port, firewall and TLS"
+
+    def _unreachable(self, said: str) -> PassingFailure:
+        peer = self._peer
+        return PassingFailure("peer-unreachable", f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) {said}")
 
 
 def outgoing(delivery: Delivery) -> Outgoing:
