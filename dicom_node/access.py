@@ -12,6 +12,7 @@ from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+from dicom_node.audit import AuditTrail, Participant
 from dicom_node.errors import SettingsError
 from dicom_node.log import get_logger
 from dicom_node.settings import NodeSettings
@@ -40,8 +41,9 @@ class Refusal(Enum):
 class Doorkeeper:
     """Decides over the associations of one process."""
 
-    def __init__(self, settings: NodeSettings) -> None:
+    def __init__(self, settings: NodeSettings, trail: AuditTrail | None = None) -> None:
         self._settings = settings
+        self._trail = trail
         self._inside: set[Association] = set()
         self._lock = threading.Lock()
 
@@ -60,6 +62,21 @@ class Doorkeeper:
         ):
             return Refusal.CALLING_AE_TITLE
         return None
+
+    def note_refusal(
+        self, refusal: Refusal, address: str | None, calling: str = "", called: str = "", error: str = ""
+    ) -> None:
+        """Write down that somebody was not let in."""
+        log.warning(
+            "association_refused",
+            code=refusal.code,
+            calling_ae_title=calling,
+            called_ae_title=called,
+            peer_address=address,
+            error=error,
+        )
+        if self._trail:
+            self._trail.refused(Participant(calling, address or "", is_requestor=True), refusal.code)
 
     def has_room_for(self, association: Association) -> bool:
         """Whether one more association may be open at once; if so, it counts from now on."""
@@ -91,20 +108,12 @@ class GuardedACSE(ACSE):
         if refusal is None:
             super().negotiate_association()
             return
-        refused(
-            refusal,
-            requestor.address,
-            calling_ae_title=request.calling_ae_title.strip(),
-            called_ae_title=request.called_ae_title.strip(),
+        self.doorkeeper.note_refusal(
+            refusal, requestor.address, request.calling_ae_title.strip(), request.called_ae_title.strip()
         )
         self.send_reject(*refusal.value)
         evt.trigger(self.assoc, evt.EVT_REJECTED, {})
         self.assoc.kill()
-
-
-def refused(refusal: Refusal, address: str | None, **fields: str) -> None:
-    """Write down that somebody was not let in."""
-    log.warning("association_refused", code=refusal.code, peer_address=address, **fields)
 
 
 def is_within(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:

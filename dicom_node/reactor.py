@@ -33,7 +33,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from dicom_node.access import Doorkeeper, GuardedACSE, Refusal, refused
+from dicom_node.access import Doorkeeper, GuardedACSE, Refusal
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import get_logger
 
@@ -481,7 +481,10 @@ class PromptAssociation(Association):
         try:
             peer.do_handshake()
         except (OSError, ValueError) as error:
-            refused(Refusal.TLS, self.requestor.address, error=getattr(error, "reason", None) or type(error).__name__)
+            reason = getattr(error, "reason", None) or type(error).__name__
+            cast("PromptServer", self._server).doorkeeper.note_refusal(
+                Refusal.TLS, self.requestor.address, error=reason
+            )
             peer.close()
             return False
         return True

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.access import Doorkeeper
+from dicom_node.audit import AuditTrail, Receipts
 from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files, make_folder
 from dicom_node.incoming import IncomingFile
@@ -81,9 +82,18 @@ def listen(settings: NodeSettings) -> socket.socket:
 class Receiver:
     """Handles the events of the associations that bring instances."""
 
-    def __init__(self, intake: Intake, files: Files, settings: NodeSettings, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        files: Files,
+        settings: NodeSettings,
+        tls: ssl.SSLContext | None = None,
+        trail: AuditTrail | None = None,
+    ) -> None:
         self._intake = intake
         self._tls = tls
+        self._trail = trail
+        self._receipts = Receipts(trail) if trail else None
         self._recorder = Recorder(intake)
         self._files = files
         self._settings = settings
@@ -108,7 +118,7 @@ class Receiver:
             listener or listen(self._settings),
             [(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
             self.open_data_set,
-            Doorkeeper(self._settings),
+            Doorkeeper(self._settings, self._trail),
             self._tls,
         )
         threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_SECONDS,), daemon=True).start()
@@ -200,6 +210,8 @@ class Receiver:
         reception = self._recorder.record(Arrival(instance, association, Priority.STAT if stat else Priority.ROUTINE))
         if reception is Reception.OWN_RESULT:
             instance.path.unlink(missing_ok=True)  # it lies among the results already
+        if self._receipts and reception is Reception.NEW:
+            self._receipts.note(association, instance)
         return reception, instance
 
     def _association(self, assoc: PynetdicomAssociation) -> Association:
@@ -223,6 +235,8 @@ class Receiver:
             association = self._associations.pop(event.assoc, None)
         if association is None:
             return
+        if self._receipts:
+            self._receipts.tell(association)
         try:
             self._intake.close_association(association.association_id)
         except DBAPIError as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +19,8 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy.exc import DBAPIError
 
+from dicom_node.audit import AuditTrail, Participant, Transfer, patient_id_of
+from dicom_node.breaker import Breaker
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import get_logger
@@ -48,34 +52,58 @@ class ObjectUnreadable(PassingFailure):
 class Deliverer:
     """Empties the outbox. Several may run at once."""
 
-    def __init__(self, outbox: Outbox, settings: Settings) -> None:
+    def __init__(self, outbox: Outbox, settings: Settings, trail: AuditTrail | None = None) -> None:
         self._outbox = outbox
         self._settings = settings
+        self._trail = trail or AuditTrail(settings)
+        self._breakers = {d.name: Breaker(settings.delivery.first_retry_seconds) for d in settings.destinations}
 
     def run(self, stop: threading.Event) -> None:
-        """Take turns until told to stop."""
+        """Serve each destination until told to stop, on a thread of its own: one that is slow holds up no other."""
+        threads = [
+            threading.Thread(target=self._serve, args=(d, stop), name=d.name) for d in self._settings.destinations
+        ]
+        for thread in threads:
+            thread.start()
+        stop.wait()
+        for thread in threads:
+            thread.join()
+
+    def _serve(self, destination: Destination, stop: threading.Event) -> None:
         while not stop.wait(TURN_SECONDS):
-            for destination in self._settings.destinations:
-                try:
-                    self.deliver(destination, stop)
-                except DBAPIError as error:
-                    log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
+            try:
+                self.deliver(destination, stop)
+            except DBAPIError as error:
+                log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
 
     def deliver(self, destination: Destination, stop: threading.Event) -> None:
-        """Send what is due to one destination, an association a study; when told to stop, give back the rest."""
+        """Send what is due to one destination, an association a study.
+
+        The rest is given back when told to stop, and when the destination does not answer several times in a row.
+        """
+        breaker = self._breakers[destination.name]
+        if breaker.is_open(time.monotonic()):
+            return
         token, due = self._outbox.claim(destination.name)
         for _, group in groupby(due, key=lambda delivery: delivery.job_id):
-            if stop.is_set():
+            if stop.is_set() or breaker.is_open(time.monotonic()):
                 self._outbox.release(token, list(group))
-            else:
-                self._send_job(token, destination, list(group))
+            elif not self._send_job(token, destination, list(group)):
+                breaker.failed(time.monotonic())
+            elif breaker.succeeded():
+                self._outbox.hasten(destination.name)
 
-    def _send_job(self, token: str, destination: Destination, deliveries: Sequence[Delivery]) -> None:
-        started, remaining = time.monotonic(), list(deliveries)
+    def _send_job(self, token: str, destination: Destination, deliveries: Sequence[Delivery]) -> bool:
+        """Send the results of a job; return whether the destination answered until the end."""
+        started, remaining, taken = time.monotonic(), list(deliveries), list[Delivery]()
         try:
-            with open_association(destination, self._settings, [outgoing(d) for d in deliveries]) as association:
+            with (
+                open_association(destination, self._settings, [outgoing(d) for d in deliveries]) as association,
+                audited(self._trail, destination, deliveries, taken),
+            ):
                 while remaining:
-                    self._send_one(token, association, remaining[0])
+                    if self._send_one(token, association, remaining[0]):
+                        taken.append(remaining[0])
                     remaining.pop(0)
         except PassingFailure as error:
             for delivery in remaining:
@@ -95,21 +123,42 @@ class Deliverer:
             instances=len(deliveries) - len(remaining),
             seconds=round(time.monotonic() - started, 3),
         )
+        return not remaining
 
-    def _send_one(self, token: str, association: Association, delivery: Delivery) -> None:
-        """Send an instance and write down what the PACS said of it."""
+    def _send_one(self, token: str, association: Association, delivery: Delivery) -> bool:
+        """Send an instance and write down what the PACS said of it; return whether it has taken it."""
         try:
             status = send(association, outgoing(delivery))
         except ObjectUnreadable as error:
             log.warning("result_unreadable", sop_instance_uid=delivery.result.sop_instance_uid, reason=error.message)
             self._outbox.failed(token, delivery, None, error.message)
-            return
+            return False
         if is_success(status):
             self._outbox.sent(token, delivery, status)
         elif is_passing(status):
             self._outbox.failed(token, delivery, status, f"the PACS answered {status:#06x}, out of resources")
         else:
             self._outbox.rejected(token, delivery, status, f"the PACS answered {status:#06x} and will not take it")
+        return is_success(status)
+
+
+@contextmanager
+def audited(
+    trail: AuditTrail, destination: Destination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
+) -> Iterator[None]:
+    """Tell the audit trail what is about to be sent, and then what was taken."""
+    if not trail.is_kept:
+        yield
+        return
+    study, patient = deliveries[0].study_instance_uid, patient_id_of(deliveries[0].result.path)
+    source, receiver = trail.hilum(is_requestor=True), Participant(destination.ae_title, destination.host)
+    trail.beginning(source, receiver, Transfer(study, patient, Counter(d.result.sop_class_uid for d in deliveries)))
+    try:
+        yield
+    finally:
+        missing = len(deliveries) - len(taken)
+        why = f"{missing} of {len(deliveries)} instances were not taken" if missing else ""
+        trail.sent(source, receiver, Transfer(study, patient, Counter(d.result.sop_class_uid for d in taken)), why=why)
 
 
 class open_association:  # noqa: N801 - used as a function, in a with statement

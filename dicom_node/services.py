@@ -14,6 +14,7 @@ import pydicom.config
 import pynetdicom._config
 
 from dicom_node.access import require_security
+from dicom_node.audit import AuditTrail
 from dicom_node.database import lengthen_log, open_database
 from dicom_node.dispatch import Dispatcher
 from dicom_node.doorbell import Doorbell, make_celery
@@ -49,12 +50,16 @@ def run_node(_: argparse.Namespace) -> int:
     count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
     others = Listeners(count - 1, lambda: receive(settings, listener, tls, count, stop.wait), stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
+    trail = AuditTrail(settings)
+    trail.started()
     engine = open_database(settings.database_url)
     lengthen_log(engine)
     dispatcher = Dispatcher(engine, doorbell, settings)
     receive(settings, listener, tls, count, lambda: dispatcher.run(stop))
     others.stop()
     engine.dispose()
+    trail.stopped()
+    trail.close()
     if others.ended_early:
         raise Defect("listener-ended", "a listening process ended by itself; the log above may say why")
     log.info("stopped")
@@ -71,10 +76,12 @@ def receive(
     """Receive, as one of several processes, while other work is done."""
     engine = open_database(settings.database_url)
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
-    receiver = Receiver(Intake(engine), Files(settings.storage.folder), share, tls)
+    trail = AuditTrail(settings)
+    receiver = Receiver(Intake(engine), Files(settings.storage.folder), share, tls, trail)
     receiver.start(listener)
     work()
     receiver.stop()
+    trail.close()
     engine.dispose()
 
 
@@ -88,7 +95,11 @@ def run_deliver(_: argparse.Namespace) -> int:
     stop = stop_on_signals()
     engine = open_database(settings.database_url)
     log.info("delivering", destination=", ".join(d.name for d in settings.destinations) or "nowhere")
-    Deliverer(Outbox(engine, settings.delivery), settings).run(stop)
+    trail = AuditTrail(settings)
+    trail.started()
+    Deliverer(Outbox(engine, settings.delivery), settings, trail).run(stop)
+    trail.stopped()
+    trail.close()
     engine.dispose()
     log.info("stopped")
     return 0

@@ -113,10 +113,45 @@ class TLSSettings(Section):
         return self.certificate is not None
 
 
+class AuditSettings(Section):
+    """Where audit messages go: ``udp://HOST:PORT``, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; empty means nowhere."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(|(udp|tcp|tls)://([^/:@\s]+|\[[0-9a-f:]+\]):\d{1,5})$")] = ""
+
+    @property
+    def protocol(self) -> str:
+        """The part before the address."""
+        return self.url.partition(":")[0]
+
+    @property
+    def host(self) -> str:
+        """Name or address of the receiver."""
+        return self.url.partition("://")[2].rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The receiver's port."""
+        return int(self.url.rpartition(":")[2])
+
+
 class StorageSettings(Section):
-    """Where received instances and results lie, and the record where it is SQLite."""
+    """Where received instances and results lie, and the record where it is SQLite; and for how long.
+
+    Below ``refuse_free_gib`` new studies are refused. Files of a study that was answered and delivered are removed
+    ``keep_days`` after the last that happened to it; without ``keep_days`` never.
+    """
 
     folder: Path = Path("hilum-data")
+    keep_days: Annotated[float, Field(gt=0)] | None = None
+    warn_free_gib: Annotated[float, Field(ge=0)] = 10.0
+    refuse_free_gib: Annotated[float, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def warn_first(self) -> Self:
+        """A warning after the refusal is none."""
+        if self.warn_free_gib < self.refuse_free_gib:
+            raise ValueError("warn_free_gib must not be below refuse_free_gib")
+        return self
 
 
 class DatabaseSettings(Section):
@@ -192,6 +227,16 @@ class ReportSettings(Section):
     rejection_note: bool = False
 
 
+class PriorSettings(Section):
+    """Where earlier reports on a patient come from: the record, and the destination that is named here.
+
+    It must answer C-FIND and C-MOVE (Study Root), and know ``node.ae_title`` as a destination of its own.
+    """
+
+    source: str = ""
+    timeout_seconds: Seconds = 15.0
+
+
 class Settings(BaseSettings):
     """All settings of Hilum."""
 
@@ -205,6 +250,7 @@ class Settings(BaseSettings):
 
     node: NodeSettings = NodeSettings()
     tls: TLSSettings = TLSSettings()
+    audit: AuditSettings = AuditSettings()
     storage: StorageSettings = StorageSettings()
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()
@@ -213,17 +259,8 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     destinations: tuple[Destination, ...] = ()
     worker: WorkerSettings = WorkerSettings()
-class PriorSettings(Section):
-    """Where earlier reports on a patient come from: the record, and the destination that is named here.
-
-    It must answer C-FIND and C-MOVE (Study Root), and know ``node.ae_title`` as a destination of its own.
-    """
-
-    source: str = ""
-    timeout_seconds: Seconds = 15.0
-
-
     report: ReportSettings = ReportSettings()
+    priors: PriorSettings = PriorSettings()
 
     @field_validator("destinations")
     @classmethod
@@ -235,18 +272,32 @@ class PriorSettings(Section):
         return destinations
 
     @model_validator(mode="after")
-    def certificates_for_destinations(self) -> Self:
-        """A destination asks for Hilum's certificate."""
+    def certificates_for_peers(self) -> Self:
+        """They ask for Hilum's."""
         if any(destination.tls for destination in self.destinations) and not self.tls.enabled:
             raise ValueError("a destination with tls = true needs tls.certificate, tls.key and tls.authorities")
+        if self.audit.protocol == "tls" and not self.tls.enabled:
+            raise ValueError("audit.url with tls:// needs tls.certificate, tls.key and tls.authorities")
         return self
+
+    @model_validator(mode="after")
+    def name_a_known_source(self) -> Self:
+        """Priors come from a PACS that stands among the destinations."""
+        if self.priors.source and self.priors_source is None:
+            known = ", ".join(destination.name for destination in self.destinations) or "none"
+            raise ValueError(f"priors.source must be the name of a destination ({known}), got {self.priors.source}")
+        return self
+
+    @property
+    def priors_source(self) -> Destination | None:
+        """The PACS that is asked for earlier reports."""
+        return next((d for d in self.destinations if d.name == self.priors.source), None)
 
     @property
     def database_url(self) -> str:
         """The record's URL, with the default filled in."""
         return self.database.url or f"sqlite:///{self.storage.folder.absolute() / 'record.sqlite3'}"
 
-    priors: PriorSettings = PriorSettings()
     @classmethod
     def settings_customise_sources(
         cls,
@@ -266,19 +317,6 @@ class PriorSettings(Section):
                     secrets_dir_missing="error",
                     secrets_prefix="hilum_",
                     secrets_nested_delimiter="__",
-    @model_validator(mode="after")
-    def name_a_known_source(self) -> Self:
-        """Priors come from a PACS that stands among the destinations."""
-        if self.priors.source and self.priors_source is None:
-            known = ", ".join(destination.name for destination in self.destinations) or "none"
-            raise ValueError(f"priors.source must be the name of a destination ({known}), got {self.priors.source}")
-        return self
-
-    @property
-    def priors_source(self) -> Destination | None:
-        """The PACS that is asked for earlier reports."""
-        return next((d for d in self.destinations if d.name == self.priors.source), None)
-
                 )
             )
         return (*sources, env_settings, TomlConfigSettingsSource(settings_cls, find_file()))

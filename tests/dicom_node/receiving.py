@@ -18,6 +18,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 from sqlalchemy import Engine
 
+from dicom_node.audit import AuditTrail
 from dicom_node.files import Files
 from dicom_node.intake import Intake
 from dicom_node.scp import Receiver
@@ -25,9 +26,15 @@ from dicom_node.settings import NodeSettings
 
 
 @contextmanager
-def listening(record: Engine, folder: Path, tls: ssl.SSLContext | None = None, **settings: Any) -> Iterator[int]:
+def listening(
+    record: Engine,
+    folder: Path,
+    tls: ssl.SSLContext | None = None,
+    trail: AuditTrail | None = None,
+    **settings: Any,
+) -> Iterator[int]:
     """Run a receiver for the time of a ``with``; gives its port."""
-    receiver = Receiver(Intake(record), Files(folder), NodeSettings(port=0, **settings), tls)
+    receiver = Receiver(Intake(record), Files(folder), NodeSettings(port=0, **settings), tls, trail)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dicom_node.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
         receiver.start()
