@@ -49,6 +49,8 @@ studies = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("conflicting", Boolean, nullable=False, server_default="0"),
     Column("patient_key", String(64)),
+    # When retention removed its files; instances that came later make it anew.
+    Column("removed_at", Float),
     Index(None, "state"),
     Index(None, "first_instance_at"),
     Index(None, "patient_key"),
@@ -145,6 +147,11 @@ deliveries = Table(
     Column("status", Integer),
     Column("message", Text, nullable=False, server_default=""),
     Column("sent_at", Float),
+    # Storage commitment, where the destination asks for it: what was asked, when to ask again, when it was promised.
+    Column("transaction_uid", UID),
+    Column("commitment_due_at", Float),
+    Column("committed_at", Float),
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "state", "due_at"),
+    Index(None, "transaction_uid"),
 )
