@@ -207,13 +207,20 @@ class Destination(Section):
     ae_title: AETitle
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
+    storage_commitment: bool = False
     tls: bool = False
 
 
 class WorkerSettings(Section):
-    """The analysis on this machine; 0 threads means as many as there are cores."""
+    """The analysis on this machine; 0 threads means as many as there are cores.
+
+    With ``method = "network"`` a trained network finds lungs and infection: the one that Hilum ships, or that of
+    ``weights``, a safetensors file with its card beside it.
+    """
 
     threads: Annotated[int, Field(ge=0)] = 0
+    method: Literal["thresholds", "network"] = "thresholds"
+    weights: Path | None = None
 
 
 class ReportSettings(Section):
