@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from dicom_node.files import PRIVATE_FILE, make_folder
 
 
-class IncomingFile(BytesIO):
+class IncomingFile:
     """Takes the fragments of a data set as they come: hashed, and written behind its file meta information.
 
-    Nothing of it stays in memory. It is a BytesIO only in name, for pynetdicom takes no other type.
-    The disk's errors are kept for `keep`: by then the peer has sent everything and can be answered.
-    Closing it removes the file unless it was kept.
+    Nothing of it stays in memory. The disk's errors are kept for `keep`: by then the peer has sent everything and
+    can be answered. Closing it removes the file unless it was kept.
     """
 
     def __init__(self, path: Path, head: bytes, limit_bytes: float = math.inf) -> None:
-        super().__init__()
         self.size_bytes = 0
         self._limit_bytes = limit_bytes
         self._path = path
@@ -36,17 +34,23 @@ class IncomingFile(BytesIO):
         except OSError as error:
             self._error = error
 
-    def write(self, fragment: bytes | memoryview) -> int:  # type: ignore[override]  # any buffer would do
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, fragment: memoryview) -> None:
         """Take the next fragment."""
-        view = memoryview(fragment)
-        self.size_bytes += len(view)
+        self.size_bytes += len(fragment)
         if self._error is None and not self.is_too_large:
-            self._hash.update(view)
+            self._hash.update(fragment)
             try:
-                self._append(view)
+                self._append(fragment)
             except OSError as error:
                 self._error = error
-        return len(view)
 
     def _append(self, view: memoryview) -> None:
         assert self._file is not None  # noqa: S101 - without a file there is an error, and nothing is appended
@@ -96,7 +100,6 @@ class IncomingFile(BytesIO):
         if self._file is not None:
             self._close_file()
             self._path.unlink()
-        super().close()
 
     def _close_file(self) -> None:
         if self._file is not None:

@@ -2,10 +2,10 @@
 
 pynetdicom 3.0 runs two threads an association, each asleep for a millisecond between looks at its queue or
 socket, reads the socket in pieces of 4 KB and copies an image six times before a handler sees it. The classes
-here take the place of its own for associations that come in. They keep its state machine, its messages and its
-handlers, and change three things: one thread does everything and waits for the socket; a data PDU is read into
-one buffer and handed on as a view of it; the fragments of a C-STORE's data set go where the server says as they
-come, not into memory.
+here take the place of its own for associations that come in. They keep its state machine, its negotiation and its
+other services, and change three things: one thread does everything and waits for the socket; what the peer sends is
+read into one buffer and looked at there; C-STORE, once an association is established, passes by pynetdicom's
+primitives and messages, and its data set goes where the server says as it comes.
 """
 
 from __future__ import annotations
@@ -17,24 +17,36 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from io import BytesIO
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ, P_DATA_TF
+from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_node.access import Doorkeeper, GuardedACSE, Refusal
-from dicom_node.headers import UNREADABLE
+from dicom_node.dimse import (
+    AFFECTED_SOP_CLASS_UID,
+    AFFECTED_SOP_INSTANCE_UID,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    COMMAND,
+    COMMAND_DATA_SET_TYPE,
+    COMMAND_FIELD,
+    LAST,
+    MESSAGE_ID,
+    NO_DATA_SET,
+    P_DATA_TF_TYPE,
+    Command,
+    presentation_data_values,
+    read_command,
+)
+from dicom_node.incoming import IncomingFile
 from dicom_node.log import get_logger
 
 LONGEST_WAIT_SECONDS = 1.0
@@ -46,28 +58,36 @@ TIMEVAL = struct.Struct("ll")
 
 PDU_HEADER = struct.Struct(">BxL")
 """Type and length (PS3.8 9.3.1)."""
-PDV_HEADER = struct.Struct(">LB")
-"""Length and presentation context ID (PS3.8 9.3.5.1)."""
-P_DATA_TF_TYPE = 0x04
+READ_AHEAD_BYTES = 2**18
+"""What is read at once where the peer is ahead of us."""
 LONGEST_OTHER_PDU_BYTES = 2**20
 """An A-ASSOCIATE-RQ names at most 128 presentation contexts."""
 LONGEST_COMMAND_BYTES = 2**16
 LEAST_PROGRESS_BYTES = 2**14
 """What must come until the idle timer expires, or a whole message, so that nobody holds on with a trickle."""
-LAST_COMMAND_FRAGMENT = b"\x03"
-"""Control header (PS3.8 E.2)."""
-US = struct.Struct("<H")
-C_STORE_RSP = 0x8001
-NO_DATA_SET = 0x0101
-"""Command field and data set type (PS3.7 E.1)."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+PROCESSING_FAILURE = 0x0110
 CANNOT_UNDERSTAND = 0xC000
 """Statuses of C-STORE (PS3.7 9.1.1.1.9, PS3.4 table B.2-1)."""
 ESTABLISHED = "Sta6"
 CLOSING = "Sta13"
 
-OpenDataSet = Callable[["PromptAssociation", C_STORE_RQ, str], BytesIO]
-"""Returns where the data set of a C-STORE goes; takes the association, the command and the transfer syntax."""
+
+class StorageHandler(Protocol):
+    """Takes what C-STORE brings."""
+
+    def open_data_set(self, association: PromptAssociation, command: Command, transfer_syntax_uid: str) -> IncomingFile:
+        """Return where the data set goes as it comes."""
+
+    def store(
+        self,
+        association: PromptAssociation,
+        command: Command,
+        transfer_syntax_uid: str,
+        incoming: IncomingFile,
+    ) -> int:
+        """Keep a whole data set; return the status."""
+
 
 log = get_logger()
 
@@ -80,11 +100,11 @@ class PromptServer(ThreadedAssociationServer):
         ae: ApplicationEntity,
         listener: socket.socket,
         evt_handlers: list[evt.EventHandlerType],
-        open_data_set: OpenDataSet,
+        handler: StorageHandler,
         doorkeeper: Doorkeeper,
         tls: ssl.SSLContext | None,
     ) -> None:
-        self.open_data_set = open_data_set
+        self.handler = handler
         self.doorkeeper = doorkeeper
         self._tls = tls
         self._listener = listener
@@ -121,6 +141,10 @@ class PromptServer(ThreadedAssociationServer):
     def verify_request(self, _request: object, _address: object) -> bool:
         """Whether a connection gets a thread."""
         return len(self.active_associations) < self.ae.maximum_associations
+
+    def server_close(self) -> None:
+        """Let go of the listening socket; to shut it down would end it for the other processes, too."""
+        cast("socket.socket", self.socket).close()
 
     def stop(self, seconds: float) -> None:
         """Stop listening, abort what is open, and wait for that no longer than some seconds."""
@@ -159,8 +183,8 @@ class PromptRequestHandler(RequestHandler):
         association.acse.__class__ = GuardedACSE
         cast("GuardedACSE", association.acse).doorkeeper = self.server.doorkeeper
         prompt = cast("PromptAssociation", association)
-        prompt.dul.doorbell = prompt.dul.socket.doorbell = Doorbell()
-        prompt.open_data_set = self.server.open_data_set
+        prompt.dul.doorbell = Doorbell()
+        prompt.handler = self.server.handler
         return prompt
 
 
@@ -171,6 +195,8 @@ class Doorbell:
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
         self._lock = threading.Lock()
         self._closed = False
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
 
     def ring(self) -> None:
         """Wake the thread, now or when it next waits."""
@@ -180,10 +206,8 @@ class Doorbell:
 
     def wait(self, peer: int, seconds: float) -> bool:
         """Return whether the peer's descriptor can be read, as soon as it can, the bell rings or the time is up."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        poll.register(peer, select.POLLIN)
-        ready = [descriptor for descriptor, _ in poll.poll(seconds * 1000)]
+        self._poll.register(peer, select.POLLIN)
+        ready = [descriptor for descriptor, _ in self._poll.poll(seconds * 1000)]
         if self._descriptor in ready:
             os.eventfd_read(self._descriptor)
         return peer in ready
@@ -203,13 +227,20 @@ class PromptSocket(AssociationSocket):
     """How long `ready` waits."""
     deadline = 0.0
     """When the PDU that is being read must be there."""
-    _unread = b""
+    _start = _end = 0
+
+    def begin(self, doorbell: Doorbell) -> None:
+        """Get what it takes to serve; pynetdicom has made the object."""
+        self.doorbell = doorbell
+        self._buffer = memoryview(bytearray(READ_AHEAD_BYTES))
 
     @property
     def ready(self) -> bool:
         """Whether the peer has sent something; False too if the doorbell rang."""
         if self.socket is None or not self._is_connected:
             return False
+        if self._start < self._end:
+            return True
         pending = getattr(self.socket, "pending", None)  # what TLS has decrypted already, no poll can see
         if pending and pending():
             return True
@@ -219,88 +250,41 @@ class PromptSocket(AssociationSocket):
             self.event_queue.put("Evt17")  # the connection is closed
             return False
 
-    def fill(self, view: memoryview) -> bool:
-        """Read as many bytes as the view takes; return whether they all came before the peer closed.
+    def peek(self, count: int) -> memoryview:
+        """Return the next bytes without taking them, fewer if the peer closes before; it lasts until the next read.
 
         Raises
         ------
         TimeoutError
             The PDU that they belong to takes too long.
         """
+        if self._end - self._start < count:
+            self._read(count)
+        return self._buffer[self._start : min(self._end, self._start + count)]
+
+    def _read(self, count: int) -> None:
         assert self.socket is not None  # noqa: S101 - it is only read while connected
-        count = 0
-        while count < len(view) and (read := self.socket.recv_into(view[count:])):
-            count += read
+        if self._start == self._end or self._start + count > len(self._buffer):
+            rest = self._buffer[self._start : self._end]
+            if count > len(self._buffer):
+                self._buffer = memoryview(bytearray(count))
+            self._buffer[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        while self._end - self._start < count and (read := self.socket.recv_into(self._buffer[self._end :])):
+            self._end += read
             if time.monotonic() > self.deadline:
                 raise TimeoutError
-        return count == len(view)
 
-    def unread(self, data: bytes) -> None:
-        """Give bytes back, for the next `recv`."""
-        self._unread = data
+    def take(self, count: int) -> memoryview:
+        """Return the next bytes, as `peek` does, and take them."""
+        taken = self.peek(count)
+        self._start += len(taken)
+        return taken
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Return the next bytes; nothing if the peer closed before them all."""
-        received = bytearray(nr_bytes)
-        given, self._unread = self._unread[:nr_bytes], self._unread[nr_bytes:]
-        received[: len(given)] = given
-        return received if self.fill(memoryview(received)[len(given) :]) else bytearray()
-
-
-class DataPDU(P_DATA_TF):
-    """A received P-DATA-TF PDU, as views of the buffer it was read into."""
-
-    def __init__(self, items: list[tuple[int, memoryview]]) -> None:
-        super().__init__()
-        self._items = items
-
-    def to_primitive(self) -> P_DATA:
-        """Return the items as a primitive, not copied."""
-        primitive = P_DATA()
-        # pynetdicom only indexes, slices and writes an item, which a view can do as well as bytes.
-        primitive.presentation_data_value_list.extend(cast("list[tuple[int, bytes]]", self._items))
-        return primitive
-
-
-def presentation_data_values(body: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield context ID and value of each item of a P-DATA-TF PDU (PS3.8 9.3.5.1).
-
-    Raises
-    ------
-    ValueError
-        The lengths of the items do not add up to the PDU's, or an item lacks its control header.
-    """
-    at = 0
-    while at < len(body):
-        if at + PDV_HEADER.size >= len(body):
-            raise ValueError("a presentation data value without control header")
-        length, context_id = PDV_HEADER.unpack_from(body, at)
-        end = at + 4 + length
-        if length < 2 or end > len(body):
-            raise ValueError("a presentation data value that is longer than its PDU")
-        yield context_id, body[at + PDV_HEADER.size : end]
-        at = end
-
-
-def store_response(response: C_STORE) -> bytes:
-    """Return the command set of a C-STORE-RSP (PS3.7 9.3.1.2), in Implicit VR Little Endian."""
-    command = b"".join(
-        (
-            command_element(0x0002, str(response.AffectedSOPClassUID or "").encode("ascii")),
-            command_element(0x0100, US.pack(C_STORE_RSP)),
-            command_element(0x0120, US.pack(response.MessageIDBeingRespondedTo)),
-            command_element(0x0800, US.pack(NO_DATA_SET)),
-            command_element(0x0900, US.pack(response.Status)),
-            command_element(0x1000, str(response.AffectedSOPInstanceUID or "").encode("ascii")),
-        )
-    )
-    return command_element(0x0000, struct.pack("<L", len(command))) + command
-
-
-def command_element(element: int, value: bytes) -> bytes:
-    """Return an element of group 0000; UIDs are padded to an even length."""
-    padded = value + b"\0" * (len(value) % 2)
-    return struct.pack("<HHL", 0x0000, element, len(padded)) + padded
+        taken = self.take(nr_bytes)
+        return bytearray(taken) if len(taken) == nr_bytes else bytearray()
 
 
 class PromptDUL(DULServiceProvider):
@@ -313,7 +297,7 @@ class PromptDUL(DULServiceProvider):
 
     def start(self) -> None:
         """Begin to serve; there is no thread to start."""
-        self._header, self._body = bytearray(PDU_HEADER.size), bytearray()
+        self.socket.begin(self.doorbell)
         self._idle_timer.start()
         self._serving = True
         self.assoc._dul_ready.set()
@@ -323,11 +307,8 @@ class PromptDUL(DULServiceProvider):
         return self._serving and not self._kill_thread
 
     def advance(self, seconds: float) -> None:
-        """Handle one event: of a timer, the user or the peer, in this order (PS3.8 9.2); wait for the peer a while.
-
-        The socket is only read when no event waits: what is read stands in a buffer that is used again.
-        """
-        if self.event_queue.empty():
+        """Handle one event: of a timer, the user or the peer, in this order (PS3.8 9.2); wait for the peer a while."""
+        if not self.event_queue.queue:
             if self.artim_timer.expired:
                 self.event_queue.put("Evt18")
             elif not self._process_recv_primitive():
@@ -335,7 +316,7 @@ class PromptDUL(DULServiceProvider):
                 self.socket.patience_seconds = 0 if self.state_machine.current_state == CLOSING else seconds
                 if self._is_transport_event() and self._bytes_since_progress >= LEAST_PROGRESS_BYTES:
                     self.note_progress()
-        if not self.event_queue.empty():
+        if self.event_queue.queue:
             self.state_machine.do_action(self.event_queue.get())
 
     def note_progress(self) -> None:
@@ -344,37 +325,34 @@ class PromptDUL(DULServiceProvider):
         self._idle_timer.restart()
 
     def _read_pdu_data(self) -> None:
-        """Read a data PDU without copying it; leave every other to pynetdicom. None may be longer than agreed."""
+        """Read a PDU; leave all but data to pynetdicom. None may be longer than agreed."""
         self.socket.deadline = time.monotonic() + (self.assoc.network_timeout or 0)
         try:
-            if not self.socket.fill(memoryview(self._header)):
+            header = self.socket.peek(PDU_HEADER.size)
+            if len(header) < PDU_HEADER.size:
                 self.event_queue.put("Evt17")
                 return
-            kind, length = PDU_HEADER.unpack(self._header)
+            kind, length = PDU_HEADER.unpack(header)
             self._bytes_since_progress += length
-            longest = self.assoc.ae.maximum_pdu_size if kind == P_DATA_TF_TYPE else LONGEST_OTHER_PDU_BYTES
-            if length > longest:
+            if length > (self.assoc.ae.maximum_pdu_size if kind == P_DATA_TF_TYPE else LONGEST_OTHER_PDU_BYTES):
                 self.event_queue.put("Evt19")
-                return
-            if kind != P_DATA_TF_TYPE or self.state_machine.current_state != ESTABLISHED:
-                self.socket.unread(bytes(self._header))
+            elif kind != P_DATA_TF_TYPE or self.state_machine.current_state != ESTABLISHED:
                 super()._read_pdu_data()
-                return
-            if length > len(self._body):
-                self._body = bytearray(length)
-            body = memoryview(self._body)[:length]
-            if not self.socket.fill(body):
+            elif len(pdu := self.socket.take(PDU_HEADER.size + length)) < PDU_HEADER.size + length:
                 self.event_queue.put("Evt17")
-                return
+            else:
+                self._take_data(pdu[PDU_HEADER.size :])
         except OSError:
             self.event_queue.put("Evt17")
-            return
+
+    def _take_data(self, body: memoryview) -> None:
+        """Hand on what a data PDU carries: in an established association all that DT-2 does (PS3.8 9.2.3)."""
+        dimse = cast("PromptDIMSE", self.assoc.dimse)
         try:
-            self._recv_pdu.put(DataPDU(list(presentation_data_values(body))))
+            for context_id, value in presentation_data_values(body):
+                dimse.take(context_id, value)
         except ValueError:
             self.event_queue.put("Evt19")
-        else:
-            self.event_queue.put("Evt10")
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
         """Return the next primitive for the user, or None; serve while waiting for it."""
@@ -408,54 +386,64 @@ class PromptDUL(DULServiceProvider):
 
 
 class PromptDIMSE(DIMSEServiceProvider):
-    """Puts messages together; what is stored does not pass through memory."""
+    """Puts messages together: C-STORE here, C-ECHO by pynetdicom; whatever else comes ends the association."""
 
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take the fragments of a message; once a C-STORE's command is whole, say where its data set goes.
+    assoc: PromptAssociation
+    _command_bytes = b""
+    _storing: tuple[Command, IncomingFile] | None = None
+    """The C-STORE whose data set is coming, and where it goes."""
 
-        What is no C-STORE or C-ECHO, or too long to be one, ends the association.
+    def take(self, context_id: int, value: memoryview) -> None:
+        """Take a fragment of a message, with its control header (PS3.8 E.2).
+
+        Raises
+        ------
+        ValueError
+            Nothing like it may come here.
         """
-        for value in primitive.presentation_data_value_list:
-            one = P_DATA()
-            one.presentation_data_value_list.append(value)
-            message = self.message = self.message or DIMSEMessage()
-            try:
-                is_whole = message.decode_msg(one)
-                received = message.message_to_primitive() if is_whole else None
-            except UNREADABLE:
-                self.dul.event_queue.put("Evt19")
-                return
-            if isinstance(message, C_STORE_RQ) and type(message.data_set) is BytesIO:
-                message.data_set = cast("PromptAssociation", self.assoc).data_set_of(message)
-            in_memory = [message.encoded_command_set, message.data_set]
-            if any(type(part) is BytesIO and part.tell() > LONGEST_COMMAND_BYTES for part in in_memory):
-                self.dul.event_queue.put("Evt19")
-                return
-            if is_whole:
-                self.message = None
-                if isinstance(message, (C_STORE_RQ, C_ECHO_RQ)):
-                    self.msg_queue.put((cast(int, message.context_id), cast("C_STORE | C_ECHO", received)))
-                else:
-                    self.dul.event_queue.put("Evt19")
-                    return
-
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message; the plain answer to C-STORE is encoded here, five times as fast as through data sets."""
-        plain = isinstance(primitive, C_STORE) and primitive.MessageIDBeingRespondedTo is not None
-        if not plain or primitive.ErrorComment or primitive.OffendingElement:
-            super().send_msg(primitive, context_id)
+        is_command, is_last = value[0] & COMMAND, value[0] & LAST
+        if self._storing is None:
+            self._command_bytes += value[1:]
+            if not is_command or len(self._command_bytes) > LONGEST_COMMAND_BYTES:
+                raise ValueError("a command that does not end, or data without one")
+            if is_last:
+                whole, self._command_bytes = self._command_bytes, b""
+                self._begin(read_command(context_id, whole), whole)
             return
-        answer = P_DATA()
-        answer.presentation_data_value_list.append((context_id, LAST_COMMAND_FRAGMENT + store_response(primitive)))
-        self.dul.send_pdu(answer)
+        command, incoming = self._storing
+        if is_command or context_id != command.context_id:
+            raise ValueError("another message before the data set ended")
+        incoming.write(value[1:])
+        if is_last:
+            self._storing = None
+            self.assoc.serve_store(command, incoming)
+
+    def _begin(self, command: Command, whole: bytes) -> None:
+        field = command.number(COMMAND_FIELD)
+        if field == C_ECHO_RQ:
+            primitive = P_DATA()
+            primitive.presentation_data_value_list.append((command.context_id, bytes((COMMAND | LAST,)) + whole))
+            self.receive_primitive(primitive)
+        elif field != C_STORE_RQ or command.number(MESSAGE_ID) is None:
+            raise ValueError("neither C-STORE nor C-ECHO, or one that cannot be answered")
+        else:
+            incoming = self.assoc.begin_store(command)
+            if command.number(COMMAND_DATA_SET_TYPE) == NO_DATA_SET:
+                self.assoc.serve_store(command, incoming)
+            else:
+                self._storing = command, incoming
+
+    def discard(self) -> None:
+        """Remove what has come of a data set that will not be whole."""
+        if self._storing:
+            self._storing[1].close()
 
 
 class PromptAssociation(Association):
     """An accepted association, served by one thread."""
 
     dul: PromptDUL
-    open_data_set: OpenDataSet
-    _data_set: BytesIO | None = None
+    handler: StorageHandler
     _stopping = False
 
     def run(self) -> None:
@@ -469,8 +457,7 @@ class PromptAssociation(Association):
             self.dul.break_off()
             evt.trigger(self, evt.EVT_ABORTED, {})
         finally:
-            if self._data_set:
-                self._data_set.close()
+            cast("PromptDIMSE", self.dimse).discard()
             self.dul.doorbell.close()
 
     def _shake_hands(self) -> bool:
@@ -494,13 +481,40 @@ class PromptAssociation(Association):
         self._stopping = True
         self.dul.doorbell.ring()
 
-    def data_set_of(self, message: C_STORE_RQ) -> BytesIO:
-        """Return where the data set of a C-STORE goes."""
-        context = self._accepted_cx.get(cast(int, message.context_id))
+    def begin_store(self, command: Command) -> IncomingFile:
+        """Return where the data set of a C-STORE goes.
+
+        Raises
+        ------
+        ValueError
+            Its presentation context was not accepted.
+        """
+        context = self._accepted_cx.get(command.context_id)
         if context is None:
-            return BytesIO()  # the association is aborted when the message is whole
-        self._data_set = self.open_data_set(self, message, str(context.transfer_syntax[0]))
-        return self._data_set
+            raise ValueError("a presentation context that was not accepted")
+        return self.handler.open_data_set(self, command, context.transfer_syntax[0])
+
+    def serve_store(self, command: Command, incoming: IncomingFile) -> None:
+        """Answer a C-STORE whose data set has come."""
+        with incoming:
+            status = self._store(command, incoming)
+        self.dul.socket.send(command.answer(status))
+        self.dul.note_progress()
+
+    def _store(self, command: Command, incoming: IncomingFile) -> int:
+        context = self._accepted_cx[command.context_id]
+        has_data = command.number(COMMAND_DATA_SET_TYPE) != NO_DATA_SET
+        if not (has_data and command.uid(AFFECTED_SOP_CLASS_UID) and command.uid(AFFECTED_SOP_INSTANCE_UID)):
+            log.warning("instance_refused", code="command-incomplete", status=CANNOT_UNDERSTAND)
+            return CANNOT_UNDERSTAND
+        if command.uid(AFFECTED_SOP_CLASS_UID) != context.abstract_syntax:
+            log.warning("instance_refused", code="other-sop-class", status=SOP_CLASS_NOT_SUPPORTED)
+            return SOP_CLASS_NOT_SUPPORTED
+        try:
+            return self.handler.store(self, command, context.transfer_syntax[0], incoming)
+        except Exception:  # the edge of a request: what one instance breaks must not hold up the others
+            log.exception("instance_broke")
+            return PROCESSING_FAILURE
 
     def _run_reactor(self) -> None:
         """Serve one message after another until the association ends."""
@@ -509,7 +523,7 @@ class PromptAssociation(Association):
             if self.dimse.msg_queue.queue:
                 context_id, message = self.dimse.get_msg()
                 if message is not None:
-                    self._serve(message, cast(int, context_id))
+                    self._serve_request(message, cast(int, context_id))
                     self.dul.note_progress()
             if self.dul.to_user_queue.queue:
                 self._end()
@@ -517,31 +531,6 @@ class PromptAssociation(Association):
                 self.kill()
             elif self._stopping or self.dul.idle_timer_expired():
                 self.abort()
-
-    def _serve(self, message: Any, context_id: int) -> None:
-        """Serve a request; a C-STORE that lacks what it needs is answered too, if it has a number."""
-        context = self._accepted_cx.get(context_id)
-        if not isinstance(message, C_STORE) or context is None:
-            self._serve_request(message, context_id)
-            return
-        if not message.is_valid_request:
-            status = CANNOT_UNDERSTAND
-        elif message.AffectedSOPClassUID != context.abstract_syntax:
-            status = SOP_CLASS_NOT_SUPPORTED
-        else:
-            self._serve_request(message, context_id)
-            return
-        if message.DataSet:
-            message.DataSet.close()
-        if message.MessageID is None:
-            self.abort()
-            return
-        log.warning("instance_refused", code="command-incomplete", status=status)
-        answer = C_STORE()
-        answer.MessageIDBeingRespondedTo, answer.Status = message.MessageID, status
-        answer.AffectedSOPClassUID = message.AffectedSOPClassUID
-        answer.AffectedSOPInstanceUID = message.AffectedSOPInstanceUID
-        self.dimse.send_msg(answer, context_id)
 
     def _end(self) -> None:
         """Do what the peer asks for: release or abort."""

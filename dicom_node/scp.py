@@ -15,13 +15,12 @@ import weakref
 from pydicom.uid import UID
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association as PynetdicomAssociation
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.access import Doorkeeper
 from dicom_node.audit import AuditTrail, Receipts
+from dicom_node.dimse import AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID, Command
 from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files, make_folder
 from dicom_node.incoming import IncomingFile
@@ -50,13 +49,13 @@ CONNECTIONS_WITHOUT_ASSOCIATION = 64
 
 log = get_logger()
 
+
 def storage_classes() -> list[str]:
     """Return the SOP classes whose instances the node takes: all of storage."""
     return [
         *(str(context.abstract_syntax) for context in AllStoragePresentationContexts),
         LABEL_MAP_SEGMENTATION_STORAGE,
     ]
-
 
 
 def listen(settings: NodeSettings) -> socket.socket:
@@ -116,8 +115,8 @@ class Receiver:
         self._server = PromptServer(
             ae,
             listener or listen(self._settings),
-            [(evt.EVT_C_STORE, self.on_store), *((end, self.on_end) for end in ends)],
-            self.open_data_set,
+            [(end, self.on_end) for end in ends],
+            self,
             Doorkeeper(self._settings, self._trail),
             self._tls,
         )
@@ -133,26 +132,28 @@ class Receiver:
         self._server.stop(STOPPING_SECONDS)
 
     def open_data_set(
-        self, assoc: PynetdicomAssociation, message: C_STORE_RQ, transfer_syntax_uid: str
+        self, association: PynetdicomAssociation, command: Command, transfer_syntax_uid: str
     ) -> IncomingFile:
         """Return the file that the data set of a C-STORE goes into as it comes."""
-        command = message.command_set
         return IncomingFile(
             self._files.incoming_path(),
             file_meta(
-                str(command.get("AffectedSOPClassUID", "")),
-                str(command.get("AffectedSOPInstanceUID", "")),
+                command.uid(AFFECTED_SOP_CLASS_UID),
+                command.uid(AFFECTED_SOP_INSTANCE_UID),
                 transfer_syntax_uid,
-                assoc.requestor.ae_title.strip(),
+                association.requestor.ae_title.strip(),
             ),
             self._settings.maximum_object_bytes,
         )
 
-    def on_store(self, event: evt.Event) -> int:
-        """Answer C-STORE."""
+    def store(
+        self, association: PynetdicomAssociation, command: Command, transfer_syntax_uid: str, incoming: IncomingFile
+    ) -> int:
+        """Make what C-STORE brought safe; return the status to answer with."""
         started = time.monotonic()
         try:
-            reception, instance = self._store(event)
+            instance = self._keep(command, transfer_syntax_uid, incoming)
+            reception = self._record(instance, self._association(association))
         except RejectedInput as error:
             log.warning("instance_refused", code=error.code, reason=error.message)
             return DOES_NOT_MATCH_SOP_CLASS if error.code == "sop-mismatch" else CANNOT_UNDERSTAND
@@ -170,49 +171,46 @@ class Receiver:
             )
         return SUCCESS
 
-    def _store(self, event: evt.Event) -> tuple[Reception, Instance]:
-        """Write an instance to the disk, then into the record."""
-        request, syntax = event.request, UID(event.context.transfer_syntax)
-        if not isinstance(request, C_STORE) or not isinstance(request.DataSet, IncomingFile):
-            raise RejectedInput("data-set-missing", "expected a data set after the C-STORE command, got none")
-        with request.DataSet as incoming:
-            if incoming.is_too_large:
-                limit = self._settings.maximum_object_bytes
-                raise RejectedInput(
-                    "object-too-large",
-                    f"expected at most {limit} bytes (node.maximum_object_bytes), got {incoming.size_bytes}",
-                )
-            with incoming.open() as data:
-                ds = identify(data, syntax)
-            if (
-                str(ds.SOPInstanceUID) != request.AffectedSOPInstanceUID
-                or str(ds.SOPClassUID) != request.AffectedSOPClassUID
-            ):
-                raise RejectedInput(
-                    "sop-mismatch",
-                    "expected the SOP class and instance that the command names; the data set holds others",
-                )
-            study, series, sop = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)
-            instance = Instance(
-                study_instance_uid=study,
-                series_instance_uid=series,
-                sop_instance_uid=sop,
-                sop_class_uid=str(ds.SOPClassUID),
-                transfer_syntax_uid=str(syntax),
-                sha256=incoming.sha256,
-                size_bytes=incoming.size_bytes,
-                path=self._files.instance_path(study, series, sop, incoming.sha256),
+    def _keep(self, command: Command, transfer_syntax_uid: str, incoming: IncomingFile) -> Instance:
+        """Write an instance to the disk."""
+        if incoming.is_too_large:
+            limit = self._settings.maximum_object_bytes
+            raise RejectedInput(
+                "object-too-large",
+                f"expected at most {limit} bytes (node.maximum_object_bytes), got {incoming.size_bytes}",
             )
-            make_folder(instance.path.parent)
-            incoming.keep(instance.path)
-        association = self._association(event.assoc)
+        with incoming.open() as data:
+            ds = identify(data, UID(transfer_syntax_uid))
+        sop_class, sop = str(ds.SOPClassUID), str(ds.SOPInstanceUID)
+        if (sop_class, sop) != (command.uid(AFFECTED_SOP_CLASS_UID), command.uid(AFFECTED_SOP_INSTANCE_UID)):
+            raise RejectedInput(
+                "sop-mismatch",
+                "expected the SOP class and instance that the command names; the data set holds others",
+            )
+        study, series = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
+        instance = Instance(
+            study_instance_uid=study,
+            series_instance_uid=series,
+            sop_instance_uid=sop,
+            sop_class_uid=sop_class,
+            transfer_syntax_uid=transfer_syntax_uid,
+            sha256=incoming.sha256,
+            size_bytes=incoming.size_bytes,
+            path=self._files.instance_path(study, series, sop, incoming.sha256),
+        )
+        make_folder(instance.path.parent)
+        incoming.keep(instance.path)
+        return instance
+
+    def _record(self, instance: Instance, association: Association) -> Reception:
+        """Write an instance that is on the disk into the record."""
         stat = association.called_ae_title == self._settings.stat_ae_title
         reception = self._recorder.record(Arrival(instance, association, Priority.STAT if stat else Priority.ROUTINE))
         if reception is Reception.OWN_RESULT:
             instance.path.unlink(missing_ok=True)  # it lies among the results already
         if self._receipts and reception is Reception.NEW:
             self._receipts.note(association, instance)
-        return reception, instance
+        return reception
 
     def _association(self, assoc: PynetdicomAssociation) -> Association:
         """Return the record of an association; it begins with its first instance: probes leave none."""
