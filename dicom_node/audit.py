@@ -11,9 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-import pydicom
-
-from dicom_node.deflated import bounded
+from dicom_node.deflated import read_bounded
 from dicom_node.headers import UNREADABLE
 from dicom_node.settings import Settings
 from dicom_node.study import Association, Instance
@@ -23,7 +21,6 @@ from dicom_node.tls import client_context
 MESSAGE_ID = "DICOM+RFC3881"
 """PS3.15 A.6."""
 CLOSING_SECONDS = 5.0
-LONGEST_HEADER_BYTES = 2**20
 NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, and peers may send."""
 SUCCESS, MINOR_FAILURE = "0", "4"
@@ -74,7 +71,7 @@ class Transfer:
 def patient_id_of(path: Path) -> str:
     """Return the patient's number in a stored object; nothing where it cannot be read."""
     try:
-        ds = pydicom.dcmread(bounded(path, LONGEST_HEADER_BYTES), stop_before_pixels=True, specific_tags=["PatientID"])
+        ds = read_bounded(path, stop_before_pixels=True, specific_tags=["PatientID"])
     except UNREADABLE:
         return ""
     return str(ds.get("PatientID") or "")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
+from dicom_node.deflated import read_bounded
 from dicom_node.errors import PassingFailure
 
 CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
@@ -96,7 +96,7 @@ def read_header(path: Path) -> InstanceHeader | None:
         The file itself cannot be read: a storage that is not mounted makes no study unreadable.
     """
     try:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
+        ds = read_bounded(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
         return parse_header(ds, path) if "SOPClassUID" in ds else None
     except UNREADABLE as error:
         # pydicom raises OSErrors of its own, without a number; a damaged length leads to an invalid seek.

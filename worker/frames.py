@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -21,6 +20,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from dicom_node.deflated import read_bounded
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -142,7 +142,7 @@ def read_frames(path: Path) -> list[Frame]:
         A CT without what a measurement needs: position, spacing, or Hounsfield units.
     """
     try:
-        ds = dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
+        ds = read_bounded(path, force=True, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
         _require_ct(ds)
         groups = ds.get("PerFrameFunctionalGroupsSequence")
         return [_frame(path, ds, index) for index in ([None] if groups is None else range(len(groups)))]

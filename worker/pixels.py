@@ -13,6 +13,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from dicom_node.deflated import LONGEST_HEADER_BYTES, read_bounded
 from worker.frames import Frame, refusal
 
 OUTSIDE_HU = -1024
@@ -23,6 +24,10 @@ RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 
 Retired from the standard and refused by pydicom, but still in archives; libjpeg decodes them.
 """
+
+
+BYTES_PER_PIXEL = 4
+"""At most."""
 
 
 def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
@@ -60,7 +65,8 @@ def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
     if syntax in RETIRED_JPEG:
         return _retired_jpeg(path, indices)
     if syntax == DeflatedExplicitVRLittleEndian:  # a stream deflated as a whole: no seeking to a frame
-        return iter_pixels(dcmread(path), indices=indices, raw=True)
+        claimed_bytes = (max(indices) + 1) * frames[0].rows * frames[0].columns * BYTES_PER_PIXEL
+        return iter_pixels(read_bounded(path, LONGEST_HEADER_BYTES + claimed_bytes), indices=indices, raw=True)
     return iter_pixels(path, indices=indices, raw=True, transfer_syntax_uid=syntax)
 
 

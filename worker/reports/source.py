@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from dicom_node.deflated import read_bounded
 from dicom_node.errors import NotAnalysable, NotForHilum
 from worker.reports.identity import clean, identity_of
 from worker.reports.uids import derive_uid
@@ -113,7 +113,7 @@ def _require_reference_of_each(files: int, headers: Sequence[Dataset]) -> None:
 def _read_header(path: Path, *, whole: bool) -> Dataset | None:
     """Return the header, all of it or what each image needs; None where it is no DICOM image."""
     try:
-        header = dcmread(
+        header = read_bounded(
             path, stop_before_pixels=True, force=True, specific_tags=None if whole else list(_OF_EACH_IMAGE)
         )
     except (InvalidDicomError, OSError, EOFError):
