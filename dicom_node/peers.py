@@ -7,7 +7,8 @@ import re
 import sys
 from collections import Counter
 
-from dicom_node.errors import NotForHilum, SettingsError
+from dicom_node.errors import SettingsError
+from dicom_node.folder import files_in, no_dicom
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import configure_logging
 from dicom_node.scu import Outgoing, echo, is_success, read_outgoing, send_files
@@ -31,16 +32,14 @@ def run_send(arguments: argparse.Namespace) -> int:
     """C-STORE every DICOM file of a folder; 1 if the peer did not take them all."""
     settings = load_settings()
     configure_logging("send")
-    if not arguments.folder.is_dir():
-        raise NotForHilum("no-folder", f"expected a folder, got {arguments.folder}")
     objects, others = [], 0
-    for path in sorted(p for p in arguments.folder.rglob("*") if p.is_file()):
+    for path in files_in(arguments.folder):
         try:
             objects.append(read_outgoing(path))
         except UNREADABLE:
             others += 1
     if not objects:
-        raise NotForHilum("no-dicom", f"expected DICOM files in the folder; none of its {others} files is one")
+        raise no_dicom(arguments.folder, others)
     answers = send_with_progress(find_peer(arguments.peer, settings), settings, objects)
     for status, count in sorted(answers.items()):
         print(f"{count} x {status:#06x} {'taken' if is_success(status) else 'refused'}")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dicom_node.errors import NotForHilum
-from dicom_node.headers import read_series
+from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
 from dicom_node.selection import select_series
 from dicom_node.settings import load_settings
@@ -21,9 +21,7 @@ def run_analyze(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     configure_logging("analyze")
     use_threads(settings.worker.threads)
-    if not arguments.folder.is_dir():
-        raise NotForHilum("no-folder", f"expected a folder, got {arguments.folder}")
-    found = read_series(sorted(path for path in arguments.folder.rglob("*") if path.is_file()))
+    found = read_one_study(arguments.folder)
     selection = select_series(found, settings.selection)
     if isinstance(selection.rejection, NotForHilum):
         raise selection.rejection

@@ -20,8 +20,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from dicom_node.database import open_database
-from dicom_node.errors import HilumError, NotForHilum, PassingFailure
-from dicom_node.headers import read_series
+from dicom_node.errors import HilumError, PassingFailure
+from dicom_node.folder import read_one_study
 from dicom_node.listing import show_study
 from dicom_node.log import configure_logging
 from dicom_node.pacs import SmallPACS
@@ -80,13 +80,8 @@ def say(message: str) -> None:
 
 def find_study(folder: Path) -> tuple[str, list[Outgoing]]:
     """Return the UID of the study in a folder, and its objects."""
-    images = [i for s in read_series(p for p in sorted(folder.rglob("*")) if p.is_file()) for i in s.images]
-    uids = {image.study_instance_uid for image in images}
-    if len(uids) != 1:
-        raise NotForHilum(
-            "not-one-study", f"expected the DICOM files of one study in {folder}, got {len(uids)} studies"
-        )
-    return uids.pop(), [read_outgoing(image.path) for image in images]
+    images = [image for series in read_one_study(folder) for image in series.images]
+    return images[0].study_instance_uid, [read_outgoing(image.path) for image in images]
 
 
 @contextmanager

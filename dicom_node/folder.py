@@ -1,0 +1,52 @@
+"""A folder that somebody names on the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dicom_node.errors import NotForHilum
+from dicom_node.headers import SeriesHeader, read_series
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder and its subfolders, sorted.
+
+    Raises
+    ------
+    NotForHilum
+        There is no such folder, or a part of it cannot be read: a study with silent gaps would be measured wrongly.
+    """
+    if not folder.is_dir():
+        raise NotForHilum("no-folder", f"expected a folder, got {folder}")
+
+    def refuse(error: OSError) -> None:
+        raise NotForHilum("folder-unreadable", f"{error.filename} cannot be read: {error.strerror}") from error
+
+    found = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(path for path in found if path.is_file())
+
+
+def read_one_study(folder: Path) -> list[SeriesHeader]:
+    """Return the series of the study in a folder.
+
+    Raises
+    ------
+    NotForHilum
+        The folder cannot be read, or holds no DICOM file, or those of several studies.
+    """
+    files = files_in(folder)
+    series = read_series(files)
+    uids = {image.study_instance_uid for one in series for image in one.images}
+    if not uids:
+        raise no_dicom(folder, len(files))
+    if len(uids) > 1:
+        raise NotForHilum(
+            "not-one-study", f"expected the DICOM files of one study in {folder}, got {len(uids)} studies"
+        )
+    return series
+
+
+def no_dicom(folder: Path, files: int) -> NotForHilum:
+    """Return what to say of a folder without DICOM files."""
+    return NotForHilum("no-dicom", f"expected DICOM files in {folder}; none of its {files} files is one")
