@@ -373,3 +373,51 @@ def test_more_contexts_than_an_association_holds_take_several(sqlite_record: Eng
     assert len(classes) > MAXIMUM_CONTEXTS
     assert answers == [0x0000] * len(classes)
     assert [sop_instance_uid for sop_instance_uid, _ in peer.taken] == [f"{sop_class}.1" for sop_class in classes]
+
+
+def test_a_pacs_that_is_away_is_left_alone_after_three_attempts(sqlite_record: Engine, tmp_path: Path) -> None:
+    for number in range(6):
+        finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
+    deliver(sqlite_record, settings_for(free_port()))
+    tried = [row["attempts"] for row in rows(sqlite_record, deliveries)]
+    assert tried == [1] * 6 + [0] * 6
+    assert not any(row["lease_token"] for row in rows(sqlite_record, deliveries))
+
+
+def test_once_a_pacs_is_back_all_that_waited_for_it_is_due_at_once(sqlite_record: Engine, tmp_path: Path) -> None:
+    port = free_port()
+    settings = settings_for(port, first_retry_seconds=0.2, longest_retry_seconds=1000)
+    for number in range(5):
+        finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
+    with sqlite_record.begin() as connection:
+        connection.execute(deliveries.update().where(deliveries.c.delivery_id <= 6).values(attempts=20))
+    deliverer = Deliverer(Outbox(sqlite_record, settings.delivery), settings)
+    deliverer.deliver(settings.destinations[0], threading.Event())
+    with pacs(port=port) as peer:
+
+        def all_sent() -> bool:
+            deliverer.deliver(settings.destinations[0], threading.Event())
+            return said(sqlite_record) == [(DeliveryState.SENT, 0x0000)] * 10
+
+        wait_until(all_sent, "delivery", 20)
+    assert len(peer.taken) == 10
+
+
+def test_a_pacs_that_is_slow_holds_up_no_other(sqlite_record: Engine, tmp_path: Path) -> None:
+    finish_study(sqlite_record, tmp_path / "results", destinations=("PACS", "ARCHIVE"))
+    go_on, stop = threading.Event(), threading.Event()
+
+    def slow(_: evt.Event) -> int:
+        go_on.wait(20)
+        return 0x0000
+
+    with pacs(slow) as first, pacs() as second:
+        settings = settings_for(first.port, second.port, network_timeout_seconds=30)
+        running = threading.Thread(
+            target=Deliverer(Outbox(sqlite_record, settings.delivery), settings).run, args=(stop,)
+        )
+        running.start()
+        wait_until(lambda: len(second.taken) == 2, "the other destination", 10)
+        stop.set()
+        go_on.set()
+        running.join()
