@@ -26,7 +26,6 @@ from dicom_node.scu import echo
 from dicom_node.settings import Settings, find_file, load_settings
 from dicom_node.tls import server_context
 
-LOW_DISK_BYTES = 10 * 2**30
 URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
@@ -142,7 +141,11 @@ def check_disk(settings: Settings) -> Check:
         free = files.free_bytes()
     except OSError as error:
         return Check("storage", False, f"{settings.storage.folder} cannot be written: {error.strerror}")
-    return Check("storage", free >= LOW_DISK_BYTES, f"{free / 2**30:.0f} GiB free in {settings.storage.folder}")
+    return Check(
+        "storage",
+        free >= settings.storage.warn_free_gib * 2**30,
+        f"{free / 2**30:.0f} GiB free in {settings.storage.folder}",
+    )
 
 
 def check_database(settings: Settings) -> Check:

@@ -44,6 +44,11 @@ def add_resend(parser: ArgumentParser) -> None:
     parser.add_argument("--destination", metavar="NAME", help="only what this PACS refused")
 
 
+def add_remove(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum remove``."""
+    parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
+
+
 def add_bench(parser: ArgumentParser) -> None:
     """Arguments of ``hilum bench``."""
     names = ", ".join(BENCHMARKS)
@@ -80,5 +85,6 @@ COMMANDS = (
         "dicom_node.listing:run_resend",
         add_resend,
     ),
+    Command("remove", "remove the files of a delivered study", "dicom_node.listing:run_remove", add_remove),
     Command("bench", "measure Hilum beside its peers", "tests.benchmarks:run_bench", add_bench, extra=CHECKOUT),
 )

@@ -13,6 +13,7 @@ other bytes under the same UID apart.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -31,10 +32,17 @@ ABANDONED_SECONDS = 3600.0
 
 
 class Files:
-    """The shared folder behind the record."""
+    """The shared folder behind the record.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    reserve_bytes : float
+        With less than this left on the disk, no new study begins.
+    """
+
+    def __init__(self, folder: Path, reserve_bytes: float = 0) -> None:
         self._folder = folder.absolute()
+        self._reserve_bytes = reserve_bytes
 
     def instance_path(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, sha256: str
@@ -42,6 +50,18 @@ class Files:
         """Return where an instance with this content lies."""
         folder = self._folder / "instances" / safe_name(study_instance_uid) / safe_name(series_instance_uid)
         return folder / f"{safe_name(sop_instance_uid)}-{sha256[:16]}.dcm"
+
+    def make_place(self, path: Path) -> None:
+        """Make the folder of an instance.
+
+        Raises
+        ------
+        OSError
+            The disk failed; or it is nearly full, and a new study would begin.
+        """
+        if not path.parent.parent.is_dir() and self.free_bytes() < self._reserve_bytes:
+            raise OSError(errno.ENOSPC, "less space is left than storage.refuse_free_gib")
+        make_folder(path.parent)
 
     def incoming_path(self) -> Path:
         """Return where an instance lies while it is received."""
@@ -80,6 +100,21 @@ class Files:
                     removed += 1
         return removed
 
+    def remove_study(self, study_instance_uid: str, removed_at: float) -> None:
+        """Remove the instances and results of a study that lay there when it was removed from the record.
+
+        A file that came shortly before or after may be on its way into the record, and stays.
+        """
+        oldest = removed_at - ABANDONED_SECONDS
+        for kind in ("instances", "results"):
+            folder = self._folder / kind / safe_name(study_instance_uid)
+            for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
+                if path.is_dir():
+                    remove_empty(path)
+                else:
+                    remove_old(path, oldest)
+            remove_empty(folder)
+
     def free_bytes(self) -> int:
         """Return the space left on the disk."""
         make_folder(self._folder)
@@ -96,6 +131,25 @@ def safe_name(uid: str) -> str:
     if UID.fullmatch(uid) and uid.strip("."):
         return uid
     return "x" + hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if nothing lies in it."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def remove_old(path: Path, oldest: float) -> None:
+    """Remove a file unless it was written after a moment, in seconds since the epoch.
+
+    It is looked at under another name, so that a file that takes its place meanwhile is not removed for it.
+    """
+    aside = path.with_name(f".{uuid.uuid4()}.removed")
+    path.rename(aside)
+    if aside.stat().st_mtime < oldest:
+        aside.unlink()
+    elif not path.exists():
+        aside.rename(path)
 
 
 def make_folder(folder: Path) -> None:

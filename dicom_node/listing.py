@@ -1,4 +1,4 @@
-"""``hilum studies``, ``hilum retry`` and ``hilum resend``: what has become of each study."""
+"""``hilum studies``, ``retry``, ``resend`` and ``remove``: what has become of each study."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dicom_node.database import open_database, reading
 from dicom_node.errors import NotForHilum, SettingsError
 from dicom_node.jobs import Jobs
 from dicom_node.outbox import Outbox
+from dicom_node.retention import Retention
 from dicom_node.schema import deliveries, instances, jobs, results, series, studies
 from dicom_node.settings import load_settings
 from dicom_node.study import DeliveryState
@@ -60,6 +61,18 @@ def run_resend(arguments: argparse.Namespace) -> int:
         )
     count = Outbox(engine, settings.delivery).resend(arguments.study, arguments.destination)
     print(f"{count} refused deliveries due again")
+    return 0
+
+
+def run_remove(arguments: argparse.Namespace) -> int:
+    """Remove the files of a study whose answer is delivered; 1 if it is not."""
+    settings = load_settings()
+    engine = open_database(settings.database_url)
+    find_study(engine, arguments.study)
+    if not Retention(engine, settings).remove(arguments.study):
+        print("kept: it is not answered, its results are not all delivered, or nothing is left of it")
+        return 1
+    print("removed; the record still says what became of it")
     return 0
 
 

@@ -24,6 +24,7 @@ from dicom_node.intake import Intake
 from dicom_node.listeners import Listeners
 from dicom_node.log import configure_logging, get_logger
 from dicom_node.outbox import Outbox
+from dicom_node.retention import Retention
 from dicom_node.scp import Receiver, listen
 from dicom_node.scu import Deliverer
 from dicom_node.settings import Settings, load_settings
@@ -55,6 +56,8 @@ def run_node(_: argparse.Namespace) -> int:
     engine = open_database(settings.database_url)
     lengthen_log(engine)
     dispatcher = Dispatcher(engine, doorbell, settings)
+    retention = Retention(engine, settings)
+    threading.Thread(target=retention.run, args=(stop,), name="retention", daemon=True).start()
     receive(settings, listener, tls, count, lambda: dispatcher.run(stop))
     others.stop()
     engine.dispose()
@@ -77,7 +80,8 @@ def receive(
     engine = open_database(settings.database_url)
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
     trail = AuditTrail(settings)
-    receiver = Receiver(Intake(engine), Files(settings.storage.folder), share, tls, trail)
+    files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
+    receiver = Receiver(Intake(engine), files, share, tls, trail)
     receiver.start(listener)
     work()
     receiver.stop()

@@ -20,6 +20,7 @@ from dicom_node import cli
 from dicom_node.cli import Command
 from dicom_node.jobs import Jobs
 from dicom_node.outbox import Outbox
+from dicom_node.schema import deliveries, studies
 from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import JobState
 from tests.dicom_node.record import STUDY, make_job, results_of
@@ -188,6 +189,18 @@ def test_resend_makes_every_refused_delivery_due_again(record: Engine, capsys: p
     finished(record)
     assert hilum(capsys, "resend")[1] == "1 refused deliveries due again\n"
     assert hilum(capsys, "resend")[1] == "0 refused deliveries due again\n"
+
+
+def test_a_study_is_removed_only_once_it_is_delivered(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(record)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state="selected"))
+    assert hilum(capsys, "remove", STUDY)[0] == 1
+    with record.begin() as connection:
+        connection.execute(deliveries.update().values(state="sent"))
+    assert hilum(capsys, "remove", STUDY)[0] == 0
+    (row,) = json.loads(hilum(capsys, "studies", "--json")[1])
+    assert (row["state"], row["instances"]) == ("done", 0)
 
 
 def test_resend_to_a_destination_nobody_knows_is_a_mistake_that_is_named(

@@ -139,3 +139,16 @@ def test_what_a_dead_process_left_half_written_is_removed_and_the_rest_is_not(tm
 
 def test_without_a_storage_folder_nothing_was_abandoned(tmp_path: Path) -> None:
     assert Files(tmp_path / "none").remove_abandoned() == 0
+
+
+def test_a_nearly_full_disk_takes_no_new_study_and_goes_on_with_those_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files(tmp_path, reserve_bytes=1000)
+    free = 1000
+    monkeypatch.setattr(Files, "free_bytes", lambda _: free)
+    files.make_place(files.instance_path("1.2", "1.2.3", "1.2.3.4", SHA256))
+    free = 999
+    files.make_place(files.instance_path("1.2", "1.2.4", "1.2.4.5", SHA256))
+    with pytest.raises(OSError, match="refuse_free_gib"):
+        files.make_place(files.instance_path("1.3", "1.3.3", "1.3.3.4", SHA256))
