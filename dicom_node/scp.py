@@ -22,7 +22,7 @@ from dicom_node.access import Doorkeeper
 from dicom_node.audit import AuditTrail, Receipts
 from dicom_node.dimse import AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID, Command
 from dicom_node.errors import RejectedInput, SettingsError
-from dicom_node.files import Files, make_folder
+from dicom_node.files import Files
 from dicom_node.incoming import IncomingFile
 from dicom_node.intake import Arrival, Intake
 from dicom_node.log import get_logger
@@ -198,7 +198,7 @@ class Receiver:
             size_bytes=incoming.size_bytes,
             path=self._files.instance_path(study, series, sop, incoming.sha256),
         )
-        make_folder(instance.path.parent)
+        self._files.make_place(instance.path)
         incoming.keep(instance.path)
         return instance
 
