@@ -26,7 +26,7 @@ from dicom_node.files import Files
 from dicom_node.incoming import IncomingFile
 from dicom_node.intake import Arrival, Intake
 from dicom_node.log import get_logger
-from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, identify
+from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, glance, identify
 from dicom_node.reactor import PromptServer
 from dicom_node.recorder import Recorder
 from dicom_node.settings import NodeSettings
@@ -40,6 +40,12 @@ CANNOT_UNDERSTAND = 0xC000
 
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """Younger than pynetdicom's list."""
+
+TRANSFER_SYNTAXES = [*ALL_TRANSFER_SYNTAXES, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"]
+"""Two retired kinds of JPEG too: they are still in archives, and the worker reads them."""
+
+GLANCE_BYTES = 2**14
+"""As far as the UIDs of most instances."""
 
 ACCEPT_POLL_SECONDS = 1.0
 STOPPING_SECONDS = 5.0
@@ -110,7 +116,7 @@ class Receiver:
         ae.network_timeout = self._settings.network_timeout_seconds
         ae.add_supported_context(Verification)
         for sop_class_uid in storage_classes():
-            ae.add_supported_context(sop_class_uid, ALL_TRANSFER_SYNTAXES)
+            ae.add_supported_context(sop_class_uid, TRANSFER_SYNTAXES)
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
         self._server = PromptServer(
             ae,
@@ -179,15 +185,17 @@ class Receiver:
                 "object-too-large",
                 f"expected at most {limit} bytes (node.maximum_object_bytes), got {incoming.size_bytes}",
             )
-        with incoming.open() as data:
-            ds = identify(data, UID(transfer_syntax_uid))
-        sop_class, sop = str(ds.SOPClassUID), str(ds.SOPInstanceUID)
+        syntax = UID(transfer_syntax_uid)
+        identity = glance(incoming.beginning(GLANCE_BYTES), syntax)
+        if identity is None:
+            with incoming.open() as data:
+                identity = identify(data, syntax)
+        sop_class, sop, study, series = identity
         if (sop_class, sop) != (command.uid(AFFECTED_SOP_CLASS_UID), command.uid(AFFECTED_SOP_INSTANCE_UID)):
             raise RejectedInput(
                 "sop-mismatch",
                 "expected the SOP class and instance that the command names; the data set holds others",
             )
-        study, series = str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
         instance = Instance(
             study_instance_uid=study,
             series_instance_uid=series,

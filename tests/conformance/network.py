@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from pydicom.charset import python_encoding
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
-from pynetdicom import ALL_TRANSFER_SYNTAXES
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from dicom_node import part10, scp, scu
@@ -34,10 +33,8 @@ def received_classes() -> Rows:
 def received_syntaxes() -> Rows:
     """Every transfer syntax that the node takes, and whether the worker can measure from it."""
     yield ["Transfer Syntax", "UID", "Pixels can be measured"]
-    for uid in map(UID, ALL_TRANSFER_SYNTAXES):
-        yield [uid.name, str(uid), "yes" if is_decoded(uid) else "no"]
-    for uid in map(UID, RETIRED_JPEG):
-        yield [uid.name, str(uid), "yes, from files only"]
+    for uid in map(UID, scp.TRANSFER_SYNTAXES):
+        yield [uid.name, str(uid), "yes" if uid in RETIRED_JPEG or is_decoded(uid) else "no"]
 
 
 def is_decoded(uid: UID) -> bool:
