@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.senders import Scanner, associate
@@ -56,13 +57,15 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
             env=os.environ | environment,
             stderr=output,
             cwd=folder,
-        ),
+        ) as tracer,
     ):
         wait_until(lambda: "listening" in log.read_text(), "the node", 60)
         association = associate(port)
         assert association.send_c_store(image).Status == 0x0000
         done = list(calls((folder / "calls").read_text()))
         association.release()
+        for node in psutil.Process(tracer.pid).children():
+            node.terminate()  # strace would leave it running
     began = next(i for i, (name, rest) in enumerate(done) if name == "openat" and ".part" in rest and "O_CREAT" in rest)
     answered = next(i for i, (name, rest) in enumerate(done[began:], began) if is_answer(name, rest))
     return done[began : answered + 1]
