@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from pathlib import Path
 
-from dicom_node.errors import NotForHilum
+from dicom_node.errors import NotForHilum, SettingsError
 from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
 from dicom_node.selection import select_series
@@ -25,11 +27,22 @@ def run_analyze(arguments: argparse.Namespace) -> int:
     selection = select_series(found, settings.selection)
     if isinstance(selection.rejection, NotForHilum):
         raise selection.rejection
+    make_writable(arguments.out)
     series = [selection.series] if selection.series else found
     paths = [image.path for one in series for image in one.ct_images]
     answer = answer_study(paths, selection.rejection, arguments.out, settings.report, show_progress)
     print_answer(answer, arguments.out)
     return 0 if answer.state is JobState.DONE else 1
+
+
+def make_writable(out: Path) -> None:
+    """Make the folder of the results; say so if it cannot be written, before a minute's work."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise SettingsError("out-unwritable", f"--out {out} cannot be written: {error.strerror}") from error
 
 
 def show_progress(stage: str, share: float) -> None:
