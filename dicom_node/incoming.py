@@ -67,6 +67,18 @@ class IncomingFile:
         """The hash of the data set so far."""
         return self._hash.hexdigest()
 
+    def beginning(self, count: int) -> bytes:
+        """Return the first bytes of the data set, fewer if it is shorter.
+
+        Raises
+        ------
+        OSError
+            It could not be written.
+        """
+        if self._error or self._file is None:
+            raise self._error or OSError("it was closed")
+        return os.pread(self._file, count, self._head_bytes)
+
     def open(self) -> BinaryIO:
         """Open the data set for reading, without the file meta information.
 
