@@ -24,10 +24,16 @@ def add_demo(parser: ArgumentParser) -> None:
     parser.add_argument("--out", metavar="OUT", type=Path, default=Path("demo-output"), help="default: %(default)s")
 
 
+def add_models(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum models``."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 COMMANDS = (
     Command("worker", "take jobs from the queue and measure them", "worker.tasks:run_worker", extra="worker"),
     Command("analyze", "measure a folder's study without a queue", "worker.analyze:run_analyze", add_analyze, "worker"),
     Command(
         "demo", "run everything once on a phantom or a study and show it", "worker.demo:run_demo", add_demo, "worker"
     ),
+    Command("models", "list the networks' weights and verify them", "worker.models.commands:run_models", add_models),
 )

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Mapping
 
 from dicom_node.errors import SettingsError
 from training.experiment import Benchmark, Experiment
-from training.experiments import alalwan, classifier, efficiency, saood, shipped, shivdeo, thresholds, wu
+from training.experiments import (
+    alalwan,
+    classifier,
+    efficiency,
+    saood,
+    shipped,
+    shipped_judged,
+    shivdeo,
+    thresholds,
+    wu,
+)
 
 Entry = Experiment | Benchmark
 
@@ -20,6 +30,7 @@ _ALL: Iterable[Iterable[Entry]] = (
     alalwan.EXPERIMENTS,
     efficiency.BENCHMARKS,
     shipped.EXPERIMENTS,
+    shipped_judged.BENCHMARKS,
 )
 
 REGISTRY: Mapping[str, Entry] = {experiment.name: experiment for group in _ALL for experiment in group}

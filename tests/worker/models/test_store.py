@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dicom_node.cli import main
+from dicom_node.errors import SettingsError
+from dicom_node.settings import WorkerSettings
+from tests.worker.test_chest_network import CARD
+from worker.models.store import choose_method, find_models, verify
+from worker.networks.checkpoint import save
+from worker.networks.registry import build
+from worker.pipeline import THRESHOLDS
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "own.safetensors"
+    save(path, build(CARD.network, CARD.arguments), CARD)
+    return path
+
+
+def test_the_thresholds_need_no_weights() -> None:
+    assert choose_method(WorkerSettings(method="thresholds")) is THRESHOLDS
+
+
+def test_a_sites_own_weights_are_measured_with_and_named_by_their_hash(weights: Path) -> None:
+    method = choose_method(WorkerSettings(method="network", weights=weights))
+    assert method.algorithm.weights_sha256 == verify(weights).card.weights_sha256  # type: ignore[union-attr]  # it has one
+
+
+def test_weights_that_are_not_there_are_an_error_of_the_settings(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"worker\.weights") as caught:
+        choose_method(WorkerSettings(method="network", weights=tmp_path / "none.safetensors"))
+    assert caught.value.code == "no-weights"
+
+
+def test_damaged_weights_are_an_error_of_the_settings(weights: Path) -> None:
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(SettingsError) as caught:
+        choose_method(WorkerSettings(method="network", weights=weights))
+    assert caught.value.code == "wrong-weights-hash"
+
+
+def test_weights_are_verified_against_their_card(weights: Path) -> None:
+    assert verify(weights).fault == ""
+    weights.write_bytes(weights.read_bytes() + b"x")
+    assert verify(weights).fault == "the weights are not those of the card"
+
+
+def test_weights_without_a_card_are_listed_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "own.safetensors").write_bytes(b"x")
+    model = verify(tmp_path / "own.safetensors")
+    assert model.card is None
+    assert "own.json" in model.fault
+
+
+def test_a_sites_own_weights_are_listed_after_the_shipped_ones(weights: Path) -> None:
+    models = list(find_models(WorkerSettings(weights=weights)))
+    assert models[-1].path == weights
+    assert [model.fault for model in models] == [""] * len(models)
+
+
+def test_models_are_listed_as_json_and_damage_ends_in_1(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HILUM_WORKER__WEIGHTS", str(weights))
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[-1]["card"]["licence"] == CARD.licence
+    weights.write_bytes(b"x")
+    assert main(["models"]) == 1
+    assert "own: the weights are not those of the card" in capsys.readouterr().out

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.factories import chest_hu, ct_series
+from tests.worker.test_lungs import dice, volume_of
+from worker.chest_network import CLASSES, ChestNetwork
+from worker.findings import Lungs
+from worker.networks.checkpoint import Card, save
+from worker.networks.registry import NetworkError, build
+from worker.pipeline import analyze
+
+CARD = Card(
+    network="unet",
+    arguments={"classes": 4, "width": 1, "depth": 1},
+    classes=CLASSES,
+    window_hu=(-1200.0, 600.0),
+    spacing_mm=(None, None, None),
+    image_size=(128, 128),
+    stack_slices=1,
+    threshold=0.5,
+    training_data="none",
+    commit="none",
+    licence="none",
+    metrics={},
+)
+
+
+class ByGray:
+    """An engine that takes -1000 to -560 HU for lung, and -560 to -430 HU for infection."""
+
+    name = "by-gray"
+
+    def __init__(self) -> None:
+        self.seen: list[NDArray[np.float32]] = []
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.seen.append(batch)
+        gray = batch[:, 0]
+        lung, infection = (gray > 0.15) & (gray <= 0.35), (gray > 0.35) & (gray < 0.43)
+        return 20 * np.stack([~(lung | infection), lung, infection, np.zeros_like(lung)], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1)])
+def test_left_and_right_are_the_patients_own_whatever_the_signs_of_the_cosines(signs: tuple[int, int, int]) -> None:
+    hu, truth, _ = chest_hu()
+    found = ChestNetwork(ByGray(), CARD).segment_lungs(volume_of(hu, signs)).labels
+    found = found[tuple(slice(None, None, sign) for sign in signs)]
+    assert dice(found == 1, truth == 1) > 0.93
+    assert dice(found == 2, truth == 2) > 0.93
+
+
+def test_infection_is_found_where_it_is() -> None:
+    hu, truth, infection = chest_hu()
+    volume = volume_of(hu)
+    found = ChestNetwork(ByGray(), CARD).segment_infection(volume, Lungs(truth, volume.geometry)).array
+    assert (found & infection).sum() > 0.9 * infection.sum()
+    assert (found & ~infection).sum() < 0.4 * infection.sum()
+
+
+def test_infection_stays_strictly_within_the_lungs() -> None:
+    hu, truth, _ = chest_hu()
+    hu[:, 10:20, 50:80] = -500
+    volume = volume_of(hu)
+    found = ChestNetwork(ByGray(), CARD).segment_infection(volume, Lungs(truth, volume.geometry)).array
+    assert not found[truth == 0].any()
+
+
+def test_what_is_in_one_thin_slice_alone_is_not_a_lesion() -> None:
+    hu, truth, _ = chest_hu((80, 96, 128), infected=False)
+    hu[40, 40:56, 24:40] = -500
+    volume = volume_of(hu)
+    volume.geometry.affine[2, 0] = 1.0
+    found = ChestNetwork(ByGray(), CARD).segment_infection(volume, Lungs(truth, volume.geometry)).array
+    assert not found[40, 44:52, 28:36].any()
+
+
+def test_without_lungs_nothing_is_asked_for_infection() -> None:
+    hu, truth, _ = chest_hu()
+    volume = volume_of(hu)
+    engine = ByGray()
+    assert not ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth * 0, volume.geometry)).array.any()
+    assert engine.seen == []
+
+
+def test_the_network_sees_each_slice_as_it_is_and_mirrored() -> None:
+    hu, truth, _ = chest_hu()
+    volume = volume_of(hu)
+    engine = ByGray()
+    ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth, volume.geometry))
+    plain, mirrored = engine.seen[:2]
+    assert np.array_equal(plain[..., ::-1], mirrored)
+
+
+def test_the_pipeline_measures_by_network_and_says_which(tmp_path: Path) -> None:
+    hu, truth, infection = chest_hu()
+    _, findings = analyze(ct_series(tmp_path, hu), ChestNetwork(ByGray(), CARD).method)
+    true_percent = 100 * infection.sum() / (truth > 0).sum()
+    assert findings.measurement("both").infected_percent == pytest.approx(true_percent, rel=0.25)
+    assert findings.algorithm.name == "Hilum chest network"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"classes": ("a", "b", "c", "d")}, {"window_hu": None}, {"image_size": (64, 96)}, {"image_size": None}]
+)
+def test_weights_of_another_kind_are_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    card = Card(**{**vars(CARD), **changed})  # type: ignore[arg-type]  # fields of a card
+    save(tmp_path / "a.safetensors", build(card.network, card.arguments), card)
+    with pytest.raises(NetworkError) as caught:
+        ChestNetwork.open(tmp_path / "a.safetensors", "torch")
+    assert caught.value.code == "no-chest-network"

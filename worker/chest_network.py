@@ -1,0 +1,192 @@
+"""Lungs and infection by one network: the lungs first, in the body; then infection, strictly within them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worker.candidates import SMALLEST_ML, by_size
+from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
+from worker.framing import Frame, body_box
+from worker.grid import Bools, Grid, bounding_box, filled
+from worker.lungs import divide
+from worker.networks.checkpoint import Card
+from worker.networks.engine import Engine, EngineName
+from worker.networks.registry import NetworkError
+from worker.networks.scan import Segmenter
+from worker.pipeline import Method
+from worker.volume import Volume
+
+CLASSES = ("background", "lung", "infection", "pleural_effusion")
+LUNG, INFECTION = CLASSES.index("lung"), CLASSES.index("infection")
+
+BATCH = 8
+"""Slices that the network is given together."""
+
+BLOCK_MM = 1.6
+"""Grid on which the lungs are cleaned."""
+
+SMALLEST_PART_SHARE = 0.1
+"""Of a side's largest part: smaller ones are bowel or airways."""
+
+MARGIN_MM = 10.0
+"""Around the lungs, in what the network sees when it looks for infection."""
+
+ALONG_MM = 2.0
+"""Standard deviation of the Gaussian along the slices: a lesion continues in the next slice, noise does not."""
+
+
+@dataclass(frozen=True)
+class ChestNetwork:
+    """A trained network with the classes of ``CLASSES``, ready to read scans.
+
+    Parameters
+    ----------
+    engine : Engine
+    card : Card
+        Of its weights; ``threshold`` is the probability from which a pixel is infected, ``image_size`` the
+        square that it reads.
+    """
+
+    engine: Engine
+    card: Card
+
+    @classmethod
+    def open(cls, path: Path, engine: EngineName = "auto", threads: int | None = None) -> Self:
+        """Load weights and their card.
+
+        Raises
+        ------
+        NetworkError
+            As ``Segmenter.open``, or because the network has other classes, no HU window or no square image.
+        """
+        segmenter, card = Segmenter.open(path, engine, threads)
+        is_square = card.image_size is not None and card.image_size[0] == card.image_size[1]
+        if card.classes != CLASSES or card.window_hu is None or not is_square or segmenter.layout != "2d":
+            raise NetworkError(
+                "no-chest-network",
+                f"expected a 2D network with an HU window, a square image and the classes {', '.join(CLASSES)}; "
+                f"the card of {path.name} names {', '.join(card.classes)}",
+            )
+        return cls(segmenter.engine, card)
+
+    def segment_lungs(self, volume: Volume) -> Lungs:
+        """Segment left and right lung, infection in them included; effusion and large airways are left out."""
+        labels = np.zeros(volume.hu.shape, np.uint8)
+        geometry = volume.geometry
+        hu, result = geometry.anatomical(volume.hu), geometry.anatomical(labels)
+        rows, columns = body_box(hu)
+        lung = np.zeros(hu.shape, np.bool_)
+        for part, probabilities in self.read(hu, rows, columns):
+            lung[part, rows, columns] = probabilities[:, LUNG] + probabilities[:, INFECTION] >= 0.5
+        if lung.any():
+            grid = Grid.about(BLOCK_MM, geometry)
+            for value, side in zip((LEFT, RIGHT), _sides(grid, lung), strict=True):
+                result[(result == 0) & filled(lung & grid.expand(side, hu.shape))] = value
+        return Lungs(labels, geometry)
+
+    def segment_infection(self, volume: Volume, lungs: Lungs) -> Mask:
+        """Segment infection in the lungs, from the mean of the slices as they are and mirrored."""
+        geometry = volume.geometry
+        infection = np.zeros(volume.hu.shape, np.bool_)
+        hu, lung, result = (geometry.anatomical(array) for array in (volume.hu, lungs.labels != 0, infection))
+        if not lung.any():
+            return Mask(infection, geometry)
+        z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
+        slices, rows, columns = bounding_box(lung, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
+        rows, columns = _within(rows, hu.shape[1]), _within(columns, hu.shape[2])
+        box = (slices, rows, columns)
+        found = np.empty(hu[box].shape, np.float16)
+        for part, probabilities in self.read(hu[slices], rows, columns, mirrored=True):
+            found[part] = probabilities[:, INFECTION]
+        result[box] = lung[box] & _is_above(found, self.card.threshold, ALONG_MM / z_mm)
+        return Mask(infection, geometry)
+
+    def read(
+        self, hu: NDArray[np.int16], rows: slice, columns: slice, *, mirrored: bool = False
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Give out the probabilities of consecutive slices, from the first to the last.
+
+        Parameters
+        ----------
+        hu : ndarray of int16, (slices, rows, columns)
+            Feet to head, front to back, right to left.
+        rows, columns : slice
+            What the network is shown of each slice.
+        mirrored : bool
+            Whether its answer is the mean over the slices and their mirror images.
+
+        Yields
+        ------
+        tuple of slice and ndarray of float32, (slices of the part, classes, rows shown, columns shown)
+        """
+        assert self.card.window_hu is not None and self.card.image_size is not None  # noqa: S101, PT018  # by open
+        frame = Frame(rows, columns, self.card.image_size[0])
+        for first in range(0, len(hu), BATCH):
+            part = slice(first, min(first + BATCH, len(hu)))
+            batch = frame.show(hu[part], self.card.window_hu)[:, None]
+            logits = self.engine(batch)
+            if mirrored:
+                logits = np.float32(0.5) * (logits + self.engine(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1])
+            yield part, _softmax(frame.place(logits))
+
+    @property
+    def method(self) -> Method:
+        """What the pipeline calls."""
+        return Method(
+            algorithm=Algorithm(
+                name="Hilum chest network",
+                version="1.0",
+                weights_sha256=self.card.weights_sha256,
+                settings=(
+                    ("threshold", str(self.card.threshold)),
+                    ("image_size", str(self.card.image_size)),
+                    ("smallest_region_ml", str(SMALLEST_ML)),
+                ),
+            ),
+            segment_lungs=self.segment_lungs,
+            segment_infection=self.segment_infection,
+            judge=by_size,
+        )
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shares: NDArray[np.float32] = torch.from_numpy(logits).softmax(dim=1).numpy()
+    return shares
+
+
+def _is_above(found: NDArray[np.float16], threshold: float, sigma: float) -> Bools:
+    """Whether probabilities, smoothed along the slices with a sigma in slices, reach a threshold."""
+    reach = int(2 * sigma)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
+    weights = weights / weights.sum()
+    above = np.empty(found.shape, np.bool_)
+    for z in range(len(found)):
+        near = np.clip(np.arange(z - reach, z + reach + 1), 0, len(found) - 1)
+        above[z] = np.tensordot(weights, found[near].astype(np.float32), 1) >= threshold
+    return above
+
+
+def _sides(grid: Grid, lung: Bools) -> tuple[Bools, Bools]:
+    """Return the blocks of the left and of the right lung, without small parts."""
+    blocks = grid.shrink(lung.astype(np.int16) * 1000) >= 300
+    middle = float(np.flatnonzero(blocks.any(axis=(0, 1))).mean())
+    sides = []
+    for parts in divide(grid, blocks, middle):
+        largest = max((np.count_nonzero(part) for part in parts), default=0)
+        side = np.zeros_like(blocks)
+        for part in parts:
+            if np.count_nonzero(part) >= SMALLEST_PART_SHARE * largest:
+                side |= part
+        sides.append(side)
+    return sides[0], sides[1]
+
+
+def _within(span: slice, length: int) -> slice:
+    return slice(max(0, span.start), min(length, span.stop))

@@ -1,0 +1,69 @@
+"""Which weights there are, whether they are whole, and what the worker measures with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import SettingsError
+from dicom_node.settings import WorkerSettings
+from worker.networks.checkpoint import Card, read_card
+from worker.networks.registry import NetworkError
+from worker.pipeline import THRESHOLDS, Method
+
+SHIPPED = Path(__file__).parent
+"""Folder of the weights that come with the package."""
+
+CHEST = SHIPPED / "chest.safetensors"
+"""The network that finds lungs and infection unless a site names its own."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights and their card; ``fault`` says what is wrong with them, and is empty where nothing is."""
+
+    path: Path
+    card: Card | None
+    fault: str
+
+
+def find_models(settings: WorkerSettings) -> Iterator[Model]:
+    """Give out the shipped models, then the site's own, each verified."""
+    yield from (verify(path) for path in sorted(SHIPPED.glob("*.safetensors")))
+    if settings.weights is not None:
+        yield verify(settings.weights)
+
+
+def verify(path: Path) -> Model:
+    """Compare weights with the hash on their card."""
+    try:
+        card = read_card(path.with_suffix(".json"))
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (NetworkError, OSError) as error:
+        return Model(path, None, str(error))
+    return Model(path, card, "" if found == card.weights_sha256 else "the weights are not those of the card")
+
+
+def choose_method(settings: WorkerSettings) -> Method:
+    """Return what the pipeline finds lungs and infection with; a network's weights are loaded.
+
+    Raises
+    ------
+    SettingsError
+        The weights are missing, damaged, or not those of a chest network.
+    """
+    if settings.method == "thresholds":
+        return THRESHOLDS
+    from worker.chest_network import ChestNetwork  # torch takes seconds to import, which thresholds need not wait for
+
+    path = settings.weights or CHEST
+    try:
+        return ChestNetwork.open(path, threads=settings.threads or None).method
+    except NetworkError as error:
+        raise SettingsError(error.code, f"worker.weights: {error.message}") from error
+    except OSError as error:
+        raise SettingsError(
+            "no-weights", f"worker.weights: cannot read {path} or its card: {error.strerror}"
+        ) from error
