@@ -49,6 +49,11 @@ def add_remove(parser: ArgumentParser) -> None:
     parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
 
 
+def add_settings(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum settings``."""
+    parser.add_argument("--defaults", action="store_true", help="the defaults instead; a start for your own hilum.toml")
+
+
 def add_bench(parser: ArgumentParser) -> None:
     """Arguments of ``hilum bench``."""
     names = ", ".join(BENCHMARKS)
@@ -69,6 +74,12 @@ COMMANDS = (
     Command("up", "run all of Hilum on this machine", "dicom_node.up:run_up"),
     Command("node", "receive studies by C-STORE and queue them", "dicom_node.services:run_node"),
     Command("deliver", "send results to the PACS", "dicom_node.services:run_deliver"),
+    Command(
+        "settings",
+        "print every setting with what it means, as a hilum.toml",
+        "dicom_node.settings.file:run_settings",
+        add_settings,
+    ),
     Command("check", "try out settings, disk, database, broker and every PACS", "dicom_node.check:run_check", add_json),
     Command("echo", "verify a peer with C-ECHO", "dicom_node.peers:run_echo", add_peer),
     Command("send", "send DICOM files to a peer with C-STORE", "dicom_node.peers:run_send", add_send),

@@ -1,0 +1,43 @@
+"""The one settings object: from ``hilum.toml``, the environment (``HILUM_*``) and secret files.
+
+Made once at each entry point and passed down. An environment variable names a setting by section and key,
+``HILUM_NODE__PORT=11112``; a secret is a file of the same name, in lower case, in ``HILUM_SECRETS_DIR``.
+
+``sections`` (what there is to set), ``loading`` (where it comes from), ``names`` (what sets nothing is an error),
+``file`` (``hilum settings``).
+"""
+
+from dicom_node.settings.loading import Settings, load_settings
+from dicom_node.settings.names import find_file
+from dicom_node.settings.sections import (
+    AuditSettings,
+    DeliverySettings,
+    Destination,
+    JobSettings,
+    NodeSettings,
+    PriorSettings,
+    ReportSettings,
+    SelectionSettings,
+    Sender,
+    StorageSettings,
+    TLSSettings,
+    WorkerSettings,
+)
+
+__all__ = [
+    "AuditSettings",
+    "DeliverySettings",
+    "Destination",
+    "JobSettings",
+    "NodeSettings",
+    "PriorSettings",
+    "ReportSettings",
+    "SelectionSettings",
+    "Sender",
+    "Settings",
+    "StorageSettings",
+    "TLSSettings",
+    "WorkerSettings",
+    "find_file",
+    "load_settings",
+]

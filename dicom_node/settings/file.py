@@ -1,0 +1,79 @@
+"""``hilum settings``: every setting with its description and its value, as a hilum.toml."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from sqlalchemy import make_url
+
+from dicom_node.settings.loading import Settings, load_settings
+from dicom_node.settings.names import is_section
+
+WIDTH = 100
+
+
+def run_settings(arguments: argparse.Namespace) -> int:
+    """Print the settings in force, or the defaults."""
+    settings = Settings.model_construct() if arguments.defaults else load_settings()
+    print("\n".join(file_lines(settings)))
+    return 0
+
+
+def file_lines(settings: Settings) -> Iterator[str]:
+    """Yield the lines of a settings file that says all that these settings say."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from section_lines(f"[{name}]", type(value), value)
+            continue
+        (section,) = filter(is_section, get_args(field.annotation))
+        for item in value:
+            yield from section_lines(f"[[{name}]]", section, item)
+        if not value:
+            yield from (f"# {line}".replace("# # ", "# ") for line in section_lines(f"[[{name}]]", section) if line)
+            yield ""
+
+
+def section_lines(title: str, section: type[BaseModel], values: BaseModel | None = None) -> Iterator[str]:
+    """Yield a section's description, and each setting's, with its value where it has one."""
+    yield from comment(section.__doc__ or "")
+    yield title
+    for name, field in section.model_fields.items():
+        yield from comment(f"{field.description} {choices(field.annotation)}")
+        value = getattr(values, name) if values else field.get_default()
+        yield f"# {name} =" if value in (None, PydanticUndefined) else f"{name} = {toml(name, value)}"
+    yield ""
+
+
+def choices(annotation: object) -> str:
+    """Return which values a setting may take, where they are few."""
+    return f"One of: {', '.join(get_args(annotation))}." if get_origin(annotation) is Literal else ""
+
+
+def comment(text: str) -> Iterator[str]:
+    """Yield a text as lines of comment."""
+    for paragraph in text.replace("``", "").split("\n\n"):
+        words = " ".join(paragraph.split())
+        yield from textwrap.wrap(words, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
+def toml(name: str, value: Any) -> str:
+    """Return a value in TOML; a password in a URL is not told."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:_}" if value >= 100_000 else str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(toml(name, item) for item in value)}]"
+    if isinstance(value, BaseModel):
+        return "{ " + ", ".join(f"{k} = {toml(k, v)}" for k, v in value) + " }"
+    text = str(value)
+    if name == "url" and "@" in text:
+        text = make_url(text).render_as_string(hide_password=True)
+    return json.dumps(text, ensure_ascii=False)

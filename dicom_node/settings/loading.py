@@ -1,0 +1,147 @@
+"""Settings from ``hilum.toml``, the environment (``HILUM_*``) and secret files."""
+
+from __future__ import annotations
+
+import os
+from typing import Self
+
+from pydantic import (
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as SourceError,
+)
+
+from dicom_node.errors import SettingsError
+from dicom_node.settings.names import find_file, setting_names, unknown_keys, unknown_secrets, unknown_variables
+from dicom_node.settings.sections import (
+    AuditSettings,
+    BrokerSettings,
+    DatabaseSettings,
+    DeliverySettings,
+    Destination,
+    JobSettings,
+    NodeSettings,
+    PriorSettings,
+    ReportSettings,
+    SelectionSettings,
+    StorageSettings,
+    TLSSettings,
+    WorkerSettings,
+)
+
+
+class Settings(BaseSettings):
+    """All settings of Hilum."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HILUM_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    node: NodeSettings = NodeSettings()
+    tls: TLSSettings = TLSSettings()
+    audit: AuditSettings = AuditSettings()
+    storage: StorageSettings = StorageSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
+    selection: SelectionSettings = SelectionSettings()
+    jobs: JobSettings = JobSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    destinations: tuple[Destination, ...] = ()
+    worker: WorkerSettings = WorkerSettings()
+    report: ReportSettings = ReportSettings()
+    priors: PriorSettings = PriorSettings()
+
+    @field_validator("destinations")
+    @classmethod
+    def name_each_once(cls, destinations: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        """The record knows a destination by its name."""
+        names = [destination.name for destination in destinations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"every destination needs a name of its own; used twice: {', '.join(twice)}")
+        return destinations
+
+    @model_validator(mode="after")
+    def certificates_for_peers(self) -> Self:
+        """They ask for Hilum's."""
+        if any(destination.tls for destination in self.destinations) and not self.tls.enabled:
+            raise ValueError("a destination with tls = true needs tls.certificate, tls.key and tls.authorities")
+        if self.audit.protocol == "tls" and not self.tls.enabled:
+            raise ValueError("audit.url with tls:// needs tls.certificate, tls.key and tls.authorities")
+        return self
+
+    @model_validator(mode="after")
+    def name_a_known_source(self) -> Self:
+        """Priors come from a PACS that stands among the destinations."""
+        if self.priors.source and self.priors_source is None:
+            known = ", ".join(destination.name for destination in self.destinations) or "none"
+            raise ValueError(f"priors.source must be the name of a destination ({known}), got {self.priors.source}")
+        return self
+
+    @property
+    def priors_source(self) -> Destination | None:
+        """The PACS that is asked for earlier reports."""
+        return next((d for d in self.destinations if d.name == self.priors.source), None)
+
+    @property
+    def database_url(self) -> str:
+        """The record's URL, with the default filled in."""
+        return self.database.url or f"sqlite:///{self.storage.folder.absolute() / 'record.sqlite3'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read secret files before the environment, and the environment before the file."""
+        sources = [init_settings]
+        if secrets := os.environ.get("HILUM_SECRETS_DIR"):
+            sources.append(
+                NestedSecretsSettingsSource(
+                    file_secret_settings,
+                    secrets_dir=secrets,
+                    secrets_dir_missing="error",
+                    secrets_prefix="hilum_",
+                    secrets_nested_delimiter="__",
+                )
+            )
+        return (*sources, env_settings, TomlConfigSettingsSource(settings_cls, find_file()))
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises
+    ------
+    SettingsError
+        Names every unknown or malformed setting, with the nearest known name.
+    """
+    known = set(setting_names(Settings))
+    file = find_file()
+    problems = [*unknown_variables(known), *unknown_secrets(known), *unknown_keys(file, known)]
+    if problems:
+        raise SettingsError("unknown-setting", "; ".join(problems))
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError("malformed-setting", "; ".join(lines)) from None
+    except SourceError as error:
+        raise SettingsError("malformed-setting", str(error)) from None

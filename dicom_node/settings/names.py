@@ -1,0 +1,100 @@
+"""The names of settings, and complaints about those that set nothing."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeGuard, get_args
+
+from pydantic import (
+    BaseModel,
+)
+
+from dicom_node.errors import SettingsError
+
+DEFAULT_FILES = (Path("hilum.toml"), Path("/etc/hilum/hilum.toml"))
+NOT_SETTINGS = {"HILUM_CONFIG", "HILUM_SECRETS_DIR"}
+
+
+def find_file() -> Path | None:
+    """Return the settings file in use: ``HILUM_CONFIG``, else ``hilum.toml`` here or in /etc/hilum."""
+    if named := os.environ.get("HILUM_CONFIG"):
+        return Path(named)
+    return next((path for path in DEFAULT_FILES if path.is_file()), None)
+
+
+def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield every settable name, dotted: ``node.port``; those in an array of tables as ``destinations[].name``."""
+    for name, field in model.model_fields.items():
+        if is_section(field.annotation):
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+            for item in filter(is_section, get_args(field.annotation)):
+                yield from setting_names(item, f"{prefix}{name}[].")
+
+
+def is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
+    """Whether a setting is a section."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def unknown_variables(known: set[str]) -> Iterator[str]:
+    """Yield a complaint for each ``HILUM_*`` variable that sets nothing (pydantic ignores them)."""
+    variables = set(variable_names(known))
+    for variable in sorted(os.environ):
+        name = variable.upper()
+        if name.startswith("HILUM_") and name not in NOT_SETTINGS | variables and not name.startswith("HILUM_TEST_"):
+            yield complaint(variable, variables)
+
+
+def variable_names(known: set[str]) -> Iterator[str]:
+    """Yield the environment variable of each name; what stands in an array has none."""
+    return (f"HILUM_{name.upper().replace('.', '__')}" for name in known if "[]" not in name)
+
+
+def unknown_secrets(known: set[str]) -> Iterator[str]:
+    """Yield a complaint for each ``hilum_*`` secret file that sets nothing."""
+    secrets = {name.lower() for name in variable_names(known)}
+    if folder := os.environ.get("HILUM_SECRETS_DIR"):
+        for path in sorted(Path(folder).glob("hilum_*")):
+            if path.name not in secrets:
+                yield complaint(path.name, secrets)
+
+
+def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
+    """Yield a complaint for each key of the file that sets nothing."""
+    if file is None:
+        return
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            "settings-unreadable", f"{file}: {error.strerror}; mend HILUM_CONFIG or the file's permissions"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError("settings-not-toml", f"{file} is not TOML: {error}") from error
+    for name in dotted(content):
+        if name not in known:
+            yield complaint(name, known)
+
+
+def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all leaves of a TOML document, named as by `setting_names`."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{key}.")
+            continue
+        yield f"{prefix}{key}"
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, dict):
+                yield from dotted(item, f"{prefix}{key}[].")
+
+
+def complaint(name: str, known: set[str]) -> str:
+    """Say that a name is unknown, and which one may be meant."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"unknown setting {name}; the nearest known one is {near[0]}" if near else f"unknown setting {name}"

@@ -1,0 +1,272 @@
+"""The settings, section by section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+AETitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]+$")
+]
+"""PS3.5 table 6.2-1: at most 16 characters, no backslash, no control characters."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A section of the settings; an unknown key in it is an error.
+
+    The docstring below a setting describes it to users.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Sender(Section):
+    """A peer that may associate: by its AE title, and from these networks (CIDR) where any are named."""
+
+    ae_title: AETitle
+    """Its calling AE title."""
+    addresses: tuple[IPvAnyNetwork, ...] = ()
+    """Networks it may come from, as CIDR; empty: from everywhere."""
+
+
+class NodeSettings(Section):
+    """Who Hilum is on the network, who may come in, and when a study counts as whole.
+
+    Without ``senders`` every calling AE title may. The called one must be Hilum's: a mistyped STAT title would
+    otherwise be routine.
+    """
+
+    ae_title: AETitle = "HILUM"
+    """Called AE title of routine studies, and the calling one of what Hilum sends."""
+    stat_ae_title: AETitle = "HILUM_STAT"
+    """Called AE title of urgent studies; they overtake the routine ones."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every network of this machine."""
+    port: Port = 11112
+    """Port to listen on."""
+    allow_unsecured: bool = False
+    """Listen beyond this machine without TLS, on a network that is safe by other means."""
+    senders: tuple[Sender, ...] = ()
+    """Peers that may associate, [{ ae_title = "CT1", addresses = ["10.0.0.0/8"] }]; empty: all."""
+    any_called_ae_title: bool = False
+    """Take associations that call somebody else, too; they are routine."""
+    maximum_associations: Annotated[int, Field(ge=1)] = 64
+    """Associations at the same time; one more is rejected for now."""
+    maximum_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 2**20
+    """Longest protocol data unit that a sender may use."""
+    maximum_object_bytes: Annotated[int, Field(ge=2**20)] = 4 * 2**30
+    """Largest data set that is stored."""
+    quiet_seconds: Seconds = 30.0
+    """A study counts as whole when nothing of it has come for so long and no association carries it."""
+    association_idle_seconds: Seconds = 60.0
+    """An association that says nothing for so long is aborted."""
+    network_timeout_seconds: Seconds = 60.0
+    """What has begun to arrive must be complete within this time."""
+
+    @model_validator(mode="after")
+    def tell_stat_from_routine(self) -> Self:
+        """The called AE title decides over the queue."""
+        if self.ae_title == self.stat_ae_title:
+            raise ValueError(f"ae_title and stat_ae_title must differ, both are {self.ae_title}")
+        return self
+
+
+class TLSSettings(Section):
+    """Hilum's certificate and key, and the authorities that sign its peers': PEM files, all three or none.
+
+    With them the node listens to TLS alone.
+    """
+
+    certificate: Path | None = None
+    """Hilum's certificate, with those that link it to its authority."""
+    key: Path | None = None
+    """The certificate's private key, readable by Hilum alone."""
+    authorities: Path | None = None
+    """The authorities whose certificates peers must show."""
+
+    @model_validator(mode="after")
+    def all_or_none(self) -> Self:
+        """Certificates are asked for on both sides (PS3.15 B.12)."""
+        missing = [name for name in type(self).model_fields if getattr(self, name) is None]
+        if missing and len(missing) < len(type(self).model_fields):
+            raise ValueError(f"TLS needs certificate, key and authorities; missing: {', '.join(missing)}")
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a certificate."""
+        return self.certificate is not None
+
+
+class AuditSettings(Section):
+    """Where audit messages go: ``udp://HOST:PORT``, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; empty means nowhere."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(|(udp|tcp|tls)://([^/:@\s]+|\[[0-9a-f:]+\]):\d{1,5})$")] = ""
+    """The receiver of audit messages."""
+
+    @property
+    def protocol(self) -> str:
+        """The part before the address."""
+        return self.url.partition(":")[0]
+
+    @property
+    def host(self) -> str:
+        """Name or address of the receiver."""
+        return self.url.partition("://")[2].rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The receiver's port."""
+        return int(self.url.rpartition(":")[2])
+
+
+class StorageSettings(Section):
+    """Where received instances and results lie, and the record where it is SQLite; and for how long.
+
+    Below ``refuse_free_gib`` new studies are refused. Files of a study that was answered and delivered are removed
+    ``keep_days`` after the last that happened to it; without ``keep_days`` never.
+    """
+
+    folder: Path = Path("hilum-data")
+    """Received instances, results, and the record where it is SQLite."""
+    keep_days: Annotated[float, Field(gt=0)] | None = None
+    """Remove the files of a study so long after it was answered and delivered; unset: never."""
+    warn_free_gib: Annotated[float, Field(ge=0)] = 10.0
+    """Warn when less is free on the disk."""
+    refuse_free_gib: Annotated[float, Field(ge=0)] = 1.0
+    """Refuse new studies when less is free."""
+
+    @model_validator(mode="after")
+    def warn_first(self) -> Self:
+        """A warning after the refusal is none."""
+        if self.warn_free_gib < self.refuse_free_gib:
+            raise ValueError("warn_free_gib must not be below refuse_free_gib")
+        return self
+
+
+class DatabaseSettings(Section):
+    """The record; empty means SQLite in the storage folder."""
+
+    url: str = ""
+    """postgresql+psycopg://USER@HOST/NAME, where hosts share the record."""
+
+
+class BrokerSettings(Section):
+    """The doorbell; empty means that ``hilum up`` runs a Redis of its own."""
+
+    url: str = ""
+    """redis://HOST:6379/0, rediss://HOST:6379/0 or redis+socket:///FILE."""
+
+    @field_validator("url")
+    @classmethod
+    def must_be_redis(cls, url: str) -> str:
+        """Celery would find out with the first job."""
+        if url and not url.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError("expected redis://HOST:PORT/0, rediss://HOST:PORT/0 or redis+socket:///FILE")
+        return url
+
+
+class SelectionSettings(Section):
+    """Which series of a study is measured."""
+
+    minimum_slices: Annotated[int, Field(ge=2)] = 10
+    """A series with fewer slices is not measured."""
+    minimum_extent_mm: Annotated[float, Field(ge=0)] = 100.0
+    """A series that covers less of the body is not measured."""
+    maximum_thickness_mm: Annotated[float, Field(gt=0)] = 10.0
+    """A series with thicker slices is not measured."""
+    preferred_thickness_mm: Annotated[float, Field(gt=0)] = 2.0
+    """Of several series, the one with slices nearest to this is measured."""
+
+
+class JobSettings(Section):
+    """How long a worker may be silent, and how often a job is tried."""
+
+    lease_seconds: Seconds = 60.0
+    """A worker that is silent for so long has lost its job; another takes it."""
+    sweep_seconds: Seconds = 15.0
+    """How often forgotten jobs are looked for."""
+    maximum_attempts: Annotated[int, Field(ge=1)] = 3
+    """A job that failed so often is answered with a report that says so."""
+    retry_seconds: Seconds = 30.0
+    """Pause before a failed job is tried again."""
+
+
+class DeliverySettings(Section):
+    """How results are tried again: the pause doubles from ``first_retry_seconds`` to the ceiling."""
+
+    first_retry_seconds: Seconds = 10.0
+    """Pause before a failed delivery is tried again."""
+    longest_retry_seconds: Seconds = 3600.0
+    """Up to which the pause doubles."""
+    network_timeout_seconds: Seconds = 60.0
+    """A PACS that is silent for so long is tried again later."""
+
+
+class Destination(Section):
+    """A PACS that results are sent to."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    """What it is called in commands and in the record."""
+    ae_title: AETitle
+    """Its AE title."""
+    host: str
+    """Its address."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """Its port."""
+    storage_commitment: bool = False
+    """Ask it to commit to what it was sent (N-ACTION); files are removed only then."""
+    tls: bool = False
+    """Speak TLS with it."""
+
+
+class WorkerSettings(Section):
+    """The analysis on this machine; 0 threads means as many as there are cores.
+
+    With ``method = "network"`` a trained network finds lungs and infection: the one that Hilum ships, or that of
+    ``weights``, a safetensors file with its card beside it.
+    """
+
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of one worker; 0: as many as there are cores."""
+    method: Literal["thresholds", "network"] = "thresholds"
+    """What finds lungs and infection."""
+    weights: Path | None = None
+    """A network's weights, with their card beside them; unset: those that Hilum ships."""
+
+
+class ReportSettings(Section):
+    """What the answers look like.
+
+    OHIF shows a report titled DCM 126000 as a blank page. With ``rejection_note`` an answer that replaces an
+    earlier one withdraws it (IHE IOCM), for archives that then hide it.
+    """
+
+    title: Literal["LN 18748-4", "DCM 126000"] = "LN 18748-4"
+    """Title of the structured report."""
+    rejection_note: bool = False
+    """Withdraw the answer that a newer one replaces."""
+
+
+class PriorSettings(Section):
+    """Where earlier reports on a patient come from: the record, and the destination that is named here.
+
+    It must answer C-FIND and C-MOVE (Study Root), and know ``node.ae_title`` as a destination of its own.
+    """
+
+    source: str = ""
+    """Name of the destination to ask for earlier reports; empty: the record alone."""
+    timeout_seconds: Seconds = 15.0
+    """How long a study may wait for earlier reports."""
