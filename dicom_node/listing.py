@@ -16,7 +16,7 @@ from dicom_node.outbox import Outbox
 from dicom_node.retention import Retention
 from dicom_node.schema import deliveries, instances, jobs, results, series, studies
 from dicom_node.settings import load_settings
-from dicom_node.study import DeliveryState
+from dicom_node.study import DeliveryState, Priority
 
 Row = dict[str, Any]
 
@@ -173,8 +173,15 @@ def print_list(rows: list[Row]) -> None:
         sent, total = row["deliveries"]["sent"], sum(row["deliveries"].values())
         print(
             f"{row['received']}  {row['state']:<10} {percent:>7}  {sent}/{total} sent  {row['instances']:>5} images  "
-            f"{row['study_instance_uid']}  {row['reason']}"
+            f"{row['study_instance_uid']}  {remarks(row)}"
         )
+
+
+def remarks(row: Row) -> str:
+    """Return what somebody should know of a study beyond its state."""
+    urgent = "STAT" if row["priority"] == Priority.STAT else ""
+    conflicting = "conflicting: other bytes came under a UID it has" if row["conflicting"] else ""
+    return "; ".join(part for part in (urgent, conflicting, row["reason"]) if part)
 
 
 def print_study(study: Row) -> None:
@@ -183,7 +190,7 @@ def print_study(study: Row) -> None:
     for one in study["series"]:
         print(f"  series  {one['series_instance_uid']}  {one['reason']}")
     for job in study["jobs"]:
-        said = f"{job['state']} after {job['attempts']} attempts  {job['message']}"
+        said = f"{job['state']}, attempts: {job['attempts']}  {job['message']}"
         print(f"  job     revision {job['revision']}  {said}")
     for sent in study["sent"]:
         answer = "no answer" if sent["status"] is None else f"{sent['status']:#06x}"

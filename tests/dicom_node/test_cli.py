@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from dicom_node import cli
 from dicom_node.cli import Command
 from dicom_node.jobs import Jobs
 from dicom_node.outbox import Outbox
-from dicom_node.schema import deliveries, studies
+from dicom_node.schema import deliveries, jobs, studies
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import JobState
+from dicom_node.study import JobState, Priority
 from tests.dicom_node.record import STUDY, make_job, results_of
 from tests.factories import ct_series
 from tests.services import RedisServer, free_port
@@ -140,6 +140,17 @@ def test_studies_are_listed_with_their_state_and_result(record: Engine, capsys: 
     _, said, _ = hilum(capsys, "studies")
     for part in (STUDY, "done", "12.3 %", "1/2 sent", "2 images"):
         assert part in said
+
+
+def test_a_list_says_that_a_study_is_urgent_or_conflicting(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    make_job(record)
+    assert "conflicting" not in hilum(capsys, "studies")[1]
+    with record.begin() as connection:
+        connection.execute(update(studies).values(conflicting=True))
+        connection.execute(update(jobs).values(priority=Priority.STAT))
+    _, said, _ = hilum(capsys, "studies")
+    assert "STAT" in said
+    assert "conflicting" in said
 
 
 def test_a_study_is_shown_with_its_jobs_and_deliveries(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
