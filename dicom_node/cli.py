@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     except HilumError as error:
         print(f"hilum: {error.message}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        if not reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return 141
     except KeyboardInterrupt:
         return 130
 
@@ -62,6 +68,13 @@ def commands() -> Iterator[Command]:
     """Yield the sub-commands of every installed package, the node's first."""
     for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name != "dicom_node", e.name != "worker", e.name)):
         yield from entry.load().COMMANDS
+
+
+def reader_is_gone() -> bool:
+    """Whether who reads our output has seen enough, as in ``hilum studies | head``."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def run(command: Command, parsed: argparse.Namespace) -> int:
@@ -82,4 +95,5 @@ def run(command: Command, parsed: argparse.Namespace) -> int:
         )
         return 1
     status: int = call(parsed)
+    sys.stdout.flush()
     return status

@@ -110,6 +110,16 @@ def test_a_settings_file_can_be_named(folder: Path, capsys: pytest.CaptureFixtur
     os.environ.pop("HILUM_CONFIG")
 
 
+def test_a_reader_who_has_seen_enough_is_no_error(folder: Path) -> None:
+    """As in `hilum settings | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dicom_node", "settings"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.stderr == ""
+
+
 def test_a_command_whose_part_is_not_installed_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
     command = Command("dream", "dream", "tests.dicom_node.needs_missing_package:run", extra="worker")
     assert cli.run(command, Any) == 1  # type: ignore[arg-type]  # it is not looked at
