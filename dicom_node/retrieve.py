@@ -81,14 +81,12 @@ def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeri
             query = identifier(
                 "SERIES", StudyInstanceUID=series.study_instance_uid, SeriesInstanceUID=series.series_instance_uid
             )
-            status = Dataset()
-            for status, _ in association.send_c_move(query, settings.node.ae_title, MOVE):
-                require_answer(peer, status)
-            if status.Status != SUCCESS:
+            *_, (status, _) = association.send_c_move(query, settings.node.ae_title, MOVE)
+            if status.get("Status") != SUCCESS:
                 raise PassingFailure(
                     "not-moved",
-                    f"{peer.name} answered {status.Status:#06x} to C-MOVE; it must know {settings.node.ae_title} "
-                    "as a destination",
+                    f"{peer.name} answered {said(status)} to C-MOVE; it must know {settings.node.ae_title} as a "
+                    "destination, and be done within priors.timeout_seconds",
                 )
 
 
@@ -102,16 +100,16 @@ def associated(peer: Destination, settings: Settings, sop_class_uid: str) -> ope
 def find(association: Association, level: str, **keys: str) -> Iterator[Dataset]:
     """Yield what matches."""
     for status, match in association.send_c_find(identifier(level, **keys), FIND):
-        if "Status" not in status or status.Status not in PENDING | {SUCCESS}:
-            raise PassingFailure("not-found", "the PACS did not answer C-FIND with success")
+        if status.get("Status") not in PENDING | {SUCCESS}:
+            message = f"the PACS answered {said(status)} to C-FIND; it must let this AE title ask"
+            raise PassingFailure("not-found", message)
         if match is not None:
             yield match
 
 
-def require_answer(peer: Destination, status: Dataset) -> None:
-    """Refuse an answer that is none: the association ended, or took too long."""
-    if "Status" not in status:
-        raise PassingFailure("association-lost", f"{peer.name} did not finish C-MOVE in time")
+def said(status: Dataset) -> str:
+    """Return a peer's answer; it has none where the association ended, or took too long."""
+    return f"{status.Status:#06x}" if "Status" in status else "nothing"
 
 
 def identifier(level: str, **keys: str) -> Dataset:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.settings import ReportSettings as ReportChoices
 from dicom_node.study import JobState
-from worker.pipeline import THRESHOLDS, Progress, analyze
+from worker.pipeline import THRESHOLDS, Method, Progress, analyze
 from worker.reports import ReportSettings, WrittenObject, codes, write_refusal, write_reports
 
 TITLES = {"LN 18748-4": codes.DIAGNOSTIC_IMAGING_REPORT, "DCM 126000": codes.IMAGING_MEASUREMENT_REPORT}
@@ -33,6 +33,8 @@ def answer_study(
     choices: ReportChoices,
     progress: Progress,
     earlier: Sequence[Path] = (),
+    priors: Sequence[Path] = (),
+    method: Method = THRESHOLDS,
 ) -> Answer:
     """Measure a series and write its reports into a folder.
 
@@ -44,10 +46,14 @@ def answer_study(
         Why selection already found that the study cannot be measured.
     earlier : sequence of Path
         The objects of an earlier answer to the same study, which this one replaces.
+    priors : sequence of Path
+        Reports on other studies of the patient.
+    method : Method
+        What finds lungs and infection.
     """
     out.mkdir(parents=True, exist_ok=True)
     try:
-        return _measured_or_refused(paths, rejection, out, choices, progress, earlier)
+        return _measured_or_refused(paths, rejection, out, choices, progress, earlier, priors, method)
     except NotForHilum as reason:
         return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
 
@@ -59,16 +65,18 @@ def _measured_or_refused(
     choices: ReportChoices,
     progress: Progress,
     earlier: Sequence[Path],
+    priors: Sequence[Path],
+    method: Method,
 ) -> Answer:
     """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
     settings = ReportSettings(title=TITLES[choices.title], rejection_note=choices.rejection_note)
     try:
         if rejection:
             raise rejection
-        volume, findings = analyze(paths, THRESHOLDS, progress)
+        volume, findings = analyze(paths, method, progress)
         progress("writing the reports", 0.9)
-        objects = write_reports(volume, findings, out, settings, earlier=earlier)
+        objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors)
     except NotAnalysable as reason:
-        objects = write_refusal(paths, reason, THRESHOLDS.algorithm, out, settings, earlier=earlier)
+        objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
         return Answer(JobState.REFUSED, objects, code=reason.code, message=reason.message)
     return Answer(JobState.DONE, objects, infected_percent=findings.measurement("both").infected_percent)

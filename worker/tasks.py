@@ -22,6 +22,7 @@ from dicom_node.services import broker_url
 from dicom_node.settings import Settings, load_settings
 from dicom_node.study import Job, Priority, Result
 from worker.answer import Answer, answer_study
+from worker.models.store import choose_method
 from worker.threads import use_threads
 
 log = get_logger()
@@ -50,6 +51,7 @@ class JobRunner:
         self._settings = settings
         self._jobs = Jobs(open_database(settings.database_url), settings.jobs)
         self._files = Files(settings.storage.folder)
+        self._method = choose_method(settings.worker)
 
     def run(self, job_id: str) -> None:
         """Claim, run and finish a job; a bell that rings for a job taken or done is ignored."""
@@ -78,7 +80,16 @@ class JobRunner:
     def _answer(self, job: Job, heartbeat: Heartbeat) -> Answer:
         rejection = NotAnalysable(*job.refusal) if job.refusal else None
         out = self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
-        return answer_study(job.paths, rejection, out, self._settings.report, heartbeat.progress, job.earlier)
+        return answer_study(
+            job.paths,
+            rejection,
+            out,
+            self._settings.report,
+            heartbeat.progress,
+            job.earlier,
+            job.priors,
+            self._method,
+        )
 
     def _finish(self, job: Job, answer: Answer) -> None:
         """Sync the results to the disk, then enter them into the record and the outbox."""

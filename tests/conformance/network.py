@@ -18,7 +18,7 @@ from worker.pixels import RETIRED_JPEG
 
 Rows = Iterator[list[str]]
 
-SECTIONS = ("node", "tls", "delivery", "destinations", "report")
+SECTIONS = ("node", "tls", "delivery", "destinations", "priors", "report")
 """The sections of the settings that matter to a peer."""
 
 
@@ -98,7 +98,7 @@ def settings() -> Rows:
         field = Settings.model_fields[section]
         if isinstance(field.default, BaseModel):
             for name, value in field.default:
-                yield [f"`{section}.{name}`", "none" if value is None or value == () else str(value)]
+                yield [f"`{section}.{name}`", "none" if value in (None, (), "") else str(value)]
         else:
             (item,) = (part for part in field.annotation.__args__ if part is not Ellipsis)
             for name, of_item in item.model_fields.items():

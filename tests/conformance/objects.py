@@ -37,6 +37,7 @@ WRITTEN_WHEN = {
     "infection": "something was found",
     "report": "always",
     "key-image": "the study was measured",
+    "trend": "an earlier study of the patient can be compared",
     "rejection-note": "an earlier result is replaced, and `report.rejection_note` is set",
 }
 OUTCOMES = ("found", "nothing found", "percentage withheld by a flag", "not analysable")
@@ -59,24 +60,34 @@ def samples(number: int) -> dict[str, dict[str, Dataset]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         volume = read_volume(ct_series(folder / "ct", hu, **series))
-        earlier: list[Path] = []  # of another outcome: the last one here replaces the one before
 
-        def write(mask: NDArray[np.bool_], *flags: Flag) -> dict[str, Dataset]:
+        def write(mask: NDArray[np.bool_], *flags: Flag, **others: Any) -> dict[str, Path]:
             out = Path(tempfile.mkdtemp(dir=folder))
             findings = findings_of(volume, labels, mask, flags=flags, **shared)
-            written = write_reports(volume, findings, out, ReportSettings(rejection_note=True), made_at, earlier)
-            earlier[:] = [item.path for item in written]
-            return {item.kind: dcmread(item.path) for item in written}
+            written = write_reports(volume, findings, out, ReportSettings(rejection_note=True), made_at, **others)
+            return {item.kind: item.path for item in written}
 
         nothing = write(infection & False)
-        found = write(infection)
-        earlier.clear()
+        prior = [dated_before(nothing["report"])] if number == 0 else []
+        found = write(infection, earlier=list(nothing.values()), priors=prior)
         withheld = write(infection, CUT_OFF) if number == 0 else {}
         reason = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the series again")
         paths = [slice_.path for slice_ in volume.slices]
         (refusal,) = write_refusal(paths, reason, shared["algorithm"], folder, made_at=made_at)
-        refused = {"report": dcmread(refusal.path)}
-    return dict(zip(OUTCOMES, (found, nothing, withheld, refused), strict=True))
+        made = (found, nothing, withheld, {"report": refusal.path})
+        return {
+            outcome: {kind: dcmread(path) for kind, path in paths.items()}
+            for outcome, paths in zip(OUTCOMES, made, strict=True)
+        }
+
+
+def dated_before(report: Path) -> Path:
+    """Return a report made over into one of a study of the patient two days earlier."""
+    ds = dcmread(report)
+    ds.StudyInstanceUID, ds.SOPInstanceUID, ds.StudyDate = "1.2.3", "1.2.3.4", "20240227"
+    path = report.with_name("prior.dcm")
+    ds.save_as(path)
+    return path
 
 
 def by_kind(number: int = 0) -> dict[str, Dataset]:
@@ -103,7 +114,7 @@ def outcomes() -> Rows:
     for outcome, made in samples(0).items():
         report = made["report"]
         (summary,) = (i for i in items(report) if name_of(i) == "CAD Processing and Findings Summary")
-        kept = [kind for kind in made if kind != "rejection-note"]
+        kept = [kind for kind in made if kind not in ("rejection-note", "trend")]
         yield [outcome, coded(summary.ConceptCodeSequence[0]), report.CompletionFlag, ", ".join(kept)]
 
 

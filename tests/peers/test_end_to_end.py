@@ -10,16 +10,22 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from pydicom.uid import MRImageStorage
 from sqlalchemy import Engine
 
 from dicom_node.listing import list_studies, show_study
+from dicom_node.settings import ReportSettings
 from dicom_node.study import FINAL_JOB_STATES
+from tests.browser.conftest import store
 from tests.dicom_node.record import opened
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc, Up, dcmtk, hilum_up, wait_until
+from tests.worker.reports.test_sr import texts
+from worker.answer import answer_study
 
 pytestmark = [pytest.mark.node, pytest.mark.peer]
 
@@ -39,6 +45,7 @@ def up(folder: Path, orthanc: Orthanc) -> Iterator[Up]:
         HILUM_NODE__QUIET_SECONDS=str(QUIET_SECONDS),
         HILUM_DESTINATIONS=json.dumps([pacs]),
         HILUM_REPORT__REJECTION_NOTE="true",
+        HILUM_PRIORS__SOURCE="PACS",
     ) as running:
         wait_until(running.ready, "node and worker", 60)
         orthanc.add_modality("hilum", "HILUM", running.port)
@@ -187,6 +194,44 @@ def test_late_images_bring_a_new_report_that_withdraws_the_first(
     report, note = (object_in_pacs(orthanc, made[kind]) for kind in ("report", "rejection-note"))
     assert referenced_instances(report.PredecessorDocumentsSequence[0]) == {withdrawn}
     assert referenced_instances(note) == {withdrawn}
+
+
+def test_a_report_that_only_the_pacs_has_is_compared_with(
+    orthanc: Orthanc, up: Up, record: Engine, tmp_path: Path
+) -> None:
+    hu, _, _ = chest_hu()
+    patient = {"PatientID": "PRIOR-1", "IssuerOfPatientID": "HOSPITAL"}
+    before = ct_series(tmp_path / "before", hu, StudyDate="20240227", **patient)
+    answer_study(before, None, tmp_path / "answer", ReportSettings(), lambda *_: None)
+    prior = pydicom.dcmread(tmp_path / "answer" / "report.dcm")
+    store(orthanc, tmp_path / "answer")
+
+    ct_series(tmp_path / "now", hu, StudyDate="20240229", **patient)
+    answer = answered(record, send(tmp_path / "now", orthanc, up))
+
+    kinds = {sent["kind"]: sent["sop_instance_uid"] for sent in answer["sent"]}
+    report = object_in_pacs(orthanc, kinds["report"])
+    assert prior.SOPInstanceUID in referenced_instances(report.PertinentOtherEvidenceSequence[0])
+    assert "Since the prior study of 2024-02-27, 48 hours before" in " ".join(texts(report))
+    assert "trend" in kinds
+
+
+def test_a_report_of_the_record_is_compared_with(orthanc: Orthanc, up: Up, record: Engine, tmp_path: Path) -> None:
+    hu, _, _ = chest_hu()
+    first, second = (
+        answered(record, send_chest(tmp_path / date, hu, date, orthanc, up)) for date in ("20240227", "20240229")
+    )
+
+    made = [{sent["kind"]: sent["sop_instance_uid"] for sent in answer["sent"]} for answer in (first, second)]
+
+    report = object_in_pacs(orthanc, made[1]["report"])
+    assert made[0]["report"] in referenced_instances(report.PertinentOtherEvidenceSequence[0])
+
+
+def send_chest(folder: Path, hu: NDArray[np.int16], date: str, orthanc: Orthanc, up: Up) -> str:
+    """Send a study of one patient to Hilum; return its UID."""
+    ct_series(folder, hu, StudyDate=date, PatientID="PRIOR-2")
+    return send(folder, orthanc, up)
 
 
 def test_a_study_without_ct_gets_no_answer_but_a_reason_in_the_record(

@@ -71,12 +71,14 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
     folder = tmp_path_factory.mktemp("outcomes")
     paths = ct_series(folder / "ct", chest_hu(SHAPE)[0], keep=[0, 1, 3])
     reason = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the series again")
-    for name in ("refused", "revised"):
+    for name in ("refused", "revised", "compared"):
         (folder / name).mkdir()
     first = make_result(folder / "first")
     withdrawn = [item.path for item in first.objects]
     with_note = ReportSettings(rejection_note=True)
+    prior = make_result(folder / "prior", StudyDate="20240227").path("report")
     return {
+        "compared": write_reports(first.volume, first.findings, folder / "compared", made_at=MADE_AT, priors=[prior]),
         "revised": write_reports(
             first.volume, first.findings, folder / "revised", with_note, MADE_AT, earlier=withdrawn
         ),
@@ -93,7 +95,18 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
     }
 
 
-OUTCOMES = ["revised", "found", "nothing", "withheld", "multi-frame", "names", "anonymous", "bare", "refused"]
+OUTCOMES = [
+    "compared",
+    "revised",
+    "found",
+    "nothing",
+    "withheld",
+    "multi-frame",
+    "names",
+    "anonymous",
+    "bare",
+    "refused",
+]
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -110,6 +123,7 @@ def test_dciodvfy_finds_no_error_and_no_warning_that_is_not_explained(
 @pytest.mark.parametrize(
     ("outcome", "kind"),
     [
+        ("compared", "report"),
         ("revised", "report"),
         ("revised", "rejection-note"),
         ("found", "lungs"),

@@ -42,7 +42,7 @@ def draw_area_plot(
     draw.text((plot[0], top), title, font=style.font(16), fill=style.MUTED)
     draw.text((plot[0] + 6, plot[1] + 2), ends[0], font=style.font(15), fill=style.MUTED)
     draw.text((plot[2] - 6, plot[1] + 2), ends[1], font=style.font(15), fill=style.MUTED, anchor="ra")
-    highest = _round_up(float(area_mm2.max(initial=0.0)) / 100.0)
+    highest = round_up(float(area_mm2.max(initial=0.0)) / 100.0)
     for share in (0.0, 0.5, 1.0):
         level = bottom - share * (bottom - plot[1])
         draw.line((plot[0], level, plot[2], level), fill=style.GRID)
@@ -57,7 +57,7 @@ def draw_area_plot(
     draw.line((x[current], plot[1] - 4, x[current], bottom), fill=style.ACCENT, width=1)
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """Return the next number of one or two digits, so that the axis reads well; 1 for nothing."""
     if value <= 0:
         return 1.0

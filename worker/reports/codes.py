@@ -60,6 +60,19 @@ INFECTED_PERCENT = Code("PoIR", HILUM_SCHEME, "Proportion of infected region")
 WHOLE_LUNG_SCORE = Code("WholeLungScore", HILUM_SCHEME, "Whole-lung severity score, 0 to 5")
 SIX_ZONE_SCORE = Code("SixZoneScore", HILUM_SCHEME, "Six-zone severity score, 0 to 24")
 
+# How the images were taken
+SPACING_BETWEEN_SLICES = _dcm("112226", "Spacing between slices")
+RECONSTRUCTION_ALGORITHM = _dcm("113961", "Reconstruction Algorithm")
+CONTRAST_AGENT = _sct("7140000", "Contrast agent")
+YES = _sct("373066001", "Yes")
+NO = _sct("373067005", "No")
+
+# What changed
+VOLUME_CHANGE = Code("VolumeChange", HILUM_SCHEME, "Change of infected volume since the prior")
+VOLUME_CHANGE_PERCENT = Code("VolumeChangePct", HILUM_SCHEME, "Relative change of infected volume since the prior")
+INFECTED_PERCENT_CHANGE = Code("PoIRChange", HILUM_SCHEME, "Change of PoIR since the prior, in points")
+TIME_SINCE_PRIOR = Code("TimeSincePrior", HILUM_SCHEME, "Time since the prior")
+
 # How it went
 FINDINGS_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
 SUCCEEDED_WITHOUT_FINDINGS = _dcm("111241", "All algorithms succeeded; without findings")
@@ -75,11 +88,20 @@ COMMENT = _dcm("121106", "Comment")
 # What became of a result
 REJECTED_FOR_QUALITY_REASONS = _dcm("113001", "Rejected for Quality Reasons")
 
+# How reports are built (names that highdicom writes and Hilum reads back)
+MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
+TRACKING_IDENTIFIER = _dcm("112039", "Tracking Identifier")
+ALGORITHM_NAME = _dcm("111001", "Algorithm Name")
+ALGORITHM_VERSION = _dcm("111003", "Algorithm Version")
+ALGORITHM_PARAMETERS = _dcm("111002", "Algorithm Parameters")
+
 # Units
 MILLILITER = Code("mL", "UCUM", "milliliter")
 PERCENT = Code("%", "UCUM", "Percent")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
+MILLIMETER = Code("mm", "UCUM", "mm")
+HOUR = Code("h", "UCUM", "hour")
 SCORE = Code("{score}", "UCUM", "score")
 
 

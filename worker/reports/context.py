@@ -41,6 +41,7 @@ RIGHT_LUNG = Kind("right-lung", 90003, "Hilum right lung")
 INFECTION = Kind("infection", 90004, "Hilum infection")
 REPORT = Kind("report", 90005, "Hilum report")
 KEY_IMAGE = Kind("key-image", 90006, "Hilum key image")
+TREND = Kind("trend", 90008, "Hilum trend")
 REJECTION_NOTE = Kind("rejection-note", 90007, "Hilum rejection note")
 
 
@@ -121,7 +122,7 @@ def result_key(
     *,
     volume: Volume | None = None,
     settings: tuple[tuple[str, str], ...] = (),
-    earlier: Sequence[Dataset] = (),
+    related: Sequence[str] = (),
 ) -> str:
     """Return the digest from which all UIDs of one result derive.
 
@@ -135,15 +136,14 @@ def result_key(
         None where there is no result but a refusal.
     settings : tuple of (str, str)
         The reports' own settings; the algorithm brings its own.
-    earlier : sequence of Dataset
-        The objects of the result that this one replaces, which its report names.
+    related : sequence of str
+        UIDs of earlier results that it replaces, or that are compared with.
     """
     digest = hashlib.sha256()
     instances = [str(image.SOPInstanceUID) for image in source.images]
     frames = [[slice_.sop_instance_uid, slice_.frame_number] for slice_ in volume.slices] if volume else []
     made_by = [version("hilum"), *astuple(algorithm), settings]
-    replaced = [str(ds.SOPInstanceUID) for ds in earlier]
-    digest.update(json.dumps([instances, frames, source.identity.to_json_dict(), made_by, replaced]).encode())
+    digest.update(json.dumps([instances, frames, source.identity.to_json_dict(), made_by, list(related)]).encode())
     if volume is not None:
         digest.update(np.ascontiguousarray(volume.hu).data)
     return digest.hexdigest()

@@ -9,19 +9,24 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from worker.reports import codes, context
-from worker.reports.context import ResultContext
+from worker.reports.context import Kind, ResultContext
 from worker.reports.source import LOSSY_COMPRESSION
 from worker.volume import SourceSlice
 
+_DERIVATIONS = {
+    context.KEY_IMAGE: "Outlines of lungs and infection, area-plot",
+    context.TREND: "Infected volume and proportion over time",
+}
 
-def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultContext) -> Dataset:
-    """Return the picture of a result as Secondary Capture (PS3.3 A.8.1).
 
-    It holds several views and a plot, so it claims no position, orientation or spacing; it names the slice it
-    shows as its source.
+def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultContext, kind: Kind) -> Dataset:
+    """Return a picture as Secondary Capture (PS3.3 A.8.1).
+
+    It holds plots, and maybe several views, so it claims no position, orientation or spacing; it names the slice
+    it shows, or speaks of, as its source.
     """
     ds = Dataset()
-    arguments = shared.arguments(context.KEY_IMAGE)
+    arguments = shared.arguments(kind)
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.SOPInstanceUID = arguments["sop_instance_uid"]
     ds.Modality, ds.ConversionType = "OT", "WSD"
@@ -32,7 +37,7 @@ def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultCont
     ds.BodyPartExamined, ds.PatientOrientation = "CHEST", ""
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.BurnedInAnnotation = "YES"
-    ds.DerivationDescription = "Outlines of lungs and infection, area-plot"
+    ds.DerivationDescription = _DERIVATIONS[kind]
     ds.SourceImageSequence = [_source_image(shown)]
     for keyword in LOSSY_COMPRESSION:  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
         if keyword in shared.source.first:
@@ -40,7 +45,7 @@ def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultCont
     _set_pixels(ds, picture)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    shared.complete(ds, context.KEY_IMAGE)
+    shared.complete(ds, kind)
     return ds
 
 

@@ -12,12 +12,11 @@ from worker.reports import codes, style
 from worker.reports.areaplot import draw_area_plot
 from worker.reports.outcome import format_percent
 from worker.reports.planes import AXIAL, CORONAL, SAGITTAL, Plane, X, Y, Z, patient_axes
-from worker.reports.style import Box
+from worker.reports.style import WARNING, Box
 from worker.reports.view import WINDOW_HU, Scene, draw_level, draw_view, look_at, text
 from worker.volume import Volume
 
 SIZE = (1280, 1060)
-WARNING = "NOT FOR DIAGNOSTIC USE"
 
 _SLICE_BOX: Box = (16, 84, 796, 664)
 _CROSS_BOX: Box = (812, 84, 1264, 664)

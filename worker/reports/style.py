@@ -16,6 +16,7 @@ GRID: Rgb = (48, 54, 61)
 TEXT: Rgb = (230, 237, 243)
 MUTED: Rgb = (150, 160, 170)
 ACCENT: Rgb = (250, 204, 60)
+WARNING = "NOT FOR DIAGNOSTIC USE"
 
 
 @cache

@@ -16,6 +16,7 @@ from dicom_node.errors import RejectedInput
 from worker.findings import Algorithm, Findings, Severity
 from worker.reports import codes, context
 from worker.reports.context import Kind, ResultContext, result_key
+from worker.reports.history import History, history_of
 from worker.reports.keyimage import build_key_image
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.picture import draw_picture, slice_of_picture
@@ -23,6 +24,7 @@ from worker.reports.revision import build_rejection_note, read_earlier
 from worker.reports.seg import SegmentReference, build_segmentation, label_maps, segment_references
 from worker.reports.source import Source, read_source
 from worker.reports.sr import build_refusal, build_report
+from worker.reports.trend import draw_trend
 from worker.volume import Volume
 
 
@@ -64,6 +66,7 @@ def write_reports(
     settings: ReportSettings = DEFAULT_SETTINGS,
     made_at: datetime | None = None,
     earlier: Sequence[Path] = (),
+    priors: Sequence[Path] = (),
 ) -> tuple[WrittenObject, ...]:
     """Write every object of a measured study into a folder, with ``results.json`` and ``key-image.png``.
 
@@ -75,16 +78,20 @@ def write_reports(
         When the result was made, with a time zone; now if None.
     earlier : sequence of Path
         The objects of the result that this one replaces.
+    priors : sequence of Path
+        Reports on other studies; those that are Hilum's and of this patient are compared with.
 
     Returns
     -------
     tuple of WrittenObject
-        Segmentations first, then the report that refers to them, then the key image and the rejection note.
+        Segmentations first, then the report that refers to them, then the key image, the trend and the rejection note.
     """
     findings.geometry.require_same(volume.geometry)
     source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
     replaced = read_earlier(earlier)
-    key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings), earlier=replaced)
+    history = history_of(volume, findings, source.identity, priors)
+    related = [*_uids(replaced), *history.uids]
+    key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings), related=related)
     shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC), replaced)
     written = []
     segments: dict[str, SegmentReference] = {}
@@ -92,14 +99,17 @@ def write_reports(
         segmentation = build_segmentation(volume, label_map, shared)
         segments |= segment_references(segmentation, label_map, shared)
         written.append(_write(segmentation, label_map.kind, out))
-    report = build_report(volume, findings, segments, shared, settings.title)
+    report = build_report(volume, findings, segments, history, shared, settings.title)
     written.append(_write(report, context.REPORT, out))
     picture = draw_picture(volume, findings)
     picture.save(out / "key-image.png", compress_level=1)  # half the time for a seventh more bytes
-    key_image = build_key_image(picture, volume.slices[slice_of_picture(findings)], shared)
-    written.append(_write(key_image, context.KEY_IMAGE, out))
+    shown = volume.slices[slice_of_picture(findings)]
+    written.append(_write(build_key_image(picture, shown, shared, context.KEY_IMAGE), context.KEY_IMAGE, out))
+    if len(history.curve) > 1:
+        trend = build_key_image(draw_trend(history.curve), shown, shared, context.TREND)
+        written.append(_write(trend, context.TREND, out))
     written.extend(_withdraw_earlier(shared, settings, out))
-    _write_results(out, measured_results(findings), source, findings.algorithm, written)
+    _write_results(out, measured_results(findings, history), source, findings.algorithm, written)
     return tuple(written)
 
 
@@ -122,7 +132,7 @@ def write_refusal(
     source = read_source(paths)
     replaced = read_earlier(earlier)
     refused = ("refused", reason.code)
-    key = result_key(source, algorithm, settings=(*_as_text(settings), refused), earlier=replaced)
+    key = result_key(source, algorithm, settings=(*_as_text(settings), refused), related=_uids(replaced))
     shared = ResultContext(source, algorithm, key, made_at or datetime.now(UTC), replaced)
     written = [_write(build_refusal(reason, shared, settings.title), context.REPORT, out)]
     written.extend(_withdraw_earlier(shared, settings, out))
@@ -140,7 +150,11 @@ def _withdraw_earlier(shared: ResultContext, settings: ReportSettings, out: Path
         yield _write(build_rejection_note(shared.earlier, shared), context.REJECTION_NOTE, out)
 
 
-def measured_results(findings: Findings) -> dict[str, Any]:
+def _uids(objects: Sequence[Dataset]) -> list[str]:
+    return [str(ds.SOPInstanceUID) for ds in objects]
+
+
+def measured_results(findings: Findings, history: History) -> dict[str, Any]:
     """Return the findings as plain values; nothing of the patient."""
     return {
         "outcome": outcome_of(findings),
@@ -148,12 +162,27 @@ def measured_results(findings: Findings) -> dict[str, Any]:
         "measurements": {m.site: _rounded(asdict(m)) for m in findings.measurements},
         "severity": _severity(findings.severity),
         "hu_bands": [_rounded(asdict(band) | {"both_ml": band.both_ml}) for band in findings.bands],
+        "comparison": _compared(history),
         "flags": [asdict(flag) for flag in findings.flags],
         "regions": [_rounded(asdict(region)) for region in findings.regions],
         "areas": {
             "lung_mm2": [round(float(area), 1) for area in findings.areas.lung_mm2],
             "infection_mm2": [round(float(area), 1) for area in findings.areas.infection_mm2],
         },
+    }
+
+
+def _compared(history: History) -> dict[str, Any] | None:
+    if history.comparison is None or history.prior is None:
+        return None
+    change = history.comparison.change
+    figures = _rounded(asdict(change) | {"since": change.since.total_seconds() / 3600}) if change else {}
+    return {
+        "prior_study_instance_uid": str(history.prior.StudyInstanceUID),
+        "why_none": history.comparison.obstacle,
+        "hours_since": figures.pop("since", None),
+        **figures,
+        "is_rapid": change.is_rapid if change else False,
     }
 
 

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+from tests.factories import chest_hu, ct_series
+from tests.worker.reports.results import findings_of
+from tests.worker.reports.test_sr import figures, group, texts
+from worker.findings import Algorithm
+from worker.reports import write_reports
+from worker.reports.history import read_exam
+from worker.volume import read_volume
+
+SHAPE = (24, 48, 64)
+HU, LABELS, INFECTION = chest_hu(SHAPE)
+ANNA = {"PatientID": "4711", "IssuerOfPatientID": "HOSPITAL", "PatientName": "Anna"}
+ALGORITHM = Algorithm("Network", "2.1", weights_sha256="ab" * 32, settings=(("threshold", "0.5"),))
+# Voxels of 1 mL, so that the baseline counts.
+LARGE: dict[str, Any] = {"spacing_mm": (10.0, 10.0, 10.0), **ANNA}
+SMALLER = INFECTION & (np.arange(SHAPE[0])[:, None, None] > SHAPE[0] // 2)
+
+
+def write(folder: Path, date: str, time: str, mask: np.ndarray, priors: Sequence[Path] = (), **series: Any) -> Path:
+    """Write a study's results; return their folder."""
+    paths = ct_series(folder / "ct", HU, StudyDate=date, StudyTime=time, **(LARGE | series))
+    volume = read_volume(paths)
+    out = folder / "out"
+    out.mkdir()
+    findings = findings_of(volume, LABELS, mask, algorithm=ALGORITHM)
+    write_reports(volume, findings, out, made_at=datetime(2024, 3, 1, tzinfo=UTC), priors=priors)
+    return out
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of the day before, with less infection."""
+    return write(tmp_path_factory.mktemp("prior"), "20240228", "101112", SMALLER) / "report.dcm"
+
+
+@pytest.fixture(scope="module")
+def follow_up(tmp_path_factory: pytest.TempPathFactory, prior: Path) -> Path:
+    return write(tmp_path_factory.mktemp("now"), "20240229", "101112", INFECTION, [prior])
+
+
+def report_of(out: Path) -> Dataset:
+    return dcmread(out / "report.dcm")
+
+
+def test_reads_its_own_report_back(follow_up: Path) -> None:
+    exam = read_exam(report_of(follow_up))
+
+    assert exam is not None
+    assert exam.algorithm == ALGORITHM
+    assert (exam.kernel, exam.has_contrast_agent, exam.slice_spacing_mm) == ("STANDARD", False, 10)
+    assert exam.taken_at == datetime(2024, 2, 29, 10, 11, 12)  # noqa: DTZ001 - as the hospital's clock told it
+    assert exam.infection_volume_ml == pytest.approx(INFECTION.sum())
+    assert exam.lung_volume_ml == pytest.approx((LABELS > 0).sum())
+    assert exam.infected_percent == pytest.approx(100 * INFECTION.sum() / (LABELS > 0).sum(), abs=0.01)
+
+
+def test_tells_the_change_since_the_prior(follow_up: Path) -> None:
+    change = figures(group(report_of(follow_up), "Change since the prior study"))
+
+    grown = float(INFECTION.sum() - SMALLER.sum())
+    assert change["Change of infected volume since the prior"] == (pytest.approx(grown), "mL")
+    percent = 100 * grown / SMALLER.sum()
+    assert change["Relative change of infected volume since the prior"] == (pytest.approx(percent, abs=0.1), "%")
+    assert change["Time since the prior"] == (24, "h")
+
+
+def test_says_the_change_and_wus_sign_in_words(follow_up: Path) -> None:
+    said = texts(report_of(follow_up))
+
+    assert any(
+        text.startswith("Since the prior study of 2024-02-28, 24 hours before: infected volume +") for text in said
+    )
+    assert any("more than 50 % within 48 hours" in text for text in said)
+
+
+def test_refers_to_the_report_it_compares_with(follow_up: Path, prior: Path) -> None:
+    (study,) = report_of(follow_up).PertinentOtherEvidenceSequence
+
+    (series,) = study.ReferencedSeriesSequence
+    (instance,) = series.ReferencedSOPSequence
+    assert instance.ReferencedSOPInstanceUID == dcmread(prior).SOPInstanceUID
+
+
+def test_gives_the_change_in_the_results_too(follow_up: Path, prior: Path) -> None:
+    results = json.loads((follow_up / "results.json").read_text())
+
+    comparison = results["comparison"]
+    assert comparison["prior_study_instance_uid"] == dcmread(prior).StudyInstanceUID
+    assert (comparison["hours_since"], comparison["is_rapid"], comparison["why_none"]) == (24, True, "")
+
+
+def test_draws_the_trend(follow_up: Path) -> None:
+    trend = dcmread(follow_up / "trend.dcm")
+
+    assert (trend.SeriesDescription, trend.BurnedInAnnotation) == ("Hilum trend", "YES")
+
+
+def test_a_first_study_has_no_trend_and_tells_no_change(prior: Path) -> None:
+    assert not (prior.parent / "trend.dcm").exists()
+    assert "PertinentOtherEvidenceSequence" not in dcmread(prior)
+    assert not any("prior" in text for text in texts(dcmread(prior)))
+
+
+def test_says_why_it_does_not_compare(tmp_path: Path, prior: Path) -> None:
+    out = write(tmp_path, "20240229", "101112", INFECTION, [prior], ConvolutionKernel="B70f")
+
+    assert "No comparison with the prior study of 2024-02-28: the kernels differ: B70F now, STANDARD before." in [
+        text.replace("B70f", "B70F") for text in texts(report_of(out))
+    ]
+    assert not (out / "trend.dcm").exists()
+
+
+@pytest.mark.parametrize("other", [{"PatientID": "4712"}, {"IssuerOfPatientID": "OTHER"}, {"IssuerOfPatientID": None}])
+def test_another_id_or_issuer_is_another_patient_whatever_the_name(
+    tmp_path: Path, prior: Path, other: dict[str, Any]
+) -> None:
+    out = write(tmp_path, "20240229", "101112", INFECTION, [prior], **other)
+
+    assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
+def test_patients_without_an_id_are_never_the_same(tmp_path: Path) -> None:
+    nobody = {"PatientID": "", "IssuerOfPatientID": None}
+    before = write(tmp_path / "before", "20240228", "101112", SMALLER, **nobody)
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [before / "report.dcm"], **nobody)
+
+    assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
+def test_of_several_reports_on_a_study_the_newest_counts(tmp_path: Path, prior: Path) -> None:
+    revised = dcmread(prior)
+    revised.ContentDate, revised.SOPInstanceUID = "20240302", "1.2.3"
+    revised.save_as(tmp_path / "revised.dcm")
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [tmp_path / "revised.dcm", prior])
+
+    (study,) = report_of(out).PertinentOtherEvidenceSequence
+    assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3"
+
+
+def test_what_is_no_report_of_hilums_is_passed_over(tmp_path: Path, follow_up: Path) -> None:
+    (tmp_path / "noise.dcm").write_bytes(b"no DICOM")
+    gone, others = tmp_path / "gone.dcm", [follow_up / "lungs.dcm", tmp_path / "noise.dcm"]
+
+    out = write(tmp_path / "now", "20240301", "101112", INFECTION, [gone, *others])
+
+    assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
+def test_another_prior_makes_another_result(tmp_path: Path, follow_up: Path) -> None:
+    volume = read_volume(sorted((follow_up.parent / "ct").iterdir()))
+    findings = findings_of(volume, LABELS, INFECTION, algorithm=ALGORITHM)
+
+    alone = write_reports(volume, findings, tmp_path)
+
+    assert not {item.sop_instance_uid for item in alone} & {
+        str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in follow_up.glob("*.dcm")
+    }

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.comparison import Comparison, Exam, comparable, compare
+from worker.findings import Algorithm
+
+THEN = datetime(2024, 2, 1, 10, 0)  # noqa: DTZ001 - DICOM's times often have no zone
+PRIOR = Exam(THEN, Algorithm("Network", "2.1"), 2.0, "B31f", False, 4000.0, 200.0, 5.0)
+NOW = replace(PRIOR, taken_at=THEN + timedelta(hours=36), infection_volume_ml=320.0, infected_percent=8.0)
+
+
+def compared(now: Exam, *others: Exam) -> Comparison:
+    found = compare(now, others)
+    assert found is not None
+    return found
+
+
+def test_tells_the_change_in_ml_and_percent_and_the_time_between() -> None:
+    change = compared(NOW, PRIOR).change
+
+    assert change is not None
+    assert change.since == timedelta(hours=36)
+    assert (change.infection_ml, change.infection_percent) == (pytest.approx(120), pytest.approx(60))
+    assert change.infected_percent_points == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("hours", "volume_ml", "is_rapid"), [(48, 301, True), (48, 300, False), (49, 400, False), (1, 199, False)]
+)
+def test_growth_is_rapid_above_half_within_two_days(hours: float, volume_ml: float, is_rapid: bool) -> None:
+    change = compared(replace(NOW, taken_at=THEN + timedelta(hours=hours), infection_volume_ml=volume_ml), PRIOR).change
+
+    assert change is not None
+    assert change.is_rapid is is_rapid
+
+
+def test_a_small_baseline_gives_no_percentage_and_no_sign() -> None:
+    change = compared(NOW, replace(PRIOR, infection_volume_ml=9.0)).change
+
+    assert change is not None
+    assert change.infection_percent is None
+    assert not change.is_rapid
+
+
+@pytest.mark.parametrize(
+    ("difference", "reason"),
+    [
+        ({"infected_percent": None}, "withheld"),
+        ({"algorithm": Algorithm("Network", "2.2")}, "another algorithm"),
+        ({"algorithm": Algorithm("Network", "2.1", weights_sha256="ab")}, "another algorithm"),
+        ({"has_contrast_agent": True}, "contrast"),
+        ({"kernel": "B70f"}, "kernels differ: B31f now, B70f before"),
+        ({"slice_spacing_mm": 5.0}, "2.0 mm apart now, and were 5.0 mm"),
+        ({"lung_volume_ml": 3000.0}, "4000 mL of lung now, 3000 mL before"),
+    ],
+)
+def test_says_why_there_is_no_comparison(difference: dict[str, Any], reason: str) -> None:
+    found = compared(NOW, replace(PRIOR, **difference))
+
+    assert found.change is None
+    assert reason in found.obstacle
+
+
+def test_compares_with_the_last_study_before_this_one() -> None:
+    older = replace(PRIOR, taken_at=THEN - timedelta(days=9))
+    later = replace(PRIOR, taken_at=THEN + timedelta(days=9))
+
+    assert compared(NOW, older, later, PRIOR).prior == PRIOR
+
+
+@pytest.mark.parametrize(
+    "other", [NOW, replace(PRIOR, taken_at=None), replace(PRIOR, taken_at=THEN + timedelta(days=9))]
+)
+def test_a_study_at_the_same_time_later_or_undated_is_no_prior(other: Exam) -> None:
+    assert compare(NOW, [other]) is None
+
+
+def test_a_study_without_time_has_no_prior() -> None:
+    assert compare(replace(NOW, taken_at=None), [PRIOR]) is None
+
+
+def test_the_curve_holds_what_can_be_compared_oldest_first() -> None:
+    older = replace(PRIOR, taken_at=THEN - timedelta(days=9))
+    other = replace(PRIOR, kernel="B70f")
+
+    assert comparable(NOW, [PRIOR, other, older]) == [older, PRIOR]
+
+
+@given(st.floats(10, 5000), st.floats(0, 5000))
+def test_the_change_leads_from_the_prior_to_now(before_ml: float, now_ml: float) -> None:
+    prior = replace(PRIOR, infection_volume_ml=before_ml)
+
+    change = compared(replace(NOW, infection_volume_ml=now_ml), prior).change
+
+    assert change is not None
+    assert change.infection_percent is not None
+    assert before_ml * (1 + change.infection_percent / 100) == pytest.approx(now_ml, abs=1e-6)

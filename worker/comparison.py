@@ -1,0 +1,127 @@
+"""What changed since an earlier study of the patient, where the two can be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.findings import Algorithm
+
+LUNG_VOLUME_SHARE = 0.2
+"""By how much of the larger one the lung volumes may differ: beyond it breath or coverage differ. Our own choice."""
+
+SPACING_FACTOR = 2.0
+"""By what factor the distances between slices may differ. Our own choice; 1 against 3 mm shift volumes by 2 %."""
+
+LEAST_BASELINE_ML = 10.0
+"""Of a smaller infected volume no percentage of change is told: a few voxels would double it."""
+
+RAPID_PERCENT, RAPID_WITHIN = 50.0, timedelta(hours=48)
+"""The infected volume grew by more than half within 48 hours (Wu et al. 2020, section 1, after China's protocol)."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a study was found to hold, and how it was taken and measured.
+
+    Parameters
+    ----------
+    taken_at : datetime or None
+        Study Date and Time; None where either is missing or malformed.
+    """
+
+    taken_at: datetime | None
+    algorithm: Algorithm
+    slice_spacing_mm: float
+    kernel: str
+    has_contrast_agent: bool
+    lung_volume_ml: float
+    infection_volume_ml: float
+    infected_percent: float | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What changed since the prior. ``infection_percent`` is None on a small baseline; ``is_rapid`` is Wu's sign."""
+
+    since: timedelta
+    infection_ml: float
+    infection_percent: float | None
+    infected_percent_points: float
+
+    @property
+    def is_rapid(self) -> bool:
+        """Whether the infected volume grew by more than 50 % within 48 hours."""
+        return self.since <= RAPID_WITHIN and (self.infection_percent or 0) > RAPID_PERCENT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The last study before this one, and the change since; or, with no change, why there is none."""
+
+    prior: Exam
+    change: Change | None
+    obstacle: str = ""
+
+
+def compare(now: Exam, others: Sequence[Exam]) -> Comparison | None:
+    """Compare with the last study before this one; None where there is none before it."""
+    before = earlier_than(now, others)
+    if not before:
+        return None
+    prior = before[-1]
+    obstacle = obstacle_between(now, prior)
+    return Comparison(prior, None, obstacle) if obstacle else Comparison(prior, change_since(prior, now))
+
+
+def comparable(now: Exam, others: Sequence[Exam]) -> list[Exam]:
+    """Return the studies that can stand in one curve with this one, the oldest first."""
+    return [prior for prior in earlier_than(now, others) if not obstacle_between(now, prior)]
+
+
+def earlier_than(now: Exam, others: Sequence[Exam]) -> list[Exam]:
+    """Return the studies before this one, the oldest first; without a time nothing is before or after."""
+    dated = [
+        (exam.taken_at, exam) for exam in others if exam.taken_at and now.taken_at and exam.taken_at < now.taken_at
+    ]
+    return [exam for _, exam in sorted(dated, key=lambda pair: pair[0])]
+
+
+def obstacle_between(now: Exam, prior: Exam) -> str:
+    """Return why two studies cannot be compared, or an empty string."""
+    if now.infected_percent is None or prior.infected_percent is None:
+        return f"the percentage of {'this' if now.infected_percent is None else 'the prior'} study is withheld"
+    if now.algorithm != prior.algorithm:
+        return "the prior was measured by another algorithm, version or settings"
+    if now.has_contrast_agent != prior.has_contrast_agent:
+        return "only one of the two studies was taken with a contrast agent"
+    if now.kernel != prior.kernel:
+        return f"the kernels differ: {now.kernel or 'unnamed'} now, {prior.kernel or 'unnamed'} before"
+    if _ratio(now.slice_spacing_mm, prior.slice_spacing_mm) > SPACING_FACTOR:
+        return f"slices are {now.slice_spacing_mm:.1f} mm apart now, and were {prior.slice_spacing_mm:.1f} mm"
+    if _ratio(now.lung_volume_ml, prior.lung_volume_ml) > 1 / (1 - LUNG_VOLUME_SHARE):
+        return (
+            f"breath or coverage differ: {now.lung_volume_ml:.0f} mL of lung now, {prior.lung_volume_ml:.0f} mL before"
+        )
+    return ""
+
+
+def change_since(prior: Exam, now: Exam) -> Change:
+    """Return the change between two studies that can be compared."""
+    if not (now.taken_at and prior.taken_at) or now.infected_percent is None or prior.infected_percent is None:
+        raise ValueError("expected studies with times and percentages; `obstacle_between` and `earlier_than` see to it")
+    grown_ml = now.infection_volume_ml - prior.infection_volume_ml
+    is_small = prior.infection_volume_ml < LEAST_BASELINE_ML
+    return Change(
+        since=now.taken_at - prior.taken_at,
+        infection_ml=grown_ml,
+        infection_percent=None if is_small else 100.0 * grown_ml / prior.infection_volume_ml,
+        infected_percent_points=now.infected_percent - prior.infected_percent,
+    )
+
+
+def _ratio(one: float, other: float) -> float:
+    """Return the larger over the smaller; infinite where only one of them is nothing."""
+    low, high = sorted((one, other))
+    return high / low if low > 0 else (1.0 if high == low else float("inf"))

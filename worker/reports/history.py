@@ -1,0 +1,206 @@
+"""What Hilum reported on the patient before: read from its own reports, and told beside the new figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_node.headers import UNREADABLE
+from worker.comparison import Comparison, Exam, comparable, compare
+from worker.findings import Algorithm, Findings
+from worker.reports import codes
+from worker.reports.context import MANUFACTURER
+from worker.reports.identity import clean
+from worker.volume import Volume
+
+BOTH_LUNGS, TECHNIQUE, CHANGE = "Both lungs", "Technique", "Change since the prior study"
+"""Names of the report's groups."""
+
+_WEIGHTS = "weights_sha256"
+_TIME_FORMS = ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S", "%Y%m%d%H%M")
+
+
+@dataclass(frozen=True)
+class History:
+    """The study among the patient's others.
+
+    Parameters
+    ----------
+    curve : tuple of Exam
+        The studies that can be compared, this one last.
+    prior : Dataset or None
+        The report of the study that it is compared with.
+    uids : tuple of str
+        Of every report that was considered: they decide about the result, and so about its UIDs.
+    """
+
+    comparison: Comparison | None
+    curve: tuple[Exam, ...]
+    prior: Dataset | None
+    uids: tuple[str, ...]
+
+
+def history_of(volume: Volume, findings: Findings, identity: Dataset, paths: Sequence[Path]) -> History:
+    """Read the earlier reports on the patient, and compare with the last of them.
+
+    Only Hilum's own reports count, and only those whose Patient ID and its issuer are the same as this study's;
+    of several on one study, the newest.
+    """
+    now = exam_of(volume, findings, identity)
+    reports = [(exam, report) for report in _reports_on(identity, paths) if (exam := read_exam(report))]
+    exams = [exam for exam, _ in reports]
+    comparison = compare(now, exams)
+    prior = next((report for exam, report in reports if comparison and exam is comparison.prior), None)
+    uids = sorted(str(report.SOPInstanceUID) for _, report in reports)
+    return History(comparison, (*comparable(now, exams), now), prior, tuple(uids))
+
+
+def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
+    """Return this study as one that can be compared."""
+    both = findings.measurement("both")
+    return Exam(
+        taken_at=_taken_at(identity),
+        algorithm=findings.algorithm,
+        slice_spacing_mm=volume.geometry.spacing_mm[0],
+        kernel=volume.kernel,
+        has_contrast_agent=volume.has_contrast_agent,
+        lung_volume_ml=both.lung_volume_ml,
+        infection_volume_ml=both.infection_volume_ml,
+        infected_percent=both.infected_percent,
+    )
+
+
+def read_exam(report: Dataset) -> Exam | None:
+    """Return what one of our reports says of its study; None where it tells no figures."""
+    groups = {_texts(group, codes.TRACKING_IDENTIFIER)[0]: group for group in _groups(report)}
+    infection, lungs = groups.get(codes.INFECTION.tracking_id), groups.get(BOTH_LUNGS)
+    technique = groups.get(TECHNIQUE)
+    if infection is None or lungs is None or technique is None:
+        return None
+    infection_ml, lung_ml = _figure(infection, codes.VOLUME), _figure(lungs, codes.VOLUME)
+    spacing_mm = _figure(technique, codes.SPACING_BETWEEN_SLICES)
+    if infection_ml is None or lung_ml is None or spacing_mm is None:
+        return None
+    return Exam(
+        taken_at=_taken_at(report),
+        algorithm=_algorithm(technique),
+        slice_spacing_mm=spacing_mm,
+        kernel=" ".join(_texts(technique, codes.RECONSTRUCTION_ALGORITHM)),
+        has_contrast_agent=any(_is(item, codes.YES) for item in _named(technique, codes.CONTRAST_AGENT)),
+        lung_volume_ml=lung_ml,
+        infection_volume_ml=infection_ml,
+        infected_percent=_figure(infection, codes.INFECTED_PERCENT),
+    )
+
+
+def describe(history: History) -> Iterator[str]:
+    """Yield the comparison in sentences; nothing where there is no prior."""
+    if history.comparison is None or history.comparison.prior.taken_at is None:
+        return
+    change, then = history.comparison.change, f"the prior study of {history.comparison.prior.taken_at:%Y-%m-%d}"
+    if change is None:
+        yield f"No comparison with {then}: {history.comparison.obstacle}."
+        return
+    relative = "" if change.infection_percent is None else f" ({change.infection_percent:+.0f} %)"
+    yield (
+        f"Since {then}, {describe_time(change.since)} before: infected volume {change.infection_ml:+.1f} mL{relative}, "
+        f"PoIR {change.infected_percent_points:+.1f} percentage points."
+    )
+    if change.is_rapid:
+        yield (
+            "The infected volume grew by more than 50 % within 48 hours, which Wu et al. (2020) cite as a sign of "
+            "severe COVID-19. It is no diagnosis."
+        )
+
+
+def describe_time(since: timedelta) -> str:
+    """Return a time between studies as a reader tells it: hours at first, then days."""
+    hours = since.total_seconds() / 3600
+    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+def _reports_on(identity: Dataset, paths: Sequence[Path]) -> list[Dataset]:
+    newest: dict[str, Dataset] = {}
+    for path in paths:
+        report = _read_report(path)
+        if report is None or _patient(report) != _patient(identity) or not identity.PatientID:
+            continue
+        known = newest.get(report.StudyInstanceUID)
+        if known is None or _made_at(known) < _made_at(report):
+            newest[str(report.StudyInstanceUID)] = report
+    return list(newest.values())
+
+
+def _read_report(path: Path) -> Dataset | None:
+    """Return a report of Hilum's; None for any other object, or one that is gone or damaged."""
+    try:
+        ds = dcmread(path)
+    except UNREADABLE:
+        return None
+    return ds if ds.get("Modality") == "SR" and ds.get("Manufacturer") == MANUFACTURER else None
+
+
+def _patient(ds: Dataset) -> tuple[str, str]:
+    """Return who a patient is: an identifier, and who issued it. A name is not asked for."""
+    return str(ds.get("PatientID", "")), str(ds.get("IssuerOfPatientID", ""))
+
+
+def _made_at(report: Dataset) -> str:
+    return f"{report.get('ContentDate', '')}{report.get('ContentTime', '')}"
+
+
+def _taken_at(ds: Dataset) -> datetime | None:
+    """Return Study Date and Time, as the hospital's clock told them."""
+    values = clean(ds, ("StudyDate", "StudyTime"))
+    text = f"{values.get('StudyDate', '')}{values.get('StudyTime', '')}"
+    for form in _TIME_FORMS:
+        try:
+            return datetime.strptime(text, form)  # noqa: DTZ007 - most studies name no time zone
+        except ValueError:
+            continue
+    return None
+
+
+def _groups(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", []):
+        if _has_name(child, codes.MEASUREMENT_GROUP):
+            yield child
+        else:
+            yield from _groups(child)
+
+
+def _named(group: Dataset, name: Code) -> list[Dataset]:
+    return [item for item in group.get("ContentSequence", []) if _has_name(item, name)]
+
+
+def _has_name(item: Dataset, name: Code) -> bool:
+    return any((n.CodeValue, n.CodingSchemeDesignator) == name[:2] for n in item.get("ConceptNameCodeSequence", []))
+
+
+def _is(item: Dataset, value: Code) -> bool:
+    return any((c.CodeValue, c.CodingSchemeDesignator) == value[:2] for c in item.get("ConceptCodeSequence", []))
+
+
+def _texts(group: Dataset, name: Code) -> list[str]:
+    return [str(item.TextValue) for item in _named(group, name)]
+
+
+def _figure(group: Dataset, name: Code) -> float | None:
+    values = [float(item.MeasuredValueSequence[0].NumericValue) for item in _named(group, name)]
+    return values[0] if values else None
+
+
+def _algorithm(group: Dataset) -> Algorithm:
+    parameters = [tuple(text.split("=", 1)) for text in _texts(group, codes.ALGORITHM_PARAMETERS)]
+    return Algorithm(
+        name=" ".join(_texts(group, codes.ALGORITHM_NAME)),
+        version=" ".join(_texts(group, codes.ALGORITHM_VERSION)),
+        weights_sha256=next((value for name, value in parameters if name == _WEIGHTS), None),
+        settings=tuple((name, value) for name, value in parameters if name != _WEIGHTS),
+    )

@@ -1,0 +1,70 @@
+"""The trend: infected volume and PoIR of the patient's studies that can be compared, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from PIL import Image, ImageDraw
+
+from worker.comparison import Exam
+from worker.reports import codes, style
+from worker.reports.areaplot import round_up
+from worker.reports.outcome import format_percent
+from worker.reports.style import WARNING, Box, Rgb
+from worker.reports.view import text
+
+SIZE = (1280, 860)
+_PLOTS: tuple[Box, Box] = ((120, 130, 1240, 420), (120, 490, 1240, 780))
+_DAY = timedelta(days=1)
+
+
+def draw_trend(curve: Sequence[Exam]) -> Image.Image:
+    """Return the picture of studies, the newest last; times are told from it, and nothing of the patient is."""
+    picture = Image.new("RGB", SIZE, style.BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    middle = SIZE[0] // 2
+    draw.text((middle, 10), "Hilum   Trend", font=style.font(40), fill=style.TEXT, anchor="ma")
+    told = f"{len(curve)} studies that can be compared; time in days before this study"
+    draw.text((middle, 58), told, font=style.font(17), fill=style.MUTED, anchor="ma")
+    days = [(exam.taken_at - curve[-1].taken_at) / _DAY for exam in curve if exam.taken_at and curve[-1].taken_at]
+    volumes = [exam.infection_volume_ml for exam in curve]
+    percents = [exam.infected_percent or 0.0 for exam in curve]
+    labels = [f"{volume:.1f} mL" for volume in volumes]
+    _plot(draw, _PLOTS[0], "Infected volume, mL", codes.INFECTION.rgb, days, volumes, labels)
+    labels = [format_percent(percent) for percent in percents]
+    _plot(draw, _PLOTS[1], "Proportion of infected region (PoIR), %", style.ACCENT, days, percents, labels)
+    draw.text((middle, SIZE[1] - 24), WARNING, font=style.font(24), fill=style.ACCENT, anchor="mm")
+    return picture
+
+
+def _plot(
+    draw: ImageDraw.ImageDraw,
+    box: Box,
+    title: str,
+    colour: Rgb,
+    days: Sequence[float],
+    values: Sequence[float],
+    labels: Sequence[str],
+) -> None:
+    """Draw values over days, each with what it says."""
+    left, top, right, bottom = box
+    draw.text((left, top - 34), title, font=style.font(18), fill=style.MUTED)
+    highest = round_up(max(values))
+    for share in (0.0, 0.5, 1.0):
+        level = bottom - share * (bottom - top)
+        draw.line((left, level, right, level), fill=style.GRID)
+        draw.text((left - 10, level), f"{share * highest:g}", font=style.font(16), fill=style.MUTED, anchor="rm")
+    # A margin at both ends, so that labels stand inside.
+    scale = (right - left - 160) / max(-days[0], 1e-9)
+    points = [
+        (right - 80 + day * scale, bottom - value / highest * (bottom - top))
+        for day, value in zip(days, values, strict=True)
+    ]
+    draw.line(points, fill=colour, width=3)
+    for (x, y), day, label in zip(points, days, labels, strict=True):
+        draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=colour)
+        above = y - 12 if y - top > 40 else y + 34
+        text(draw, (x, above), label, 17, style.TEXT, "mb")
+        when = "this study" if day == 0 else f"{day:.0f} d" if day <= -3 else f"{24 * day:.0f} h"
+        draw.text((x, bottom + 8), when, font=style.font(16), fill=style.MUTED, anchor="ma")
