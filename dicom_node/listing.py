@@ -80,19 +80,33 @@ def list_studies(engine: Engine, limit: int) -> list[Row]:
     """Return the newest studies with their last job and how far its results got."""
     newest = select(studies).order_by(studies.c.first_instance_at.desc()).limit(limit)
     with reading(engine) as connection:
-        return [summary(connection, row._asdict()) for row in connection.execute(newest)]
+        return summaries(connection, [row._asdict() for row in connection.execute(newest)])
 
 
-def summary(connection: Connection, study: Row) -> Row:
-    """Return what a list shows of a study."""
-    uid = study["study_instance_uid"]
-    job = connection.execute(
-        select(jobs).where(jobs.c.study_instance_uid == uid).order_by(jobs.c.revision.desc()).limit(1)
-    ).one_or_none()
+def summaries(connection: Connection, rows: list[Row]) -> list[Row]:
+    """Return what a list shows of studies; as many statements for many as for one."""
+    uids = [row["study_instance_uid"] for row in rows]
+    in_order = select(jobs).where(jobs.c.study_instance_uid.in_(uids)).order_by(jobs.c.revision)
+    last_jobs = {job.study_instance_uid: job for job in connection.execute(in_order)}
+    counted = (
+        select(instances.c.study_instance_uid, func.count())
+        .where(instances.c.study_instance_uid.in_(uids))
+        .group_by(instances.c.study_instance_uid)
+    )
+    stored = {uid: count for uid, count in connection.execute(counted)}  # noqa: C416 - rows are no pairs to mypy
+    delivered = delivery_counts(connection, uids)
+    return [
+        summary(row, last_jobs.get(uid), stored.get(uid, 0), delivered[uid])
+        for uid, row in zip(uids, rows, strict=True)
+    ]
+
+
+def summary(study: Row, job: Any, stored: int, delivered: dict[str, int]) -> Row:
+    """Return what a list shows of a study, from its row and that of its last job."""
     return {
-        "study_instance_uid": uid,
+        "study_instance_uid": study["study_instance_uid"],
         "received": timestamp(study["first_instance_at"]),
-        "instances": connection.scalar(select(func.count()).where(instances.c.study_instance_uid == uid)),
+        "instances": stored,
         "state": job.state if job else study["state"],
         "priority": job.priority if job else study["priority"],
         "revision": job.revision if job else None,
@@ -100,21 +114,23 @@ def summary(connection: Connection, study: Row) -> Row:
         "infected_percent": job.infected_percent if job else None,
         "reason": job.message if job and job.message else study["reason"],
         "conflicting": study["conflicting"],
-        "deliveries": delivery_counts(connection, uid),
+        "deliveries": delivered,
     }
 
 
-def delivery_counts(connection: Connection, study_instance_uid: str) -> dict[str, int]:
-    """Return how many deliveries of a study stand in each state."""
+def delivery_counts(connection: Connection, uids: list[str]) -> dict[str, dict[str, int]]:
+    """Return how many deliveries of each study stand in each state."""
     query = (
-        select(deliveries.c.state, func.count())
+        select(jobs.c.study_instance_uid, deliveries.c.state, func.count())
         .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
         .join(jobs, jobs.c.job_id == results.c.job_id)
-        .where(jobs.c.study_instance_uid == study_instance_uid)
-        .group_by(deliveries.c.state)
+        .where(jobs.c.study_instance_uid.in_(uids))
+        .group_by(jobs.c.study_instance_uid, deliveries.c.state)
     )
-    counts: dict[str, int] = {state: count for state, count in connection.execute(query)}  # noqa: C416 - rows are no pairs to mypy
-    return {state.value: counts.get(state.value, 0) for state in DeliveryState}
+    counts = {uid: dict.fromkeys(map(str, DeliveryState), 0) for uid in uids}
+    for uid, state, count in connection.execute(query):
+        counts[uid][state] = count
+    return counts
 
 
 def find_study(engine: Engine, study_instance_uid: str) -> Row:
@@ -145,7 +161,7 @@ def show_study(engine: Engine, study_instance_uid: str) -> Row:
             .order_by(deliveries.c.delivery_id)
         )
         return {
-            **summary(connection, row),
+            **summaries(connection, [row])[0],
             "series": [dict(r) for r in connection.execute(its_series).mappings()],
             "jobs": [shown_job(dict(r)) for r in connection.execute(its_jobs).mappings()],
             "sent": [dict(r) for r in connection.execute(its_deliveries).mappings()],
