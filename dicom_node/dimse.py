@@ -18,6 +18,7 @@ LAST = 0x02
 C_STORE_RQ = 0x0001
 C_STORE_RSP = 0x8001
 C_ECHO_RQ = 0x0030
+N_EVENT_REPORT_RQ = 0x0100
 NO_DATA_SET = 0x0101
 """Command fields, and a data set type (PS3.7 E.1)."""
 

@@ -19,6 +19,14 @@ LEASE_SECONDS = 300.0
 BATCH = 100
 
 
+def retry_pause(settings: DeliverySettings, attempts: int) -> float:
+    """Return the seconds to wait after so many attempts: doubling up to a ceiling, with jitter."""
+    doublings = min(attempts, 64)  # a float holds no more than 1023
+    ceiling = min(settings.first_retry_seconds * 2.0**doublings, settings.longest_retry_seconds)
+    # Jitter spreads retries; it protects nothing.
+    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311
+
+
 class Outbox:
     """Hands out deliveries and takes the answers; every method is one transaction."""
 
@@ -86,11 +94,8 @@ class Outbox:
 
     def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
         """Write down a passing failure and when to try again: exponential backoff with jitter."""
-        doublings = min(delivery.attempts, 64)  # a float holds no more than 1023
-        ceiling = min(self._settings.first_retry_seconds * 2**doublings, self._settings.longest_retry_seconds)
-        # Jitter spreads retries; it protects nothing.
-        pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311
-        return self._settle(token, delivery, status=status, message=message, due_at=now() + pause)
+        due_at = now() + retry_pause(self._settings, delivery.attempts)
+        return self._settle(token, delivery, status=status, message=message, due_at=due_at)
 
     def _settle(self, token: str, delivery: Delivery, **values: object) -> bool:
         with self._engine.begin() as connection:

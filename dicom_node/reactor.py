@@ -40,6 +40,7 @@ from dicom_node.dimse import (
     COMMAND_FIELD,
     LAST,
     MESSAGE_ID,
+    N_EVENT_REPORT_RQ,
     NO_DATA_SET,
     P_DATA_TF_TYPE,
     Command,
@@ -63,6 +64,8 @@ READ_AHEAD_BYTES = 2**18
 LONGEST_OTHER_PDU_BYTES = 2**20
 """An A-ASSOCIATE-RQ names at most 128 presentation contexts."""
 LONGEST_COMMAND_BYTES = 2**16
+LONGEST_REPORT_BYTES = 2**20
+"""Of a storage commitment; Hilum asks for a hundred instances at once."""
 LEAST_PROGRESS_BYTES = 2**14
 """What must come until the idle timer expires, or a whole message, so that nobody holds on with a trickle."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -386,12 +389,14 @@ class PromptDUL(DULServiceProvider):
 
 
 class PromptDIMSE(DIMSEServiceProvider):
-    """Puts messages together: C-STORE here, C-ECHO by pynetdicom; whatever else comes ends the association."""
+    """Puts messages together: C-STORE here, C-ECHO and N-EVENT-REPORT by pynetdicom; others end the association."""
 
     assoc: PromptAssociation
     _command_bytes = b""
     _storing: tuple[Command, IncomingFile] | None = None
     """The C-STORE whose data set is coming, and where it goes."""
+    _report: tuple[Command, int] | None = None
+    """The N-EVENT-REPORT whose data set is coming, and how many bytes have come."""
 
     def take(self, context_id: int, value: memoryview) -> None:
         """Take a fragment of a message, with its control header (PS3.8 E.2).
@@ -402,6 +407,14 @@ class PromptDIMSE(DIMSEServiceProvider):
             Nothing like it may come here.
         """
         is_command, is_last = value[0] & COMMAND, value[0] & LAST
+        if self._report is not None:
+            command, size_bytes = self._report
+            size_bytes += len(value)
+            if is_command or context_id != command.context_id or size_bytes > LONGEST_REPORT_BYTES:
+                raise ValueError("another message before the report ended, or a report that does not end")
+            self._report = None if is_last else (command, size_bytes)
+            self._pass_on(context_id, bytes(value))
+            return
         if self._storing is None:
             self._command_bytes += value[1:]
             if not is_command or len(self._command_bytes) > LONGEST_COMMAND_BYTES:
@@ -420,18 +433,23 @@ class PromptDIMSE(DIMSEServiceProvider):
 
     def _begin(self, command: Command, whole: bytes) -> None:
         field = command.number(COMMAND_FIELD)
-        if field == C_ECHO_RQ:
-            primitive = P_DATA()
-            primitive.presentation_data_value_list.append((command.context_id, bytes((COMMAND | LAST,)) + whole))
-            self.receive_primitive(primitive)
+        if field in (C_ECHO_RQ, N_EVENT_REPORT_RQ):
+            if field == N_EVENT_REPORT_RQ and command.number(COMMAND_DATA_SET_TYPE) != NO_DATA_SET:
+                self._report = command, 0
+            self._pass_on(command.context_id, bytes((COMMAND | LAST,)) + whole)
         elif field != C_STORE_RQ or command.number(MESSAGE_ID) is None:
-            raise ValueError("neither C-STORE nor C-ECHO, or one that cannot be answered")
+            raise ValueError("no C-STORE, C-ECHO or N-EVENT-REPORT, or one that cannot be answered")
         else:
             incoming = self.assoc.begin_store(command)
             if command.number(COMMAND_DATA_SET_TYPE) == NO_DATA_SET:
                 self.assoc.serve_store(command, incoming)
             else:
                 self._storing = command, incoming
+
+    def _pass_on(self, context_id: int, value: bytes) -> None:
+        primitive = P_DATA()
+        primitive.presentation_data_value_list.append((context_id, value))
+        self.receive_primitive(primitive)
 
     def discard(self) -> None:
         """Remove what has come of a data set that will not be whole."""

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_node.access import Doorkeeper
 from dicom_node.audit import AuditTrail, Receipts
+from dicom_node.commitment import STORAGE_COMMITMENT, Commitments
 from dicom_node.dimse import AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID, Command
 from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files
@@ -94,10 +95,12 @@ class Receiver:
         settings: NodeSettings,
         tls: ssl.SSLContext | None = None,
         trail: AuditTrail | None = None,
+        commitments: Commitments | None = None,
     ) -> None:
         self._intake = intake
         self._tls = tls
         self._trail = trail
+        self._commitments = commitments
         self._receipts = Receipts(trail) if trail else None
         self._recorder = Recorder(intake)
         self._files = files
@@ -118,10 +121,14 @@ class Receiver:
         for sop_class_uid in storage_classes():
             ae.add_supported_context(sop_class_uid, TRANSFER_SYNTAXES)
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
+        handlers: list[evt.EventHandlerType] = [(end, self.on_end) for end in ends]
+        if self._commitments:  # a PACS that reports on an association of its own is its SCP (PS3.4 J.3.3)
+            ae.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._commitments.on_report))
         self._server = PromptServer(
             ae,
             listener or listen(self._settings),
-            [(end, self.on_end) for end in ends],
+            handlers,
             self,
             Doorkeeper(self._settings, self._trail),
             self._tls,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_node.audit import AuditTrail, Participant, Transfer, patient_id_of
 from dicom_node.breaker import Breaker
+from dicom_node.commitment import STORAGE_COMMITMENT, Commitments, ask
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import get_logger
@@ -52,8 +54,15 @@ class ObjectUnreadable(PassingFailure):
 class Deliverer:
     """Empties the outbox. Several may run at once."""
 
-    def __init__(self, outbox: Outbox, settings: Settings, trail: AuditTrail | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        settings: Settings,
+        trail: AuditTrail | None = None,
+        commitments: Commitments | None = None,
+    ) -> None:
         self._outbox = outbox
+        self._commitments = commitments
         self._settings = settings
         self._trail = trail or AuditTrail(settings)
         self._breakers = {d.name: Breaker(settings.delivery.first_retry_seconds) for d in settings.destinations}
@@ -72,9 +81,28 @@ class Deliverer:
     def _serve(self, destination: Destination, stop: threading.Event) -> None:
         while not stop.wait(TURN_SECONDS):
             try:
-                self.deliver(destination, stop)
+                self.turn(destination, stop)
             except DBAPIError as error:
                 log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
+
+    def turn(self, destination: Destination, stop: threading.Event) -> None:
+        """Send what is due to one destination; then ask it to commit to what it took, where that is wanted."""
+        self.deliver(destination, stop)
+        if destination.storage_commitment and self._commitments and not stop.is_set():
+            self._ask_for_commitment(destination, self._commitments)
+
+    def _ask_for_commitment(self, destination: Destination, commitments: Commitments) -> None:
+        request = commitments.begin(destination.name)
+        if request is None:
+            return
+        service = Outgoing(Path(), STORAGE_COMMITMENT, ImplicitVRLittleEndian)
+        try:
+            with open_association(destination, self._settings, [service]) as association:
+                status = ask(association, request, commitments) if association.is_established else None
+        except PassingFailure as error:
+            log.warning("commitment_not_asked", destination=destination.name, code=error.code, reason=error.message)
+            return
+        log.info("commitment_asked", destination=destination.name, status=status, instances=len(request.references))
 
     def deliver(self, destination: Destination, stop: threading.Event) -> None:
         """Send what is due to one destination, an association a study.

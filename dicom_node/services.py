@@ -15,6 +15,7 @@ import pynetdicom._config
 
 from dicom_node.access import require_security
 from dicom_node.audit import AuditTrail
+from dicom_node.commitment import Commitments
 from dicom_node.database import lengthen_log, open_database
 from dicom_node.dispatch import Dispatcher
 from dicom_node.doorbell import Doorbell, make_celery
@@ -81,7 +82,7 @@ def receive(
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
     trail = AuditTrail(settings)
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
-    receiver = Receiver(Intake(engine), files, share, tls, trail)
+    receiver = Receiver(Intake(engine), files, share, tls, trail, Commitments(engine, settings.delivery))
     receiver.start(listener)
     work()
     receiver.stop()
@@ -101,7 +102,8 @@ def run_deliver(_: argparse.Namespace) -> int:
     log.info("delivering", destination=", ".join(d.name for d in settings.destinations) or "nowhere")
     trail = AuditTrail(settings)
     trail.started()
-    Deliverer(Outbox(engine, settings.delivery), settings, trail).run(stop)
+    commitments = Commitments(engine, settings.delivery)
+    Deliverer(Outbox(engine, settings.delivery), settings, trail, commitments).run(stop)
     trail.stopped()
     trail.close()
     engine.dispose()

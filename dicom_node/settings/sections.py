@@ -213,6 +213,8 @@ class DeliverySettings(Section):
     """Up to which the pause doubles."""
     network_timeout_seconds: Seconds = 60.0
     """A PACS that is silent for so long is tried again later."""
+    commitment_retry_seconds: Seconds = 3600.0
+    """A PACS that was asked to commit and did not report is asked again after this."""
 
 
 class Destination(Section):

@@ -19,6 +19,7 @@ from pynetdicom.dsutils import encode
 from sqlalchemy import Engine
 
 from dicom_node.audit import AuditTrail
+from dicom_node.commitment import Commitments
 from dicom_node.files import Files
 from dicom_node.intake import Intake
 from dicom_node.scp import Receiver
@@ -31,10 +32,11 @@ def listening(
     folder: Path,
     tls: ssl.SSLContext | None = None,
     trail: AuditTrail | None = None,
+    commitments: Commitments | None = None,
     **settings: Any,
 ) -> Iterator[int]:
     """Run a receiver for the time of a ``with``; gives its port."""
-    receiver = Receiver(Intake(record), Files(folder), NodeSettings(port=0, **settings), tls, trail)
+    receiver = Receiver(Intake(record), Files(folder), NodeSettings(port=0, **settings), tls, trail, commitments)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dicom_node.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
         receiver.start()

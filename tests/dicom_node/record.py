@@ -43,7 +43,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_000_000.0
         self.steady = 0.0
-        for module in ("intake", "jobs", "outbox", "dispatch", "retention"):
+        for module in ("intake", "jobs", "outbox", "dispatch", "retention", "commitment"):
             monkeypatch.setattr(f"dicom_node.{module}.now", lambda: self.seconds)
         monkeypatch.setattr("dicom_node.dispatch.monotonic", lambda: self.steady)
 
