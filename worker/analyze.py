@@ -15,6 +15,7 @@ from dicom_node.selection import select_series
 from dicom_node.settings import load_settings
 from dicom_node.study import JobState
 from worker.answer import Answer, answer_study
+from worker.models.store import choose_method
 from worker.threads import use_threads
 
 
@@ -30,7 +31,14 @@ def run_analyze(arguments: argparse.Namespace) -> int:
     make_writable(arguments.out)
     series = [selection.series] if selection.series else found
     paths = [image.path for one in series for image in one.ct_images]
-    answer = answer_study(paths, selection.rejection, arguments.out, settings.report, show_progress)
+    answer = answer_study(
+        paths,
+        selection.rejection,
+        arguments.out,
+        settings.report,
+        show_progress,
+        method=choose_method(settings.worker),
+    )
     print_answer(answer, arguments.out)
     return 0 if answer.state is JobState.DONE else 1
 

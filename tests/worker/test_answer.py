@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from dicom_node.settings import ReportSettings
 from dicom_node.study import JobState
 from tests.factories import chest_hu, ct_series
 from worker.answer import Answer, answer_study
+from worker.findings import Algorithm
+from worker.pipeline import THRESHOLDS
 
 HU, _, _ = chest_hu()
 
@@ -50,3 +53,13 @@ def test_a_chest_to_which_no_report_can_refer_is_set_aside_with_the_reason(tmp_p
 
     assert (found.state, found.code, found.objects) == (JobState.SET_ASIDE, "no-uids", ())
     assert "got none: nothing can refer to them" in found.message
+
+
+def test_a_study_is_measured_by_the_method_given_and_a_refusal_names_it_too(tmp_path: Path) -> None:
+    method = replace(THRESHOLDS, algorithm=Algorithm("Another", "1"))
+    folders = (ct_series(tmp_path / "whole", HU), ct_series(tmp_path / "gap", HU, keep=[0, 1, *range(3, 40)]))
+    for paths in folders:
+        out = tmp_path / paths[0].parent.name / "out"
+        answer_study(paths, None, out, ReportSettings(), lambda *_: None, method=method)
+        (report,) = (dcmread(path) for path in out.glob("*.dcm") if dcmread(path).Modality == "SR")
+        assert "Another" in str(report)
