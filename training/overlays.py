@@ -1,0 +1,62 @@
+"""Pages of slices with outlines drawn on them, for a person to judge."""
+
+# mypy: disallow-untyped-calls=False
+# SimpleITK's functions carry no types.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # the name its own documentation gives it
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+WINDOW_HU = (-1350.0, 150.0)
+"""The usual lung window."""
+
+COLOURS = {"lung": (90, 170, 255), "true": (60, 220, 60), "found": (255, 70, 50)}
+
+TILE, COLUMNS = 256, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One slice, the outlines on it by a key of ``COLOURS``, and a caption."""
+
+    hu: NDArray[np.int16]
+    outlines: Mapping[str, NDArray[np.bool_]]
+    caption: str
+
+
+def write_page(tiles: Sequence[Tile], path: Path) -> None:
+    """Write tiles, four a row, as a JPEG."""
+    rows = -(-len(tiles) // COLUMNS)
+    page = Image.new("RGB", (COLUMNS * TILE, rows * TILE))
+    for number, tile in enumerate(tiles):
+        page.paste(draw(tile), ((number % COLUMNS) * TILE, (number // COLUMNS) * TILE))
+    page.save(path, quality=80)
+
+
+def draw(tile: Tile) -> Image.Image:
+    """Return the picture of a tile."""
+    low, high = WINDOW_HU
+    gray = np.clip((tile.hu.astype(np.float32) - low) / (high - low) * 255, 0, 255)
+    scale = TILE / max(gray.shape)
+    size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
+    pixels = np.repeat(np.asarray(Image.fromarray(gray.astype(np.uint8)).resize(size))[..., None], 3, axis=2)
+    for name, mask in tile.outlines.items():
+        shown = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        pixels[outline(shown)] = COLOURS[name]
+    picture = Image.new("RGB", (TILE, TILE))
+    picture.paste(Image.fromarray(pixels))
+    ImageDraw.Draw(picture).text((4, TILE - 14), tile.caption, fill=(255, 255, 0))
+    return picture
+
+
+def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels of a mask that touch what is outside it."""
+    contour = sitk.BinaryContour(sitk.GetImageFromArray(mask.astype(np.uint8)), fullyConnected=True)
+    return sitk.GetArrayViewFromImage(contour).astype(np.bool_)
