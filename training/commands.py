@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from dicom_node.cli import Command
 
+TRAIN = """\
+Train an experiment, test it, and print its figures beside the paper's. Given again after a kill or a power cut,
+the same command goes on with the very next step.
+
+  hilum train saood-segnet-binary --data DATA --out RUNS/saood-segnet-binary
+  hilum train wu-infection-unet --data DATA --out RUNS/try --short --splits 0
+  hilum train wu-infection-unet --data PATIENTS --sets labels --out RUNS/own
+  torchrun --nproc-per-node 4 -m dicom_node train shivdeo-2d --data DATA --out RUNS/shivdeo-2d
+
+DATA holds each data set in a folder of its name; docs/training.md describes their layouts. RUN gets result.json, and
+for each split weights.safetensors and tensorboard/.
+"""
+
 
 def _train_arguments(parser: ArgumentParser) -> None:
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.description = TRAIN
     parser.add_argument("experiment", metavar="EXPERIMENT", help="its name; `hilum experiments` lists them")
     _data_argument(parser)
     parser.add_argument(
         "--out", metavar="RUN", type=Path, required=True, help="folder of the run; a run begun there goes on"
     )
-    parser.add_argument("--short", action="store_true", help="the short form; its results say so")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--sets",
+        metavar="NAME",
+        nargs="+",
+        help="read these data sets of DIR, your own among them (`dicom`, `labels`), and not the experiment's",
+    )
+    parser.add_argument("--short", action="store_true", help="fewer steps, small images; its results say SHORT")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of splits, weights and order (default 0)")
     _splits_argument(parser)
     _threads_argument(parser)
 
@@ -32,7 +53,7 @@ def _data_argument(parser: ArgumentParser) -> None:
 
 
 def _splits_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--splits", metavar="N", type=int, nargs="+", help="only these splits, from 0")
+    parser.add_argument("--splits", metavar="N", type=int, nargs="+", help="only these splits, counted from 0")
 
 
 def _threads_argument(parser: ArgumentParser) -> None:

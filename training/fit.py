@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from dicom_node.errors import Defect
+from dicom_node.errors import Defect, SettingsError
 from training.batches import choose, load_batch, seed_from
 from training.examples import Example
 from training.files import replace_file
@@ -46,6 +46,11 @@ class Training:
         Those that share the work; one of several sees its share of each batch.
     save_seconds : float
         How often the state is written, or less often where that takes long. It decides nothing else.
+
+    Raises
+    ------
+    SettingsError
+        When the processes cannot share a batch evenly: the mean of their gradients would not be the batch's.
     """
 
     def __init__(
@@ -62,6 +67,12 @@ class Training:
         reporter: Reporter,
         save_seconds: float = 60.0,
     ) -> None:
+        if recipe.batch_size % processes.count:
+            raise SettingsError(
+                "batch-does-not-divide",
+                f"a batch of {recipe.batch_size} cannot be shared evenly by {processes.count} processes; "
+                "start torchrun with another --nproc-per-node",
+            )
         self.network = lay_out(network, processes.device)
         self.examples = examples
         self.recipe = recipe

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
 
 from training.precision import choose_device
+
+PATIENCE = timedelta(hours=12)
+"""How long the others wait while the leader validates, tests, or prepares images: it does that alone."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def join() -> Iterator[Processes]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield Processes(distributed.get_rank(), count, choose_device())
     finally:

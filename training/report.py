@@ -50,6 +50,7 @@ def describe(result: Result) -> str:
     """Return how a result came about, in one sentence without its full stop."""
     parts = [f"SHORT: {result['length']}" if result["short"] else str(result["length"])]
     if result["splits_all"]:
+        parts.append(f"on {', '.join(result['data'])}")
         parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")
     if result["parameters"]:
         parts.append(f"{result['parameters']:,} parameters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def train(arguments: Namespace) -> int:
     use_threads(arguments.threads)
     experiment = experiments.find(arguments.experiment)
     if isinstance(experiment, Benchmark):
+        if arguments.sets:
+            raise SettingsError("no-sets", f"{experiment.name} is measured on its own data; leave --sets out")
         result = run_benchmark(experiment, arguments.data, arguments.out, short=arguments.short)
         print_result(result, Console())
         return 0
@@ -40,6 +43,7 @@ def evaluate(arguments: Namespace) -> int:
     claim = arguments.run / "trial.json"
     if not claim.exists():
         raise SettingsError("no-run", f"expected a folder that `hilum train` has filled, got {arguments.run}")
+    arguments.sets = None  # claims of before --sets do not name them
     for name, value in read_json(claim).items():
         setattr(arguments, name, value)
     with join() as processes:
@@ -74,6 +78,8 @@ def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Tria
     experiment = experiments.find(arguments.experiment)
     if isinstance(experiment, Benchmark):
         raise SettingsError("not-a-training", f"{experiment.name} has no weights; `hilum train` measures it again")
+    if arguments.sets:
+        experiment = replace(experiment, data=tuple(arguments.sets))
     return Trial(
         experiment,
         arguments.data,

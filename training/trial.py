@@ -80,6 +80,8 @@ class Trial:
         self.prepared = prepare((), experiment.preprocess, experiment.target, folder / "prepared")
         self.splits = experiment.split.splits([sample.patient for sample in self.prepared], seed)
         self.chosen = range(len(self.splits)) if splits is None else splits
+        if not set(self.chosen) <= set(range(len(self.splits))):
+            raise SettingsError("no-split", f"splits are 0 to {len(self.splits) - 1}, got {list(self.chosen)}")
 
     def train(self) -> dict[str, Any]:
         """Train and test the chosen splits and return the result as it is written."""
@@ -216,9 +218,15 @@ class Trial:
 
     def _claim_folder(self) -> None:
         """Refuse a folder that another run has begun."""
-        claim = {"experiment": self.experiment.name, "short": self.short, "seed": self.seed}
+        claim = {
+            "experiment": self.experiment.name,
+            "short": self.short,
+            "seed": self.seed,
+            "sets": list(self.experiment.data),
+        }
         path = self.folder / "trial.json"
-        if path.exists() and read_json(path) != claim:
+        # A claim written before a key was added agrees in it.
+        if path.exists() and claim | read_json(path) != claim:
             raise SettingsError("other-run", f"{self.folder} holds {read_json(path)}; choose another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.processes.rank == 0:

@@ -54,12 +54,18 @@ def test_a_run_is_trained_evaluated_and_written_down(
     name = "saood-segnet-binary"
     full = find(name)
     assert isinstance(full, Experiment)
-    tiny = replace(full, preprocess=Preprocess((16, 16)), short=Short(epochs=1))
+    tiny = replace(full, data=("elsewhere",), preprocess=Preprocess((16, 16)), short=Short(epochs=1))
     monkeypatch.setattr(experiments, "REGISTRY", {name: tiny})
     train = ["train", name, "--data", data, "--out", run, "--short", "--splits", "0", "--threads", "1"]
-    assert main(train) == 0
+    assert main([*train, "--sets", "medseg100"]) == 0
     assert "0.703 ± 0.055 (table 7)" in capsys.readouterr().out.replace("\n", " ")
     assert main(["evaluate", run, "--data", data, "--splits", "0"]) == 0
     page = tmp_path / "experiments.md"
     assert main(["experiments", "--runs", str(tmp_path / "runs"), "--write", str(page)]) == 0
-    assert "SHORT" in page.read_text()
+    assert "SHORT: 1 epochs at 16x16; on medseg100;" in page.read_text()
+
+
+def test_a_benchmark_is_not_measured_on_other_data_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "run")
+    assert main(["train", "wu-thresholds", "--data", str(tmp_path), "--out", out, "--sets", "labels"]) == 1
+    assert "leave --sets out" in capsys.readouterr().err

@@ -10,9 +10,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
-from dicom_node.errors import Defect
+from dicom_node.errors import Defect, SettingsError
 from tests.training.synthetic import RECIPE, train_discs
 from training.augment import NONE
+from training.processes import Processes
 from training.reporter import Reporter
 
 CHILD = """
@@ -131,3 +132,8 @@ def test_population_statistics_are_those_of_all_training_examples(tmp_path: Path
         means = [convolution(torch.cat(images[i : i + 4])).mean(dim=(0, 2, 3)) for i in (0, 4, 8)]
     assert first.running_mean is not None
     assert torch.allclose(first.running_mean, torch.stack(means).mean(dim=0), atol=2e-3)
+
+
+def test_a_batch_that_processes_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a batch of 4 cannot be shared evenly by 3 processes"):
+        train_discs(tmp_path, processes=Processes(0, 3, torch.device("cpu")))

@@ -8,6 +8,7 @@ RESULT: dict[str, Any] = {
     "experiment": "wu-thresholds",
     "paper": "Wu et al. 2020, table 1",
     "differs": "other data",
+    "data": ["mine", "yours"],
     "short": True,
     "length": "2 epochs at 32x32",
     "splits_done": 1,
@@ -46,7 +47,7 @@ def test_a_short_form_says_so_on_the_page(tmp_path: Path) -> None:
     write_report(read_results(tmp_path), tmp_path / "experiments.md")
     page = (tmp_path / "experiments.md").read_text()
     assert page.index("## a") < page.index("## b")
-    assert "SHORT: 2 epochs at 32x32; 1 of 3 splits, by slice; 372,486 parameters; 2.0 min" in page
+    assert "SHORT: 2 epochs at 32x32; on mine, yours; 1 of 3 splits, by slice; 372,486 parameters; 2.0 min" in page
     assert "| lung/dice_per_case | 0.951 | 0.921 (text); 0.941 (table 1) |" in page
 
 

@@ -103,3 +103,23 @@ def test_a_network_that_gives_other_classes_is_refused(tmp_path: Path) -> None:
     four_classes = replace(DISCS, arguments={"classes": 4})
     with pytest.raises(SettingsError, match="does not give 2 classes"):
         trial(tmp_path, experiment=four_classes, short=True).train()
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"splits are 0 to 2, got \[3\]"):
+        trial(tmp_path, short=True, splits=[3])
+
+
+def test_a_run_on_other_data_sets_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(datasets.READERS, "mine", datasets.READERS["discs"])  # type: ignore[misc]  # the fixture's is a dict
+    trial(tmp_path, short=True)
+    with pytest.raises(SettingsError, match="choose another folder"):
+        trial(tmp_path, experiment=replace(DISCS, data=("mine",)), short=True)
+
+
+def test_a_run_begun_before_its_claim_named_the_data_sets_goes_on(tmp_path: Path) -> None:
+    trial(tmp_path, short=True)
+    claim = {"experiment": "discs", "short": True, "seed": 0}
+    (tmp_path / "run" / "trial.json").write_text(json.dumps(claim))
+    trial(tmp_path, short=True)
+    assert json.loads((tmp_path / "run" / "trial.json").read_text()) == claim | {"sets": ["discs"]}
