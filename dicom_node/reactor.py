@@ -284,6 +284,14 @@ class PromptSocket(AssociationSocket):
         self._start += len(taken)
         return taken
 
+    def discard(self) -> bool:
+        """Take all that has come, and forget it; return whether there was anything before the peer closed."""
+        if self._start == self._end:
+            self._read(1)
+        had_any = self._start < self._end
+        self._start = self._end
+        return had_any
+
     def recv(self, nr_bytes: int) -> bytearray:
         """Return the next bytes; nothing if the peer closed before them all."""
         taken = self.take(nr_bytes)
@@ -331,6 +339,10 @@ class PromptDUL(DULServiceProvider):
         """Read a PDU; leave all but data to pynetdicom. None may be longer than agreed."""
         self.socket.deadline = time.monotonic() + (self.assoc.network_timeout or 0)
         try:
+            if self.state_machine.current_state == CLOSING:  # nothing counts, and after a broken PDU none begins
+                if not self.socket.discard():
+                    self.event_queue.put("Evt17")
+                return
             header = self.socket.peek(PDU_HEADER.size)
             if len(header) < PDU_HEADER.size:
                 self.event_queue.put("Evt17")

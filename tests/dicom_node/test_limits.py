@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import threading
 import time
@@ -13,6 +14,7 @@ from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, MRImageStorage
 from sqlalchemy import Engine
 
 from tests.dicom_node.raw import (
+    ABORT,
     ABORTED,
     CLOSED,
     DATA,
@@ -56,6 +58,14 @@ def test_an_association_request_without_end_is_not_waited_for(port: int) -> None
     with RawPeer(port) as peer:
         peer.send(struct.pack(">BxL", 1, 2**32 - 1))
         assert peer.status() == ABORTED
+
+
+@pytest.mark.parametrize("kind", [1, DATA, 0x16])
+def test_what_follows_a_broken_pdu_is_not_answered_again_and_again(port: int, kind: int) -> None:
+    with RawPeer(port) as peer:
+        peer.send(struct.pack(">BxL", kind, 2**31) + bytes(5000))
+        peer.socket.shutdown(socket.SHUT_WR)
+        assert [peer.receive()[0] for _ in range(2)] == [ABORT, 0]
 
 
 def test_a_command_without_end_ends_the_association(port: int) -> None:
