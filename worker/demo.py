@@ -69,7 +69,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         for peer in (settings.destinations[0], hilum):
             send_with_progress(peer, settings, objects)
         answer = wait_for_answer(settings, uid)
-        show(answer, [pydicom.dcmread(path) for path in results_in(pacs, uid, objects)], truth, out)
+        show(answer, [pydicom.dcmread(path) for path in results_in(pacs, answer)], truth, out)
     return 0 if answer["state"] == JobState.DONE else 1
 
 
@@ -139,10 +139,10 @@ def wait_for_answer(settings: Settings, study_instance_uid: str) -> dict[str, An
     raise PassingFailure("no-answer", "the answer did not come in time; hilum.log beside the settings says why")
 
 
-def results_in(pacs: SmallPACS, study_instance_uid: str, sent: list[Outgoing]) -> list[Path]:
-    """Return the objects of the study that the PACS holds and that we did not send."""
-    ours = {str(pydicom.dcmread(item.path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for item in sent}
-    return [path for path in pacs.objects(study_instance_uid) if path.stem not in ours]
+def results_in(pacs: SmallPACS, answer: dict[str, Any]) -> list[Path]:
+    """Return the objects of the answer that the PACS holds; it may hold those of an earlier demo too."""
+    sent = {result["sop_instance_uid"] for result in answer["sent"]}
+    return [path for path in pacs.objects(answer["study_instance_uid"]) if path.stem in sent]
 
 
 def show(answer: dict[str, Any], results: list[Dataset], truth: Truth | None, out: Path) -> None:
