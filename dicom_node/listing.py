@@ -154,7 +154,7 @@ def show_study(engine: Engine, study_instance_uid: str) -> Row:
         its_jobs = select(jobs).where(jobs.c.study_instance_uid == study_instance_uid).order_by(jobs.c.revision)
         its_deliveries = (
             select(results.c.kind, deliveries.c.sop_instance_uid, deliveries.c.destination, deliveries.c.state)
-            .add_columns(deliveries.c.status, deliveries.c.attempts, deliveries.c.message)
+            .add_columns(deliveries.c.status, deliveries.c.attempts, deliveries.c.message, deliveries.c.committed_at)
             .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
             .join(jobs, jobs.c.job_id == results.c.job_id)
             .where(jobs.c.study_instance_uid == study_instance_uid)
@@ -164,7 +164,10 @@ def show_study(engine: Engine, study_instance_uid: str) -> Row:
             **summaries(connection, [row])[0],
             "series": [dict(r) for r in connection.execute(its_series).mappings()],
             "jobs": [shown_job(dict(r)) for r in connection.execute(its_jobs).mappings()],
-            "sent": [dict(r) for r in connection.execute(its_deliveries).mappings()],
+            "sent": [
+                {**r, "committed_at": timestamp(r["committed_at"])}
+                for r in connection.execute(its_deliveries).mappings()
+            ],
         }
 
 
@@ -210,4 +213,5 @@ def print_study(study: Row) -> None:
         print(f"  job     revision {job['revision']}  {said}")
     for sent in study["sent"]:
         answer = "no answer" if sent["status"] is None else f"{sent['status']:#06x}"
-        print(f"  result  {sent['kind']:<10} to {sent['destination']}: {sent['state']}, {answer}  {sent['message']}")
+        state = "sent and committed" if sent["committed_at"] else sent["state"]
+        print(f"  result  {sent['kind']:<10} to {sent['destination']}: {state}, {answer}  {sent['message']}")

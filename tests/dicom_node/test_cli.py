@@ -171,6 +171,15 @@ def test_a_study_is_shown_with_its_jobs_and_deliveries(record: Engine, capsys: p
     assert "0xc000" in said
 
 
+def test_what_a_pacs_promised_to_keep_is_shown(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(record)
+    with record.begin() as connection:
+        connection.execute(deliveries.update().where(deliveries.c.state == "sent").values(committed_at=0.0))
+    assert "sent and committed, 0x0000" in hilum(capsys, "studies", STUDY)[1]
+    shown = json.loads(hilum(capsys, "studies", STUDY, "--json")[1])
+    assert [one["committed_at"] for one in shown["sent"]] == ["1970-01-01T00:00:00+00:00", None]
+
+
 def test_json_holds_the_same_for_scripts(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
     (listed,) = json.loads(hilum(capsys, "studies", "--json")[1])
