@@ -59,19 +59,26 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
     A worker reads what they are: not every report is Hilum's, and some are of later studies.
     """
     key = select(studies.c.patient_key).where(studies.c.study_instance_uid == study_instance_uid).scalar_subquery()
-    others = (studies.c.patient_key == key, studies.c.study_instance_uid != study_instance_uid)
+    others = connection.scalars(
+        select(studies.c.study_instance_uid).where(
+            studies.c.patient_key == key, studies.c.study_instance_uid != study_instance_uid
+        )
+    ).all()
+    if not others:
+        return ()
+    # The states are compared here: SQLite would rather read every job that is done than the few of these studies.
     own = (
-        select(results.c.path)
+        select(results.c.path, jobs.c.state)
         .join(jobs, jobs.c.job_id == results.c.job_id)
-        .join(studies, studies.c.study_instance_uid == jobs.c.study_instance_uid)
-        .where(*others, results.c.kind == REPORT, jobs.c.state == JobState.DONE)
+        .where(jobs.c.study_instance_uid.in_(others), results.c.kind == REPORT)
     )
-    received = (
-        select(instances.c.path)
-        .join(studies, studies.c.study_instance_uid == instances.c.study_instance_uid)
-        .where(*others, instances.c.sop_class_uid == Comprehensive3DSRStorage, instances.c.conflicts.is_(False))
+    received = select(instances.c.path).where(
+        instances.c.study_instance_uid.in_(others),
+        instances.c.sop_class_uid == Comprehensive3DSRStorage,
+        instances.c.conflicts.is_(False),
     )
-    return tuple(Path(path) for path in sorted(connection.scalars(union(own, received))))
+    paths = {row.path for row in connection.execute(own) if row.state == JobState.DONE}
+    return tuple(Path(path) for path in sorted(paths.union(connection.scalars(received))))
 
 
 class PriorFetcher:
