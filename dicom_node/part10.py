@@ -81,7 +81,7 @@ def glance(beginning: bytes, transfer_syntax: UID) -> Identity | None:
         specific_tags=list(IDENTIFYING_TAGS),
     )
     try:
-        whole = {e.tag: e.value for e in elements if isinstance(e, RawDataElement) and len(e.value or b"") == e.length}
+        whole = {e.tag: e.value for e in elements if isinstance(e, RawDataElement) and is_whole(e)}
     except UNREADABLE:
         return None
     uids = [
@@ -110,6 +110,8 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Identity:
             stop_when=beyond_identity,
             specific_tags=list(IDENTIFYING_TAGS),
         )
+        if not all(is_whole(ds.get_item(tag)) for tag in IDENTIFYING_TAGS if tag in ds):
+            raise EOFError
         missing = [dictionary_keyword(tag) for tag in IDENTIFYING_TAGS if not (tag in ds and ds[tag].value)]
         malformed = not all(is_storable(element.value) for element in ds)
     except UNREADABLE as error:
@@ -121,6 +123,11 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Identity:
     if malformed:
         raise RejectedInput("uid-malformed", f"expected one UID of at most {LONGEST_UID} characters each (PS3.5 9.1)")
     return Identity(*(str(ds[tag].value) for tag in IDENTIFYING_TAGS))
+
+
+def is_whole(element: object) -> bool:
+    """Whether an element is as long as it says."""
+    return not isinstance(element, RawDataElement) or len(element.value or b"") == element.length
 
 
 def is_storable(uid: object) -> bool:

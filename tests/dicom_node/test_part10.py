@@ -81,3 +81,13 @@ def test_a_glance_leaves_odd_uids_to_identify(uid: bytes) -> None:
     elements = {(8, 0x16): b"1.2\0", (8, 0x18): b"1.3\0", (0x20, 0xD): uid, (0x20, 0xE): b"1.4\0"}
     data = b"".join(struct.pack("<HHL", *tag, len(value)) + value for tag, value in elements.items())
     assert glance(data, ImplicitVRLittleEndian) is None
+
+
+@pytest.mark.parametrize("cut", [1, 4, 7])
+def test_a_uid_that_is_cut_off_is_not_taken_for_another(cut: int) -> None:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2", "1.2.3", "1.3", "1.42.77.130"
+    data = encode(ds, is_implicit_vr=True, is_little_endian=True)
+    assert data is not None
+    with pytest.raises(RejectedInput, match="cannot be read"):
+        identify(BytesIO(data[:-cut]), ImplicitVRLittleEndian)
