@@ -69,7 +69,7 @@ def _measured_or_refused(
     method: Method,
 ) -> Answer:
     """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
-    settings = ReportSettings(title=TITLES[choices.title], rejection_note=choices.rejection_note)
+    settings = ReportSettings(title=TITLES[choices.title], rejection_note=choices.rejection_note, page=choices.page)
     try:
         if rejection:
             raise rejection

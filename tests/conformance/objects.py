@@ -37,6 +37,7 @@ WRITTEN_WHEN = {
     "infection": "something was found",
     "report": "always",
     "key-image": "the study was measured",
+    "page": "`report.page` is set; names the patient by ID",
     "trend": "an earlier study of the patient can be compared",
     "rejection-note": "an earlier result is replaced, and `report.rejection_note` is set",
 }
@@ -64,7 +65,9 @@ def samples(number: int) -> dict[str, dict[str, Dataset]]:
         def write(mask: NDArray[np.bool_], *flags: Flag, **others: Any) -> dict[str, Path]:
             out = Path(tempfile.mkdtemp(dir=folder))
             findings = findings_of(volume, labels, mask, flags=flags, **shared)
-            written = write_reports(volume, findings, out, ReportSettings(rejection_note=True), made_at, **others)
+            written = write_reports(
+                volume, findings, out, ReportSettings(rejection_note=True, page=True), made_at, **others
+            )
             return {item.kind: item.path for item in written}
 
         nothing = write(infection & False)
@@ -114,7 +117,7 @@ def outcomes() -> Rows:
     for outcome, made in samples(0).items():
         report = made["report"]
         (summary,) = (i for i in items(report) if name_of(i) == "CAD Processing and Findings Summary")
-        kept = [kind for kind in made if kind not in ("rejection-note", "trend")]
+        kept = [kind for kind in made if kind not in ("rejection-note", "trend", "page")]
         yield [outcome, coded(summary.ConceptCodeSequence[0]), report.CompletionFlag, ", ".join(kept)]
 
 
@@ -264,5 +267,6 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "segmentation-attributes": partial(attributes, "lungs"),
     "report-attributes": partial(attributes, "report"),
     "key-image-attributes": partial(attributes, "key-image"),
+    "page-attributes": partial(attributes, "page"),
     "rejection-note-attributes": partial(attributes, "rejection-note"),
 }

@@ -75,7 +75,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
         (folder / name).mkdir()
     first = make_result(folder / "first")
     withdrawn = [item.path for item in first.objects]
-    with_note = ReportSettings(rejection_note=True)
+    with_note = ReportSettings(rejection_note=True, page=True)
     prior = make_result(folder / "prior", StudyDate="20240227").path("report")
     return {
         "compared": write_reports(first.volume, first.findings, folder / "compared", made_at=MADE_AT, priors=[prior]),

@@ -42,6 +42,7 @@ INFECTION = Kind("infection", 90004, "Hilum infection")
 REPORT = Kind("report", 90005, "Hilum report")
 KEY_IMAGE = Kind("key-image", 90006, "Hilum key image")
 TREND = Kind("trend", 90008, "Hilum trend")
+PAGE = Kind("page", 90009, "Hilum page")
 REJECTION_NOTE = Kind("rejection-note", 90007, "Hilum rejection note")
 
 
@@ -104,7 +105,11 @@ class ResultContext:
         ds.update(self.source.identity)
         ds.SeriesDescription = kind.series_description
         body_part = self.source.first.get("BodyPartExamined")
-        if body_part and ds.Modality not in ("SR", "KO"):  # the series of documents have none (PS3.3 C.17.1, C.17.6.1)
+        if body_part and ds.Modality not in (
+            "SR",
+            "KO",
+            "DOC",
+        ):  # their series have none (PS3.3 C.17.1, C.17.6.1, C.24.1)
             ds.BodyPartExamined = body_part
         made_at = self.made_at.astimezone(_time_zone(self.source.identity))
         for event in ("InstanceCreation", "Content", "Series"):

@@ -39,18 +39,26 @@ def build_report(
     title : Code
         Of the document. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
     """
-    zones = [describe_zones(findings.severity)] if findings.severity else []
-    doubts = [flag.message for flag in findings.flags]
-    texts = [conclusion(findings), *describe(history), *zones, *doubts, _CAVEAT]
-    groups = list(groups_of(volume, findings, segments, texts, history, shared))
+    groups = list(groups_of(volume, findings, segments, sentences(findings, history), history, shared))
     evidence = [*_segmentations(segments, shared), *([history.prior] if history.prior else [])]
     return _document(groups, evidence, shared, title, is_complete=outcome_of(findings) is not Outcome.WITHHELD)
 
 
 def build_refusal(reason: RejectedInput, shared: ResultContext, title: Code) -> Comprehensive3DSR:
     """Return the report that a study could not be measured, and why; it holds no figure."""
-    texts = ["Not analysed. No figure is given.", f"Reason: {reason.message}", _CAVEAT]
-    return _document([summary(codes.NONE_SUCCEEDED, texts, shared)], [], shared, title, is_complete=False)
+    group = summary(codes.NONE_SUCCEEDED, refusing_sentences(reason), shared)
+    return _document([group], [], shared, title, is_complete=False)
+
+
+def sentences(findings: Findings, history: History) -> list[str]:
+    """Return what is said of a measured study, the conclusion first."""
+    zones = [describe_zones(findings.severity)] if findings.severity else []
+    return [conclusion(findings), *describe(history), *zones, *(flag.message for flag in findings.flags), _CAVEAT]
+
+
+def refusing_sentences(reason: RejectedInput) -> list[str]:
+    """Return what is said of a study that could not be measured."""
+    return ["Not analysed. No figure is given.", f"Reason: {reason.message}", _CAVEAT]
 
 
 def _document(

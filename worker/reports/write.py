@@ -19,11 +19,12 @@ from worker.reports.context import Kind, ResultContext, result_key
 from worker.reports.history import History, history_of
 from worker.reports.keyimage import build_key_image
 from worker.reports.outcome import Outcome, conclusion, outcome_of
+from worker.reports.page import build_page, draw_page
 from worker.reports.picture import draw_picture, slice_of_picture
 from worker.reports.revision import build_rejection_note, read_earlier
 from worker.reports.seg import SegmentReference, build_segmentation, label_maps, segment_references
 from worker.reports.source import Source, read_source
-from worker.reports.sr import build_refusal, build_report
+from worker.reports.sr import build_refusal, build_report, refusing_sentences, sentences
 from worker.reports.trend import draw_trend
 from worker.volume import Volume
 
@@ -38,10 +39,13 @@ class ReportSettings:
         Of the structured report. OHIF 3.13 shows DCM 126000 as an empty viewport.
     rejection_note : bool
         Whether a result that replaces an earlier one withdraws it (IHE IOCM).
+    page : bool
+        Whether there is a page to print.
     """
 
     title: Code = codes.DIAGNOSTIC_IMAGING_REPORT
     rejection_note: bool = False
+    page: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def write_reports(
     Returns
     -------
     tuple of WrittenObject
-        Segmentations first, then the report that refers to them, then the key image, the trend and the rejection note.
+        Segmentations first, then the report that refers to them, then the pictures, the page and the rejection
+        note.
     """
     findings.geometry.require_same(volume.geometry)
     source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
@@ -108,6 +113,9 @@ def write_reports(
     if len(history.curve) > 1:
         trend = build_key_image(draw_trend(history.curve), shown, shared, context.TREND)
         written.append(_write(trend, context.TREND, out))
+    if settings.page:
+        page = draw_page(source.identity, sentences(findings, history), picture)
+        written.append(_write(build_page(page, shared), context.PAGE, out))
     written.extend(_withdraw_earlier(shared, settings, out))
     _write_results(out, measured_results(findings, history), source, findings.algorithm, written)
     return tuple(written)
@@ -135,6 +143,9 @@ def write_refusal(
     key = result_key(source, algorithm, settings=(*_as_text(settings), refused), related=_uids(replaced))
     shared = ResultContext(source, algorithm, key, made_at or datetime.now(UTC), replaced)
     written = [_write(build_refusal(reason, shared, settings.title), context.REPORT, out)]
+    if settings.page:
+        page = draw_page(source.identity, refusing_sentences(reason), None)
+        written.append(_write(build_page(page, shared), context.PAGE, out))
     written.extend(_withdraw_earlier(shared, settings, out))
     results = {
         "outcome": Outcome.NOT_ANALYSABLE,
