@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Column, Table
 from dicom_node.errors import SettingsError
 from training import experiments, report
 from training.benchmark import run_benchmark
-from training.experiment import Benchmark
+from training.experiment import Benchmark, Experiment
 from training.files import read_json
 from training.processes import Processes, join
 from training.trial import Trial
@@ -56,11 +57,8 @@ def list_experiments(arguments: Namespace) -> int:
     """List the experiments, or write the page about the runs of a folder."""
     console = Console()
     if arguments.runs is None:
-        table = Table(Column("experiment", no_wrap=True), "regenerates", "data")
-        for name, experiment in experiments.REGISTRY.items():
-            data = "" if isinstance(experiment, Benchmark) else ", ".join(experiment.data)
-            table.add_row(name, experiment.paper, data)
-        console.print(table)
+        for line in listing(experiments.REGISTRY):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
     results = report.read_results(arguments.runs)
     if not results:
@@ -71,6 +69,22 @@ def list_experiments(arguments: Namespace) -> int:
     else:
         report.write_report(results, arguments.write)
     return 0
+
+
+def listing(registry: Mapping[str, Experiment | Benchmark]) -> Iterator[str]:
+    """Yield a line for each experiment below its paper; experiments that differ in a setting's number share one."""
+    papers: dict[str, dict[str, str]] = {}
+    for name, entry in registry.items():
+        paper, _, place = entry.paper.partition(", ")
+        data = "measured, not trained" if isinstance(entry, Benchmark) else ", ".join(entry.data)
+        rows = papers.setdefault(paper, {})
+        rows[re.sub(r"-setting-\d+$", "-setting-N", name)] = f"{place:<22} {data}"
+    for paper, rows in papers.items():
+        yield paper
+        yield from (f"  {name:<31} {row}" for name, row in rows.items())
+        yield ""
+    yield "N is a setting of Saood & Hatem's table 2, from 1 to 9."
+    yield "hilum train NAME --data DATA --out RUNS/NAME    trains one and prints its figures beside the paper's"
 
 
 def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Trial:

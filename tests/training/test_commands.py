@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from training import experiments
 from training.experiment import Benchmark, Experiment, Short
 from training.experiments import REGISTRY, find
 from training.preprocess import Preprocess
+from training.run import listing
 
 
 def test_listing_the_commands_imports_nothing_heavy() -> None:
@@ -24,7 +26,16 @@ def test_listing_the_commands_imports_nothing_heavy() -> None:
 def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiments"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in REGISTRY)
+    assert all(re.sub(r"setting-\d", "setting-N", name) in out for name in REGISTRY)
+
+
+def test_the_list_names_each_paper_once_with_all_that_it_trained_and_measured() -> None:
+    lines = list(listing(REGISTRY))
+    shivdeo = lines[lines.index("Shivdeo et al. 2021") :]
+    shivdeo = shivdeo[: shivdeo.index("")]
+    assert lines.count("Shivdeo et al. 2021") == 1
+    assert "  shivdeo-2d                      table 2                infection-slices" in shivdeo
+    assert "  shivdeo-inference-time          table 3                measured, not trained" in shivdeo
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest() -> None:
@@ -34,7 +45,16 @@ def test_an_unknown_experiment_is_answered_with_the_nearest() -> None:
 
 def test_every_network_of_the_papers_has_an_experiment() -> None:
     trained = {e.network for e in REGISTRY.values() if isinstance(e, Experiment)}
-    assert trained == {"unet", "unet-2.5d", "xception-unet", "vnet", "vnet-wide", "segnet", "dense-unet-569"}
+    assert trained == {
+        "unet",
+        "unet-2.5d",
+        "xception-unet",
+        "vnet",
+        "vnet-wide",
+        "segnet",
+        "segnet-vgg16",
+        "dense-unet-569",
+    }
     assert sum(isinstance(e, Benchmark) for e in REGISTRY.values()) >= 4
 
 

@@ -19,6 +19,7 @@ from training.splits import Holdout, KFold, SplitRule
 from training.target import Target, TargetClass
 
 Net = Literal["segnet", "unet"]
+Network = Literal["segnet", "unet", "segnet-vgg16"]
 Task = Literal["binary", "multi"]
 
 INFECTED = "infected_tissue"
@@ -27,7 +28,11 @@ TARGETS: Mapping[Task, Target] = {
     "binary": Target((TargetClass(INFECTED, (GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION)),)),
     "multi": Target.of(GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION),
 }
-ARGUMENTS: Mapping[Net, dict[str, Any]] = {"segnet": {}, "unet": {"width": 64, "depth": 2, "dropout": 0.5}}
+ARGUMENTS: Mapping[Network, dict[str, Any]] = {
+    "segnet": {},
+    "unet": {"width": 64, "depth": 2, "dropout": 0.5},
+    "segnet-vgg16": {},
+}
 
 SETTINGS: Mapping[Net, tuple[tuple[float, int], ...]] = {
     "segnet": tuple((rate, batch) for rate in (1e-4, 1e-3, 3e-3) for batch in (4, 8, 12)),
@@ -108,9 +113,16 @@ FIVE_FOLD_SCORES: Mapping[tuple[Net, Task], Mapping[str, tuple[tuple[float, floa
 
 
 def experiment(
-    name: str, net: Net, task: Task, setting: int, split: SplitRule, paper: str, published: Iterator[Published]
+    name: str,
+    net: Net,
+    task: Task,
+    setting: int,
+    split: SplitRule,
+    paper: str,
+    published: Iterator[Published],
+    network: Network,
 ) -> Experiment:
-    """Return one training of the paper; ``setting`` counts from 1."""
+    """Return one training of the paper: a setting of ``net``, counted from 1, for a network."""
     rate, batch_size = SETTINGS[net][setting - 1]
     target = TARGETS[task]
     return Experiment(
@@ -119,8 +131,8 @@ def experiment(
         data=("medseg100",),
         target=target,
         preprocess=Preprocess(size=(256, 256)),
-        network=net,
-        arguments={"classes": len(target.names), **ARGUMENTS[net]},
+        network=network,
+        arguments={"classes": len(target.names), **ARGUMENTS[network]},
         recipe=Recipe(
             loss="cross_entropy",
             class_weights="median_frequency",
@@ -163,15 +175,22 @@ def five_fold_figures(net: Net, task: Task) -> Iterator[Published]:
 
 def experiments() -> Iterator[Experiment]:
     """Yield the five-fold experiments and the nine settings of each network and task."""
-    for net, task in BEST:
+    five_fold: tuple[tuple[Network, Net, Task], ...] = (
+        *((net, net, task) for net, task in BEST),
+        # The paper's text describes VGG16's encoder; its figures are those of the published code.
+        ("segnet-vgg16", "segnet", "binary"),
+        ("segnet-vgg16", "segnet", "multi"),
+    )
+    for network, net, task in five_fold:
         yield experiment(
-            f"saood-{net}-{task}",
+            f"saood-{network}-{task}",
             net,
             task,
             BEST[net, task],
             KFold(folds=5, validation=0.10),
             "table 7",
             five_fold_figures(net, task),
+            network,
         )
     for net, task in BEST:
         for setting in range(1, 10):
@@ -184,6 +203,7 @@ def experiments() -> Iterator[Experiment]:
                 Holdout(validation=0.10, test=0.18),
                 tables,
                 holdout_figures(net, task, setting),
+                net,
             )
 
 

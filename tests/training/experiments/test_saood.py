@@ -28,3 +28,8 @@ def test_there_are_nine_settings_of_each_network() -> None:
     assert all(
         recipe(f"saood-{net}-{task}-setting-9").epochs == 160 for net in SETTINGS for task in ("binary", "multi")
     )
+
+
+def test_the_network_of_the_papers_text_trains_as_the_published_one_does() -> None:
+    for task in ("binary", "multi"):
+        assert recipe(f"saood-segnet-vgg16-{task}") == recipe(f"saood-segnet-{task}")
