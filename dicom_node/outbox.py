@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import random
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy.exc import DBAPIError
 
 from dicom_node.database import has_come, now, reading
+from dicom_node.log import get_logger
 from dicom_node.schema import deliveries, jobs, results
 from dicom_node.settings import DeliverySettings
 from dicom_node.study import Delivery, DeliveryState, Result
 
-LEASE_SECONDS = 300.0
-"""Longer than sending the results of one study takes; a dead sender's rows are free again after it."""
+LEASE_SECONDS = 15.0
+"""A dead sender's deliveries are free again after it; one that lives renews it, see `Outbox.holding`."""
 BATCH = 100
+
+log = get_logger()
 
 
 def retry_pause(settings: DeliverySettings, attempts: int) -> float:
@@ -83,6 +89,27 @@ class Outbox:
             )
             for row in rows
         ]
+
+    @contextmanager
+    def holding(self, token: str) -> Iterator[None]:
+        """Renew a lease for as long as the deliveries are being sent, however slow the destination is."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(token, done), name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _renew(self, token: str, done: threading.Event) -> None:
+        while not done.wait(LEASE_SECONDS / 3):
+            try:
+                with self._engine.begin() as connection:
+                    held = deliveries.c.lease_token == token
+                    connection.execute(update(deliveries).where(held).values(lease_until=now() + LEASE_SECONDS))
+            except DBAPIError as error:
+                log.warning("lease_not_renewed", error=type(error.orig).__name__)
 
     def sent(self, token: str, delivery: Delivery, status: int) -> bool:
         """Write down that the destination took the instance; ``status`` may be a warning."""

@@ -109,10 +109,15 @@ class Deliverer:
 
         The rest is given back when told to stop, and when the destination does not answer several times in a row.
         """
-        breaker = self._breakers[destination.name]
-        if breaker.is_open(time.monotonic()):
+        if self._breakers[destination.name].is_open(time.monotonic()):
             return
         token, due = self._outbox.claim(destination.name)
+        if due:
+            with self._outbox.holding(token):
+                self._send_all(token, destination, due, stop)
+
+    def _send_all(self, token: str, destination: Destination, due: Sequence[Delivery], stop: threading.Event) -> None:
+        breaker = self._breakers[destination.name]
         for _, group in groupby(due, key=lambda delivery: delivery.job_id):
             if stop.is_set() or breaker.is_open(time.monotonic()):
                 self._outbox.release(token, list(group))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -174,3 +175,20 @@ def test_what_was_sent_or_waits_is_no_dead_letter(outbox: Outbox, record: Engine
     token, due = outbox.claim("PACS")
     outbox.sent(token, due[0], 0)
     assert outbox.resend() == 0
+
+
+def test_deliveries_are_held_for_as_long_as_they_are_being_sent(
+    outbox: Outbox, record: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.outbox.LEASE_SECONDS", 0.6)
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    with outbox.holding(token):
+        time.sleep(1.5)
+        assert outbox.claim("PACS")[1] == []
+    time.sleep(0.7)
+    assert outbox.claim("PACS")[1] == due
+
+
+def test_a_dead_senders_deliveries_are_free_within_the_sweep_interval() -> None:
+    assert JobSettings().sweep_seconds >= LEASE_SECONDS

@@ -77,7 +77,9 @@ def write_documents(storm: Storm) -> None:
 def figures(storm: Storm) -> dict[str, Any]:
     """Return a storm as plain values."""
     assert storm.verdict is not None
-    return asdict(storm) | {
+    return vars(storm) | {
+        "kills": dict(storm.kills),
+        "moods": {mood.value: count for mood, count in storm.moods.items()},
         "verdict": {name: len(found) for name, found in asdict(storm.verdict).items()},
         "longest_recovery_seconds": round(storm.longest_recovery_seconds, 1),
         "median_recovery_seconds": round(storm.median_recovery_seconds, 1),
@@ -101,7 +103,7 @@ def section(found: dict[str, Any]) -> str:
 **{found["studies"]} studies through {sum(found["kills"].values())} kills: {verdict}.**
 
 * Kills: {kills}; workers frozen: {found["frozen"]}.
-* {found["images"]} images, sent {found["images_sent"]} times in all; {found["objects"]} results, {found["reports"]} of
+* {found["images"]} images, sent {found["images_sent"]} times; {found["objects"]} results, {found["reports"]} of
   them reports, came to the PACS {found["objects_came"]} times.
 * From a kill until the process was at work again: {found["median_recovery_seconds"]} s in the median, at most
   {found["longest_recovery_seconds"]} s ({recoveries}). The sweep interval was {found["sweep_seconds"]:g} s.

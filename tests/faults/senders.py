@@ -80,6 +80,8 @@ def send_once(port: int, study: Study) -> list[int | None]:
     if not images:
         return []
     association = associate(port, sorted({str(image.SOPClassUID) for image in images}))
+    if not association.is_established:
+        return [None] * len(images)
     statuses: list[int | None] = []
     for image in images:
         try:

@@ -36,7 +36,7 @@ class Storm:
     database: str
     studies: int
     kills: Counter[str] = field(default_factory=Counter)
-    moods: Counter[str] = field(default_factory=Counter)
+    moods: Counter[Mood] = field(default_factory=Counter)
     frozen: int = 0
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from each kill until the process was at work again."""

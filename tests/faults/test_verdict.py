@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from dicom_node.jobs import Jobs
 from dicom_node.settings import JobSettings
 from dicom_node.study import JobState
 from tests.dicom_node.record import make_job, results_of
-from tests.faults.pacs import Held
+from tests.faults.document import write_documents
+from tests.faults.pacs import Held, Mood
 from tests.faults.senders import Study
+from tests.faults.storm import Storm
 from tests.faults.verdict import Verdict, judge
 
 STUDY = "1.2.3"
@@ -124,3 +127,15 @@ def test_a_delivery_that_is_not_sent_is_found(pacs: PACS, record: Engine) -> Non
     queue.finish(job, JobState.DONE, results_of(), ["PACS"])
     pacs.take("9.1", IMAGES)
     assert verdict(pacs, record).stuck == (STUDY, "deliveries")
+
+
+def test_the_document_says_what_a_storm_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.faults.document.FIGURES", tmp_path / "reliability.json")
+    monkeypatch.setattr("tests.faults.document.DOCUMENT", tmp_path / "reliability.md")
+    clean = Verdict((), (), (), (), (), (), ())
+    for database in ("sqlite", "postgresql"):
+        storm = Storm(database, 20, Counter(node=2), Counter({Mood.FULL: 2}), verdict=clean)
+        storm.recoveries["node"] = [1.0, 2.0]
+        write_documents(storm)
+    said = (tmp_path / "reliability.md").read_text()
+    assert said.count("**20 studies through 2 kills: 0 lost, 0 doubled, 0 unanswered") == 2
