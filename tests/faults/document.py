@@ -70,7 +70,7 @@ def write_documents(storm: Storm) -> None:
     """Keep the figures of this storm beside those on other databases, and write the document."""
     kept = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     kept[storm.database] = figures(storm)
-    FIGURES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    FIGURES.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     DOCUMENT.write_text("\n".join([HEAD, *(section(kept[name]) for name in sorted(kept)), TAIL]), encoding="utf-8")
 
 
