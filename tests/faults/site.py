@@ -61,8 +61,11 @@ class Service:
     wanted: bool = True
     ended_at: float | None = None
     starts: int = 0
+    _began_at: int = 0
+    """Where in the log the last start begins."""
 
     def start(self) -> None:
+        self._began_at = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command,
@@ -84,16 +87,17 @@ class Service:
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def events(self, action: str = "") -> list[dict[str, Any]]:
-        """Return the whole lines of the log, or those of one action."""
+    def events(self, action: str = "", begin: int = 0) -> list[dict[str, Any]]:
+        """Return the whole lines of the log from a place on, or those of one action."""
         if not self.log.exists():
             return []
-        written, _, _ = self.log.read_text(errors="replace").rpartition("\n")
+        written, _, _ = self.log.read_bytes()[begin:].decode(errors="replace").rpartition("\n")
         lines = (line for line in written.splitlines() if line.startswith("{"))
         return [event for event in map(json.loads, lines) if action in ("", event.get("action"))]
 
     def is_ready(self) -> bool:
-        return self.runs and any(event.get("pid", self.pid) == self.pid for event in self.events(self.ready)[-1:])
+        """Whether the process that runs now has said that it is at work."""
+        return self.runs and bool(self.events(self.ready, self._began_at))
 
 
 @dataclass
