@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from training.datasets.sample import BadData
 
@@ -26,8 +26,8 @@ def read_gray(path: Path) -> NDArray[np.uint8]:
             return np.asarray(image, np.uint8)
     except FileNotFoundError:
         raise BadData("missing-file", f"{path}: missing") from None
-    except UnidentifiedImageError:
-        raise BadData("unreadable-file", f"{path}: not an image") from None
+    except OSError as error:
+        raise BadData("unreadable-file", f"{path}: not a whole image: {error}") from error
 
 
 def list_images(folder: Path, pattern: str) -> list[Path]:

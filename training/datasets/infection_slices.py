@@ -15,7 +15,7 @@ lung is; their HU are estimated in each image instead.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ def read(folder: Path) -> Iterator[Sample]:
     BadData
         When a file is missing or malformed, or a volume has no row in ``pseudo_hu.csv``.
     """
-    scales = _read_rows(folder / "pseudo_hu.csv")
-    for row in _read_rows(folder / "index.csv"):
+    scales = _read_rows(folder / "pseudo_hu.csv", {"volume", "hu_at_gray0", "hu_per_gray"})
+    for row in _read_rows(folder / "index.csv", {"name", "patient", "volume", "slice_index", "image"}):
         is_windowed = row["volume"].startswith("radiopaedia")
         gray = _stand_up(read_gray(folder / "image" / row["image"]), upside_down=is_windowed)
         lung, infection = (
@@ -48,9 +48,8 @@ def read(folder: Path) -> Iterator[Sample]:
             for name in ("lung", "infection")
         )
         if not gray.shape == lung.shape == infection.shape:
-            raise BadData(
-                "wrong-shape", f"{row['image']}: image {gray.shape}, lung {lung.shape}, infection {infection.shape}"
-            )
+            shapes = f"image {gray.shape}, lung {lung.shape}, infection {infection.shape}"
+            raise BadData("wrong-shape", f"{folder / 'image' / row['image']}: {shapes}")
         scale = scale_of_window(gray, lung, lung & ~infection) if is_windowed else _scale_of(row["volume"], scales)
         yield Sample(
             name=row["name"],
@@ -76,8 +75,11 @@ def _scale_of(volume: str, scales: Sequence[Mapping[str, str]]) -> tuple[float, 
     raise BadData("no-gray-scale", f"pseudo_hu.csv has no row for the volume {volume}")
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path, columns: Set[str]) -> list[dict[str, str]]:
     if not path.exists():
         raise BadData("missing-file", f"{path}: missing")
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if not rows or not columns <= set(rows[0]):
+        raise BadData("malformed-file", f"{path}: expected rows with the columns {', '.join(sorted(columns))}")
+    return rows

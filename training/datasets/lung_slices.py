@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,16 +32,23 @@ def read(folder: Path) -> Iterator[Sample]:
     Raises
     ------
     BadData
-        When the file is missing or lacks an array.
+        When the file is missing or damaged, lacks an array, or its arrays do not belong together.
     """
     path = folder / "lung-slices.npz"
     if not path.exists():
         raise BadData("missing-file", f"{path}: missing")
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = {"image", "lung", "name"} - set(arrays)
-        if missing:
-            raise BadData("missing-array", f"{path}: expected arrays image, lung and name; missing {sorted(missing)}")
-        images, lungs, names = arrays["image"], arrays["lung"], arrays["name"]
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = {"image", "lung", "name"} - set(arrays)
+            if missing:
+                raise BadData(
+                    "missing-array", f"{path}: expected arrays image, lung and name; missing {sorted(missing)}"
+                )
+            images, lungs, names = arrays["image"], arrays["lung"], arrays["name"]
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise BadData("unreadable-file", f"{path}: {error}") from error
+    if images.shape != lungs.shape or len(images) != len(names):
+        raise BadData("wrong-shape", f"{path}: image {images.shape}, lung {lungs.shape}, {len(names)} names")
     for image, lung, name in zip(images, lungs, names, strict=True):
         yield Sample(
             name=str(name),

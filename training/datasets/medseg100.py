@@ -39,7 +39,9 @@ def read(folder: Path) -> Iterator[Sample]:
     for path in list_images(folder / "dataset" / "im" / "256", "i*.png"):
         number = path.stem.removeprefix("i")
         mask_path = folder / "dataset" / "mask" / "multi" / "256" / f"tr_mask_z{number}.png"
-        classes = read_gray(mask_path)
+        image, classes = read_gray(path), read_gray(mask_path)
+        if classes.shape != image.shape:
+            raise BadData("wrong-shape", f"{mask_path}: {classes.shape} pixels, its image has {image.shape}")
         strange = set(np.unique(classes).tolist()) - {0, *GRAY_OF.values()}
         if strange:
             raise BadData(
@@ -51,7 +53,7 @@ def read(folder: Path) -> Iterator[Sample]:
             patient=None,
             scan=path.stem,
             position=0,
-            image=read_gray(path)[None],
+            image=image[None],
             intensity="gray",
             masks={structure: (classes == gray)[None] for structure, gray in GRAY_OF.items()},
         )

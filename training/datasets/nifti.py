@@ -83,10 +83,13 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
     Raises
     ------
     BadData
-        When a file is missing, no NIfTI image, or a mask has another shape or place than the image.
+        When a file is missing, no NIfTI image or of voxels that are not numbers, or a mask has another shape or
+        place than the image.
     """
     image = _open(path)
     voxels, spacing_mm = upright(np.asanyarray(image.dataobj)), image.header.get_zooms()[:3]
+    if not np.isfinite(voxels).all():
+        raise BadData("not-finite", f"{path}: some voxels are not numbers")
     masks = {}
     for structure, (mask_path, value) in labels.items():
         mask = _open(mask_path)

@@ -49,6 +49,15 @@ def test_a_volume_without_a_gray_scale_is_named(tmp_path: Path) -> None:
         list(datasets.read("infection-slices", tmp_path))
 
 
+@pytest.mark.parametrize("name", ["index.csv", "pseudo_hu.csv"])
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n"])
+def test_a_table_without_its_columns_is_named(tmp_path: Path, name: str, content: str) -> None:
+    write(tmp_path, "coronacases_001", UPRIGHT)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadData, match=f"{name}: expected rows with the columns"):
+        list(datasets.read("infection-slices", tmp_path))
+
+
 @pytest.mark.data
 def test_the_real_slices_are_of_nine_patients_in_one_gray_scale(shared_data: Path) -> None:
     samples = list(datasets.read("infection-slices", shared_data))

@@ -38,5 +38,21 @@ def test_a_missing_array_is_named(tmp_path: Path) -> None:
 def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
     objects = np.array([{"not": "an image"}], dtype=object)
     np.savez(tmp_path / "lung-slices.npz", image=objects, lung=objects, name=objects)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(BadData, match="allow_pickle"):
+        list(datasets.read("lung-slices", tmp_path))
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_damaged_file_is_named(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "lung-slices.npz"
+    np.savez(path, image=np.zeros((1, 9, 9)), lung=np.zeros((1, 9, 9)), name=np.array(["a"]))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(BadData, match=r"lung-slices.npz: "):
+        list(datasets.read("lung-slices", tmp_path))
+
+
+def test_arrays_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
+    image, lung = compressed_chest()
+    np.savez(tmp_path / "lung-slices.npz", image=image[None], lung=lung[None, :9], name=np.array(["a"]))
+    with pytest.raises(BadData, match=r"lung-slices.npz: image \(1, 40, 40\), lung \(1, 9, 40\), 1 names"):
         list(datasets.read("lung-slices", tmp_path))

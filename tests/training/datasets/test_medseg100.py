@@ -45,7 +45,15 @@ def test_a_missing_mask_is_named(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
     write(tmp_path, np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8))
-    with pytest.raises(BadData, match="i001: the mask of ground_glass_opacity is"):
+    with pytest.raises(BadData, match=r"tr_mask_z001.png: \(2, 3\) pixels, its image has \(2, 2\)"):
+        list(datasets.read("medseg100", tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", "cut off"])
+def test_a_damaged_image_is_named(tmp_path: Path, content: bytes | str) -> None:
+    mask = write(tmp_path, np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8))
+    mask.write_bytes(content if isinstance(content, bytes) else mask.read_bytes()[:50])
+    with pytest.raises(BadData, match=r"tr_mask_z001.png: not a whole image"):
         list(datasets.read("medseg100", tmp_path))
 
 

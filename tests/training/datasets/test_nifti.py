@@ -91,3 +91,8 @@ def test_a_file_that_is_no_nifti_is_named(tmp_path: Path) -> None:
     (tmp_path / "Train" / "a_ct.nii.gz").write_bytes(b"not an image")
     with pytest.raises(BadData, match=r"a_ct.nii.gz"):
         list(datasets.read("covid-19-20", tmp_path))
+
+
+def test_voxels_that_are_not_numbers_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"a_ct.nii.gz: some voxels are not numbers"):
+        covid_19_20(tmp_path, np.full(SHAPE, np.nan, np.float32), np.zeros(SHAPE, np.uint8))
