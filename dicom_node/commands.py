@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dicom_node.cli import CHECKOUT, Command
 
-BENCHMARKS = ("end_to_end", "growth", "memory", "pipeline", "receive")
+BENCHMARKS = ("end_to_end", "growth", "load", "memory", "pipeline", "receive", "results")
 
 
 def add_json(parser: ArgumentParser) -> None:

@@ -9,16 +9,18 @@ import time
 from types import ModuleType
 from typing import Any
 
-from tests.benchmarks import end_to_end, growth, memory, pipeline, receive
+from tests.benchmarks import end_to_end, growth, load, memory, pipeline, receive, results
 from tests.benchmarks.document import table, write_document
 from tests.benchmarks.machine import commit, describe_machine
 
 BENCHMARKS = {
     "end_to_end": end_to_end,
     "growth": growth,
+    "load": load,
     "memory": memory,
     "pipeline": pipeline,
     "receive": receive,
+    "results": results,
 }
 
 

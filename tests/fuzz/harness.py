@@ -171,8 +171,8 @@ def wrong_files(node: Node) -> Iterator[str]:
 
 
 def dispatched(node: Node) -> bool:
-    """Wait until the node has looked at every study."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Wait until the node has looked at every study; a sequence of 20,000 items takes a while to read."""
+    deadline = time.monotonic() + PATIENCE_SECONDS + len(stored(node)) / 10
     while time.monotonic() < deadline:
         with sqlite3.connect(f"file:{node.storage}/record.sqlite3?mode=ro", uri=True) as record:
             if not record.execute("SELECT count(*) FROM studies WHERE state = 'receiving'").fetchone()[0]:

@@ -1,0 +1,132 @@
+"""Load: many senders at once, many instances, and many who only knock."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
+
+from tests.benchmarks.comparison import Comparison, alternate
+from tests.benchmarks.machine import pss_mb, scratch
+from tests.benchmarks.receive import rate
+from tests.benchmarks.receivers import Receiver, hilum, make_slices
+from tests.dicom_node.raw import RawPeer, associate_request, store_command
+from tests.services import wait_until
+
+CONNECTIONS = 10_000
+INSTANCES = 20_000
+WARMING_UP = 1000
+"""Of each kind, before memory is first looked at: by then every import, cache and heap of a thread is there."""
+SENDERS = 8
+FEW, MANY = 4, 40
+PIXEL_BYTES = 8192
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes closing a reset."""
+
+TITLE = "Load"
+TEXT = f"""\
+Memory is the proportional set size (PSS) over all processes of `hilum node`: after {WARMING_UP} instances of 8 KB
+and {2 * WARMING_UP} who only knocked; after {CONNECTIONS} more TCP connections that were closed without a word and as
+many associations that were reset; and after {INSTANCES} more instances from {SENDERS} senders. Throughput is that of
+`hilum bench receive`, for {FEW} and {MANY} associations at once."""
+
+
+def measure(rounds: int) -> Iterator[Comparison]:
+    """Measure throughput with few and many senders, and memory before and after everything else."""
+    with scratch() as name:
+        folder = Path(name)
+        paths = make_slices(folder / "slices")
+        few_and_many = {f"{count} associations": partial(rate, "Hilum", paths, count, folder) for count in (FEW, MANY)}
+        throughput = alternate(rounds, few_and_many)
+        yield Comparison("receiving", "instances/s", throughput, higher_is_better=True)
+        few, many = throughput.values()
+        shares = [100 * m / f for f, m in zip(few, many, strict=True)]
+        yield Comparison(f"{MANY} associations, of the throughput with {FEW}", "%", {"Hilum": shares})
+        memory: dict[str, list[float]] = defaultdict(list)
+        growth: dict[str, list[float]] = defaultdict(list)
+        for _ in range(rounds):
+            found = memory_mb(Path(tempfile.mkdtemp(dir=folder)))
+            start = next(iter(found.values()))
+            for moment, value in found.items():
+                memory[moment].append(value)
+                growth[moment].append(100 * (value / start - 1))
+        yield Comparison("memory of the node", "MB", memory)
+        del growth[next(iter(growth))]
+        yield Comparison("growth of memory", "%", growth)
+
+
+def memory_mb(folder: Path) -> dict[str, float]:
+    """Return a node's memory at the moments that are compared."""
+    found = {}
+    with hilum(folder) as receiver:
+        send_instances(receiver, WARMING_UP)
+        knock(receiver, WARMING_UP)
+        found["at first"] = pss_mb(receiver.process.pid)
+        knock(receiver, CONNECTIONS)
+        found[f"after {2 * CONNECTIONS} who only knocked"] = pss_mb(receiver.process.pid)
+        send_instances(receiver, INSTANCES)
+        found[f"after {INSTANCES} instances"] = pss_mb(receiver.process.pid)
+    return found
+
+
+def knock(receiver: Receiver, count: int) -> None:
+    """Connect without a word, and associate and break off, so many times each."""
+    for knock_once in (connect, abort):
+        with ThreadPoolExecutor(SENDERS) as pool:
+            list(pool.map(partial(knock_once, receiver.port), range(count)))
+    wait_until(lambda: threads(receiver) < SENDERS, "the last connection's end", 60)
+
+
+def threads(receiver: Receiver) -> int:
+    """Return how many threads the node's first process has."""
+    return len(list(Path(f"/proc/{receiver.process.pid}/task").iterdir()))
+
+
+def connect(port: int, _number: int) -> None:
+    """Connect and hang up, as load balancers do; wait until the node has done so too."""
+    with RawPeer(port) as peer:
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.receive()
+
+
+def abort(port: int, _number: int) -> None:
+    """Ask for an association, and reset the connection once it is there."""
+    with RawPeer(port) as peer:
+        peer.send(associate_request())
+        peer.receive()
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def send_instances(receiver: Receiver, count: int) -> None:
+    """Send small instances over several associations at once; every one must be stored."""
+    before = receiver.count()
+    with ThreadPoolExecutor(SENDERS) as pool:
+        list(pool.map(partial(send_study, receiver.port, count // SENDERS), range(SENDERS)))
+    if receiver.count() - before != count:
+        raise RuntimeError(f"{count} instances were sent, {receiver.count() - before} stand in the record")
+
+
+def send_study(port: int, count: int, number: int) -> None:
+    """Send one study over one association."""
+    study = f"1.2.826.0.3.{count}.{number}"
+    pixels = struct.pack("<HHL", 0x7FE0, 0x0010, PIXEL_BYTES) + bytes(PIXEL_BYTES)
+    with RawPeer(port).associate((CTImageStorage, ImplicitVRLittleEndian)) as peer:
+        for instance in range(count):
+            sop = f"{study}.{instance}"
+            uids = ((0x0008, 0x0016, CTImageStorage), (0x0008, 0x0018, sop), (0x0020, 0x000D, study))
+            header = b"".join(element(*uid) for uid in (*uids, (0x0020, 0x000E, f"{study}.0")))
+            if peer.store(store_command(sop=sop), header + pixels) != 0:
+                raise RuntimeError("an instance was not stored")
+
+
+def element(group: int, number: int, uid: str) -> bytes:
+    """Return a UID as an element in Implicit VR Little Endian."""
+    value = uid.encode() + b"\0" * (len(uid) % 2)
+    return struct.pack("<HHL", group, number, len(value)) + value
