@@ -31,7 +31,7 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
         "paper": benchmark.paper,
         "differs": benchmark.differs,
         "short": short,
-        "length": "measured once",
+        "length": benchmark.short_form if short else "measured once",
         "splits_done": 0,
         "splits_all": 0,
         "split_by": "",

@@ -244,6 +244,7 @@ def benchmarks() -> Iterator[Benchmark]:
             name=f"wu-classifier-{network}",
             paper="Wu et al. 2020, table 1 and PoIR",
             measure=partial(measure, network),
+            short_form="classifiers of 2 epochs",
             published=(
                 Published("classifier/auc", 0.913, "figure 11"),
                 Published("classifier/best_threshold", 0.45, "figure 11"),

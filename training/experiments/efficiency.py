@@ -30,9 +30,11 @@ SLICES = 709
 
 STACK_SLICES = 32
 SIZE = (512, 512)
+SHORT_SIZE = (256, 256)
 
 CASES_SHAPE = (12, 224, 224)
 """Alalwan et al. 2021, section 3: the input."""
+SHORT_SHAPE = (12, 128, 128)
 
 
 def network_of(name: str, arguments: Mapping[str, object]) -> SegmentationNetwork:
@@ -47,16 +49,18 @@ def network_of(name: str, arguments: Mapping[str, object]) -> SegmentationNetwor
 def measure_inference(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return the seconds that a scan of 709 slices of 512 x 512 takes in 2D and 3D.
 
-    The short form reads one stack of 32 slices and multiplies: 2D by the number of slices, 3D by the number
-    of stacks. ``cpu_seconds`` is what the process computed, over all its threads; where it is far from
-    ``seconds`` times the threads, others were using the machine.
+    The short form reads one stack of 32 slices of 256 x 256 and multiplies: 2D by the number of slices, 3D by
+    the number of stacks, both by the area. ``cpu_seconds`` is what the process computed, over all its threads;
+    where it is far from ``seconds`` times the threads, others were using the machine.
     """
-    scan = np.random.default_rng(0).random((STACK_SLICES if short else SLICES, *SIZE), np.float32)
+    slices, size = (STACK_SLICES, SHORT_SIZE) if short else (SLICES, SIZE)
+    scan = np.random.default_rng(0).random((slices, *size), np.float32)
+    area = math.prod(SIZE) / math.prod(SHORT_SIZE)
     threads = torch.get_num_threads()
     figures: dict[str, float] = {}
     for key, name, warm_up, factor in (
-        ("2d", "xception-unet", 4, SLICES / STACK_SLICES),
-        ("3d", "vnet", STACK_SLICES, -(-SLICES // STACK_SLICES)),
+        ("2d", "xception-unet", 4, area * SLICES / STACK_SLICES),
+        ("3d", "vnet", STACK_SLICES, area * -(-SLICES // STACK_SLICES)),
     ):
         network = network_of(name, {"classes": 1})
         engine = make_engine(network, threads=threads)
@@ -73,13 +77,14 @@ def measure_inference(data: Path, runs: Path, short: bool) -> dict[str, float]:
 def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return parameters, and seconds and memory of a step of training, by kind of convolution.
 
-    A step sees one stack of 12 x 224 x 224. The short form times three steps instead of ten.
+    A step sees one stack of 12 x 224 x 224. The short form times three steps instead of ten, on 12 x 128 x 128.
     """
+    steps, shape = (3, SHORT_SHAPE) if short else (10, CASES_SHAPE)
     figures: dict[str, float] = {}
     for kind, separable in (("separable", True), ("standard", False)):
         # Each in a process of its own: the peak of a process's memory never falls.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            step = pool.submit(measure_steps, separable, 3 if short else 10, CASES_SHAPE, torch.get_num_threads())
+            step = pool.submit(measure_steps, separable, steps, shape, torch.get_num_threads())
             figures |= {f"{kind}/{key}": value for key, value in step.result().items()}
     figures["speed_up"] = figures["standard/seconds_per_step"] / figures["separable/seconds_per_step"]
     figures["memory_ratio"] = figures["standard/peak_memory_gib"] / figures["separable/peak_memory_gib"]
@@ -145,6 +150,7 @@ BENCHMARKS = (
         name="shivdeo-inference-time",
         paper="Shivdeo et al. 2021, table 3",
         measure=measure_inference,
+        short_form="one stack of 32 slices at 256x256, multiplied",
         published=(
             Published("2d/seconds", 70, "table 3, Tesla T4"),
             Published("2d/seconds", 1145, "table 3, without GPU"),
@@ -158,6 +164,7 @@ BENCHMARKS = (
         name="alalwan-efficiency",
         paper="Alalwan et al. 2021, tables 2 and 3",
         measure=measure_training,
+        short_form="3 steps of 12 slices at 128x128",
         published=(
             Published("separable/seconds_per_step", 10.4, "table 2, mean over 10 epochs, the first among them"),
             Published("standard/seconds_per_step", 38.85, "table 2, mean over 10 epochs, the first among them"),

@@ -70,6 +70,7 @@ BENCHMARKS = (
         name="wu-thresholds",
         paper="Wu et al. 2020, table 1 and figure 9",
         measure=measure,
+        short_form="every tenth slice",
         published=(
             # The paper gives two figures for the same lung masks.
             Published(f"{LUNG}/dice_per_case", 0.921, 'text, "Segment the intact lung"'),

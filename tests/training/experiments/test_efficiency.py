@@ -13,7 +13,7 @@ def test_the_mean_of_steps_has_the_first_among_them_as_in_the_paper(monkeypatch:
 
 
 def test_both_kinds_of_convolution_hold_at_least_their_weights_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficiency, "CASES_SHAPE", (8, 32, 32))
+    monkeypatch.setattr(efficiency, "SHORT_SHAPE", (8, 32, 32))
     torch.set_num_threads(1)
     figures = efficiency.measure_training(None, None, short=True)  # type: ignore[arg-type]  # it reads no data
     for kind in ("separable", "standard"):
@@ -24,9 +24,10 @@ def test_the_short_form_of_inference_counts_up_to_709_slices(monkeypatch: pytest
     clock, cpu_clock = iter([0.0, 3.2, 10.0, 11.0]), iter([0.0, 6.4, 0.0, 2.0])
     monkeypatch.setattr(efficiency.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(efficiency.time, "process_time", lambda: next(cpu_clock))
-    monkeypatch.setattr(efficiency, "SIZE", (16, 16))
+    monkeypatch.setattr(efficiency, "SIZE", (32, 16))
+    monkeypatch.setattr(efficiency, "SHORT_SIZE", (16, 16))
     monkeypatch.setattr(efficiency, "network_of", lambda name, arguments: tiny_network(classes=1))
     figures = efficiency.measure_inference(None, None, short=True)  # type: ignore[arg-type]  # it reads no data
-    assert figures["2d/seconds"] == pytest.approx(709 / 32 * 3.2)
-    assert figures["3d/seconds"] == pytest.approx(23)
-    assert figures["2d/cpu_seconds"] == pytest.approx(709 / 32 * 6.4)
+    assert figures["2d/seconds"] == pytest.approx(2 * 709 / 32 * 3.2)
+    assert figures["3d/seconds"] == pytest.approx(2 * 23)
+    assert figures["2d/cpu_seconds"] == pytest.approx(2 * 709 / 32 * 6.4)
