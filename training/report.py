@@ -17,6 +17,9 @@ HEAD = """\
 Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit.
 "Here" is the mean ± sample standard deviation over the splits that are done, where there are several. A short
 form says SHORT and is no measure of the method. Data differ from most papers': see the line below each title.
+`tuned/...` has the threshold that was best on the validation part; the papers' figures, and all others here, have
+the line where the experiment draws it. `cpu_seconds` is what the process computed; `seconds` grow with whatever else
+the machine does.
 """
 
 
