@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from highdicom.seg import SegmentationTypeValues
+
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.settings import ReportSettings as ReportChoices
 from dicom_node.study import JobState
@@ -69,7 +71,12 @@ def _measured_or_refused(
     method: Method,
 ) -> Answer:
     """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
-    settings = ReportSettings(title=TITLES[choices.title], rejection_note=choices.rejection_note, page=choices.page)
+    settings = ReportSettings(
+        title=TITLES[choices.title],
+        rejection_note=choices.rejection_note,
+        segmentation=SegmentationTypeValues(choices.segmentation),
+        page=choices.page,
+    )
     try:
         if rejection:
             raise rejection

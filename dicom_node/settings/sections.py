@@ -260,6 +260,8 @@ class ReportSettings(Section):
     """Title of the structured report."""
     rejection_note: bool = False
     """Withdraw the answer that a newer one replaces."""
+    segmentation: Literal["BINARY", "LABELMAP"] = "BINARY"
+    """LABELMAP is smaller, and few archives and viewers know it yet."""
     page: bool = False
     """Send a page to print too, as Encapsulated PDF; it names the patient by ID."""
 

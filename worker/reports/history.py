@@ -62,17 +62,17 @@ def history_of(volume: Volume, findings: Findings, identity: Dataset, paths: Seq
 
 
 def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
-    """Return this study as one that can be compared."""
+    """Return this study as one that can be compared, in the decimals that a report tells: so is the prior's."""
     both = findings.measurement("both")
     return Exam(
         taken_at=_taken_at(identity),
         algorithm=findings.algorithm,
-        slice_spacing_mm=volume.geometry.spacing_mm[0],
+        slice_spacing_mm=round(volume.geometry.spacing_mm[0], 3),
         kernel=volume.kernel,
         has_contrast_agent=volume.has_contrast_agent,
-        lung_volume_ml=both.lung_volume_ml,
-        infection_volume_ml=both.infection_volume_ml,
-        infected_percent=both.infected_percent,
+        lung_volume_ml=round(both.lung_volume_ml, 2),
+        infection_volume_ml=round(both.infection_volume_ml, 2),
+        infected_percent=None if both.infected_percent is None else round(both.infected_percent, 2),
     )
 
 

@@ -12,7 +12,7 @@ from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescripti
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import format_number_as_ds
 
 from worker.findings import LEFT, RIGHT, Findings
@@ -21,6 +21,7 @@ from worker.reports.codes import Structure
 from worker.reports.context import Kind, ResultContext
 from worker.volume import Volume
 
+BINARY, LABELMAP = SegmentationTypeValues.BINARY, SegmentationTypeValues.LABELMAP
 MAX_FRAMES = 400
 """Weasis turns off segmentations of more frames (nroduit/Weasis#680)."""
 
@@ -45,14 +46,17 @@ class LabelMap:
     structures: tuple[Structure, ...]
 
 
-def label_maps(findings: Findings) -> Iterator[LabelMap]:
+def label_maps(findings: Findings, form: SegmentationTypeValues = BINARY) -> Iterator[LabelMap]:
     """Yield what becomes one segmentation each; a structure without a voxel is in none.
 
-    Both lungs stand in one object, unless that would have more frames than some viewers show.
+    Both lungs stand in one object, unless that would have more frames than some viewers show. A BINARY one has
+    a frame for each slice and lung, a LABELMAP one a frame a slice.
     """
     lungs = findings.lungs.labels
-    frames = {label: int((lungs == label).any(axis=(1, 2)).sum()) for label in (LEFT, RIGHT)}
-    if all(frames.values()) and sum(frames.values()) <= MAX_FRAMES:
+    slices = {label: (lungs == label).any(axis=(1, 2)) for label in (LEFT, RIGHT)}
+    frames = {label: int(np.count_nonzero(inside)) for label, inside in slices.items()}
+    together = np.count_nonzero(slices[LEFT] | slices[RIGHT]) if form is LABELMAP else sum(frames.values())
+    if all(frames.values()) and together <= MAX_FRAMES:
         yield LabelMap(context.LUNGS, lungs, (codes.LEFT_LUNG, codes.RIGHT_LUNG))
     else:
         for label, kind, lung in (
@@ -65,16 +69,18 @@ def label_maps(findings: Findings) -> Iterator[LabelMap]:
         yield LabelMap(context.INFECTION, findings.infection.array.view(np.uint8), (codes.INFECTION,))
 
 
-def build_segmentation(volume: Volume, label_map: LabelMap, shared: ResultContext) -> Segmentation:
-    """Return the BINARY segmentation of a label map, each segment's empty frames left out (PS3.3 A.51)."""
+def build_segmentation(
+    volume: Volume, label_map: LabelMap, shared: ResultContext, form: SegmentationTypeValues = BINARY
+) -> Segmentation:
+    """Return the segmentation of a label map, each segment's empty frames left out (PS3.3 A.51, A.90)."""
     segmentation = Segmentation(
         source_images=list(shared.source.images),
         pixel_array=_in_source_order(volume, label_map.labels, shared),
-        segmentation_type=SegmentationTypeValues.BINARY,
+        segmentation_type=form,
         segment_descriptions=[
             _describe(number, structure, shared) for number, structure in enumerate(label_map.structures, 1)
         ],
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+        transfer_syntax_uid=RLELossless if form is LABELMAP else ExplicitVRLittleEndian,
         content_label="HILUM",
         content_description=label_map.kind.series_description,
         **shared.arguments(label_map.kind),
@@ -84,6 +90,9 @@ def build_segmentation(volume: Volume, label_map: LabelMap, shared: ResultContex
     measures = groups.PixelMeasuresSequence[0]
     if "SliceThickness" not in measures:  # the source names none: a mask's own voxels fill the spacing
         measures.SliceThickness = format_number_as_ds(volume.geometry.spacing_mm[0])
+    if form is LABELMAP:
+        # OHIF 3.13 counts segments from the first item on, and so gives each the colour of the one before.
+        segmentation.SegmentSequence.append(segmentation.SegmentSequence.pop(0))
     shared.complete(segmentation, label_map.kind)
     return segmentation
 

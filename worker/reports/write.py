@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from highdicom.seg import SegmentationTypeValues
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
@@ -22,7 +23,7 @@ from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.page import build_page, draw_page
 from worker.reports.picture import draw_picture, slice_of_picture
 from worker.reports.revision import build_rejection_note, read_earlier
-from worker.reports.seg import SegmentReference, build_segmentation, label_maps, segment_references
+from worker.reports.seg import BINARY, SegmentReference, build_segmentation, label_maps, segment_references
 from worker.reports.source import Source, read_source
 from worker.reports.sr import build_refusal, build_report, refusing_sentences, sentences
 from worker.reports.trend import draw_trend
@@ -39,12 +40,15 @@ class ReportSettings:
         Of the structured report. OHIF 3.13 shows DCM 126000 as an empty viewport.
     rejection_note : bool
         Whether a result that replaces an earlier one withdraws it (IHE IOCM).
+    segmentation : SegmentationTypeValues
+        BINARY, which every viewer shows, or LABELMAP, which is smaller.
     page : bool
         Whether there is a page to print.
     """
 
     title: Code = codes.DIAGNOSTIC_IMAGING_REPORT
     rejection_note: bool = False
+    segmentation: SegmentationTypeValues = BINARY
     page: bool = False
 
 
@@ -100,8 +104,8 @@ def write_reports(
     shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC), replaced)
     written = []
     segments: dict[str, SegmentReference] = {}
-    for label_map in label_maps(findings):
-        segmentation = build_segmentation(volume, label_map, shared)
+    for label_map in label_maps(findings, settings.segmentation):
+        segmentation = build_segmentation(volume, label_map, shared, settings.segmentation)
         segments |= segment_references(segmentation, label_map, shared)
         written.append(_write(segmentation, label_map.kind, out))
     report = build_report(volume, findings, segments, history, shared, settings.title)
@@ -240,4 +244,4 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 def _as_text(settings: ReportSettings) -> tuple[tuple[str, str], ...]:
     """Return the settings as they enter the UIDs."""
     title = settings.title
-    return (("title", f"{title.scheme_designator} {title.value}"),)
+    return ("title", f"{title.scheme_designator} {title.value}"), ("segmentation", settings.segmentation.value)

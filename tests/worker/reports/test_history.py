@@ -75,6 +75,17 @@ def test_tells_the_change_since_the_prior(follow_up: Path) -> None:
     assert change["Time since the prior"] == (24, "h")
 
 
+def test_nothing_changes_between_a_study_and_its_own_figures(tmp_path: Path) -> None:
+    series = {"spacing_mm": (7.0, 3.3, 3.3)}  # volumes of many decimals
+    before = write(tmp_path / "before", "20240227", "101112", INFECTION, **series)
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [before / "report.dcm"], **series)
+
+    change = figures(group(report_of(out), "Change since the prior study"))
+    assert change["Change of infected volume since the prior"] == (0, "mL")
+    assert change["Change of PoIR since the prior, in points"] == (0, "%")
+
+
 def test_says_the_change_and_wus_sign_in_words(follow_up: Path) -> None:
     said = texts(report_of(follow_up))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
-from tests.worker.reports.results import SHAPE, make_result, report_masks
-from worker.reports import seg
-from worker.reports.seg import label_maps
+from tests.worker.reports.results import SHAPE, Result, make_result, report_masks
+from worker.findings import LEFT, RIGHT
+from worker.reports import ReportSettings, seg, write_reports
+from worker.reports.seg import LABELMAP, label_maps
 
 ORIGIN_MM = (-150.0, -140.0, -200.0)
 SPACING_MM = (6.0, 3.0, 2.0)
@@ -208,3 +210,36 @@ def test_its_own_voxels_fill_the_spacing_where_the_source_names_no_thickness(tmp
     for result, thickness_mm in ((named, 2.5), (unnamed, 6)):
         measures = result.read("infection").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (thickness_mm, 6)
+
+
+@pytest.fixture(scope="module", params=["single-frame", "multi-frame"])
+def label_mapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The same findings, written as LABELMAP."""
+    folder = tmp_path_factory.mktemp("label-map")
+    result = make_result(folder, multiframe=request.param == "multi-frame")
+    (folder / "label-map").mkdir()
+    settings = ReportSettings(segmentation=LABELMAP)
+    return replace(result, objects=write_reports(result.volume, result.findings, folder / "label-map", settings))
+
+
+def test_a_label_map_holds_the_same_masks(label_mapped: Result) -> None:
+    findings = label_mapped.findings
+    for kind, number, mask in (
+        ("lungs", 1, findings.lungs.labels == LEFT),
+        ("lungs", 2, findings.lungs.labels == RIGHT),
+        ("infection", 1, findings.infection.array),
+    ):
+        segmentation = hd.seg.segread(label_mapped.path(kind))
+        assert segmentation.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.7"
+        found = segmentation.get_volume(segment_numbers=[number])
+        indices = np.argwhere(found.array[..., 0])
+        there = indices @ found.affine[:3, :3].T + found.affine[:3, 3]
+        truth = label_mapped.volume.geometry.to_patient(np.argwhere(mask))
+        order, expected = (np.lexsort(np.round(points, 3).T) for points in (there, truth))
+        np.testing.assert_allclose(there[order], truth[expected], atol=1e-3)
+
+
+def test_a_label_maps_background_stands_behind_its_segments(label_mapped: Result) -> None:
+    segments = label_mapped.read("lungs").SegmentSequence
+
+    assert [segment.SegmentLabel for segment in segments] == ["Left lung", "Right lung", "Background"]
