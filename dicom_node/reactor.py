@@ -10,12 +10,9 @@ primitives and messages, and its data set goes where the server says as it comes
 
 from __future__ import annotations
 
-import os
-import select
 import socket
 import ssl
 import struct
-import threading
 import time
 from typing import Any, Protocol, cast
 
@@ -27,7 +24,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.access import Doorkeeper, GuardedACSE, Refusal
 from dicom_node.dimse import (
@@ -49,6 +46,7 @@ from dicom_node.dimse import (
 )
 from dicom_node.incoming import IncomingFile
 from dicom_node.log import get_logger
+from dicom_node.transport import Doorbell, PromptSocket
 
 LONGEST_WAIT_SECONDS = 1.0
 """Timers (ARTIM, network idle) are looked at this often when nothing happens."""
@@ -59,8 +57,6 @@ TIMEVAL = struct.Struct("ll")
 
 PDU_HEADER = struct.Struct(">BxL")
 """Type and length (PS3.8 9.3.1)."""
-READ_AHEAD_BYTES = 2**18
-"""What is read at once where the peer is ahead of us."""
 LONGEST_OTHER_PDU_BYTES = 2**20
 """An A-ASSOCIATE-RQ names at most 128 presentation contexts."""
 LONGEST_COMMAND_BYTES = 2**16
@@ -189,113 +185,6 @@ class PromptRequestHandler(RequestHandler):
         prompt.dul.doorbell = Doorbell()
         prompt.handler = self.server.handler
         return prompt
-
-
-class Doorbell:
-    """Wakes a thread that waits for a socket."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
-        self._lock = threading.Lock()
-        self._closed = False
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLIN)
-
-    def ring(self) -> None:
-        """Wake the thread, now or when it next waits."""
-        with self._lock:  # a closed descriptor's number may already be another file's
-            if not self._closed:
-                os.eventfd_write(self._descriptor, 1)
-
-    def wait(self, peer: int, seconds: float) -> bool:
-        """Return whether the peer's descriptor can be read, as soon as it can, the bell rings or the time is up."""
-        self._poll.register(peer, select.POLLIN)
-        ready = [descriptor for descriptor, _ in self._poll.poll(seconds * 1000)]
-        if self._descriptor in ready:
-            os.eventfd_read(self._descriptor)
-        return peer in ready
-
-    def close(self) -> None:
-        """Let the descriptor go; further rings are ignored."""
-        with self._lock:
-            self._closed = True
-            os.close(self._descriptor)
-
-
-class PromptSocket(AssociationSocket):
-    """Waits for the peer and reads in as few calls as its sending allows."""
-
-    doorbell: Doorbell
-    patience_seconds = 0.0
-    """How long `ready` waits."""
-    deadline = 0.0
-    """When the PDU that is being read must be there."""
-    _start = _end = 0
-
-    def begin(self, doorbell: Doorbell) -> None:
-        """Get what it takes to serve; pynetdicom has made the object."""
-        self.doorbell = doorbell
-        self._buffer = memoryview(bytearray(READ_AHEAD_BYTES))
-
-    @property
-    def ready(self) -> bool:
-        """Whether the peer has sent something; False too if the doorbell rang."""
-        if self.socket is None or not self._is_connected:
-            return False
-        if self._start < self._end:
-            return True
-        pending = getattr(self.socket, "pending", None)  # what TLS has decrypted already, no poll can see
-        if pending and pending():
-            return True
-        try:
-            return self.doorbell.wait(self.socket.fileno(), self.patience_seconds)
-        except (OSError, ValueError):
-            self.event_queue.put("Evt17")  # the connection is closed
-            return False
-
-    def peek(self, count: int) -> memoryview:
-        """Return the next bytes without taking them, fewer if the peer closes before; it lasts until the next read.
-
-        Raises
-        ------
-        TimeoutError
-            The PDU that they belong to takes too long.
-        """
-        if self._end - self._start < count:
-            self._read(count)
-        return self._buffer[self._start : min(self._end, self._start + count)]
-
-    def _read(self, count: int) -> None:
-        assert self.socket is not None  # noqa: S101 - it is only read while connected
-        if self._start == self._end or self._start + count > len(self._buffer):
-            rest = self._buffer[self._start : self._end]
-            if count > len(self._buffer):
-                self._buffer = memoryview(bytearray(count))
-            self._buffer[: len(rest)] = rest
-            self._start, self._end = 0, len(rest)
-        while self._end - self._start < count and (read := self.socket.recv_into(self._buffer[self._end :])):
-            self._end += read
-            if time.monotonic() > self.deadline:
-                raise TimeoutError
-
-    def take(self, count: int) -> memoryview:
-        """Return the next bytes, as `peek` does, and take them."""
-        taken = self.peek(count)
-        self._start += len(taken)
-        return taken
-
-    def discard(self) -> bool:
-        """Take all that has come, and forget it; return whether there was anything before the peer closed."""
-        if self._start == self._end:
-            self._read(1)
-        had_any = self._start < self._end
-        self._start = self._end
-        return had_any
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Return the next bytes; nothing if the peer closed before them all."""
-        taken = self.take(nr_bytes)
-        return bytearray(taken) if len(taken) == nr_bytes else bytearray()
 
 
 class PromptDUL(DULServiceProvider):
