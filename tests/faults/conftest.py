@@ -1,4 +1,4 @@
-"""A site that the tests of one file share: each sends studies of its own, and mends what it broke."""
+"""A site that the tests share: each sends studies of its own, and mends what it broke."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Hospital:
         assert verdict.clean, verdict
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     """Redis, node, delivery and two workers, and a PACS that can be broken."""
     folder = tmp_path_factory.mktemp("hospital")

@@ -16,16 +16,14 @@ from tests.services import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.node]
 
-SWEEP_SECONDS = 4.0
-
 
 def test_studies_that_come_while_redis_is_away_are_answered_once_it_is_back(hospital: Hospital) -> None:
     study = Scanner(6).study(1)
     redis = hospital.site.services["redis"]
     hospital.site.stop("redis")
     hospital.send(study)
-    wait_until(lambda: hospital.site.services["node"].events("study_whole"), "the decision", 30)
-    assert not hospital.pacs.came
+    wait_until(lambda: show_study(hospital.record, study.study_instance_uid)["jobs"], "the job", 30)
+    assert not hospital.pacs.reports(study.study_instance_uid)
     redis.wanted = True
     hospital.settled(study)
     hospital.assert_answered_once(study)

@@ -19,7 +19,7 @@ def test_whatever_the_pacs_does_it_gets_one_set_of_results(hospital: Hospital, m
     hospital.pacs.set_mood(mood)
     for study in studies:
         hospital.send(study)
-    time.sleep(5.0)
+    time.sleep(4.0)  # the results are on their way
     hospital.pacs.set_mood(Mood.WELL)
     time.sleep(2.0)  # the last refusal is written down
     hospital.site.command("resend")
