@@ -18,7 +18,7 @@ from tests.browser.ohif import Viewer, opened
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc
 from tests.worker.reports.results import CUT_OFF, MADE_AT, SHAPE, THRESHOLDS, TILTED, Result, make_result
-from worker.reports import write_refusal
+from worker.reports import write_refusal, write_reports
 from worker.reports.outcome import conclusion
 
 pytestmark = [pytest.mark.browser, pytest.mark.peer]
@@ -113,10 +113,30 @@ def test_the_report_of_a_refused_study_reads(tmp_path: Path, orthanc: Orthanc, b
     assert "Volume" not in text
 
 
+def test_a_follow_up_tells_the_change_and_shows_the_trend(
+    tmp_path: Path, orthanc: Orthanc, browser: Browser, ohif_url: str
+) -> None:
+    prior = make_result(tmp_path / "prior", StudyDate="20240227", PatientID="FOLLOW-UP").path("report")
+    now = make_result(tmp_path / "now", PatientID="FOLLOW-UP")
+    (tmp_path / "compared").mkdir()
+    objects = write_reports(now.volume, now.findings, tmp_path / "compared", made_at=MADE_AT, priors=[prior])
+    for folder in ("now/ct", "compared"):
+        store(orthanc, tmp_path / folder)
+
+    with opened(browser, ohif_url, now.read("report").StudyInstanceUID) as viewer:
+        text = viewer.read_report("Hilum report")
+        viewer.open_image("Hilum trend", next(o.sop_instance_uid for o in objects if o.kind == "trend"))
+        viewer.screenshot(SCREENSHOTS / "ohif-trend.png")
+
+    assert "Since the prior study of 2024-02-27, 48 hours before" in text
+    assert "Change of infected volume since the prior: 0 mL" in group(text, "Change since the prior study")
+
+
 def test_the_key_image_looks_as_it_was_drawn(found: Result, viewer: Viewer) -> None:
     drawn = Image.open(found.folder / "key-image.png").convert("RGB")
 
     viewer.open_image("Hilum key image", found.read("key-image").SOPInstanceUID)
+    viewer.screenshot(SCREENSHOTS / "ohif-key-image.png")
 
     assert np.abs(fitted(drawn, viewer.pixels()) - viewer.pixels()).mean() < 5
 
