@@ -15,6 +15,7 @@ from rich.console import Console
 
 from dicom_node.errors import SettingsError
 from training import datasets
+from training.area_plots import write_area_plots
 from training.evaluate import Judged, foreground_dice, judge, measure, tuned_dice
 from training.examples import cut
 from training.experiment import Experiment
@@ -41,7 +42,7 @@ class Trial:
     Parameters
     ----------
     folder : Path
-        Gets ``prepared/``, ``split-N/`` each with its training and ``weights.safetensors``, and
+        Gets ``prepared/``, ``split-N/`` each with its training, ``weights.safetensors`` and area-plots, and
         ``result.json``. What is finished there is not done again.
     splits : sequence of int or None
         Which splits to train; all if None.
@@ -198,9 +199,12 @@ class Trial:
         return network.to(self.processes.device)
 
     def _measure(self, network: SegmentationNetwork, number: int) -> dict[str, float]:
-        """Return all measures of the test part, and with one foreground class those of a tuned threshold."""
+        """Return all measures of the test part, with one foreground class a tuned threshold's too; draw area-plots."""
         names, split = self.experiment.target.names, self.splits[number]
-        measures = measure(self._judge(network, number), names)
+        judged = self._judge(network, number)
+        for label, name in enumerate(names[1:], start=1):
+            write_area_plots(judged, label, self._split_folder(number) / f"area-plots-{name}.svg")
+        measures = measure(judged, names)
         if len(names) == 2:
             tuned = tuned_dice(network, self.experiment.stacking, self._pick(split.validation), self._pick(split.test))
             measures |= {f"tuned/{names[1]}/{name}": value for name, value in tuned.items()}

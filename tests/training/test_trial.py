@@ -93,6 +93,15 @@ def test_the_weights_load_without_training_and_give_the_same_figures(tmp_path: P
     }
 
 
+def test_scans_get_area_plots_beside_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(folder: Path) -> Iterator[Sample]:
+        return (disc_sample(i, patient=f"p{i}", slices=10) for i in range(4))
+
+    monkeypatch.setattr(datasets, "READERS", {"discs": read})
+    trial(tmp_path, short=True, splits=[0]).train()
+    assert "disc-" in (tmp_path / "run" / "split-0" / "area-plots-infection.svg").read_text()
+
+
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     trial(tmp_path, short=True)
     with pytest.raises(SettingsError, match="choose another folder"):
