@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,7 @@ from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
 from tests.benchmarks.comparison import Comparison, alternate
 from tests.benchmarks.machine import pss_mb, scratch
-from tests.benchmarks.receive import rate
-from tests.benchmarks.receivers import Receiver, hilum, make_slices
+from tests.benchmarks.receivers import Receiver, hilum
 from tests.dicom_node.raw import RawPeer, associate_request, store_command
 from tests.services import wait_until
 
@@ -26,6 +26,7 @@ WARMING_UP = 1000
 """Of each kind, before memory is first looked at: by then every import, cache and heap of a thread is there."""
 SENDERS = 8
 FEW, MANY = 4, 40
+SLICES, SLICE_BYTES = 600, 512 * 1024
 PIXEL_BYTES = 8192
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes closing a reset."""
@@ -35,15 +36,14 @@ TEXT = f"""\
 Memory is the proportional set size (PSS) over all processes of `hilum node`: after {WARMING_UP} instances of 8 KB
 and {2 * WARMING_UP} who only knocked; after {CONNECTIONS} more TCP connections that were closed without a word and as
 many associations that were reset; and after {INSTANCES} more instances from {SENDERS} senders. Throughput is that of
-`hilum bench receive`, for {FEW} and {MANY} associations at once."""
+{SLICES} instances of 512 KB from {FEW} and from {MANY} senders at once, who propose one presentation context each."""
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
     """Measure throughput with few and many senders, and memory before and after everything else."""
     with scratch() as name:
         folder = Path(name)
-        paths = make_slices(folder / "slices")
-        few_and_many = {f"{count} associations": partial(rate, "Hilum", paths, count, folder) for count in (FEW, MANY)}
+        few_and_many = {f"{count} associations": partial(rate, folder, count) for count in (FEW, MANY)}
         throughput = alternate(rounds, few_and_many)
         yield Comparison("receiving", "instances/s", throughput, higher_is_better=True)
         few, many = throughput.values()
@@ -60,6 +60,15 @@ def measure(rounds: int) -> Iterator[Comparison]:
         yield Comparison("memory of the node", "MB", memory)
         del growth[next(iter(growth))]
         yield Comparison("growth of memory", "%", growth)
+
+
+def rate(folder: Path, associations: int) -> float:
+    """Return how many instances of 512 KB a second a new node takes over so many open associations."""
+    with hilum(Path(tempfile.mkdtemp(dir=folder))) as receiver:
+        send_instances(receiver, associations, associations)  # so that everybody is in the record
+        started = time.perf_counter()
+        send_instances(receiver, SLICES, associations, SLICE_BYTES)
+        return SLICES / (time.perf_counter() - started)
 
 
 def memory_mb(folder: Path) -> dict[str, float]:
@@ -104,19 +113,19 @@ def abort(port: int, _number: int) -> None:
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
-def send_instances(receiver: Receiver, count: int) -> None:
-    """Send small instances over several associations at once; every one must be stored."""
+def send_instances(receiver: Receiver, count: int, senders: int = SENDERS, pixel_bytes: int = PIXEL_BYTES) -> None:
+    """Send instances over several associations at once; every one must be stored."""
     before = receiver.count()
-    with ThreadPoolExecutor(SENDERS) as pool:
-        list(pool.map(partial(send_study, receiver.port, count // SENDERS), range(SENDERS)))
+    with ThreadPoolExecutor(senders) as pool:
+        list(pool.map(partial(send_study, receiver.port, count // senders, pixel_bytes), range(senders)))
     if receiver.count() - before != count:
         raise RuntimeError(f"{count} instances were sent, {receiver.count() - before} stand in the record")
 
 
-def send_study(port: int, count: int, number: int) -> None:
+def send_study(port: int, count: int, pixel_bytes: int, number: int) -> None:
     """Send one study over one association."""
     study = f"1.2.826.0.3.{count}.{number}"
-    pixels = struct.pack("<HHL", 0x7FE0, 0x0010, PIXEL_BYTES) + bytes(PIXEL_BYTES)
+    pixels = struct.pack("<HHL", 0x7FE0, 0x0010, pixel_bytes) + bytes(pixel_bytes)
     with RawPeer(port).associate((CTImageStorage, ImplicitVRLittleEndian)) as peer:
         for instance in range(count):
             sop = f"{study}.{instance}"
