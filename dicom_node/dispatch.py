@@ -10,6 +10,7 @@ from time import monotonic
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 
+from dicom_node.beside import Beside
 from dicom_node.completion import Watch, is_whole
 from dicom_node.database import now
 from dicom_node.doorbell import Doorbell
@@ -67,9 +68,9 @@ class Dispatcher:
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until told to stop; bells ring beside, so that a broker that hangs holds up no study."""
-        bells = threading.Thread(target=take_turns, args=(self.ring, stop), name="bells", daemon=True)
-        bells.start()
+        bells = Beside("bells", lambda: take_turns(self.ring, stop), stop)
         take_turns(self.settle, stop)
+        bells.check()
 
     def turn(self) -> None:
         """Dispatch what is whole, take back what was lost, ring for what waits."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.audit import AuditTrail, Participant, Transfer, patient_id_of
+from dicom_node.beside import Beside
 from dicom_node.breaker import Breaker
 from dicom_node.commitment import STORAGE_COMMITMENT, Commitments, ask
 from dicom_node.errors import PassingFailure
@@ -69,14 +71,11 @@ class Deliverer:
 
     def run(self, stop: threading.Event) -> None:
         """Serve each destination until told to stop, on a thread of its own: one that is slow holds up no other."""
-        threads = [
-            threading.Thread(target=self._serve, args=(d, stop), name=d.name) for d in self._settings.destinations
-        ]
-        for thread in threads:
-            thread.start()
+        serving = [Beside(d.name, partial(self._serve, d, stop), stop) for d in self._settings.destinations]
         stop.wait()
-        for thread in threads:
-            thread.join()
+        for one in serving:
+            one.join()
+            one.check()
 
     def _serve(self, destination: Destination, stop: threading.Event) -> None:
         while not stop.wait(TURN_SECONDS):

@@ -17,6 +17,7 @@ import pynetdicom._config
 
 from dicom_node.access import require_security
 from dicom_node.audit import AuditTrail
+from dicom_node.beside import Beside
 from dicom_node.commitment import Commitments
 from dicom_node.database import lengthen_log, open_database
 from dicom_node.dispatch import Dispatcher
@@ -64,12 +65,13 @@ def run_node(_: argparse.Namespace) -> int:
     lengthen_log(engine)
     dispatcher = Dispatcher(engine, doorbell, settings)
     retention = Retention(engine, settings)
-    threading.Thread(target=retention.run, args=(stop,), name="retention", daemon=True).start()
+    removing = Beside("retention", lambda: retention.run(stop), stop)
     receive(settings, listener, tls, count, lambda: dispatcher.run(stop))
     others.stop()
     engine.dispose()
     trail.stopped()
     trail.close()
+    removing.check()
     if others.ended_early:
         raise Defect("listener-ended", "a listening process ended by itself; the log above may say why")
     log.info("stopped")

@@ -15,7 +15,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Engine
 
-from dicom_node.errors import PassingFailure
+from dicom_node.errors import Defect, PassingFailure
 from dicom_node.jobs import Jobs
 from dicom_node.outbox import Outbox
 from dicom_node.schema import deliveries
@@ -421,3 +421,12 @@ def test_a_pacs_that_is_slow_holds_up_no_other(sqlite_record: Engine, tmp_path: 
         stop.set()
         go_on.set()
         running.join()
+
+
+def test_a_part_that_breaks_ends_the_process_instead_of_leaving_a_destination_unserved(
+    record: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Outbox, "claim", lambda *_: 1 / 0)
+    settings = settings_for(free_port())
+    with pytest.raises(Defect, match="broke"):
+        Deliverer(Outbox(record, settings.delivery), settings).run(threading.Event())
