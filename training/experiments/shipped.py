@@ -43,7 +43,7 @@ CHEST = Experiment(
     recipe=Recipe(
         loss="dice_cross_entropy",
         batch_size=8,
-        epochs=16,
+        epochs=12,
         steps_per_epoch=100,
         optimiser=Optimiser("adamw", 2e-3, l2=1e-2),
         augmentation=WINDOWS_AND_KERNELS,
