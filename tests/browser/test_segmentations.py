@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from tests.worker.reports.results import Result, make_result, report_masks
 from worker.findings import LEFT, RIGHT
 from worker.phantom.series import write_phantom
 from worker.pipeline import THRESHOLDS, analyze
-from worker.reports import write_reports
+from worker.reports import ReportSettings, write_reports
 from worker.reports.codes import INFECTION, LEFT_LUNG, RIGHT_LUNG, Structure
+from worker.reports.seg import LABELMAP
 
 pytestmark = [pytest.mark.browser, pytest.mark.peer]
 
@@ -80,6 +81,20 @@ def multi_frame(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> R
 
 
 @pytest.fixture(scope="module")
+def label_mapped(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Result:
+    """Segmentations written as label maps."""
+    folder = tmp_path_factory.mktemp("label-mapped")
+    result = make_result(folder, PatientID="LABEL-MAPPED")
+    (folder / "label-maps").mkdir()
+    objects = write_reports(
+        result.volume, result.findings, folder / "label-maps", ReportSettings(segmentation=LABELMAP)
+    )
+    for part in ("ct", "label-maps"):
+        store(orthanc, folder / part)
+    return replace(result, objects=objects)
+
+
+@pytest.fixture(scope="module")
 def pneumonia(shared_data: Path, tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Result:
     """A real study of community-acquired pneumonia, as Hilum answers it."""
     folder, ct = tmp_path_factory.mktemp("pneumonia"), shared_data / "ct-studies" / "cap-001"
@@ -98,6 +113,7 @@ def pneumonia(shared_data: Path, tmp_path_factory: pytest.TempPathFactory, ortha
         ("tilted", "lungs"),
         ("tilted", "infection"),
         ("multi_frame", "lungs"),
+        ("label_mapped", "lungs"),
         pytest.param(("pneumonia", "infection"), marks=pytest.mark.data),
     ],
     ids="-".join,
@@ -115,7 +131,8 @@ def shown(request: pytest.FixtureRequest, browser: Browser, ohif_url: str) -> It
 
 
 def test_lists_each_segment_with_its_name_and_colour(shown: Shown) -> None:
-    assert shown.listed == [ListedSegment(structure.label, structure.rgb) for structure in shown.masks]
+    listed = [segment for segment in shown.listed if segment.label != "Background"]  # a label map has one more
+    assert listed == [ListedSegment(structure.label, structure.rgb) for structure in shown.masks]
 
 
 def test_colours_each_structures_voxels_on_its_own_slices(shown: Shown) -> None:
