@@ -65,13 +65,17 @@ def describe(result: Result) -> str:
 
 
 def rows(result: Result) -> Iterator[tuple[str, str, str]]:
-    """Yield (measure, here, paper); first those that the paper has, with each place where it gives them."""
+    """Yield (measure, here, paper); first those that the paper has, with each place where it gives them.
+
+    What neither has is left out, such as area-plots of single slices.
+    """
     published: dict[str, list[str]] = {}
     for figure in result["published"]:
         text = plus_minus(figure["mean"], figure["standard_deviation"])
         published.setdefault(figure["measure"], []).append(f"{text} ({figure['place']})")
     measures = result["measures"]
-    for name in [*published, *(name for name in measures if name not in published)]:
+    ours_alone = (name for name in measures if name not in published and measures[name]["mean"] is not None)
+    for name in [*published, *ours_alone]:
         here = plus_minus(**{k: measures[name][k] for k in ("mean", "standard_deviation")}) if name in measures else "-"
         yield name, here, "; ".join(published.get(name, ()))
 
