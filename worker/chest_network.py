@@ -15,7 +15,7 @@ from worker.candidates import SMALLEST_ML, by_size
 from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
 from worker.framing import Frame, body_box
 from worker.grid import Bools, Grid, bounding_box, filled
-from worker.lungs import divide
+from worker.lungs import bowel_gas, divide
 from worker.networks.checkpoint import Card
 from worker.networks.engine import Engine, EngineName
 from worker.networks.registry import NetworkError
@@ -87,7 +87,9 @@ class ChestNetwork:
             lung[part, rows, columns] = probabilities[:, LUNG] + probabilities[:, INFECTION] >= 0.5
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
-            for value, side in zip((LEFT, RIGHT), _sides(grid, lung), strict=True):
+            blocks = grid.shrink(lung.astype(np.int16) * 1000) >= 300
+            blocks &= ~bowel_gas(grid, grid.smoothed(grid.shrink(hu), 1.2), blocks)
+            for value, side in zip((LEFT, RIGHT), _sides(grid, blocks), strict=True):
                 result[(result == 0) & filled(lung & grid.expand(side, hu.shape))] = value
         return Lungs(labels, geometry)
 
@@ -173,9 +175,8 @@ def _is_above(found: NDArray[np.float16], threshold: float, sigma: float) -> Boo
     return above
 
 
-def _sides(grid: Grid, lung: Bools) -> tuple[Bools, Bools]:
+def _sides(grid: Grid, blocks: Bools) -> tuple[Bools, Bools]:
     """Return the blocks of the left and of the right lung, without small parts."""
-    blocks = grid.shrink(lung.astype(np.int16) * 1000) >= 300
     middle = float(np.flatnonzero(blocks.any(axis=(0, 1))).mean())
     sides = []
     for parts in divide(grid, blocks, middle):

@@ -72,7 +72,7 @@ def _label_lungs(grid: Grid, hu: NDArray[np.int16], body: Bools) -> NDArray[np.u
     """Return the label of every block, of blocks cropped to the body."""
     smooth = grid.smoothed(np.where(body, hu, 0), 1.2)
     airways = grid.dilated(_airways(grid, smooth, body), AIRWAY_WALL_MM)
-    aerated = grid.opened(body & (hu < CORE_HU) & ~airways & ~_bowel_gas(grid, smooth, body), 1.5)
+    aerated = grid.opened(body & (hu < CORE_HU) & ~airways & ~bowel_gas(grid, smooth, body), 1.5)
     labels = np.zeros(hu.shape, np.uint8)
     for value, core in zip((LEFT, RIGHT), _sides(grid, aerated, hu, body), strict=True):
         if core.any():
@@ -120,7 +120,7 @@ def _trachea(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> tuple[int,
     return None
 
 
-def _bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
+def bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
     """Find free gas in the lower third of the scan, with the wall around it: stomach or colon."""
     gas = np.zeros_like(body)
     lowest = slice(0, len(body) // 3)

@@ -31,17 +31,18 @@ CARD = Card(
 
 
 class ByGray:
-    """An engine that takes -1000 to -560 HU for lung, and -560 to -430 HU for infection."""
+    """An engine that takes -930 to -560 HU for lung, or from other gray on, and -560 to -430 HU for infection."""
 
     name = "by-gray"
 
-    def __init__(self) -> None:
+    def __init__(self, lung_from: float = 0.15) -> None:
+        self.lung_from = lung_from
         self.seen: list[NDArray[np.float32]] = []
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         self.seen.append(batch)
         gray = batch[:, 0]
-        lung, infection = (gray > 0.15) & (gray <= 0.35), (gray > 0.35) & (gray < 0.43)
+        lung, infection = (gray > self.lung_from) & (gray <= 0.35), (gray > 0.35) & (gray < 0.43)
         return 20 * np.stack([~(lung | infection), lung, infection, np.zeros_like(lung)], axis=1).astype(np.float32)
 
 
@@ -113,3 +114,11 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path, changed: dict[str, 
     with pytest.raises(NetworkError) as caught:
         ChestNetwork.open(tmp_path / "a.safetensors", "torch")
     assert caught.value.code == "no-chest-network"
+
+
+def test_gas_of_the_bowel_below_a_lung_is_not_lung() -> None:
+    hu, truth, _ = chest_hu()
+    hu[4:10, 30:60, 85:105] = -972
+    found = ChestNetwork(ByGray(lung_from=0.12), CARD).segment_lungs(volume_of(hu)).labels
+    assert not found[5:9, 33:57, 88:102].any()
+    assert dice(found[12:] > 0, truth[12:] > 0) > 0.9
