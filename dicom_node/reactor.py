@@ -224,6 +224,12 @@ class PromptDUL(DULServiceProvider):
         self._bytes_since_progress = 0
         self._idle_timer.restart()
 
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        """Return a PDU and its event; one that cannot be told to the user is invalid now, not amid an action."""
+        pdu, event = super()._decode_pdu(bytestream)
+        pdu.to_primitive()
+        return pdu, event
+
     def _read_pdu_data(self) -> None:
         """Read a PDU; leave all but data to pynetdicom. None may be longer than agreed."""
         self.socket.deadline = time.monotonic() + (self.assoc.network_timeout or 0)

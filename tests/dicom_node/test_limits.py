@@ -181,6 +181,18 @@ def test_what_is_neither_c_store_nor_c_echo_ends_the_association(port: int, fiel
         assert peer.status() == ABORTED
 
 
+@pytest.mark.parametrize("context_id", [0, 2, 254])
+def test_a_request_with_a_context_of_an_even_number_is_aborted_and_breaks_nothing(
+    port: int, capfd: pytest.CaptureFixture[str], context_id: int
+) -> None:
+    request = bytearray(associate_request())
+    request[request.index(b"\x20\x00", 74) + 4] = context_id
+    with RawPeer(port) as peer:
+        peer.send(bytes(request))
+        assert peer.status() == ABORTED
+    assert "association_broke" not in "".join(capfd.readouterr())
+
+
 def test_a_command_that_is_none_ends_the_association_and_breaks_nothing(
     port: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
