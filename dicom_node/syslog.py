@@ -41,10 +41,10 @@ class Syslog:
 
     def send(self, message_id: str, message: str) -> None:
         """Queue a message; returns at once."""
-        if self._queue.full():
-            log.error("audit_message_lost", code="queue-full")
-        else:
-            self._queue.put(encode(message_id, message))
+        try:
+            self._queue.put_nowait(encode(message_id, message))
+        except queue.Full:
+            log.warning("audit_message_lost", code="queue-full")
 
     def close(self, seconds: float) -> None:
         """Send what waits, for no longer than some seconds."""
@@ -53,7 +53,7 @@ class Syslog:
             self._queue.put(None, timeout=seconds)
         self._thread.join(seconds)
         if left := self._queue.qsize():
-            log.error("audit_message_lost", code="receiver-away", instances=left)
+            log.warning("audit_message_lost", code="receiver-away", instances=left)
 
     def _work(self) -> None:
         while message := self._queue.get():

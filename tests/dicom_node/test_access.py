@@ -14,6 +14,7 @@ from dicom_node.access import is_loopback, is_within, require_security
 from dicom_node.errors import SettingsError
 from dicom_node.settings import NodeSettings
 from tests.dicom_node.receiving import associated, listening
+from tests.dicom_node.test_listeners import started
 
 CALLED, CALLING = "Called AE title not recognised", "Calling AE title not recognised"
 HERE = {"ae_title": "SENDER", "addresses": ["127.0.0.0/8"]}
@@ -133,6 +134,14 @@ def test_ipv4_within_ipv6_counts_as_ipv4() -> None:
 def test_listening_to_a_network_without_tls_is_refused(host: str) -> None:
     with pytest.raises(SettingsError, match=r"node\.allow_unsecured = true"):
         require_security(NodeSettings(host=host), tls=False)
+
+
+@pytest.mark.node
+def test_a_node_that_would_listen_to_a_network_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_NODE__HOST", "0.0.0.0")  # noqa: S104 - to be refused
+    with started(tmp_path) as node:
+        assert node.process.wait(60) == 1
+        assert b"HILUM_NODE__ALLOW_UNSECURED=true" in node.log.read_bytes()
 
 
 def test_listening_to_a_network_is_allowed_with_tls_or_a_word() -> None:
