@@ -43,7 +43,7 @@ class Patient:
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return the figures of the issue's goals; the short form takes every tenth slice and no study."""
     network = ChestNetwork.open(runs / CHEST.name / "split-0" / "weights.safetensors")
-    samples = list(tested("infection-slices", data, runs))[:: 10 if short else 1]
+    samples = list(kept_aside("infection-slices", data, runs))[:: 10 if short else 1]
     figures = slice_figures(network, samples)
     if short:
         return figures
@@ -57,7 +57,7 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
     return figures
 
 
-def tested(name: str, data: Path, runs: Path) -> Iterator[Sample]:
+def kept_aside(name: str, data: Path, runs: Path) -> Iterator[Sample]:
     """Yield the samples of a data set whose patients the run kept aside."""
     result = runs / CHEST.name / "split-0" / "result.json"
     if not result.exists():
