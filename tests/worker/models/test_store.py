@@ -9,9 +9,13 @@ from dicom_node.cli import main
 from dicom_node.errors import SettingsError
 from dicom_node.settings import WorkerSettings
 from tests.worker.test_chest_network import CARD
-from worker.models.store import choose_method, find_models, verify
+from tests.worker.test_lungs import dice
+from worker.chest_network import ChestNetwork
+from worker.framing import body_box
+from worker.models.store import CHEST, choose_method, find_models, verify
 from worker.networks.checkpoint import save
 from worker.networks.registry import build
+from worker.phantom.chest import build_chest
 from worker.pipeline import THRESHOLDS
 
 
@@ -24,6 +28,20 @@ def weights(tmp_path: Path) -> Path:
 
 def test_the_thresholds_need_no_weights() -> None:
     assert choose_method(WorkerSettings(method="thresholds")) is THRESHOLDS
+
+
+def test_the_shipped_weights_are_whole_and_small() -> None:
+    model = verify(CHEST)
+    assert model.fault == ""
+    assert CHEST.stat().st_size < 60e6
+
+
+def test_the_shipped_network_finds_the_lungs_of_a_phantom() -> None:
+    chest = build_chest(1, 10)
+    rows, columns = body_box(chest.hu)
+    middle = slice(4, 6)
+    ((_, found),) = ChestNetwork.open(CHEST, "torch").read(chest.hu[middle], rows, columns)
+    assert dice(found[:, 1:3].sum(axis=1) > 0.5, chest.lungs[middle, rows, columns] > 0) > 0.9
 
 
 def test_a_sites_own_weights_are_measured_with_and_named_by_their_hash(weights: Path) -> None:
