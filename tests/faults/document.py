@@ -28,8 +28,7 @@ SIGKILL; half of the time that Redis dies, it loses its data too. Meanwhile the 
 its lease. A third of the studies can be measured, the others have too few slices and get a report that says so; of some
 studies an image comes late, after the first answer. In the end `hilum resend` sends again what the PACS refused.
 
-Then a checker compares what the senders were told with what the PACS holds. It knows nothing of Hilum's own idea of
-what was sent.
+Then a checker compares what the senders were told with what the PACS holds; the record is asked only for what is stuck.
 
 * lost: an acknowledged image stands in no report; unanswered: a study with acknowledged images has no report
 * doubled: two reports stand for the same images, or a kind of result stands there more often than reports do
@@ -63,6 +62,9 @@ test_completion, test_dispatch, test_jobs, test_outbox).
 
 SIGKILL leaves the page cache alive: that data survives a power cut follows from the order of the system calls and from
 disks that keep what they say is synced. PostgreSQL itself is not killed. All processes run on one machine.
+
+How long a process takes to be back is mostly how long Python takes to load its libraries; other work held both cores
+during these storms (load averages up to 18), and a worker then took longer than the sweep interval.
 """
 
 
@@ -103,10 +105,10 @@ def section(found: dict[str, Any]) -> str:
 **{found["studies"]} studies through {sum(found["kills"].values())} kills: {verdict}.**
 
 * Kills: {kills}; workers frozen: {found["frozen"]}.
-* {found["images"]} images, sent {found["images_sent"]} times; {found["objects"]} results, {found["reports"]} of
-  them reports, came to the PACS {found["objects_came"]} times.
-* From a kill until the process was at work again: {found["median_recovery_seconds"]} s in the median, at most
-  {found["longest_recovery_seconds"]} s ({recoveries}). The sweep interval was {found["sweep_seconds"]:g} s.
+* {found["images"]} images, sent {found["images_sent"]} times; {found["objects"]} results, {found["reports"]} of them
+  reports, came to the PACS {found["objects_came"]} times.
+* From a kill until the process was at work again: {found["median_recovery_seconds"]} s in the median. The longest:
+  {recoveries}. The sweep interval was {found["sweep_seconds"]:g} s.
 * {found["seconds"]:.0f} s on {found["measured_at"]} at {found["commit"]}: {machine["cpu"]}, {machine["cores"]} cores,
-  load before {machine["load_before"]}.
+  load average {machine["load_before"]} at the end.
 """
