@@ -89,7 +89,8 @@ class ChestNetwork:
             grid = Grid.about(BLOCK_MM, geometry)
             blocks = grid.shrink(lung.astype(np.int16) * 1000) >= 300
             blocks &= ~bowel_gas(grid, grid.smoothed(grid.shrink(hu), 1.2), blocks)
-            for value, side in zip((LEFT, RIGHT), _sides(grid, blocks), strict=True):
+            middle = (columns.start + columns.stop) / 2 / grid.strides[2]
+            for value, side in zip((LEFT, RIGHT), _sides(grid, blocks, middle), strict=True):
                 result[(result == 0) & filled(lung & grid.expand(side, hu.shape))] = value
         return Lungs(labels, geometry)
 
@@ -175,9 +176,8 @@ def _is_above(found: NDArray[np.float16], threshold: float, sigma: float) -> Boo
     return above
 
 
-def _sides(grid: Grid, blocks: Bools) -> tuple[Bools, Bools]:
-    """Return the blocks of the left and of the right lung, without small parts."""
-    middle = float(np.flatnonzero(blocks.any(axis=(0, 1))).mean())
+def _sides(grid: Grid, blocks: Bools, middle: float) -> tuple[Bools, Bools]:
+    """Return the blocks of the left and of the right lung, on their sides of a column, without small parts."""
     sides = []
     for parts in divide(grid, blocks, middle):
         largest = max((np.count_nonzero(part) for part in parts), default=0)

@@ -55,6 +55,14 @@ def test_left_and_right_are_the_patients_own_whatever_the_signs_of_the_cosines(s
     assert dice(found == 2, truth == 2) > 0.93
 
 
+def test_a_lung_alone_is_not_taken_for_two() -> None:
+    hu, truth, _ = chest_hu()
+    hu[truth == 1] = 40
+    found = ChestNetwork(ByGray(), CARD).segment_lungs(volume_of(hu)).labels
+    assert not (found == 1).any()
+    assert dice(found == 2, truth == 2) > 0.93
+
+
 def test_infection_is_found_where_it_is() -> None:
     hu, truth, infection = chest_hu()
     volume = volume_of(hu)
