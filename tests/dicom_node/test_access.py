@@ -15,6 +15,7 @@ from dicom_node.errors import SettingsError
 from dicom_node.settings import NodeSettings
 from tests.dicom_node.receiving import associated, listening
 from tests.dicom_node.test_listeners import started
+from tests.services import wait_until
 
 CALLED, CALLING = "Called AE title not recognised", "Calling AE title not recognised"
 HERE = {"ae_title": "SENDER", "addresses": ["127.0.0.0/8"]}
@@ -109,7 +110,8 @@ def test_an_association_that_ended_makes_room(sqlite_record: Engine, tmp_path: P
     with listening(sqlite_record, tmp_path, maximum_associations=1) as port:
         with associated(port, (Verification, "1.2.840.10008.1.2")):
             assert answer(port) == "Local limit exceeded"
-        assert answer(port) == "accepted"
+        # The peer hears of the release a moment before it is done with here.
+        wait_until(lambda: answer(port) == "accepted", "room")
 
 
 @pytest.mark.node
