@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from tests.benchmarks.comparison import HILUM
@@ -10,6 +11,22 @@ from tests.benchmarks.machine import REPOSITORY
 
 FIGURES = REPOSITORY / "docs" / "performance.json"
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
+README = REPOSITORY / "README.md"
+
+IN_README = (
+    ("receive", "one association", "Receiving, one sender"),
+    ("receive", "8 associations", "Receiving, eight senders"),
+    ("pipeline", "the whole", "Measuring 300 slices and writing the results"),
+    ("pipeline", "peak memory (resident)", "Most memory of that"),
+    (
+        "end_to_end",
+        "300 slices, last instance to last result",
+        "From the last of 300 slices to the results in the PACS",
+    ),
+    ("memory", "receiver, idle", "Memory of the node (PSS), idle"),
+    ("memory", "receiver, after 300 instances", "Memory of the node (PSS), after 300 instances"),
+)
+"""Benchmark, its table, and what the README calls it."""
 
 HEAD = """\
 # Performance
@@ -26,6 +43,26 @@ def write_document(sections: dict[str, Any]) -> None:
     kept |= sections
     FIGURES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     DOCUMENT.write_text("\n".join([HEAD, *(section(name, kept[name]) for name in sorted(kept))]), encoding="utf-8")
+    README.write_text(with_figures(README.read_text(encoding="utf-8"), kept), encoding="utf-8")
+
+
+def with_figures(text: str, kept: dict[str, Any]) -> str:
+    """Return the README with its table of figures, which stands between two comments."""
+    begin, end = "<!-- figures: hilum bench --write-docs -->\n", "<!-- end of figures -->"
+    before, _, rest = text.partition(begin)
+    return before + begin + "\n".join(readme_rows(kept)) + "\n" + end + rest.partition(end)[2]
+
+
+def readme_rows(kept: dict[str, Any]) -> Iterator[str]:
+    """Yield the rows of the README's table, of what was measured."""
+    yield "| | Hilum | Orthanc |"
+    yield "|---|---:|---:|"
+    for name, title, label in IN_README:
+        for found in kept.get(name, {}).get("comparisons", ()):
+            if found["title"] == title:
+                medians = [found["contenders"].get(peer, {}).get("median") for peer in (HILUM, "Orthanc")]
+                told = ["" if value is None else f"{number(value)} {found['unit']}" for value in medians]
+                yield f"| {label} | {' | '.join(told)} |"
 
 
 def section(name: str, found: dict[str, Any]) -> str:
