@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from sqlalchemy.schema import Table
 
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.files import PRIVATE_FILE, make_folder
+from dicom_node.log import get_logger
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOG_BYTES = 4 * 2**20
 """SQLite begins its log anew after 1000 pages of 4 KB."""
 LATEST_REVISION = "0003"
 URL_EXPECTED = "expected a database.url that starts with sqlite:/// or postgresql://"
+
+log = get_logger()
 
 
 def open_database(url: str) -> Engine:
@@ -109,6 +113,8 @@ def lengthen_log(engine: Engine) -> None:
             "PRAGMA wal_checkpoint(RESTART)",
         ):
             cursor.execute(statement)
+    except sqlite3.Error as error:  # the disk is full: the node has to start all the same, and to say so to senders
+        log.warning("log_not_lengthened", error=type(error).__name__)
     finally:
         connection.close()
 
