@@ -29,13 +29,20 @@ def add_send(parser: ArgumentParser) -> None:
 def add_studies(parser: ArgumentParser) -> None:
     """Arguments of ``hilum studies``."""
     parser.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="show all that is known of one study")
-    parser.add_argument("--limit", type=int, default=50, help="how many, the newest first (default: %(default)s)")
+    parser.add_argument("--limit", type=number, default=50, help="how many, the newest first (default: %(default)s)")
     add_json(parser)
+
+
+def number(text: str) -> int:
+    """Return a number of things to show."""
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"expected a number from 1 on, got {text}")
+    return int(text)
 
 
 def add_retry(parser: ArgumentParser) -> None:
     """Arguments of ``hilum retry``."""
-    parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
+    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", help="of the study, as `hilum studies` lists it")
 
 
 def add_resend(parser: ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import socketserver
 import subprocess
@@ -90,6 +91,8 @@ def hilum_up(out: Path, pacs: SmallPACS) -> Iterator[tuple[Settings, Destination
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as probe:
         port = probe.server_address[1]
     # A storage of its own each time, so that the study is new to Hilum.
+    for earlier in out.glob("storage-*"):
+        shutil.rmtree(earlier)
     storage = tempfile.mkdtemp(prefix="storage-", dir=out)
     file = out / "hilum.toml"
     file.write_text(SETTINGS.format(port=port, storage=storage, pacs_port=pacs.port), encoding="utf-8")

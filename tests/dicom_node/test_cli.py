@@ -363,3 +363,10 @@ def test_a_node_whose_port_is_taken_says_so_in_one_line(folder: Path, redis_serv
     said = failing("node")
     assert f"port {redis_server.port}" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("limit", ["-1", "0", "many"])
+def test_a_list_of_no_studies_is_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["studies", f"--limit={limit}"])
+    assert f"expected a number from 1 on, got {limit}" in capsys.readouterr().err
