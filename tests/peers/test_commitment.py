@@ -55,7 +55,7 @@ def test_orthanc_commits_to_what_it_took_and_not_to_what_it_lost(
     commitments = Commitments(record, SETTINGS)
     deliverer = Deliverer(Outbox(record, SETTINGS), settings, commitments=commitments)
     with listening(record, tmp_path / "storage", commitments=commitments) as port:
-        orthanc.add_modality("committing", "HILUM", port)
+        orthanc.add_modality("hilum", "HILUM", port)  # in the place of another test's of the same title
         deliverer.deliver(pacs, threading.Event())
         first = min(str(row["sop_instance_uid"]) for row in rows(record, deliveries))
         (lost,) = orthanc.find("Instance", SOPInstanceUID=first)
