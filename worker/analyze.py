@@ -15,7 +15,7 @@ from dicom_node.selection import select_series
 from dicom_node.settings import load_settings
 from dicom_node.study import JobState
 from worker.answer import Answer, answer_study
-from worker.models.store import choose_method
+from worker.method import choose_method
 from worker.threads import use_threads
 
 

@@ -22,7 +22,7 @@ from dicom_node.services import broker_url
 from dicom_node.settings import Settings, load_settings
 from dicom_node.study import Job, Priority, Result
 from worker.answer import Answer, answer_study
-from worker.models.store import choose_method
+from worker.method import choose_method
 from worker.threads import use_threads
 
 log = get_logger()

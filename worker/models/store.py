@@ -1,4 +1,4 @@
-"""Which weights there are, whether they are whole, and what the worker measures with."""
+"""Which weights there are, whether they are whole, and opening them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from dicom_node.errors import SettingsError
 from dicom_node.settings import WorkerSettings
+from worker.chest_network import ChestNetwork
 from worker.networks.checkpoint import Card, read_card
 from worker.networks.registry import NetworkError
-from worker.pipeline import THRESHOLDS, Method
+from worker.pipeline import Method
 
 SHIPPED = Path(__file__).parent
 """Folder of the weights that come with the package."""
@@ -46,18 +47,14 @@ def verify(path: Path) -> Model:
     return Model(path, card, "" if found == card.weights_sha256 else "the weights are not those of the card")
 
 
-def choose_method(settings: WorkerSettings) -> Method:
-    """Return what the pipeline finds lungs and infection with; a network's weights are loaded.
+def open_network(settings: WorkerSettings) -> Method:
+    """Load the site's network, else the shipped one, to find lungs and infection with.
 
     Raises
     ------
     SettingsError
         The weights are missing, damaged, or not those of a chest network.
     """
-    if settings.method == "thresholds":
-        return THRESHOLDS
-    from worker.chest_network import ChestNetwork  # torch takes seconds to import, which thresholds need not wait for
-
     path = settings.weights or CHEST
     try:
         return ChestNetwork.open(path, threads=settings.threads or None).method

@@ -12,7 +12,8 @@ from tests.worker.test_chest_network import CARD
 from tests.worker.test_lungs import dice
 from worker.chest_network import ChestNetwork
 from worker.framing import body_box
-from worker.models.store import CHEST, choose_method, find_models, verify
+from worker.method import choose_method
+from worker.models.store import CHEST, find_models, verify
 from worker.networks.checkpoint import save
 from worker.networks.registry import build
 from worker.phantom.chest import build_chest

@@ -1,0 +1,21 @@
+"""What a worker measures with."""
+
+from __future__ import annotations
+
+from dicom_node.settings import WorkerSettings
+from worker.pipeline import THRESHOLDS, Method
+
+
+def choose_method(settings: WorkerSettings) -> Method:
+    """Return what the pipeline finds lungs and infection with; a network's weights are loaded.
+
+    Raises
+    ------
+    SettingsError
+        The weights are missing, damaged, or not those of a chest network.
+    """
+    if settings.method == "thresholds":
+        return THRESHOLDS
+    from worker.models.store import open_network  # torch takes seconds and 250 MB, which thresholds need not
+
+    return open_network(settings)
