@@ -401,7 +401,7 @@ class LifeOfJobs(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        lost = [job_id for job_id in self.holder if self.row(job_id)["lease_until"] < self.clock.seconds]
+        lost = [job_id for job_id in self.holder if self.row(job_id)["lease_until"] <= self.clock.seconds]
         assert self.queue.sweep() == len(lost)
         for job_id in lost:
             del self.holder[job_id]
