@@ -17,6 +17,9 @@ class Augmentation:
 
     Parameters
     ----------
+    paste : tuple of int, or None
+        (a class, onto a class): where an image has the second, it gets pixels of the first from another image
+        of the batch, as lesions placed in healthy lung.
     flip_rows, flip_columns, flip_slices : float
         Probability of a mirror image along that axis.
     rotate_degrees, shear_degrees : float
@@ -42,6 +45,7 @@ class Augmentation:
         Largest side, as a share, of one rectangle painted with one gray value.
     """
 
+    paste: tuple[int, int] | None = None
     flip_rows: float = 0.0
     flip_columns: float = 0.0
     flip_slices: float = 0.0
@@ -76,6 +80,8 @@ class Augmentation:
         """
         draw = _Draw(generator, images)
         images, labels = self._move(images, labels, draw)
+        if self.paste is not None:
+            images, labels = _paste(images, labels, *self.paste, draw.happens(self.probability))
         if self.flip_slices:
             flipped = draw.happens(self.flip_slices)
             images = torch.where(flipped, images.flip(1), images)
@@ -158,6 +164,14 @@ class _Draw:
 
     def normal(self) -> Tensor:
         return torch.randn(self.images.shape, generator=self.generator).to(self.images.device)
+
+
+def _paste(images: Tensor, labels: Tensor, pasted: int, onto: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Give each chosen image a class of its neighbour in the batch, fading in over a pixel at the border."""
+    others, their_labels = images.roll(1, dims=0), labels.roll(1, dims=0)
+    place = chosen & (their_labels == pasted) & (labels == onto)
+    share = _blur(place.float(), 0.7)
+    return images + share * (others - images), torch.where(place, pasted, labels)
 
 
 def _matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

@@ -8,13 +8,18 @@ a mean over cases leaves them out, and says over how many it went.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Case = TypeVar("Case")
+
 Values = NDArray[np.float64]
+
+BOOTSTRAP_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,18 @@ def mean_absolute_percent_error(predicted: ArrayLike, true: ArrayLike) -> float:
 def mean_absolute_error(predicted: ArrayLike, true: ArrayLike) -> float:
     """Return the mean distance, in the unit of the values: points, for percentages."""
     return float(np.abs(np.asarray(predicted, np.float64) - np.asarray(true, np.float64)).mean())
+
+
+def bootstrap_interval(cases: Sequence[Case], statistic: Callable[[Sequence[Case]], float]) -> tuple[float, float]:
+    """Return the 95 % interval of a statistic over cases drawn anew, with replacement. Efron & Tibshirani 1993.
+
+    The draws are the same in every call. NaN where there are fewer than two cases.
+    """
+    if len(cases) < 2:
+        return math.nan, math.nan
+    draws = np.random.default_rng(0).integers(len(cases), size=(BOOTSTRAP_DRAWS, len(cases)))
+    low, high = np.nanpercentile([statistic([cases[i] for i in draw]) for draw in draws], [2.5, 97.5])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,35 @@ class Named:
         ]
 
 
-SplitRule = Holdout | KFold | Named
+@dataclass(frozen=True)
+class NamedFolds:
+    """Each group of patients tests once, while the first patient of the next group validates.
+
+    Samples that no group names are dealt to the folds' tests in equal shares.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+
+    def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
+        """Return one split a group."""
+        members, by = shuffled_groups(patients, seed)
+        named = {patients[group[0]]: group for group in members if patients[group[0]] is not None}
+        missing = [name for names in self.groups for name in names if name not in named]
+        if missing:
+            raise SettingsError("unknown-patient", f"the data have no patient {', '.join(missing)}")
+        folds = [[named.pop(name) for name in names] for names in self.groups]
+        first = [fold[0] for fold in folds]
+        rest = [group for group in members if patients[group[0]] is None or patients[group[0]] in named]
+        splits = []
+        for number, fold in enumerate(folds):
+            validation = first[(number + 1) % len(folds)]
+            test = indices([*fold, *rest[number :: len(folds)]])
+            training = set(range(len(patients))) - set(test) - set(validation)
+            splits.append(Split(tuple(sorted(training)), indices([validation]), test, by))
+        return splits
+
+
+SplitRule = Holdout | KFold | Named | NamedFolds
 
 
 def shuffled_groups(patients: Sequence[str | None], seed: int) -> tuple[list[list[int]], Literal["patient", "slice"]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,17 @@ from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Benchmark, Published
 from training.experiments.shipped import CHEST
 from training.files import read_json
-from training.metrics import Confusion, Roc, Spread, infected_percent, mean_absolute_error, mean_absolute_percent_error
+from training.metrics import (
+    Case,
+    Confusion,
+    Roc,
+    Spread,
+    bootstrap_interval,
+    infected_percent,
+    mean_absolute_error,
+    mean_absolute_percent_error,
+    pearson_r,
+)
 from training.overlays import Tile, write_page
 from worker.chest_network import INFECTION as INFECTION_CLASS
 from worker.chest_network import LUNG as LUNG_CLASS
@@ -30,6 +41,14 @@ from worker.volume import Volume
 FEWEST_SLICES = 10
 """PoIR is compared over patients of at least so many slices."""
 
+Compare = Callable[[Sequence[float], Sequence[float]], float]
+
+POIR_MEASURES: Mapping[str, Compare] = {
+    "pearson_r": pearson_r,
+    "m_ape": mean_absolute_percent_error,
+    "mean_absolute_error": mean_absolute_error,
+}
+
 
 @dataclass
 class Patient:
@@ -40,67 +59,101 @@ class Patient:
     slices: int = 0
 
 
+@dataclass(frozen=True)
+class Fold:
+    """A network, and the names of those that it never saw."""
+
+    network: ChestNetwork
+    tested: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A slice with masks, and what was found in it."""
+
+    sample: Sample
+    lung: NDArray[np.bool_]
+    infection: NDArray[np.bool_]
+
+
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return the figures of the issue's goals; the short form takes every tenth slice and no study."""
-    network = ChestNetwork.open(runs / CHEST.name / "split-0" / "weights.safetensors")
-    samples = list(kept_aside("infection-slices", data, runs))[:: 10 if short else 1]
-    figures = slice_figures(network, samples)
+    folds = finished_folds(runs)
+    slices = [read(fold.network, sample) for fold in folds for sample in kept_aside(fold, data)[:: 10 if short else 1]]
+    figures = slice_figures(slices)
     if short:
         return figures
     pages = runs / f"{CHEST.name}-judged"
-    write_page(slice_tiles(network, samples), pages / "slices.jpg")
+    write_page(slice_tiles(slices), pages / "slices.jpg")
     for folder in sorted(path for path in (data / "ct-studies").iterdir() if path.is_dir()):
-        for name, method in (("network", network.method), ("thresholds", THRESHOLDS)):
+        methods = [("network", fold.network.method) for fold in folds if folder.name in fold.tested]
+        for name, method in (*methods, ("thresholds", THRESHOLDS)):
             volume, findings = analyze(files_of(folder), method)
             figures |= {f"{name}/{folder.name}/{k}": v for k, v in study_figures(folder, volume, findings).items()}
             write_page(study_tiles(volume, findings), pages / f"{folder.name}-{name}.jpg")
     return figures
 
 
-def kept_aside(name: str, data: Path, runs: Path) -> Iterator[Sample]:
-    """Yield the samples of a data set whose patients the run kept aside."""
-    result = runs / CHEST.name / "split-0" / "result.json"
-    if not result.exists():
-        raise SettingsError("missing-run", f"expected the finished run {CHEST.name} in {runs}; train it first")
-    aside = set(read_json(result)["tested"])
-    for sample in datasets.read(name, data):
-        if (sample.patient or sample.name) in aside:
-            yield sample
+def finished_folds(runs: Path) -> list[Fold]:
+    """Return the folds of the run that are trained."""
+    folders = sorted(path.parent for path in (runs / CHEST.name).glob("split-*/result.json"))
+    if not folders:
+        raise SettingsError("missing-run", f"expected the run {CHEST.name} in {runs}; train it first")
+    return [
+        Fold(ChestNetwork.open(folder / "weights.safetensors"), frozenset(read_json(folder / "result.json")["tested"]))
+        for folder in folders
+    ]
 
 
-def slice_figures(network: ChestNetwork, samples: Sequence[Sample]) -> dict[str, float]:
+def kept_aside(fold: Fold, data: Path) -> list[Sample]:
+    """Return the slices with masks, of patients that the fold's network never saw."""
+    return [sample for sample in datasets.read("infection-slices", data) if sample.patient in fold.tested]
+
+
+def slice_figures(slices: Sequence[Read]) -> dict[str, float]:
     """Return Dice of lungs and infection and PoIR, by patient, at the images' own resolution."""
     patients: dict[str, Patient] = {}
-    for sample in samples:
-        lung, infection = segment(network, sample.image.astype(np.int16))
-        patient = patients.setdefault(sample.patient or sample.name, Patient())
-        patient.lung += Confusion.of(lung, sample.mask(LUNG))
-        patient.infection += Confusion.of(infection, sample.mask(INFECTION))
-        patient.slices += len(sample.image)
+    for one in slices:
+        patient = patients.setdefault(one.sample.patient or one.sample.name, Patient())
+        patient.lung += Confusion.of(one.lung, one.sample.mask(LUNG))
+        patient.infection += Confusion.of(one.infection, one.sample.mask(INFECTION))
+        patient.slices += len(one.sample.image)
     figures: dict[str, float] = {}
     for structure in (LUNG, INFECTION):
-        counts = [getattr(patient, structure) for patient in patients.values()]
-        dice = [count.dice for count in counts]
-        figures |= {
-            f"{structure}/dice_per_case": Spread.of(dice).mean,
-            f"{structure}/dice_lowest": min(dice),
-            f"{structure}/dice_highest": max(dice),
-            f"{structure}/dice_global": sum(counts, Confusion()).dice,
-        }
-    volumes = [patient for patient in patients.values() if patient.slices >= FEWEST_SLICES]
-    if volumes:
-        found, true = ([poir(patient, of) for patient in volumes] for of in ("found", "true"))
-        figures["poir/m_ape"] = mean_absolute_percent_error(found, true)
-        figures["poir/mean_absolute_error"] = mean_absolute_error(found, true)
+        counts = {name: getattr(patient, structure) for name, patient in sorted(patients.items())}
+        figures |= {f"{structure}/dice/{name}": count.dice for name, count in counts.items()}
+        figures |= with_interval(f"{structure}/dice_per_case", lambda c: Spread.of(x.dice for x in c).mean, counts)
+        figures |= with_interval(f"{structure}/dice_global", lambda c: sum(c, Confusion()).dice, counts)
+    volumes = {name: patient for name, patient in sorted(patients.items()) if patient.slices >= FEWEST_SLICES}
+    figures |= {f"poir/{name}/{of}": poir(p, of) for name, p in volumes.items() for of in ("found", "true")}
+    if len(volumes) > 1:
+        for name, compare in POIR_MEASURES.items():
+            figures |= with_interval(f"poir/{name}", partial(compared, compare), volumes)
     return figures | {"patients": float(len(patients))}
 
 
-def segment(network: ChestNetwork, hu: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return lung and infection of slices that were cropped to the chest."""
+def compared(compare: Compare, patients: Sequence[Patient]) -> float:
+    """Return a measure of PoIR found against PoIR true."""
+    found, true = ([poir(patient, of) for patient in patients] for of in ("found", "true"))
+    return compare(found, true)
+
+
+def with_interval(
+    name: str, statistic: Callable[[Sequence[Case]], float], patients: Mapping[str, Case]
+) -> dict[str, float]:
+    """Return a figure with its 95 % interval, from patients drawn anew."""
+    values = list(patients.values())
+    low, high = bootstrap_interval(values, statistic)
+    return {name: statistic(values), f"{name}_low": low, f"{name}_high": high}
+
+
+def read(network: ChestNetwork, sample: Sample) -> Read:
+    """Find lung and infection in slices that were cropped to the chest."""
+    hu = sample.image.astype(np.int16)
     whole = (slice(0, hu.shape[1]), slice(0, hu.shape[2]))
     found = np.concatenate([probabilities for _, probabilities in network.read(hu, *whole, mirrored=True)])
     lung = found[:, LUNG_CLASS] + found[:, INFECTION_CLASS] >= 0.5
-    return lung, lung & (found[:, INFECTION_CLASS] >= network.card.threshold)
+    return Read(sample, lung, lung & (found[:, INFECTION_CLASS] >= network.card.threshold))
 
 
 def poir(patient: Patient, of: str) -> float:
@@ -132,14 +185,14 @@ def study_figures(folder: Path, volume: Volume, findings: Findings) -> dict[str,
     return figures
 
 
-def slice_tiles(network: ChestNetwork, samples: Sequence[Sample]) -> list[Tile]:
+def slice_tiles(slices: Sequence[Read]) -> list[Tile]:
     """Return the four worst, the four middle and the four best slices by Dice of infection."""
     scored = []
-    for sample in samples:
-        _, found = segment(network, sample.image.astype(np.int16))
-        dice = Confusion.of(found, sample.mask(INFECTION)).dice
+    for one in slices:
+        sample, true = one.sample, one.sample.mask(INFECTION)
+        dice = Confusion.of(one.infection, true).dice
         if not math.isnan(dice):
-            outlines = {"true": sample.mask(INFECTION)[0], "found": found[0]}
+            outlines = {"true": true[0], "found": one.infection[0]}
             scored.append((dice, Tile(sample.image[0].astype(np.int16), outlines, f"{sample.name} Dice {dice:.2f}")))
     scored.sort(key=lambda entry: entry[0])
     middle = len(scored) // 2
