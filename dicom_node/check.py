@@ -16,15 +16,15 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
-from dicom_node.access import is_loopback, require_security
-from dicom_node.database import open_database, reading
+from dicom_node.deliver.scu import echo
 from dicom_node.errors import HilumError
 from dicom_node.files import Files
 from dicom_node.log import configure_logging
-from dicom_node.schema import studies
-from dicom_node.scu import echo
+from dicom_node.record.database import open_database, reading
+from dicom_node.record.schema import studies
+from dicom_node.security.access import is_loopback, require_security
+from dicom_node.security.tls import server_context
 from dicom_node.settings import Settings, find_file, load_settings
-from dicom_node.tls import server_context
 
 URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 

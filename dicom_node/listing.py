@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
-from dicom_node.database import open_database, reading
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotForHilum, SettingsError
-from dicom_node.jobs import Jobs
-from dicom_node.outbox import Outbox
-from dicom_node.retention import Retention
-from dicom_node.schema import deliveries, instances, jobs, results, series, studies
+from dicom_node.record.database import open_database, reading
+from dicom_node.record.retention import Retention
+from dicom_node.record.schema import deliveries, instances, jobs, results, series, studies
 from dicom_node.settings import load_settings
 from dicom_node.study import DeliveryState, Priority
 

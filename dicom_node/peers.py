@@ -7,11 +7,11 @@ import re
 import sys
 from collections import Counter
 
+from dicom_node.deliver.scu import Outgoing, echo, is_success, read_outgoing, send_files
 from dicom_node.errors import SettingsError
 from dicom_node.folder import files_in, no_dicom
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import configure_logging
-from dicom_node.scu import Outgoing, echo, is_success, read_outgoing, send_files
 from dicom_node.settings import Destination, Settings, load_settings
 
 SPELLED_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>\d{1,5})")

@@ -15,24 +15,24 @@ from contextlib import suppress
 import pydicom.config
 import pynetdicom._config
 
-from dicom_node.access import require_security
-from dicom_node.audit import AuditTrail
 from dicom_node.beside import Beside
-from dicom_node.commitment import Commitments
-from dicom_node.database import lengthen_log, open_database
-from dicom_node.dispatch import Dispatcher
-from dicom_node.doorbell import Doorbell, make_celery
+from dicom_node.deliver.commitment import Commitments
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.scu import Deliverer
+from dicom_node.dispatch.dispatcher import Dispatcher
+from dicom_node.dispatch.doorbell import Doorbell, make_celery
 from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import Files, keep_private
-from dicom_node.intake import Intake
-from dicom_node.listeners import Listeners
 from dicom_node.log import configure_logging, get_logger
-from dicom_node.outbox import Outbox
-from dicom_node.retention import Retention
-from dicom_node.scp import Receiver, listen
-from dicom_node.scu import Deliverer
+from dicom_node.receive.intake import Intake
+from dicom_node.receive.listeners import Listeners
+from dicom_node.receive.scp import Receiver, listen
+from dicom_node.record.database import lengthen_log, open_database
+from dicom_node.record.retention import Retention
+from dicom_node.security.access import require_security
+from dicom_node.security.audit import AuditTrail
+from dicom_node.security.tls import client_context, server_context
 from dicom_node.settings import Settings, load_settings
-from dicom_node.tls import client_context, server_context
 
 LISTENING_PROCESSES = 2
 """One Python process uses one core. Two write faster than most networks bring, within 120 MB of memory."""

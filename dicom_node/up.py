@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicom_node.database import open_database
 from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import keep_private
 from dicom_node.log import configure_logging, get_logger
+from dicom_node.record.database import open_database
 from dicom_node.services import stop_on_signals
 from dicom_node.settings import load_settings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.database import open_database
+from dicom_node.record.database import open_database
 from tests.services import (
     Orthanc,
     PostgresServer,

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+from dicom_node.dispatch.selection import select_series
 from dicom_node.errors import NotForHilum, SettingsError
 from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
-from dicom_node.selection import select_series
 from dicom_node.settings import load_settings
 from dicom_node.study import JobState
 from worker.answer import Answer, answer_study

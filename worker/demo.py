@@ -20,14 +20,14 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node.database import open_database
+from dicom_node.deliver.scu import Outgoing, echo, read_outgoing
 from dicom_node.errors import HilumError, PassingFailure
 from dicom_node.folder import read_one_study
 from dicom_node.listing import show_study
 from dicom_node.log import configure_logging
 from dicom_node.pacs import SmallPACS
 from dicom_node.peers import send_with_progress
-from dicom_node.scu import Outgoing, echo, read_outgoing
+from dicom_node.record.database import open_database
 from dicom_node.settings import Destination, Settings, load_settings
 from dicom_node.study import FINAL_JOB_STATES, JobState, StudyState
 from worker.findings import Site

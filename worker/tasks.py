@@ -12,12 +12,12 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.database import open_database
-from dicom_node.doorbell import ANALYZE, make_celery
+from dicom_node.dispatch.doorbell import ANALYZE, make_celery
+from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotAnalysable, PassingFailure
 from dicom_node.files import Files, keep_private, sync_tree
-from dicom_node.jobs import Jobs
 from dicom_node.log import configure_logging, get_logger
+from dicom_node.record.database import open_database
 from dicom_node.services import broker_url
 from dicom_node.settings import Settings, load_settings
 from dicom_node.study import Job, Priority, Result

@@ -16,8 +16,8 @@ import pydicom
 from pydicom.uid import generate_uid
 from sqlalchemy import Engine, func, select
 
-from dicom_node.database import open_database, reading
-from dicom_node.schema import deliveries, instances, jobs, results
+from dicom_node.record.database import open_database, reading
+from dicom_node.record.schema import deliveries, instances, jobs, results
 from dicom_node.study import DeliveryState
 from tests.benchmarks.comparison import HILUM, Comparison
 from tests.benchmarks.machine import pss_mb, scratch

@@ -10,8 +10,9 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from dicom_node import part10, scp, scu
+from dicom_node.deliver import scu
 from dicom_node.headers import CT_STORAGE
+from dicom_node.receive import part10, scp
 from dicom_node.settings import Settings
 from tests.conformance import objects
 from worker.pixels import RETIRED_JPEG

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from tests.dicom_node.record import Clock, opened
+from tests.dicom_node.recording import Clock, opened
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 from sqlalchemy import Engine
 
-from dicom_node.audit import AuditTrail
-from dicom_node.commitment import Commitments
+from dicom_node.deliver.commitment import Commitments
 from dicom_node.files import Files
-from dicom_node.intake import Intake
-from dicom_node.scp import Receiver
+from dicom_node.receive.intake import Intake
+from dicom_node.receive.scp import Receiver
+from dicom_node.security.audit import AuditTrail
 from dicom_node.settings import NodeSettings
 
 
@@ -38,7 +38,7 @@ def listening(
     """Run a receiver for the time of a ``with``; gives its port."""
     receiver = Receiver(Intake(record), Files(folder), NodeSettings(port=0, **settings), tls, trail, commitments)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("dicom_node.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
+        patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
         receiver.start()
         try:
             yield receiver.port

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.check import check_access, check_permissions
-from dicom_node.database import open_database
+from dicom_node.record.database import open_database
 from dicom_node.settings import NodeSettings, Settings, StorageSettings, TLSSettings
 
 OPEN = "0.0.0.0"  # noqa: S104 - what is tested

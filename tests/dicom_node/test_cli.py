@@ -18,12 +18,12 @@ from sqlalchemy import Engine, update
 
 from dicom_node import cli
 from dicom_node.cli import Command
-from dicom_node.jobs import Jobs
-from dicom_node.outbox import Outbox
-from dicom_node.schema import deliveries, jobs, studies
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.record.schema import deliveries, jobs, studies
 from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import JobState, Priority
-from tests.dicom_node.record import STUDY, make_job, results_of
+from tests.dicom_node.recording import STUDY, make_job, results_of
 from tests.factories import ct_series
 from tests.services import RedisServer, free_port
 

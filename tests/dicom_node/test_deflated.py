@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_node.deflated import bounded, read_bounded
 from dicom_node.headers import read_header
-from dicom_node.part10 import file_meta
+from dicom_node.receive.part10 import file_meta
 from tests.factories import ct_series
 
 HU = np.zeros((1, 8, 8), np.int16)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from dicom_node.errors import NotForHilum
 from dicom_node.listing import show_study
 from dicom_node.study import FINAL_JOB_STATES
-from tests.dicom_node.record import opened
+from tests.dicom_node.recording import opened
 from tests.faults.pacs import BrokenPACS, Held
 from tests.faults.senders import Study, send_once
 from tests.faults.site import Site, site

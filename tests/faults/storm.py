@@ -14,9 +14,9 @@ from random import Random
 
 from sqlalchemy import Engine
 
-from dicom_node.schema import deliveries
+from dicom_node.record.schema import deliveries
 from dicom_node.study import DeliveryState
-from tests.dicom_node.record import opened, rows
+from tests.dicom_node.recording import opened, rows
 from tests.faults.pacs import BrokenPACS, Mood
 from tests.faults.senders import Scanner, Senders, Study
 from tests.faults.site import Site, site

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.schema import instances
-from tests.dicom_node.record import opened, rows
+from dicom_node.record.schema import instances
+from tests.dicom_node.recording import opened, rows
 from tests.faults.senders import Scanner, Study, send_once
 from tests.faults.site import Site, site
 

@@ -9,11 +9,11 @@ import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import Engine
 
-from dicom_node.database import open_database
-from dicom_node.jobs import Jobs
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.record.database import open_database
 from dicom_node.settings import JobSettings
 from dicom_node.study import JobState
-from tests.dicom_node.record import make_job, results_of
+from tests.dicom_node.recording import make_job, results_of
 from tests.faults.document import write_documents
 from tests.faults.pacs import Held, Mood
 from tests.faults.senders import Study

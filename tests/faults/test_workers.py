@@ -11,7 +11,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicom_node.doorbell import Doorbell, make_celery
+from dicom_node.dispatch.doorbell import Doorbell, make_celery
 from dicom_node.listing import show_study
 from dicom_node.study import Priority
 from tests.faults.conftest import Hospital

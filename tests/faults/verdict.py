@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, func, select
 
-from dicom_node.database import reading
-from dicom_node.schema import deliveries, jobs, studies
+from dicom_node.record.database import reading
+from dicom_node.record.schema import deliveries, jobs, studies
 from dicom_node.study import FINAL_JOB_STATES, DeliveryState, StudyState
 from tests.faults.pacs import Held
 from tests.faults.senders import Study

@@ -10,14 +10,14 @@ import pydicom
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.commitment import Commitments
-from dicom_node.outbox import Outbox
-from dicom_node.schema import deliveries
-from dicom_node.scu import Deliverer
+from dicom_node.deliver.commitment import Commitments
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.scu import Deliverer
+from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, NodeSettings, Settings
+from tests.dicom_node.deliver.test_scu import finish_study
 from tests.dicom_node.receiving import listening
-from tests.dicom_node.record import opened, rows
-from tests.dicom_node.test_scu import finish_study
+from tests.dicom_node.recording import opened, rows
 from tests.services import Orthanc, wait_until
 
 pytestmark = [pytest.mark.node, pytest.mark.peer]

@@ -21,7 +21,7 @@ from dicom_node.listing import list_studies, show_study
 from dicom_node.settings import ReportSettings
 from dicom_node.study import FINAL_JOB_STATES
 from tests.browser.conftest import store
-from tests.dicom_node.record import opened
+from tests.dicom_node.recording import opened
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc, Up, dcmtk, hilum_up, wait_until
 from tests.worker.reports.test_sr import texts

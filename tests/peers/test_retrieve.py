@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
+from dicom_node.dispatch.retrieve import find_reports, move_series
 from dicom_node.errors import PassingFailure
-from dicom_node.retrieve import find_reports, move_series
 from dicom_node.settings import Destination, Settings
 from tests.browser.conftest import store
 from tests.services import Orthanc, free_port

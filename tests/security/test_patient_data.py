@@ -24,7 +24,7 @@ from sqlalchemy import Engine
 from dicom_node.listing import list_studies
 from dicom_node.study import FINAL_JOB_STATES, StudyState
 from tests.dicom_node.raw import RawPeer, store_command
-from tests.dicom_node.record import opened
+from tests.dicom_node.recording import opened
 from tests.factories import chest_hu, ct_series
 from tests.services import Up, free_port, hilum_up, wait_until
 

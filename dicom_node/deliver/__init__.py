@@ -1,0 +1,1 @@
+"""Delivering: from finished results to what the PACS says it holds."""

@@ -1,0 +1,183 @@
+"""The record of what goes out: one row for every result and destination."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.log import get_logger
+from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.schema import deliveries, jobs, results
+from dicom_node.settings import DeliverySettings
+from dicom_node.study import Delivery, DeliveryState, Result
+
+LEASE_SECONDS = 15.0
+"""A dead sender's deliveries are free again after it; one that lives renews it, see `Outbox.holding`."""
+BATCH = 100
+
+log = get_logger()
+
+
+def retry_pause(settings: DeliverySettings, attempts: int) -> float:
+    """Return the seconds to wait after so many attempts: doubling up to a ceiling, with jitter."""
+    doublings = min(attempts, 64)  # a float holds no more than 1023
+    ceiling = min(settings.first_retry_seconds * 2.0**doublings, settings.longest_retry_seconds)
+    # Jitter spreads retries; it protects nothing.
+    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class Outbox:
+    """Hands out deliveries and takes the answers; every method is one transaction."""
+
+    def __init__(self, engine: Engine, settings: DeliverySettings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def claim(self, destination: str) -> tuple[str, list[Delivery]]:
+        """Return a lease's token and the due deliveries to a destination, in the order they were made.
+
+        Segmentations stand before the report that refers to them.
+        """
+        time, token = now(), str(uuid.uuid4())
+        due = (
+            deliveries.c.destination == destination,
+            deliveries.c.state == DeliveryState.PENDING,
+            has_come(deliveries.c.due_at, time, self._settings.longest_retry_seconds),
+            or_(deliveries.c.lease_until.is_(None), has_come(deliveries.c.lease_until, time, 2 * LEASE_SECONDS)),
+        )
+        with reading(self._engine) as connection:
+            if not connection.scalar(select(func.count()).select_from(deliveries).where(*due)):
+                return token, []
+        with self._engine.begin() as connection:
+            ids = connection.scalars(
+                select(deliveries.c.delivery_id).where(*due).order_by(deliveries.c.delivery_id).limit(BATCH)
+            ).all()
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id.in_(ids), *due)
+                .values(lease_token=token, lease_until=time + LEASE_SECONDS)
+            )
+            rows = connection.execute(
+                select(
+                    deliveries.c.delivery_id,
+                    deliveries.c.attempts,
+                    results,
+                    jobs.c.study_instance_uid,
+                )
+                .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
+                .join(jobs, jobs.c.job_id == results.c.job_id)
+                .where(deliveries.c.lease_token == token)
+                .order_by(deliveries.c.delivery_id)
+            ).all()
+        return token, [
+            Delivery(
+                delivery_id=row.delivery_id,
+                job_id=row.job_id,
+                study_instance_uid=row.study_instance_uid,
+                destination=destination,
+                attempts=row.attempts,
+                result=Result(
+                    row.sop_instance_uid, row.sop_class_uid, row.transfer_syntax_uid, row.kind, Path(row.path)
+                ),
+            )
+            for row in rows
+        ]
+
+    @contextmanager
+    def holding(self, token: str) -> Iterator[None]:
+        """Renew a lease for as long as the deliveries are being sent, however slow the destination is."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(token, done), name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _renew(self, token: str, done: threading.Event) -> None:
+        while not done.wait(LEASE_SECONDS / 3):
+            try:
+                with self._engine.begin() as connection:
+                    held = deliveries.c.lease_token == token
+                    connection.execute(update(deliveries).where(held).values(lease_until=now() + LEASE_SECONDS))
+            except DBAPIError as error:
+                log.warning("lease_not_renewed", error=type(error.orig).__name__)
+
+    def sent(self, token: str, delivery: Delivery, status: int) -> bool:
+        """Write down that the destination took the instance; ``status`` may be a warning."""
+        return self._settle(token, delivery, state=DeliveryState.SENT, status=status, message="", sent_at=now())
+
+    def rejected(self, token: str, delivery: Delivery, status: int, message: str) -> bool:
+        """Write down a permanent refusal."""
+        return self._settle(token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
+
+    def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
+        """Write down a passing failure and when to try again: exponential backoff with jitter."""
+        due_at = now() + retry_pause(self._settings, delivery.attempts)
+        return self._settle(token, delivery, status=status, message=message, due_at=due_at)
+
+    def _settle(self, token: str, delivery: Delivery, **values: object) -> bool:
+        with self._engine.begin() as connection:
+            settled = connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id == delivery.delivery_id, deliveries.c.lease_token == token)
+                .values(attempts=deliveries.c.attempts + 1, lease_token=None, lease_until=None, **values)
+            )
+            return settled.rowcount == 1
+
+    def release(self, token: str, remaining: Sequence[Delivery]) -> None:
+        """Give back deliveries that were claimed and not tried."""
+        ids = [delivery.delivery_id for delivery in remaining]
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id.in_(ids), deliveries.c.lease_token == token)
+                .values(lease_token=None, lease_until=None)
+            )
+
+    def hasten(self, destination: str) -> None:
+        """Make due now what could not be sent because the destination did not answer: it does again."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(
+                    deliveries.c.destination == destination,
+                    deliveries.c.state == DeliveryState.PENDING,
+                    deliveries.c.status.is_(None),
+                )
+                .values(due_at=now())
+            )
+
+    def resend(self, study_instance_uid: str | None = None, destination: str | None = None) -> int:
+        """Make refused deliveries due again, all or those of a study or destination; return how many."""
+        which = [deliveries.c.state == DeliveryState.REJECTED]
+        if study_instance_uid:
+            of_study = select(results.c.sop_instance_uid).join(jobs)
+            of_study = of_study.where(jobs.c.study_instance_uid == study_instance_uid)
+            which.append(deliveries.c.sop_instance_uid.in_(of_study))
+        if destination:
+            which.append(deliveries.c.destination == destination)
+        with self._engine.begin() as connection:
+            return connection.execute(
+                update(deliveries)
+                .where(*which)
+                .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
+            ).rowcount
+
+    def retry(self, study_instance_uid: str) -> int:
+        """Make every unsent delivery of a study due now, refused ones too; return how many."""
+        of_study = select(results.c.sop_instance_uid).join(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
+        with self._engine.begin() as connection:
+            return connection.execute(
+                update(deliveries)
+                .where(deliveries.c.sop_instance_uid.in_(of_study), deliveries.c.state != DeliveryState.SENT)
+                .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
+            ).rowcount

@@ -1,0 +1,1 @@
+"""Dispatching: from a study that is whole to a queued job."""

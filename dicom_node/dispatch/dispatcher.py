@@ -1,0 +1,120 @@
+"""From a whole study to a queued job; and the sweep that queues again what was lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.beside import Beside
+from dicom_node.dispatch.completion import Watch, is_whole
+from dicom_node.dispatch.doorbell import Doorbell
+from dicom_node.dispatch.jobs import Jobs, enqueue
+from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
+from dicom_node.dispatch.selection import select_series
+from dicom_node.errors import NotForHilum, PassingFailure
+from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series
+from dicom_node.log import get_logger
+from dicom_node.receive.intake import Intake, settle
+from dicom_node.record.database import now
+from dicom_node.record.schema import studies
+from dicom_node.settings import Settings
+from dicom_node.study import Priority, StudyActivity, StudyState
+
+TURN_SECONDS = 1.0
+
+log = get_logger()
+
+
+@contextmanager
+def failures_logged(**fields: str) -> Iterator[None]:
+    """Let failures outside pass, with a line in the log; the next turn tries again."""
+    try:
+        yield
+    except PassingFailure as error:
+        log.warning("dispatch_failed", code=error.code, reason=error.message, **fields)
+    except DBAPIError as error:
+        log.warning("dispatch_failed", code="database", error=type(error.orig).__name__, **fields)
+
+
+def take_turns(turn: Callable[[], None], stop: threading.Event) -> None:
+    """Take turns until told to stop; a failure outside costs a turn, not the process."""
+    while not stop.wait(TURN_SECONDS):
+        with failures_logged():
+            turn()
+
+
+def patient_of(found: Sequence[SeriesHeader]) -> Patient:
+    """Return whom a study is of; where its images do not agree, nobody."""
+    patients = {Patient(image.patient_id, image.issuer_of_patient_id) for series in found for image in series.images}
+    return patients.pop() if len(patients) == 1 else Patient("", "")
+
+
+class Dispatcher:
+    """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
+
+    def __init__(self, engine: Engine, doorbell: Doorbell, settings: Settings) -> None:
+        self._engine = engine
+        self._doorbell = doorbell
+        self._settings = settings
+        self._intake = Intake(engine)
+        self._jobs = Jobs(engine, settings.jobs)
+        self._priors = PriorFetcher(engine, settings)
+        self._watch = Watch()
+
+    def run(self, stop: threading.Event) -> None:
+        """Take turns until told to stop; bells ring beside, so that a broker that hangs holds up no study."""
+        bells = Beside("bells", lambda: take_turns(self.ring, stop), stop)
+        take_turns(self.settle, stop)
+        bells.check()
+
+    def turn(self) -> None:
+        """Dispatch what is whole, take back what was lost, ring for what waits."""
+        self.settle()
+        self.ring()
+
+    def settle(self) -> None:
+        """Dispatch what is whole, take back what was lost."""
+        node, receiving = self._settings.node, self._intake.receiving()
+        for activity, time in zip(receiving, self._watch.look(receiving, now(), monotonic()), strict=True):
+            if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
+                with failures_logged(study_instance_uid=activity.study_instance_uid):  # holds up no other study
+                    self.dispatch(activity)
+        if lost := self._jobs.sweep():
+            log.warning("jobs_taken_back", instances=lost)
+
+    def ring(self) -> None:
+        """Ring for what waits."""
+        for job_id, priority in self._jobs.to_ring(self._doorbell.count_unheard):
+            self._doorbell.ring(job_id, priority)
+
+    def dispatch(self, activity: StudyActivity) -> None:
+        """Select a series of a whole study and record its job, in one transaction with the study's new state."""
+        uid = activity.study_instance_uid
+        stored = self._intake.instances(uid)
+        found = read_series([i.path for i in stored], {i.path: i.series_instance_uid for i in stored})
+        selection = select_series(found, self._settings.selection)
+        chosen = selection.series.series_instance_uid if selection.series else None
+        set_aside = isinstance(selection.rejection, NotForHilum)
+        state = StudyState.SET_ASIDE if set_aside else StudyState.SELECTED
+        reason = selection.rejection.message if selection.rejection else ""
+        patient = patient_of(found)
+        if selection.series:
+            self._priors.fetch(uid, patient)
+        with self._engine.begin() as connection:
+            if not settle(connection, activity, state, reason, selection.reasons, chosen):
+                return
+            remember_patient(connection, [uid], patient)
+            if not set_aside:
+                inputs = [
+                    i for i in stored if i.sop_class_uid in CT_STORAGE and chosen in (None, i.series_instance_uid)
+                ]
+                called = connection.scalar(select(studies.c.priority).where(studies.c.study_instance_uid == uid))
+                urgent = called == Priority.STAT or any(image.urgent for series in found for image in series.images)
+                priority = Priority.STAT if urgent else Priority.ROUTINE
+                enqueue(connection, uid, priority, inputs, chosen, selection.rejection)
+        log.info("study_whole", study_instance_uid=uid, instances=len(stored), outcome=state.value, reason=reason)

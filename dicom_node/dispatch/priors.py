@@ -1,0 +1,118 @@
+"""Earlier reports on the same patient: found in the record, and fetched from the PACS.
+
+The patient is known by Patient ID and its issuer together, never by name. The record holds a digest of the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.uid import Comprehensive3DSRStorage
+from sqlalchemy import Connection, Engine, select, union, update
+
+from dicom_node.dispatch.retrieve import find_reports, move_series
+from dicom_node.errors import PassingFailure
+from dicom_node.log import get_logger
+from dicom_node.record.database import reading
+from dicom_node.record.schema import instances, jobs, results, studies
+from dicom_node.settings import Settings
+from dicom_node.study import JobState
+
+REPORT = "report"
+"""The kind of result that tells the figures."""
+
+PAUSE_SECONDS = 300.0
+"""After a failure the PACS is not asked again for so long: a study waits for its priors, and others behind it."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Whom a study is of, as the one who issued the identifier knows them."""
+
+    patient_id: str
+    issuer: str
+
+    @property
+    def key(self) -> str | None:
+        """What the record knows the patient by; None without an ID, which is nobody."""
+        if not self.patient_id:
+            return None
+        return hashlib.sha256(json.dumps([self.patient_id, self.issuer]).encode()).hexdigest()
+
+
+def remember_patient(connection: Connection, study_instance_uids: Sequence[str], patient: Patient) -> None:
+    """Write down whom studies are of."""
+    of_them = studies.c.study_instance_uid.in_(study_instance_uids)
+    connection.execute(update(studies).where(of_them).values(patient_key=patient.key))
+
+
+def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path, ...]:
+    """Return where reports on other studies of the patient lie: our own, and those that came from the PACS.
+
+    A worker reads what they are: not every report is Hilum's, and some are of later studies.
+    """
+    key = select(studies.c.patient_key).where(studies.c.study_instance_uid == study_instance_uid).scalar_subquery()
+    others = connection.scalars(
+        select(studies.c.study_instance_uid).where(
+            studies.c.patient_key == key, studies.c.study_instance_uid != study_instance_uid
+        )
+    ).all()
+    if not others:
+        return ()
+    # The states are compared here: SQLite would rather read every job that is done than the few of these studies.
+    own = (
+        select(results.c.path, jobs.c.state)
+        .join(jobs, jobs.c.job_id == results.c.job_id)
+        .where(jobs.c.study_instance_uid.in_(others), results.c.kind == REPORT)
+    )
+    received = select(instances.c.path).where(
+        instances.c.study_instance_uid.in_(others),
+        instances.c.sop_class_uid == Comprehensive3DSRStorage,
+        instances.c.conflicts.is_(False),
+    )
+    paths = {row.path for row in connection.execute(own) if row.state == JobState.DONE}
+    return tuple(Path(path) for path in sorted(paths.union(connection.scalars(received))))
+
+
+class PriorFetcher:
+    """Has the PACS send what it holds of Hilum's reports on a patient."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._not_before = 0.0
+
+    def fetch(self, study_instance_uid: str, patient: Patient) -> None:
+        """Ask for reports on other studies that the record lacks; a failure leaves the study without them."""
+        source = self._settings.priors_source
+        if source is None or patient.key is None or time.monotonic() < self._not_before:
+            return
+        try:
+            known = self._reported(study_instance_uid)
+            found = find_reports(source, self._settings, patient.patient_id, patient.issuer)
+            lacking = [report for report in found if report.study_instance_uid not in known]
+            if lacking:
+                move_series(source, self._settings, lacking)
+        except PassingFailure as error:
+            self._not_before = time.monotonic() + PAUSE_SECONDS
+            log.warning(
+                "priors_not_fetched", study_instance_uid=study_instance_uid, code=error.code, reason=error.message
+            )
+            return
+        with self._engine.begin() as connection:
+            remember_patient(connection, [report.study_instance_uid for report in lacking], patient)
+        log.info("priors_fetched", study_instance_uid=study_instance_uid, instances=len(lacking))
+
+    def _reported(self, study_instance_uid: str) -> set[str]:
+        """Return the studies that need no fetching: this one, and those with a report on the disk."""
+        own = select(jobs.c.study_instance_uid).join(results).where(results.c.kind == REPORT)
+        received = select(instances.c.study_instance_uid).where(instances.c.sop_class_uid == Comprehensive3DSRStorage)
+        with reading(self._engine) as connection:
+            return {study_instance_uid, *connection.scalars(union(own, received))}

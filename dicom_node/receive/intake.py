@@ -1,0 +1,300 @@
+"""The record of what came in: associations, studies, instances."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, bindparam, case, func, select, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.elements import ClauseElement
+
+from dicom_node.headers import CT_STORAGE
+from dicom_node.receive.turn import Turn
+from dicom_node.record.database import insert_if_absent, now, reading
+from dicom_node.record.schema import associations, instances, results, series, studies
+from dicom_node.study import Association, Instance, Priority, Reception, StudyActivity, StudyState
+
+# What runs for every instance. On PostgreSQL the study's row is locked first, so that two senders of one study take
+# turns: a statement sees what was committed when it began, not while it waited for a lock. SQLite has one writer
+# anyway.
+ITS_STUDY = studies.c.study_instance_uid == bindparam("study")
+LOCK = select(studies.c.state).where(ITS_STUDY).with_for_update()
+KNOWN = (
+    select(studies.c.state, studies.c.priority, studies.c.conflicting, instances.c.sha256)
+    .select_from(studies)
+    .outerjoin(
+        instances,
+        and_(
+            instances.c.study_instance_uid == studies.c.study_instance_uid,
+            instances.c.sop_instance_uid == bindparam("sop"),
+        ),
+    )
+    .where(ITS_STUDY)
+)
+OWN = select(results.c.sop_instance_uid).where(results.c.sop_instance_uid == bindparam("sop"))
+INSERT = instances.insert().values({c.name: bindparam(c.name) for c in instances.c if c.name != "instance_id"})
+CHANGE = (
+    update(studies).where(ITS_STUDY).values({name: bindparam(name) for name in ("state", "priority", "conflicting")})
+)
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """What dispatch needs of an instance."""
+
+    instance_id: int
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    sha256: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An instance on the disk, and how it came."""
+
+    instance: Instance
+    association: Association
+    priority: Priority
+
+
+class Intake:
+    """Writes down what arrives; every method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turn = Turn(engine)
+        self._lock, self._known, self._own, self._insert, self._change, self._begin_study = (
+            as_text(engine, statement) for statement in (LOCK, KNOWN, OWN, INSERT, CHANGE, begin_study(engine))
+        )
+
+    def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
+        """Record that an association brings instances."""
+        association = Association(str(uuid.uuid4()), calling_ae_title, called_ae_title, peer_address)
+        with self._turn, self._engine.begin() as connection:
+            connection.execute(
+                associations.insert().values(
+                    association_id=association.association_id,
+                    calling_ae_title=calling_ae_title,
+                    called_ae_title=called_ae_title,
+                    peer_address=peer_address,
+                    opened_at=now(),
+                )
+            )
+        return association
+
+    def close_association(self, association_id: str) -> None:
+        """Record that an association ended; closing twice is harmless."""
+        with self._turn, self._engine.begin() as connection:
+            connection.execute(
+                update(associations)
+                .where(associations.c.association_id == association_id, associations.c.closed_at.is_(None))
+                .values(closed_at=now())
+            )
+
+    def record(self, instance: Instance, association: Association, priority: Priority) -> Reception:
+        """Record a stored instance, and say what its arrival means.
+
+        Only a new instance makes its study grow. One that conflicts flags it: the first bytes stay.
+        """
+        return self.record_all([Arrival(instance, association, priority)])[0]
+
+    def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
+        """Record several instances in one transaction."""
+        # Nodes that lock the same studies must do so in the same order.
+        order = sorted(range(len(arrivals)), key=lambda n: arrivals[n].instance.study_instance_uid)
+        receptions = {}
+        with self._turn, transaction(self._engine) as cursor:
+            for n in order:
+                receptions[n] = self._record(cursor, arrivals[n])
+        return [receptions[n] for n in range(len(arrivals))]
+
+    def _record(self, cursor: Any, arrival: Arrival) -> Reception:
+        instance = arrival.instance
+        known = self._lock_study(cursor, instance, arrival.priority)
+        reception = self._classify(cursor, instance, known)
+        if reception in (Reception.NEW, Reception.CONFLICT):
+            cursor.execute(self._insert, row(arrival, conflicts=reception is Reception.CONFLICT))
+            if changes := changed_study(reception, arrival.priority, known):
+                as_it_was = {"state": known.state, "priority": known.priority, "conflicting": known.conflicting}
+                cursor.execute(self._change, {"study": instance.study_instance_uid} | as_it_was | changes)
+        return reception
+
+    def _lock_study(self, cursor: Any, instance: Instance, priority: Priority) -> Known:
+        """Return what is known of the study and of this SOP instance in it; a new study begins here."""
+        names = {"study": instance.study_instance_uid, "sop": instance.sop_instance_uid}
+        rows = self._look(cursor, names)
+        if not rows:
+            state = StudyState.SET_ASIDE.value  # until an instance that counts is recorded
+            new = names | {"state": state, "priority": priority.value, "first_instance_at": now()}
+            cursor.execute(self._begin_study, new)
+            rows = self._look(cursor, names)
+        state, recorded_priority, conflicting, _ = rows[0]
+        return Known(state, recorded_priority, conflicting, frozenset(sha256 for *_, sha256 in rows if sha256))
+
+    def _look(self, cursor: Any, names: dict[str, str]) -> list[tuple[str, str, bool, str | None]]:
+        if self._engine.dialect.name == "postgresql":
+            cursor.execute(self._lock, names)
+        cursor.execute(self._known, names)
+        found: list[tuple[str, str, bool, str | None]] = cursor.fetchall()
+        return found
+
+    def _classify(self, cursor: Any, instance: Instance, known: Known) -> Reception:
+        if instance.sha256 in known.sha256s:
+            return Reception.IDENTICAL
+        if known.sha256s:
+            return Reception.CONFLICT
+        if instance.sop_class_uid not in CT_STORAGE:
+            cursor.execute(self._own, {"sop": instance.sop_instance_uid})
+            if cursor.fetchone():
+                return Reception.OWN_RESULT
+        return Reception.NEW
+
+    def receiving(self) -> list[StudyActivity]:
+        """Return the activity of every study that is still being received."""
+        carried_at = case((associations.c.closed_at.is_(None), instances.c.stored_at))
+        query = (
+            select(
+                studies.c.study_instance_uid,
+                func.max(instances.c.instance_id),
+                func.max(instances.c.stored_at),
+                func.max(carried_at),
+            )
+            .join(instances, instances.c.study_instance_uid == studies.c.study_instance_uid)
+            .join(associations, associations.c.association_id == instances.c.association_id)
+            .where(studies.c.state == StudyState.RECEIVING, instances.c.conflicts.is_(False))
+            .group_by(studies.c.study_instance_uid)
+        )
+        with reading(self._engine) as connection:
+            return [StudyActivity(*row) for row in connection.execute(query)]
+
+    def instances(self, study_instance_uid: str) -> list[StoredInstance]:
+        """Return the instances of a study, without those kept aside."""
+        query = select(
+            instances.c.instance_id,
+            instances.c.series_instance_uid,
+            instances.c.sop_instance_uid,
+            instances.c.sop_class_uid,
+            instances.c.sha256,
+            instances.c.path,
+        ).where(instances.c.study_instance_uid == study_instance_uid, instances.c.conflicts.is_(False))
+        with reading(self._engine) as connection:
+            return [StoredInstance(*row[:-1], path=Path(row.path)) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the record already says of a study, and the content it knows under an instance's UID."""
+
+    state: str
+    priority: str
+    conflicting: bool
+    sha256s: frozenset[str]
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Any]:
+    """Yield the driver's cursor within a transaction that writes.
+
+    What runs for every instance goes past SQLAlchemy, which takes six times as long for it.
+
+    Raises
+    ------
+    DBAPIError
+        As SQLAlchemy raises it.
+    """
+    errors = engine.dialect.loaded_dbapi.Error
+    try:
+        with closing(engine.raw_connection()) as connection:  # closing it rolls back what is not committed
+            cursor = connection.cursor()
+            if engine.dialect.name == "sqlite":
+                cursor.execute("BEGIN IMMEDIATE")
+            yield cursor
+            connection.commit()
+    except errors as error:
+        raise DBAPIError.instance(None, None, error, errors) from error
+
+
+def as_text(engine: Engine, statement: ClauseElement) -> str:
+    """Return a statement as the engine's driver takes it, with a mapping of parameters."""
+    is_sqlite = engine.dialect.name == "sqlite"
+    return str(statement.compile(dialect=sqlite.dialect(paramstyle="named") if is_sqlite else engine.dialect))
+
+
+def begin_study(engine: Engine) -> ClauseElement:
+    """Return the statement that begins a study."""
+    return insert_if_absent(engine, studies).values(
+        study_instance_uid=bindparam("study"),
+        **{name: bindparam(name) for name in ("state", "priority", "first_instance_at")},
+    )
+
+
+def row(arrival: Arrival, *, conflicts: bool) -> dict[str, object]:
+    """Return the row of a stored instance."""
+    instance = arrival.instance
+    return {
+        "study_instance_uid": instance.study_instance_uid,
+        "series_instance_uid": instance.series_instance_uid,
+        "sop_instance_uid": instance.sop_instance_uid,
+        "sop_class_uid": instance.sop_class_uid,
+        "transfer_syntax_uid": instance.transfer_syntax_uid,
+        "sha256": instance.sha256,
+        "size_bytes": instance.size_bytes,
+        "path": str(instance.path),
+        "association_id": arrival.association.association_id,
+        "stored_at": now(),
+        "conflicts": conflicts,
+    }
+
+
+def changed_study(reception: Reception, priority: Priority, known: Known) -> dict[str, object]:
+    """Return what an instance changes in the row of its study; mostly nothing."""
+    if reception is Reception.CONFLICT:
+        return {"conflicting": True}
+    changes: dict[str, object] = {}
+    if known.state != StudyState.RECEIVING:
+        changes["state"] = StudyState.RECEIVING.value
+    if priority is Priority.STAT and known.priority != Priority.STAT:
+        changes["priority"] = Priority.STAT.value
+    return changes
+
+
+def settle(
+    connection: Connection,
+    activity: StudyActivity,
+    state: StudyState,
+    reason: str,
+    series_reasons: Mapping[str, str],
+    selected: str | None,
+) -> bool:
+    """Move a study out of RECEIVING unless it has grown meanwhile; write down why each series was (not) chosen."""
+    uid = activity.study_instance_uid
+    locked = connection.scalar(select(studies.c.state).where(studies.c.study_instance_uid == uid).with_for_update())
+    newest = connection.scalar(
+        select(func.max(instances.c.instance_id)).where(
+            instances.c.study_instance_uid == uid, instances.c.conflicts.is_(False)
+        )
+    )
+    if locked != StudyState.RECEIVING or newest != activity.last_instance_id:
+        return False
+    connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(state=state, reason=reason))
+    connection.execute(series.delete().where(series.c.study_instance_uid == uid))
+    if series_reasons:
+        rows = [
+            {
+                "study_instance_uid": uid,
+                "series_instance_uid": series_uid,
+                "selected": series_uid == selected,
+                "reason": why,
+            }
+            for series_uid, why in series_reasons.items()
+        ]
+        connection.execute(series.insert(), rows)
+    return True

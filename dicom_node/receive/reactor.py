@@ -1,0 +1,471 @@
+"""pynetdicom's association on one thread, without polling and without copies.
+
+pynetdicom 3.0 runs two threads an association, each asleep for a millisecond between looks at its queue or
+socket, reads the socket in pieces of 4 KB and copies an image six times before a handler sees it. The classes
+here take the place of its own for associations that come in. They keep its state machine, its negotiation and its
+other services, and change three things: one thread does everything and waits for the socket; what the peer sends is
+read into one buffer and looked at there; C-STORE, once an association is established, passes by pynetdicom's
+primitives and messages, and its data set goes where the server says as it comes.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from typing import Any, Protocol, cast
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from dicom_node.log import get_logger
+from dicom_node.receive.dimse import (
+    AFFECTED_SOP_CLASS_UID,
+    AFFECTED_SOP_INSTANCE_UID,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    COMMAND,
+    COMMAND_DATA_SET_TYPE,
+    COMMAND_FIELD,
+    LAST,
+    MESSAGE_ID,
+    N_EVENT_REPORT_RQ,
+    NO_DATA_SET,
+    P_DATA_TF_TYPE,
+    Command,
+    presentation_data_values,
+    read_command,
+)
+from dicom_node.receive.incoming import IncomingFile
+from dicom_node.receive.transport import Doorbell, PromptSocket
+from dicom_node.security.access import Doorkeeper, GuardedACSE, Refusal
+
+LONGEST_WAIT_SECONDS = 1.0
+"""Timers (ARTIM, network idle) are looked at this often when nothing happens."""
+
+DEFERENCE_SECONDS = 0.002
+"""How long a process waits for others to accept a connection, for each association it has open."""
+TIMEVAL = struct.Struct("ll")
+
+PDU_HEADER = struct.Struct(">BxL")
+"""Type and length (PS3.8 9.3.1)."""
+LONGEST_OTHER_PDU_BYTES = 2**20
+"""An A-ASSOCIATE-RQ names at most 128 presentation contexts."""
+LONGEST_COMMAND_BYTES = 2**16
+LONGEST_REPORT_BYTES = 2**20
+"""Of a storage commitment; Hilum asks for a hundred instances at once."""
+LEAST_PROGRESS_BYTES = 2**14
+"""What must come until the idle timer expires, or a whole message, so that nobody holds on with a trickle."""
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+PROCESSING_FAILURE = 0x0110
+CANNOT_UNDERSTAND = 0xC000
+"""Statuses of C-STORE (PS3.7 9.1.1.1.9, PS3.4 table B.2-1)."""
+ESTABLISHED = "Sta6"
+CLOSING = "Sta13"
+
+
+class StorageHandler(Protocol):
+    """Takes what C-STORE brings."""
+
+    def open_data_set(self, association: PromptAssociation, command: Command, transfer_syntax_uid: str) -> IncomingFile:
+        """Return where the data set goes as it comes."""
+
+    def store(
+        self,
+        association: PromptAssociation,
+        command: Command,
+        transfer_syntax_uid: str,
+        incoming: IncomingFile,
+    ) -> int:
+        """Keep a whole data set; return the status."""
+
+
+log = get_logger()
+
+
+class PromptServer(ThreadedAssociationServer):
+    """A server of prompt associations."""
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        listener: socket.socket,
+        evt_handlers: list[evt.EventHandlerType],
+        handler: StorageHandler,
+        doorkeeper: Doorkeeper,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.handler = handler
+        self.doorkeeper = doorkeeper
+        self._tls = tls
+        self._listener = listener
+        super().__init__(
+            ae,
+            listener.getsockname()[:2],
+            ae.ae_title,
+            ae.supported_contexts,
+            evt_handlers=evt_handlers,
+            request_handler=PromptRequestHandler,
+        )
+        ae._servers.append(self)  # as AE.start_server does
+        self.contexts = SharedContexts(self.contexts)
+
+    def server_bind(self) -> None:
+        """Take the listening socket, which other processes may share, in place of one of our own."""
+        cast("socket.socket", self.socket).close()
+        self.socket = self._listener
+        self.server_address = self._listener.getsockname()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a connection; of the processes that listen, the one with the least to do is the quickest."""
+        time.sleep(DEFERENCE_SECONDS * len(self.active_associations))
+        peer, address = super().get_request()
+        # Who stalls in the middle of a PDU must not hold a thread forever. (settimeout would poll before each read.)
+        seconds = int(self.ae.network_timeout or 0)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(seconds, 0))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(seconds, 0))
+        if self._tls:  # hands are shaken by the association's thread; here they would keep everyone waiting
+            peer = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
+            peer.settimeout(self.ae.network_timeout)  # OpenSSL would read again and again
+        return peer, address
+
+    def verify_request(self, _request: object, _address: object) -> bool:
+        """Whether a connection gets a thread."""
+        return len(self.active_associations) < self.ae.maximum_associations
+
+    def server_close(self) -> None:
+        """Let go of the listening socket; to shut it down would end it for the other processes, too."""
+        cast("socket.socket", self.socket).close()
+
+    def stop(self, seconds: float) -> None:
+        """Stop listening, abort what is open, and wait for that no longer than some seconds."""
+        self.shutdown()
+        deadline = time.monotonic() + seconds
+        open_associations = cast("list[PromptAssociation]", self.active_associations)
+        for association in open_associations:
+            association.stop()
+        for association in open_associations:
+            association.join(max(0.0, deadline - time.monotonic()))
+
+
+class SharedContexts(list[PresentationContext]):
+    """The supported presentation contexts, the same for all associations.
+
+    pynetdicom copies them for each one, which takes 50 ms and more; nothing changes them.
+    """
+
+    def __deepcopy__(self, _memo: object) -> SharedContexts:
+        return self
+
+
+class PromptRequestHandler(RequestHandler):
+    """Makes the associations of a server prompt ones."""
+
+    server: PromptServer
+
+    def _create_association(self) -> Association:
+        # pynetdicom names its classes inside its own methods; giving the finished objects another class
+        # is the one way in that copies none of it.
+        association = super()._create_association()
+        association.__class__ = PromptAssociation
+        association.dul.__class__ = PromptDUL
+        association.dimse.__class__ = PromptDIMSE
+        association.dul.socket.__class__ = PromptSocket
+        association.acse.__class__ = GuardedACSE
+        cast("GuardedACSE", association.acse).doorkeeper = self.server.doorkeeper
+        prompt = cast("PromptAssociation", association)
+        prompt.dul.doorbell = Doorbell()
+        prompt.handler = self.server.handler
+        return prompt
+
+
+class PromptDUL(DULServiceProvider):
+    """The DICOM upper layer, served by its association's thread."""
+
+    socket: PromptSocket
+    doorbell: Doorbell
+    _serving = False
+    _bytes_since_progress = 0
+
+    def start(self) -> None:
+        """Begin to serve; there is no thread to start."""
+        self.socket.begin(self.doorbell)
+        self._idle_timer.start()
+        self._serving = True
+        self.assoc._dul_ready.set()
+
+    def is_alive(self) -> bool:
+        """Whether there is still something to do."""
+        return self._serving and not self._kill_thread
+
+    def advance(self, seconds: float) -> None:
+        """Handle one event: of a timer, the user or the peer, in this order (PS3.8 9.2); wait for the peer a while."""
+        if not self.event_queue.queue:
+            if self.artim_timer.expired:
+                self.event_queue.put("Evt18")
+            elif not self._process_recv_primitive():
+                # pynetdicom closes the connection as soon as nothing more comes, once it is to be closed.
+                self.socket.patience_seconds = 0 if self.state_machine.current_state == CLOSING else seconds
+                if self._is_transport_event() and self._bytes_since_progress >= LEAST_PROGRESS_BYTES:
+                    self.note_progress()
+        if self.event_queue.queue:
+            self.state_machine.do_action(self.event_queue.get())
+
+    def note_progress(self) -> None:
+        """Begin the idle time anew."""
+        self._bytes_since_progress = 0
+        self._idle_timer.restart()
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        """Return a PDU and its event; one that cannot be told to the user is invalid now, not amid an action."""
+        pdu, event = super()._decode_pdu(bytestream)
+        pdu.to_primitive()
+        return pdu, event
+
+    def _read_pdu_data(self) -> None:
+        """Read a PDU; leave all but data to pynetdicom. None may be longer than agreed."""
+        self.socket.deadline = time.monotonic() + (self.assoc.network_timeout or 0)
+        try:
+            if self.state_machine.current_state == CLOSING:  # nothing counts, and after a broken PDU none begins
+                if not self.socket.discard():
+                    self.event_queue.put("Evt17")
+                return
+            header = self.socket.peek(PDU_HEADER.size)
+            if len(header) < PDU_HEADER.size:
+                self.event_queue.put("Evt17")
+                return
+            kind, length = PDU_HEADER.unpack(header)
+            self._bytes_since_progress += length
+            if length > (self.assoc.ae.maximum_pdu_size if kind == P_DATA_TF_TYPE else LONGEST_OTHER_PDU_BYTES):
+                self.event_queue.put("Evt19")
+            elif kind != P_DATA_TF_TYPE or self.state_machine.current_state != ESTABLISHED:
+                super()._read_pdu_data()
+            elif len(pdu := self.socket.take(PDU_HEADER.size + length)) < PDU_HEADER.size + length:
+                self.event_queue.put("Evt17")
+            else:
+                self._take_data(pdu[PDU_HEADER.size :])
+        except OSError:
+            self.event_queue.put("Evt17")
+
+    def _take_data(self, body: memoryview) -> None:
+        """Hand on what a data PDU carries: in an established association all that DT-2 does (PS3.8 9.2.3)."""
+        dimse = cast("PromptDIMSE", self.assoc.dimse)
+        try:
+            for context_id, value in presentation_data_values(body):
+                dimse.take(context_id, value)
+        except ValueError:
+            self.event_queue.put("Evt19")
+
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
+        """Return the next primitive for the user, or None; serve while waiting for it."""
+        deadline = time.monotonic() + (LONGEST_WAIT_SECONDS if timeout is None else timeout)
+        while wait and self.is_alive() and not self.to_user_queue.queue:
+            if (left := deadline - time.monotonic()) < 0:
+                break
+            self.advance(min(left, LONGEST_WAIT_SECONDS))
+        return super().receive_pdu(wait=False)
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Send a primitive to the peer."""
+        super().send_pdu(primitive)
+        while self.is_alive() and self.to_provider_queue.queue:
+            self.advance(0)
+
+    def stop_dul(self) -> bool:
+        """Serve until the connection is closed; ARTIM bounds it."""
+        while self.is_alive():
+            self.advance(LONGEST_WAIT_SECONDS)
+        return True
+
+    def break_off(self) -> None:
+        """Tell the peer by A-ABORT, past the state machine that may have broken (PS3.8 9.3.8)."""
+        pdu = A_ABORT_RQ()
+        pdu.source, pdu.reason_diagnostic = 0x02, 0x00
+        if self.socket.socket:
+            self.socket.send(pdu.encode())
+            self.socket._shutdown_socket()
+        self.kill_dul()
+
+
+class PromptDIMSE(DIMSEServiceProvider):
+    """Puts messages together: C-STORE here, C-ECHO and N-EVENT-REPORT by pynetdicom; others end the association."""
+
+    assoc: PromptAssociation
+    _command_bytes = b""
+    _storing: tuple[Command, IncomingFile] | None = None
+    """The C-STORE whose data set is coming, and where it goes."""
+    _report: tuple[Command, int] | None = None
+    """The N-EVENT-REPORT whose data set is coming, and how many bytes have come."""
+
+    def take(self, context_id: int, value: memoryview) -> None:
+        """Take a fragment of a message, with its control header (PS3.8 E.2).
+
+        Raises
+        ------
+        ValueError
+            Nothing like it may come here.
+        """
+        is_command, is_last = value[0] & COMMAND, value[0] & LAST
+        if self._report is not None:
+            command, size_bytes = self._report
+            size_bytes += len(value)
+            if is_command or context_id != command.context_id or size_bytes > LONGEST_REPORT_BYTES:
+                raise ValueError("another message before the report ended, or a report that does not end")
+            self._report = None if is_last else (command, size_bytes)
+            self._pass_on(context_id, bytes(value))
+            return
+        if self._storing is None:
+            self._command_bytes += value[1:]
+            if not is_command or len(self._command_bytes) > LONGEST_COMMAND_BYTES:
+                raise ValueError("a command that does not end, or data without one")
+            if is_last:
+                whole, self._command_bytes = self._command_bytes, b""
+                self._begin(read_command(context_id, whole), whole)
+            return
+        command, incoming = self._storing
+        if is_command or context_id != command.context_id:
+            raise ValueError("another message before the data set ended")
+        incoming.write(value[1:])
+        if is_last:
+            self._storing = None
+            self.assoc.serve_store(command, incoming)
+
+    def _begin(self, command: Command, whole: bytes) -> None:
+        field = command.number(COMMAND_FIELD)
+        if field in (C_ECHO_RQ, N_EVENT_REPORT_RQ):
+            if field == N_EVENT_REPORT_RQ and command.number(COMMAND_DATA_SET_TYPE) != NO_DATA_SET:
+                self._report = command, 0
+            self._pass_on(command.context_id, bytes((COMMAND | LAST,)) + whole)
+        elif field != C_STORE_RQ or command.number(MESSAGE_ID) is None:
+            raise ValueError("no C-STORE, C-ECHO or N-EVENT-REPORT, or one that cannot be answered")
+        else:
+            incoming = self.assoc.begin_store(command)
+            if command.number(COMMAND_DATA_SET_TYPE) == NO_DATA_SET:
+                self.assoc.serve_store(command, incoming)
+            else:
+                self._storing = command, incoming
+
+    def _pass_on(self, context_id: int, value: bytes) -> None:
+        primitive = P_DATA()
+        primitive.presentation_data_value_list.append((context_id, value))
+        self.receive_primitive(primitive)
+
+    def discard(self) -> None:
+        """Remove what has come of a data set that will not be whole."""
+        if self._storing:
+            self._storing[1].close()
+
+
+class PromptAssociation(Association):
+    """An accepted association, served by one thread."""
+
+    dul: PromptDUL
+    handler: StorageHandler
+    _stopping = False
+
+    def run(self) -> None:
+        """Serve until the association ends."""
+        try:
+            if self._shake_hands():
+                self.run_reactor()
+        except Exception:  # the edge of a thread: whatever broke, the peer must not wait for an answer
+            log.exception("association_broke")
+            self.is_aborted, self.is_established = True, False
+            self.dul.break_off()
+            evt.trigger(self, evt.EVT_ABORTED, {})
+        finally:
+            cast("PromptDIMSE", self.dimse).discard()
+            self.dul.doorbell.close()
+
+    def _shake_hands(self) -> bool:
+        """Begin TLS where it is spoken; return whether the peer may go on."""
+        peer = self.dul.socket.socket
+        if not isinstance(peer, ssl.SSLSocket):
+            return True
+        try:
+            peer.do_handshake()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or type(error).__name__
+            cast("PromptServer", self._server).doorkeeper.note_refusal(
+                Refusal.TLS, self.requestor.address, error=reason
+            )
+            peer.close()
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Abort soon; for other threads."""
+        self._stopping = True
+        self.dul.doorbell.ring()
+
+    def begin_store(self, command: Command) -> IncomingFile:
+        """Return where the data set of a C-STORE goes.
+
+        Raises
+        ------
+        ValueError
+            Its presentation context was not accepted.
+        """
+        context = self._accepted_cx.get(command.context_id)
+        if context is None:
+            raise ValueError("a presentation context that was not accepted")
+        return self.handler.open_data_set(self, command, context.transfer_syntax[0])
+
+    def serve_store(self, command: Command, incoming: IncomingFile) -> None:
+        """Answer a C-STORE whose data set has come."""
+        with incoming:
+            status = self._store(command, incoming)
+        self.dul.socket.send(command.answer(status))
+        self.dul.note_progress()
+
+    def _store(self, command: Command, incoming: IncomingFile) -> int:
+        context = self._accepted_cx[command.context_id]
+        has_data = command.number(COMMAND_DATA_SET_TYPE) != NO_DATA_SET
+        if not (has_data and command.uid(AFFECTED_SOP_CLASS_UID) and command.uid(AFFECTED_SOP_INSTANCE_UID)):
+            log.warning("instance_refused", code="command-incomplete", status=CANNOT_UNDERSTAND)
+            return CANNOT_UNDERSTAND
+        if command.uid(AFFECTED_SOP_CLASS_UID) != context.abstract_syntax:
+            log.warning("instance_refused", code="other-sop-class", status=SOP_CLASS_NOT_SUPPORTED)
+            return SOP_CLASS_NOT_SUPPORTED
+        try:
+            return self.handler.store(self, command, context.transfer_syntax[0], incoming)
+        except Exception:  # the edge of a request: what one instance breaks must not hold up the others
+            log.exception("instance_broke")
+            return PROCESSING_FAILURE
+
+    def _run_reactor(self) -> None:
+        """Serve one message after another until the association ends."""
+        while not self._kill:
+            self.dul.advance(LONGEST_WAIT_SECONDS)
+            if self.dimse.msg_queue.queue:
+                context_id, message = self.dimse.get_msg()
+                if message is not None:
+                    self._serve_request(message, cast(int, context_id))
+                    self.dul.note_progress()
+            if self.dul.to_user_queue.queue:
+                self._end()
+            elif not self.dul.is_alive():
+                self.kill()
+            elif self._stopping or self.dul.idle_timer_expired():
+                self.abort()
+
+    def _end(self) -> None:
+        """Do what the peer asks for: release or abort."""
+        if self.is_established and self.acse.is_release_requested():
+            self.is_released, self.is_established = True, False  # the peer may come again as soon as it hears
+            self.acse.send_release(is_response=True)
+            evt.trigger(self, evt.EVT_RELEASED, {})
+            self.kill()
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)  # so that listeners of EVT_ACSE_RECV hear of it
+            self.is_aborted, self.is_established = True, False
+            evt.trigger(self, evt.EVT_ABORTED, {})
+            self.kill()

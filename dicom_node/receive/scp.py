@@ -1,0 +1,261 @@
+"""From an association to a stored instance: C-ECHO and C-STORE, as an SCP.
+
+Success (0x0000) goes back only after the bytes are synced under their final name, their folder is synced and
+the row is committed. Pixels are never decoded here.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+import weakref
+
+from pydicom.uid import UID
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.association import Association as PynetdicomAssociation
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments
+from dicom_node.errors import RejectedInput, SettingsError
+from dicom_node.files import Files
+from dicom_node.log import get_logger
+from dicom_node.receive.dimse import AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID, Command
+from dicom_node.receive.incoming import IncomingFile
+from dicom_node.receive.intake import Arrival, Intake
+from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, glance, identify
+from dicom_node.receive.reactor import PromptServer
+from dicom_node.receive.recorder import Recorder
+from dicom_node.security.access import Doorkeeper
+from dicom_node.security.audit import AuditTrail, Receipts
+from dicom_node.settings import NodeSettings
+from dicom_node.study import Association, Instance, Priority, Reception
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+"""Statuses of C-STORE, PS3.4 table B.2-1."""
+
+LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Younger than pynetdicom's list."""
+
+TRANSFER_SYNTAXES = [*ALL_TRANSFER_SYNTAXES, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"]
+"""Two retired kinds of JPEG too: they are still in archives, and the worker reads them."""
+
+GLANCE_BYTES = 2**14
+"""As far as the UIDs of most instances."""
+
+ACCEPT_POLL_SECONDS = 1.0
+STOPPING_SECONDS = 5.0
+WAITING_CONNECTIONS = 128
+CONNECTIONS_WITHOUT_ASSOCIATION = 64
+"""How many peers may be connected at once that have not associated yet, or hear why they may not."""
+
+log = get_logger()
+
+
+def storage_classes() -> list[str]:
+    """Return the SOP classes whose instances the node takes: all of storage."""
+    return [
+        *(str(context.abstract_syntax) for context in AllStoragePresentationContexts),
+        LABEL_MAP_SEGMENTATION_STORAGE,
+    ]
+
+
+def listen(settings: NodeSettings) -> socket.socket:
+    """Return a socket at which the node's peers arrive.
+
+    Raises
+    ------
+    SettingsError
+        The address is not ours, or somebody else listens there.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=WAITING_CONNECTIONS)
+    except OSError as error:
+        raise SettingsError(
+            "cannot-listen",
+            f"cannot listen on node.host {settings.host}, node.port {settings.port}: {error.strerror}",
+        ) from error
+    listener.setblocking(False)  # of several processes that see a peer arrive, one gets it
+    return listener
+
+
+class Receiver:
+    """Handles the events of the associations that bring instances."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        files: Files,
+        settings: NodeSettings,
+        tls: ssl.SSLContext | None = None,
+        trail: AuditTrail | None = None,
+        commitments: Commitments | None = None,
+    ) -> None:
+        self._intake = intake
+        self._tls = tls
+        self._trail = trail
+        self._commitments = commitments
+        self._receipts = Receipts(trail) if trail else None
+        self._recorder = Recorder(intake)
+        self._files = files
+        self._settings = settings
+        self._ae = AE(ae_title=settings.ae_title)
+        self._associations: weakref.WeakKeyDictionary[PynetdicomAssociation, Association] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def start(self, listener: socket.socket | None = None) -> None:
+        """Serve who connects to a listening socket, which several processes may share; returns at once."""
+        ae = self._ae
+        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        ae.maximum_associations = self._settings.maximum_associations + CONNECTIONS_WITHOUT_ASSOCIATION
+        ae.maximum_pdu_size = self._settings.maximum_pdu_bytes
+        ae.network_timeout = self._settings.network_timeout_seconds
+        ae.add_supported_context(Verification)
+        for sop_class_uid in storage_classes():
+            ae.add_supported_context(sop_class_uid, TRANSFER_SYNTAXES)
+        ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
+        handlers: list[evt.EventHandlerType] = [(end, self.on_end) for end in ends]
+        if self._commitments:  # a PACS that reports on an association of its own is its SCP (PS3.4 J.3.3)
+            ae.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._commitments.on_report))
+        self._server = PromptServer(
+            ae,
+            listener or listen(self._settings),
+            handlers,
+            self,
+            Doorkeeper(self._settings, self._trail),
+            self._tls,
+        )
+        threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_SECONDS,), daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; the settings may leave it to the system with 0."""
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Stop listening and abort what is open; a sender keeps what it was not told is safe."""
+        self._server.stop(STOPPING_SECONDS)
+
+    def open_data_set(
+        self, association: PynetdicomAssociation, command: Command, transfer_syntax_uid: str
+    ) -> IncomingFile:
+        """Return the file that the data set of a C-STORE goes into as it comes."""
+        return IncomingFile(
+            self._files.incoming_path(),
+            file_meta(
+                command.uid(AFFECTED_SOP_CLASS_UID),
+                command.uid(AFFECTED_SOP_INSTANCE_UID),
+                transfer_syntax_uid,
+                association.requestor.ae_title.strip(),
+            ),
+            self._settings.maximum_object_bytes,
+        )
+
+    def store(
+        self, association: PynetdicomAssociation, command: Command, transfer_syntax_uid: str, incoming: IncomingFile
+    ) -> int:
+        """Make what C-STORE brought safe; return the status to answer with."""
+        started = time.monotonic()
+        try:
+            instance = self._keep(command, transfer_syntax_uid, incoming)
+            reception = self._record(instance, self._association(association))
+        except RejectedInput as error:
+            log.warning("instance_refused", code=error.code, reason=error.message)
+            return DOES_NOT_MATCH_SOP_CLASS if error.code == "sop-mismatch" else CANNOT_UNDERSTAND
+        except (OSError, DBAPIError) as error:
+            kind = error.strerror if isinstance(error, OSError) else type(error.orig).__name__
+            log.warning("instance_not_stored", code="out-of-resources", error=str(kind))
+            return OUT_OF_RESOURCES
+        if reception is not Reception.NEW:
+            log.info(
+                "instance_known",
+                outcome=reception.value,
+                study_instance_uid=instance.study_instance_uid,
+                sop_instance_uid=instance.sop_instance_uid,
+                seconds=round(time.monotonic() - started, 4),
+            )
+        return SUCCESS
+
+    def _keep(self, command: Command, transfer_syntax_uid: str, incoming: IncomingFile) -> Instance:
+        """Write an instance to the disk."""
+        if incoming.is_too_large:
+            limit = self._settings.maximum_object_bytes
+            raise RejectedInput(
+                "object-too-large",
+                f"expected at most {limit} bytes (node.maximum_object_bytes), got {incoming.size_bytes}",
+            )
+        syntax = UID(transfer_syntax_uid)
+        identity = glance(incoming.beginning(GLANCE_BYTES), syntax)
+        if identity is None:
+            with incoming.open() as data:
+                identity = identify(data, syntax)
+        sop_class, sop, study, series = identity
+        if (sop_class, sop) != (command.uid(AFFECTED_SOP_CLASS_UID), command.uid(AFFECTED_SOP_INSTANCE_UID)):
+            raise RejectedInput(
+                "sop-mismatch",
+                "expected the SOP class and instance that the command names; the data set holds others",
+            )
+        instance = Instance(
+            study_instance_uid=study,
+            series_instance_uid=series,
+            sop_instance_uid=sop,
+            sop_class_uid=sop_class,
+            transfer_syntax_uid=transfer_syntax_uid,
+            sha256=incoming.sha256,
+            size_bytes=incoming.size_bytes,
+            path=self._files.instance_path(study, series, sop, incoming.sha256),
+        )
+        self._files.make_place(instance.path)
+        incoming.keep(instance.path)
+        return instance
+
+    def _record(self, instance: Instance, association: Association) -> Reception:
+        """Write an instance that is on the disk into the record."""
+        stat = association.called_ae_title == self._settings.stat_ae_title
+        reception = self._recorder.record(Arrival(instance, association, Priority.STAT if stat else Priority.ROUTINE))
+        if reception is Reception.OWN_RESULT:
+            instance.path.unlink(missing_ok=True)  # it lies among the results already
+        if self._receipts and reception is Reception.NEW:
+            self._receipts.note(association, instance)
+        return reception
+
+    def _association(self, assoc: PynetdicomAssociation) -> Association:
+        """Return the record of an association; it begins with its first instance: probes leave none."""
+        with self._lock:
+            known = self._associations.get(assoc)
+        if known:
+            return known
+        # pynetdicom's acceptor carries our own AE title; the one that was called stands in the request.
+        called = assoc.requestor.primitive.called_ae_title if assoc.requestor.primitive else ""
+        opened = self._intake.open_association(
+            assoc.requestor.ae_title.strip(), (called or "").strip(), str(assoc.requestor.address)
+        )
+        with self._lock:
+            self._associations[assoc] = opened
+        return opened
+
+    def on_end(self, event: evt.Event) -> None:
+        """Record that an association was released, aborted or lost."""
+        with self._lock:
+            association = self._associations.pop(event.assoc, None)
+        if association is None:
+            return
+        if self._receipts:
+            self._receipts.tell(association)
+        try:
+            self._intake.close_association(association.association_id)
+        except DBAPIError as error:
+            # It will be taken for dead once it has been silent for association_idle_seconds.
+            log.warning(
+                "association_left_open",
+                association_id=association.association_id,
+                error=type(error.orig).__name__,
+            )

@@ -1,0 +1,1 @@
+"""The record: every instance, study, job and delivery as a row."""

@@ -1,0 +1,116 @@
+"""What is deleted and when: only studies whose answers every destination has, and promised to keep where asked."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+from sqlalchemy import ColumnElement, Engine, and_, exists, or_, select, update
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.files import Files
+from dicom_node.log import get_logger
+from dicom_node.record.database import now, reading
+from dicom_node.record.schema import deliveries, instances, job_inputs, jobs, results, series, studies
+from dicom_node.settings import Settings
+from dicom_node.study import DeliveryState, JobState, StudyState
+
+TURN_SECONDS = 60.0
+DAY_SECONDS = 86400.0
+BATCH = 100
+ANSWERED = (JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE)
+"""A job that failed was not answered: its study stays until somebody has looked at it."""
+
+log = get_logger()
+
+
+class Retention:
+    """Removes the files of delivered studies by age, what dead processes left, and tells when the disk fills."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._files = Files(settings.storage.folder)
+
+    def run(self, stop: threading.Event) -> None:
+        """Take turns until told to stop; the first at once."""
+        begun = False
+        while True:
+            try:
+                if not begun:
+                    self.finish()
+                begun = True
+                self.turn()
+            except (DBAPIError, OSError) as error:
+                log.warning("retention_failed", error=type(error).__name__)
+            if stop.wait(TURN_SECONDS):
+                return
+
+    def turn(self) -> None:
+        """Remove what may go, and look at the disk."""
+        if abandoned := self._files.remove_abandoned():
+            log.info("abandoned_removed", instances=abandoned)
+        if self._settings.storage.keep_days is not None:
+            before = now() - self._settings.storage.keep_days * DAY_SECONDS
+            for study in self.due(before):
+                self.remove(study, before)
+        free = self._files.free_bytes()
+        if free < self._settings.storage.warn_free_gib * 2**30:
+            log.warning("disk_low", bytes=free)
+
+    def due(self, before: float) -> list[str]:
+        """Return some studies that may go: answered, delivered, and untouched since ``before``."""
+        query = select(studies.c.study_instance_uid).where(self._may_go(before)).limit(BATCH)
+        with reading(self._engine) as connection:
+            return list(connection.scalars(query))
+
+    def remove(self, study_instance_uid: str, before: float = math.inf) -> bool:
+        """Remove a study's files if it may go; its row, its answers and what became of them stay in the record.
+
+        The rows that name the files go first: a removal that is cut short leaves files, and no row without one.
+        """
+        of_study = instances.c.study_instance_uid == study_instance_uid
+        inputs = job_inputs.c.instance_id.in_(select(instances.c.instance_id).where(of_study))
+        this = studies.c.study_instance_uid == study_instance_uid
+        with self._engine.begin() as connection:
+            connection.execute(select(studies.c.state).where(this).with_for_update())
+            removed_at = now()
+            may_go = update(studies).where(this, self._may_go(before)).values(removed_at=removed_at)
+            if connection.execute(may_go).rowcount == 0:
+                return False
+            for rows in (
+                job_inputs.delete().where(inputs),
+                instances.delete().where(of_study),
+                series.delete().where(series.c.study_instance_uid == study_instance_uid),
+            ):
+                connection.execute(rows)
+        self._files.remove_study(study_instance_uid, removed_at)
+        log.info("study_removed", study_instance_uid=study_instance_uid)
+        return True
+
+    def finish(self) -> None:
+        """Remove the files of studies whose removal was cut short."""
+        held = exists().where(instances.c.study_instance_uid == studies.c.study_instance_uid)
+        query = select(studies.c.study_instance_uid, studies.c.removed_at)
+        with reading(self._engine) as connection:
+            removed = connection.execute(query.where(studies.c.removed_at.is_not(None), ~held)).all()
+        for row in removed:
+            self._files.remove_study(row.study_instance_uid, row.removed_at)
+
+    def _may_go(self, before: float) -> ColumnElement[bool]:
+        of_study = jobs.c.study_instance_uid == studies.c.study_instance_uid
+        received = exists().where(instances.c.study_instance_uid == studies.c.study_instance_uid)
+        result = exists().where(results.c.job_id == jobs.c.job_id, of_study)
+        delivery = exists().where(
+            deliveries.c.sop_instance_uid == results.c.sop_instance_uid, results.c.job_id == jobs.c.job_id, of_study
+        )
+        asked = [d.name for d in self._settings.destinations if d.storage_commitment]
+        uncommitted = deliveries.c.destination.in_(asked) & deliveries.c.committed_at.is_(None)
+        return and_(
+            studies.c.state != StudyState.RECEIVING,
+            received,
+            ~received.where(instances.c.stored_at >= before),
+            ~exists().where(of_study, or_(jobs.c.state.not_in(ANSWERED), jobs.c.finished_at >= before)),
+            or_(~result, delivery),  # without a destination nobody has the answer
+            ~delivery.where(or_(deliveries.c.state != DeliveryState.SENT, deliveries.c.sent_at >= before, uncommitted)),
+        )

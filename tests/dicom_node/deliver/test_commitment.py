@@ -1,0 +1,218 @@
+"""Storage commitment against PACS that report at once, later, or not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pynetdicom import AE, build_role, evt
+from sqlalchemy import Engine
+
+from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.scu import Deliverer
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.record.schema import deliveries
+from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings
+from dicom_node.study import DeliveryState, JobState
+from tests.dicom_node.deliver.test_scu import write_results
+from tests.dicom_node.receiving import listening
+from tests.dicom_node.recording import Clock, make_job, results_of, rows
+from tests.services import wait_until
+
+pytestmark = pytest.mark.node
+
+ALL, FAILURES_EXIST = 1, 2
+"""Event Type IDs (PS3.4 J.3.3.1)."""
+NO_SUCH_OBJECT = 0x0112
+SETTINGS = DeliverySettings(first_retry_seconds=10, network_timeout_seconds=5)
+
+
+class PACS:
+    """Takes everything, and reports as it is told to."""
+
+    def __init__(self, report: Callable[[PACS, evt.Event], None]) -> None:
+        self.port = 0
+        self.report = report
+        self.taken: list[str] = []
+        self.asked: list[Dataset] = []
+        self.statuses: list[int | None] = []
+
+    def on_store(self, event: evt.Event) -> int:
+        self.taken.append(str(event.request.AffectedSOPInstanceUID))
+        return 0x0000
+
+    def on_action(self, event: evt.Event) -> tuple[int, None]:
+        self.asked.append(event.action_information)
+        threading.Timer(0.1, self.report, (self, event)).start()
+        return 0x0000, None
+
+    @property
+    def settings(self) -> Settings:
+        destination = Destination(
+            name="PACS", ae_title="PACS", host="127.0.0.1", port=self.port, storage_commitment=True
+        )
+        return Settings.model_construct(node=NodeSettings(), delivery=SETTINGS, destinations=(destination,))
+
+
+@contextmanager
+def pacs(report: Callable[[PACS, evt.Event], None], *, offers: bool = True) -> Iterator[PACS]:
+    running, ae = PACS(report), AE("PACS")
+    for sop_class in (SegmentationStorage, ComprehensiveSRStorage):
+        ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+    if offers:
+        ae.add_supported_context(STORAGE_COMMITMENT)
+    handlers: list[evt.EventHandlerType] = [
+        (evt.EVT_C_STORE, running.on_store),
+        (evt.EVT_N_ACTION, running.on_action),
+    ]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    assert server is not None
+    running.port = server.server_address[1]
+    try:
+        yield running
+    finally:
+        ae.shutdown()
+
+
+def report_on(asked: Dataset, missing: int = 0) -> tuple[Dataset, int]:
+    """Return a report that promises all but the first few, and its event type."""
+    ds = Dataset()
+    ds.TransactionUID = asked.TransactionUID
+    ds.ReferencedSOPSequence = list(asked.ReferencedSOPSequence)[missing:]
+    if missing:
+        ds.FailedSOPSequence = list(asked.ReferencedSOPSequence)[:missing]
+        for item in ds.FailedSOPSequence:
+            item.FailureReason = NO_SUCH_OBJECT
+    return ds, FAILURES_EXIST if missing else ALL
+
+
+def at_once(peer: PACS, event: evt.Event) -> None:
+    """Report on the association that the request came on."""
+    ds, kind = report_on(peer.asked[-1])
+    status, _ = event.assoc.send_n_event_report(ds, kind, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
+    peer.statuses.append(status.get("Status"))
+
+
+def never(_peer: PACS, _event: evt.Event) -> None:
+    """Say nothing."""
+
+
+def report_later(port: int, peer: PACS, missing: int = 0) -> int | None:
+    """Report on an association of the PACS's own."""
+    ae = AE("PACS")
+    ae.add_requested_context(STORAGE_COMMITMENT)
+    role = build_role(STORAGE_COMMITMENT, scp_role=True)
+    association = ae.associate("127.0.0.1", port, ae_title="HILUM", ext_neg=[role])
+    assert association.is_established
+    assert association.accepted_contexts[0].as_scp
+    ds, kind = report_on(peer.asked[-1], missing)
+    status, _ = association.send_n_event_report(ds, kind, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
+    association.release()
+    found: int | None = status.get("Status")
+    return found
+
+
+@pytest.fixture
+def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
+    """A record in whose outbox a segmentation and a report wait."""
+    write_results(tmp_path / "results", "1.2.3")
+    queue = Jobs(sqlite_record, JobSettings())
+    job = queue.claim(make_job(sqlite_record))
+    assert job is not None
+    queue.finish(job, JobState.DONE, results_of("1.2.3", tmp_path / "results"), ("PACS",))
+    return sqlite_record
+
+
+def turn(record: Engine, peer: PACS) -> None:
+    """Send what is due, and ask for commitment."""
+    commitments = Commitments(record, SETTINGS)
+    deliverer = Deliverer(Outbox(record, SETTINGS), peer.settings, commitments=commitments)
+    deliverer.turn(peer.settings.destinations[0], threading.Event())
+
+
+def committed(record: Engine) -> list[bool]:
+    return [row["committed_at"] is not None for row in rows(record, deliveries)]
+
+
+def test_a_report_on_the_same_association_is_heard(record: Engine) -> None:
+    with pacs(at_once) as peer:
+        turn(record, peer)
+        wait_until(lambda: peer.statuses, "the report", 5)
+    (asked,) = peer.asked
+    assert [item.ReferencedSOPInstanceUID for item in asked.ReferencedSOPSequence] == peer.taken
+    assert peer.statuses == [0x0000]
+    assert committed(record) == [True, True]
+
+
+def test_a_report_that_comes_later_on_an_association_of_the_pacs_is_heard(record: Engine, tmp_path: Path) -> None:
+    with (
+        pacs(never) as peer,
+        pytest.MonkeyPatch.context() as patched,
+        listening(record, tmp_path / "storage", commitments=Commitments(record, SETTINGS)) as port,
+    ):
+        patched.setattr("dicom_node.deliver.commitment.SAME_ASSOCIATION_SECONDS", 0.1)
+        turn(record, peer)
+        assert committed(record) == [False, False]
+        assert report_later(port, peer) == 0x0000
+        assert report_later(port, peer) == 0x0000  # said twice
+    assert committed(record) == [True, True]
+
+
+def test_what_a_pacs_does_not_keep_is_sent_again(
+    record: Engine, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.deliver.commitment.SAME_ASSOCIATION_SECONDS", 0.1)
+    with (
+        pacs(never) as peer,
+        listening(record, tmp_path / "storage", commitments=Commitments(record, SETTINGS)) as port,
+    ):
+        turn(record, peer)
+        report_later(port, peer, missing=1)
+        assert committed(record) == [False, True]
+        row = rows(record, deliveries)[0]
+        assert row["state"] == DeliveryState.PENDING
+        assert "does not keep it (failure reason 0x0112)" in str(row["message"])
+        clock.pass_(60)
+        turn(record, peer)
+        assert [str(item.ReferencedSOPInstanceUID) for item in peer.asked[-1].ReferencedSOPSequence] == peer.taken[:1]
+        report_later(port, peer)
+    assert peer.taken == [peer.taken[0], peer.taken[1], peer.taken[0]]
+    assert committed(record) == [True, True]
+
+
+def test_a_pacs_that_does_not_report_is_asked_again_after_a_while(
+    record: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.deliver.commitment.SAME_ASSOCIATION_SECONDS", 0.1)
+    with pacs(never) as peer:
+        for _ in range(3):
+            turn(record, peer)
+        assert len(peer.asked) == 1
+        clock.pass_(SETTINGS.commitment_retry_seconds)
+        turn(record, peer)
+    first, second = peer.asked
+    assert first.TransactionUID != second.TransactionUID
+
+
+def test_a_pacs_without_storage_commitment_gets_everything_all_the_same(record: Engine) -> None:
+    with pacs(never, offers=False) as peer:
+        turn(record, peer)
+    assert len(peer.taken) == 2
+    assert [row["state"] for row in rows(record, deliveries)] == [DeliveryState.SENT] * 2
+    assert committed(record) == [False, False]
+
+
+def test_a_report_on_a_transaction_nobody_began_changes_nothing(record: Engine) -> None:
+    ds = Dataset()
+    ds.TransactionUID = "1.2.3"
+    with pacs(never) as peer:
+        turn(record, peer)
+    before = rows(record, deliveries)
+    Commitments(record, SETTINGS).settle(ds)
+    assert rows(record, deliveries) == before

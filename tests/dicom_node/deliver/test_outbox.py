@@ -1,0 +1,194 @@
+"""The outbox: each result once to each destination, retried with patience."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from dicom_node.deliver.outbox import LEASE_SECONDS, Outbox
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.record.database import open_database
+from dicom_node.record.schema import deliveries
+from dicom_node.settings import DeliverySettings, JobSettings
+from dicom_node.study import DeliveryState, JobState
+from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
+
+SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)
+
+
+def finish_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> None:
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(make_job(record, study=study))
+    assert job is not None
+    assert queue.finish(job, JobState.DONE, results_of(study), destinations)
+
+
+@pytest.fixture
+def outbox(record: Engine) -> Outbox:
+    return Outbox(record, SETTINGS)
+
+
+def row_of(record: Engine, delivery_id: int) -> dict[str, Any]:
+    return next(row for row in rows(record, deliveries) if row["delivery_id"] == delivery_id)
+
+
+def test_due_deliveries_come_in_the_order_they_were_made(outbox: Outbox, record: Engine) -> None:
+    finish_study(record)
+    _, due = outbox.claim("PACS")
+    assert [delivery.result for delivery in due] == list(results_of())
+    assert {delivery.study_instance_uid for delivery in due} == {STUDY}
+
+
+def test_each_destination_has_deliveries_of_its_own(outbox: Outbox, record: Engine) -> None:
+    finish_study(record, destinations=("PACS", "ARCHIVE"))
+    token, due = outbox.claim("PACS")
+    assert outbox.sent(token, due[0], 0)
+    assert len(outbox.claim("ARCHIVE")[1]) == 2
+    assert outbox.claim("ELSEWHERE")[1] == []
+
+
+def test_what_is_claimed_is_not_handed_out_again(outbox: Outbox, record: Engine) -> None:
+    finish_study(record)
+    assert len(outbox.claim("PACS")[1]) == 2
+    assert outbox.claim("PACS")[1] == []
+
+
+def test_a_dead_senders_deliveries_are_free_again_after_its_lease(outbox: Outbox, record: Engine, clock: Clock) -> None:
+    finish_study(record)
+    late, due = outbox.claim("PACS")
+    clock.pass_(LEASE_SECONDS + 1)
+    token, again = outbox.claim("PACS")
+    assert again == due
+    assert not outbox.sent(late, due[0], 0)
+    assert not outbox.failed(late, due[0], None, "late")
+    assert outbox.sent(token, again[0], 0)
+
+
+def test_what_is_released_is_due_at_once_and_was_not_tried(outbox: Outbox, record: Engine) -> None:
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    outbox.release(token, due)
+    assert outbox.claim("PACS")[1] == due
+
+
+def test_sent_is_what_the_destination_said_and_is_never_sent_again(
+    outbox: Outbox, record: Engine, clock: Clock
+) -> None:
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    for delivery in due:
+        assert outbox.sent(token, delivery, 0xB007)
+    row = row_of(record, due[0].delivery_id)
+    assert (row["state"], row["status"], row["sent_at"]) == (DeliveryState.SENT, 0xB007, clock.seconds)
+    clock.pass_(1e6)
+    assert outbox.claim("PACS")[1] == []
+    assert outbox.retry(STUDY) == 0
+
+
+def test_a_permanent_refusal_stops_until_someone_asks_again(outbox: Outbox, record: Engine, clock: Clock) -> None:
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    outbox.sent(token, due[0], 0)
+    assert outbox.rejected(token, due[1], 0xC000, "cannot understand")
+    clock.pass_(1e6)
+    assert outbox.claim("PACS")[1] == []
+    assert outbox.retry(STUDY) == 1
+    assert [(d.delivery_id, d.attempts) for d in outbox.claim("PACS")[1]] == [(due[1].delivery_id, 0)]
+
+
+def test_a_passing_failure_is_tried_later_and_later_up_to_a_ceiling(
+    outbox: Outbox, record: Engine, clock: Clock
+) -> None:
+    finish_study(record)
+    for ceiling in (10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600):
+        token, due = outbox.claim("PACS")
+        assert due
+        for delivery in due:
+            assert outbox.failed(token, delivery, None, "unreachable")
+        pause = row_of(record, due[0].delivery_id)["due_at"] - clock.seconds
+        assert ceiling / 2 <= pause <= ceiling
+        assert outbox.claim("PACS")[1] == []
+        clock.pass_(ceiling)
+
+
+def test_a_destination_that_is_down_for_months_is_still_tried(outbox: Outbox, record: Engine, clock: Clock) -> None:
+    finish_study(record)
+    with record.begin() as connection:
+        connection.execute(deliveries.update().values(attempts=5000))
+    token, due = outbox.claim("PACS")
+    assert outbox.failed(token, due[0], None, "unreachable")
+    assert row_of(record, due[0].delivery_id)["due_at"] - clock.seconds <= 3600
+
+
+def test_a_study_that_nobody_knows_has_nothing_to_retry(outbox: Outbox) -> None:
+    assert outbox.retry("1.2.99") == 0
+
+
+def test_a_retry_leaves_other_studies_alone(outbox: Outbox, record: Engine) -> None:
+    for study in ("1.2.1", "1.2.2"):
+        finish_study(record, study)
+    token, due = outbox.claim("PACS")
+    for delivery in due:
+        outbox.rejected(token, delivery, 0xC000, "no")
+    assert outbox.retry("1.2.1") == 2
+    assert {delivery.study_instance_uid for delivery in outbox.claim("PACS")[1]} == {"1.2.1"}
+
+
+def test_two_senders_never_hold_the_same_delivery(record_url: str, record: Engine) -> None:
+    for number in range(5):
+        finish_study(record, f"1.2.{number}")
+    engines = [open_database(record_url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        claimed = list(pool.map(lambda engine: Outbox(engine, SETTINGS).claim("PACS")[1], engines))
+    ids = [delivery.delivery_id for due in claimed for delivery in due]
+    assert sorted(ids) == sorted(row["delivery_id"] for row in rows(record, deliveries))
+    for engine in engines:
+        engine.dispose()
+
+
+def test_a_clock_set_back_holds_up_no_delivery(outbox: Outbox, record: Engine, clock: Clock) -> None:
+    finish_study(record)
+    outbox.claim("PACS")  # and dies
+    clock.jump(-86_400)
+    assert len(outbox.claim("PACS")[1]) == 2
+
+
+def test_dead_letters_are_sent_again_all_or_those_of_a_study_or_destination(outbox: Outbox, record: Engine) -> None:
+    for study in ("1.2.1", "1.2.2"):
+        finish_study(record, study, ("PACS", "ARCHIVE"))
+    for destination in ("PACS", "ARCHIVE"):
+        token, due = outbox.claim(destination)
+        for delivery in due:
+            outbox.rejected(token, delivery, 0xC000, "no")
+    assert outbox.resend("1.2.1", "PACS") == 2
+    assert {(d.study_instance_uid, d.attempts) for d in outbox.claim("PACS")[1]} == {("1.2.1", 0)}
+    assert outbox.resend(destination="ARCHIVE") == 4
+    assert outbox.resend() == 2
+
+
+def test_what_was_sent_or_waits_is_no_dead_letter(outbox: Outbox, record: Engine) -> None:
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    outbox.sent(token, due[0], 0)
+    assert outbox.resend() == 0
+
+
+def test_deliveries_are_held_for_as_long_as_they_are_being_sent(
+    outbox: Outbox, record: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.deliver.outbox.LEASE_SECONDS", 0.6)
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    with outbox.holding(token):
+        time.sleep(1.5)
+        assert outbox.claim("PACS")[1] == []
+    time.sleep(0.7)
+    assert outbox.claim("PACS")[1] == due
+
+
+def test_a_dead_senders_deliveries_are_free_within_the_sweep_interval() -> None:
+    assert JobSettings().sweep_seconds >= LEASE_SECONDS

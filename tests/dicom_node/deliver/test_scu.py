@@ -1,0 +1,432 @@
+"""Delivering to a PACS that answers as PACS do: taking, warning, refusing, failing, hanging up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+from sqlalchemy import Engine
+
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, Deliverer, Outgoing, echo, is_passing, is_success, send_files
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.errors import Defect, PassingFailure
+from dicom_node.record.schema import deliveries
+from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings
+from dicom_node.study import DeliveryState, JobState
+from tests.dicom_node.recording import STUDY, make_job, results_of, rows
+from tests.services import free_port, wait_until
+
+pytestmark = pytest.mark.node
+
+Answer = Callable[[evt.Event], int]
+BOTH = (SegmentationStorage, ComprehensiveSRStorage)
+
+
+class PACS:
+    """Answers each C-STORE as it is told to; an association may be aborted instead."""
+
+    def __init__(self, port: int, answer: Answer) -> None:
+        self.port = port
+        self.answer = answer
+        self.taken: list[tuple[str, str]] = []
+
+    def on_store(self, event: evt.Event) -> int:
+        status = self.answer(event)
+        self.taken.append((str(event.request.AffectedSOPInstanceUID), str(event.context.transfer_syntax)))
+        return status
+
+
+@contextmanager
+def pacs(answer: Answer = lambda _: 0x0000, classes: tuple[str, ...] = BOTH, port: int = 0) -> Iterator[PACS]:
+    ae = AE("PACS")
+    ae.add_supported_context(Verification)
+    for sop_class in classes:
+        ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+    running = PACS(0, answer)
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, running.on_store)])
+    assert server is not None
+    running.port = server.server_address[1]
+    try:
+        yield running
+    finally:
+        ae.shutdown()
+
+
+def settings_for(*ports: int, **delivery: Any) -> Settings:
+    names = ("PACS", "ARCHIVE")
+    return Settings.model_construct(
+        node=NodeSettings(),
+        delivery=DeliverySettings(**({"first_retry_seconds": 1000, "network_timeout_seconds": 2} | delivery)),
+        destinations=tuple(
+            Destination(name=name, ae_title="PACS", host="127.0.0.1", port=port)
+            for name, port in zip(names, ports, strict=False)
+        ),
+    )
+
+
+def write_results(folder: Path, study: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results_of(study, folder):
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID, ds.StudyInstanceUID = result.sop_class_uid, result.sop_instance_uid, study
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.save_as(result.path, enforce_file_format=True)
+
+
+def finish_study(record: Engine, folder: Path, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> None:
+    """Record a study whose two results wait in the outbox."""
+    write_results(folder, study)
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(make_job(record, study=study))
+    assert job is not None
+    queue.finish(job, JobState.DONE, results_of(study, folder), destinations)
+
+
+@pytest.fixture
+def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
+    """A record in whose outbox a segmentation and a report wait."""
+    finish_study(sqlite_record, tmp_path / "results")
+    return sqlite_record
+
+
+def deliver(record: Engine, settings: Settings) -> None:
+    deliverer = Deliverer(Outbox(record, settings.delivery), settings)
+    for destination in settings.destinations:
+        deliverer.deliver(destination, threading.Event())
+
+
+def said(record: Engine) -> list[tuple[object, object]]:
+    return [(row["state"], row["status"]) for row in rows(record, deliveries)]
+
+
+def test_results_are_sent_in_order_and_recorded_as_the_pacs_answered(record: Engine) -> None:
+    with pacs() as peer:
+        deliver(record, settings_for(peer.port))
+        deliver(record, settings_for(peer.port))
+    assert peer.taken == [(result.sop_instance_uid, ExplicitVRLittleEndian) for result in results_of()]
+    assert said(record) == [(DeliveryState.SENT, 0x0000)] * 2
+
+
+def test_an_association_asks_for_what_the_objects_need_and_no_more(record: Engine) -> None:
+    asked: list[list[str]] = []
+
+    def answer(event: evt.Event) -> int:
+        asked.append([str(cx.abstract_syntax) for cx in event.assoc.requestor.requested_contexts])
+        return 0x0000
+
+    with pacs(answer) as peer:
+        deliver(record, settings_for(peer.port))
+    assert asked == [sorted(BOTH)] * 2
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+def test_a_warning_means_that_the_instance_was_kept(record: Engine, status: int) -> None:
+    with pacs(lambda _: status) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.SENT, status)] * 2
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0x0122, 0x0124])
+def test_a_refusal_is_final(record: Engine, status: int) -> None:
+    with pacs(lambda _: status) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.REJECTED, status)] * 2
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110])
+def test_a_pacs_out_of_resources_is_tried_again(record: Engine, status: int) -> None:
+    with pacs(lambda _: status) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.PENDING, status)] * 2
+    assert {row["attempts"] for row in rows(record, deliveries)} == {1}
+
+
+def test_instances_are_told_apart(record: Engine) -> None:
+    with pacs(lambda event: 0xC000 if event.request.AffectedSOPClassUID == SegmentationStorage else 0x0000) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.REJECTED, 0xC000), (DeliveryState.SENT, 0x0000)]
+
+
+def test_a_class_the_pacs_does_not_know_is_refused_and_the_rest_is_sent(record: Engine) -> None:
+    with pacs(classes=(ComprehensiveSRStorage,)) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.REJECTED, 0x0122), (DeliveryState.SENT, 0x0000)]
+
+
+def test_a_pacs_that_knows_none_of_our_classes_refuses_them(record: Engine) -> None:
+    with pacs(classes=()) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.REJECTED, 0x0122)] * 2
+
+
+def test_a_pacs_that_is_away_is_tried_again(record: Engine) -> None:
+    deliver(record, settings_for(free_port()))
+    assert said(record) == [(DeliveryState.PENDING, None)] * 2
+    assert all("cannot be reached" in str(row["message"]) for row in rows(record, deliveries))
+
+
+def test_a_pacs_that_comes_back_gets_everything_once(record: Engine) -> None:
+    port = free_port()
+    settings = settings_for(port, first_retry_seconds=0.01)
+    deliver(record, settings)
+    with pacs(port=port) as peer:
+        wait_until(lambda: (deliver(record, settings), said(record))[1] == [(DeliveryState.SENT, 0)] * 2, "delivery")
+    assert len(peer.taken) == 2
+
+
+def test_a_pacs_that_rejects_us_is_tried_again(record: Engine) -> None:
+    ae = AE("PACS")
+    ae.add_supported_context(SegmentationStorage)
+    ae.require_called_aet = True
+    ae.ae_title = "OTHER"
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    try:
+        deliver(record, settings_for(server.server_address[1]))
+    finally:
+        ae.shutdown()
+    assert said(record) == [(DeliveryState.PENDING, None)] * 2
+    message = str(rows(record, deliveries)[0]["message"])
+    assert "rejected the association" in message
+    assert "Called AE title not recognised" in message
+
+
+@pytest.mark.parametrize("host", ["pacs.invalid", "pacs..hospital"])
+def test_a_pacs_whose_name_leads_nowhere_is_tried_again(record: Engine, host: str) -> None:
+    settings = settings_for(free_port())
+    away = settings.destinations[0].model_copy(update={"host": host})
+    deliver(record, settings.model_copy(update={"destinations": (away,)}))
+    assert said(record) == [(DeliveryState.PENDING, None)] * 2
+    assert "no address" in str(rows(record, deliveries)[0]["message"])
+
+
+def test_a_pacs_that_aborts_before_it_answers_is_tried_again(record: Engine) -> None:
+    def answer(event: evt.Event) -> int:
+        event.assoc.abort()
+        return 0x0000
+
+    with pacs(answer) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.PENDING, None)] * 2
+
+
+def test_what_was_taken_before_an_abort_is_not_sent_again(record: Engine) -> None:
+    def answer(event: evt.Event) -> int:
+        if event.request.AffectedSOPClassUID == ComprehensiveSRStorage:
+            event.assoc.abort()
+        return 0x0000
+
+    with pacs(answer) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.SENT, 0x0000), (DeliveryState.PENDING, None)]
+
+
+def test_a_pacs_that_hangs_up_between_two_instances_is_tried_again(record: Engine) -> None:
+    hung_up = threading.Event()
+
+    def answer(event: evt.Event) -> int:
+        def hang_up() -> None:
+            event.assoc.abort()
+            hung_up.set()
+
+        threading.Timer(0.2, hang_up).start()
+        return 0x0000
+
+    with pacs(answer) as peer:
+        settings = settings_for(peer.port)
+        outbox = Outbox(record, settings.delivery)
+        sent = outbox.sent
+
+        def sent_then_wait(*arguments: Any) -> bool:
+            done = sent(*arguments)
+            hung_up.wait(5)
+            return done
+
+        outbox.sent = sent_then_wait  # type: ignore[method-assign]  # the PACS hangs up before the next one
+        Deliverer(outbox, settings).deliver(settings.destinations[0], threading.Event())
+    assert said(record) == [(DeliveryState.SENT, 0x0000), (DeliveryState.PENDING, None)]
+
+
+def test_a_pacs_that_never_answers_is_left_and_tried_again(record: Engine) -> None:
+    stop = threading.Event()
+
+    def answer(_: evt.Event) -> int:
+        stop.wait(10)
+        return 0x0000
+
+    with pacs(answer) as peer:
+        deliver(record, settings_for(peer.port, network_timeout_seconds=0.5))
+        stop.set()
+    assert said(record)[0] == (DeliveryState.PENDING, None)
+
+
+def test_each_destination_is_served_whatever_becomes_of_the_others(sqlite_record: Engine, tmp_path: Path) -> None:
+    finish_study(sqlite_record, tmp_path / "results", destinations=("PACS", "ARCHIVE"))
+    with pacs() as peer:
+        deliver(sqlite_record, settings_for(free_port(), peer.port))
+    assert len(peer.taken) == 2
+    assert {(row["destination"], row["state"]) for row in rows(sqlite_record, deliveries)} == {
+        ("PACS", DeliveryState.PENDING),
+        ("ARCHIVE", DeliveryState.SENT),
+    }
+
+
+@pytest.mark.parametrize("harm", ["gone", "empty", "cut off"])
+def test_a_result_that_cannot_be_read_holds_up_no_other(sqlite_record: Engine, tmp_path: Path, harm: str) -> None:
+    finish_study(sqlite_record, tmp_path / "a", "1.2.1")
+    finish_study(sqlite_record, tmp_path / "b", "1.2.2")
+    broken = results_of("1.2.1", tmp_path / "a")[0].path
+    if harm == "gone":
+        broken.unlink()
+    else:
+        broken.write_bytes(b"" if harm == "empty" else broken.read_bytes()[:200])
+    with pacs() as peer:
+        deliver(sqlite_record, settings_for(peer.port))
+    states = [row["state"] for row in rows(sqlite_record, deliveries)]
+    assert states == [DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.SENT, DeliveryState.SENT]
+
+
+def test_two_deliverers_send_each_result_once(sqlite_record: Engine, tmp_path: Path) -> None:
+    for number in range(5):
+        finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
+    with pacs() as peer:
+        threads = [threading.Thread(target=deliver, args=(sqlite_record, settings_for(peer.port))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(peer.taken) == len(set(peer.taken)) == 10
+
+
+def test_stopping_does_not_wait_for_a_pacs_that_is_slow(sqlite_record: Engine, tmp_path: Path) -> None:
+    """Else SIGTERM is followed by SIGKILL, and claimed deliveries wait for their lease."""
+    for number in range(10):
+        finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
+    stop = threading.Event()
+
+    def answer(_: evt.Event) -> int:
+        stop.set()
+        return 0x0000
+
+    with pacs(answer) as peer:
+        settings = settings_for(peer.port)
+        Deliverer(Outbox(sqlite_record, settings.delivery), settings).run(stop)
+    assert len(peer.taken) < 20
+    due = Outbox(sqlite_record, settings.delivery).claim("PACS")[1]
+    assert len(due) == 20 - len(peer.taken)
+
+
+def test_c_echo_verifies_a_peer() -> None:
+    with pacs() as peer:
+        settings = settings_for(peer.port)
+        echo(settings.destinations[0], settings)
+
+
+def test_c_echo_of_nobody_is_a_passing_failure_that_names_the_peer() -> None:
+    settings = settings_for(free_port())
+    with pytest.raises(PassingFailure, match=r"PACS at 127\.0\.0\.1"):
+        echo(settings.destinations[0], settings)
+
+
+def test_c_echo_of_a_peer_without_verification_is_a_passing_failure() -> None:
+    ae = AE("PACS")
+    ae.add_supported_context(SegmentationStorage)
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    settings = settings_for(server.server_address[1])
+    try:
+        with pytest.raises(PassingFailure, match="does not answer C-ECHO"):
+            echo(settings.destinations[0], settings)
+    finally:
+        ae.shutdown()
+
+
+def test_a_status_is_success_or_passing_or_final() -> None:
+    assert not [status for status in range(0x10000) if is_success(status) and is_passing(status)]
+    assert [status for status in range(0x10000) if is_success(status)] == [0x0000, 0xB000, 0xB006, 0xB007]
+
+
+def test_more_contexts_than_an_association_holds_take_several(sqlite_record: Engine, tmp_path: Path) -> None:
+    classes = tuple(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+    objects = []
+    for sop_class in classes:
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID = sop_class, f"{sop_class}.1"
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.save_as(tmp_path / sop_class, enforce_file_format=True)
+        objects.append(Outgoing(tmp_path / sop_class, sop_class, ExplicitVRLittleEndian))
+    answers: list[int] = []
+    with pacs(classes=classes) as peer:
+        settings = settings_for(peer.port)
+        send_files(settings.destinations[0], settings, objects, answers.append)
+    assert len(classes) > MAXIMUM_CONTEXTS
+    assert answers == [0x0000] * len(classes)
+    assert [sop_instance_uid for sop_instance_uid, _ in peer.taken] == [f"{sop_class}.1" for sop_class in classes]
+
+
+def test_a_pacs_that_is_away_is_left_alone_after_three_attempts(sqlite_record: Engine, tmp_path: Path) -> None:
+    for number in range(6):
+        finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
+    deliver(sqlite_record, settings_for(free_port()))
+    tried = [row["attempts"] for row in rows(sqlite_record, deliveries)]
+    assert tried == [1] * 6 + [0] * 6
+    assert not any(row["lease_token"] for row in rows(sqlite_record, deliveries))
+
+
+def test_once_a_pacs_is_back_all_that_waited_for_it_is_due_at_once(sqlite_record: Engine, tmp_path: Path) -> None:
+    port = free_port()
+    settings = settings_for(port, first_retry_seconds=0.2, longest_retry_seconds=1000)
+    for number in range(5):
+        finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
+    with sqlite_record.begin() as connection:
+        connection.execute(deliveries.update().where(deliveries.c.delivery_id <= 6).values(attempts=20))
+    deliverer = Deliverer(Outbox(sqlite_record, settings.delivery), settings)
+    deliverer.deliver(settings.destinations[0], threading.Event())
+    with pacs(port=port) as peer:
+
+        def all_sent() -> bool:
+            deliverer.deliver(settings.destinations[0], threading.Event())
+            return said(sqlite_record) == [(DeliveryState.SENT, 0x0000)] * 10
+
+        wait_until(all_sent, "delivery", 20)
+    assert len(peer.taken) == 10
+
+
+def test_a_pacs_that_is_slow_holds_up_no_other(sqlite_record: Engine, tmp_path: Path) -> None:
+    finish_study(sqlite_record, tmp_path / "results", destinations=("PACS", "ARCHIVE"))
+    go_on, stop = threading.Event(), threading.Event()
+
+    def slow(_: evt.Event) -> int:
+        go_on.wait(20)
+        return 0x0000
+
+    with pacs(slow) as first, pacs() as second:
+        settings = settings_for(first.port, second.port, network_timeout_seconds=30)
+        running = threading.Thread(
+            target=Deliverer(Outbox(sqlite_record, settings.delivery), settings).run, args=(stop,)
+        )
+        running.start()
+        wait_until(lambda: len(second.taken) == 2, "the other destination", 10)
+        stop.set()
+        go_on.set()
+        running.join()
+
+
+def test_a_part_that_breaks_ends_the_process_instead_of_leaving_a_destination_unserved(
+    record: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Outbox, "claim", lambda *_: 1 / 0)
+    settings = settings_for(free_port())
+    with pytest.raises(Defect, match="broke"):
+        Deliverer(Outbox(record, settings.delivery), settings).run(threading.Event())

@@ -1,0 +1,375 @@
+"""From a whole study to a queued job, and back to the queue what was lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import SegmentationStorage
+from sqlalchemy import Engine
+
+from dicom_node.dispatch.dispatcher import Dispatcher
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.errors import PassingFailure
+from dicom_node.files import Files
+from dicom_node.receive.intake import Intake
+from dicom_node.record.schema import instances, job_inputs, jobs, series, studies
+from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings
+from dicom_node.study import Instance, JobState, Priority, Reception, StudyState
+from tests.dicom_node.recording import Clock, instance, receive, results_of, rows
+from tests.factories import ct_series
+from tests.services import wait_until
+
+HU = np.full((4, 8, 8), -800, np.int16)
+SETTINGS = Settings.model_construct(
+    node=NodeSettings(quiet_seconds=30, association_idle_seconds=60),
+    selection=SelectionSettings(minimum_slices=3, minimum_extent_mm=10),
+    jobs=JobSettings(lease_seconds=60, sweep_seconds=15),
+)
+
+
+class Bell:
+    """A doorbell that writes down who rang, or is broken; nobody hears it unless the test says so."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[str, Priority]] = []
+        self.unheard = 0
+        self.broken = False
+
+    def ring(self, job_id: str, priority: Priority) -> None:
+        if self.broken:
+            raise PassingFailure("broker-unreachable", "the broker does not answer")
+        self.rung.append((job_id, priority))
+        self.unheard += 1
+
+    def count_unheard(self) -> int:
+        return self.unheard
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def dispatcher(record: Engine, bell: Bell, clock: Clock) -> Dispatcher:
+    return Dispatcher(record, bell, SETTINGS)  # type: ignore[arg-type]  # rings as a Doorbell does
+
+
+Send = Callable[..., list[Reception]]
+
+
+@pytest.fixture
+def send(record: Engine, tmp_path: Path) -> Send:
+    """Store files and record them, as the receiver does."""
+    files, intake = Files(tmp_path / "storage"), Intake(record)
+
+    def stored(path: Path) -> Instance:
+        ds, content = pydicom.dcmread(path, stop_before_pixels=True), path.read_bytes()
+        received = instance(
+            ds.SOPInstanceUID,
+            content.hex(),
+            study=ds.StudyInstanceUID,
+            series=ds.SeriesInstanceUID,
+            sop_class=ds.SOPClassUID,
+        )
+        place = files.instance_path(
+            received.study_instance_uid, received.series_instance_uid, received.sop_instance_uid, received.sha256
+        )
+        files.write(place, (content,))
+        return Instance(**{**vars(received), "path": place})
+
+    def send(paths: list[Path], priority: Priority = Priority.ROUTINE) -> list[Reception]:
+        return receive(intake, *(stored(path) for path in paths), priority=priority)
+
+    return send
+
+
+def pass_quiet(dispatcher: Dispatcher, clock: Clock) -> None:
+    clock.pass_(31)
+    dispatcher.turn()
+
+
+def jobs_in(record: Engine) -> list[dict[str, Any]]:
+    return rows(record, jobs)
+
+
+def chest(folder: Path, study: str = "1.2.3", series_uid: str = "1.2.3.1", **attributes: Any) -> list[Path]:
+    attributes = {"StudyInstanceUID": study, "SeriesInstanceUID": series_uid} | attributes
+    return ct_series(folder, HU, **attributes)
+
+
+def test_nothing_happens_before_the_quiet_time(
+    dispatcher: Dispatcher, send: Send, record: Engine, bell: Bell, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    dispatcher.turn()
+    assert jobs_in(record) == []
+    assert bell.rung == []
+
+
+def test_a_whole_study_becomes_one_job_with_its_series_and_rings_once(
+    dispatcher: Dispatcher, send: Send, record: Engine, bell: Bell, clock: Clock, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    pass_quiet(dispatcher, clock)
+    dispatcher.turn()
+    (job,) = jobs_in(record)
+    assert (job["series_instance_uid"], job["revision"], job["priority"]) == ("1.2.3.1", 1, Priority.ROUTINE)
+    assert len(rows(record, job_inputs)) == 4
+    assert bell.rung == [(job["job_id"], Priority.ROUTINE)]
+    assert rows(record, studies)[0]["state"] == StudyState.SELECTED
+
+
+def test_identical_re_sends_make_no_job(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    paths = chest(tmp_path)
+    send(paths)
+    pass_quiet(dispatcher, clock)
+    assert send(paths) == [Reception.IDENTICAL] * 4
+    pass_quiet(dispatcher, clock)
+    assert len(jobs_in(record)) == 1
+
+
+def test_a_late_image_of_the_series_makes_a_second_revision(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    first, *rest = chest(tmp_path)
+    send(rest)
+    pass_quiet(dispatcher, clock)
+    send([first])
+    pass_quiet(dispatcher, clock)
+    assert [job["revision"] for job in jobs_in(record)] == [1, 2]
+    inputs = [row["job_id"] for row in rows(record, job_inputs)]
+    assert [inputs.count(job["job_id"]) for job in jobs_in(record)] == [3, 4]
+
+
+def test_a_late_series_that_is_not_chosen_makes_no_revision(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "a"))
+    pass_quiet(dispatcher, clock)
+    send(chest(tmp_path / "b", series_uid="1.2.3.2", ConvolutionKernel="LUNG"))
+    pass_quiet(dispatcher, clock)
+    assert len(jobs_in(record)) == 1
+    reasons = {str(row["series_instance_uid"]): str(row["reason"]) for row in rows(record, series)}
+    assert reasons["1.2.3.1"].startswith("selected")
+    assert "was preferred to" in reasons["1.2.3.2"]
+
+
+def test_a_better_series_that_comes_late_makes_a_revision(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "a", ConvolutionKernel="LUNG"))
+    pass_quiet(dispatcher, clock)
+    send(chest(tmp_path / "b", series_uid="1.2.3.2"))
+    pass_quiet(dispatcher, clock)
+    assert [job["series_instance_uid"] for job in jobs_in(record)] == ["1.2.3.1", "1.2.3.2"]
+
+
+def test_our_own_results_routed_back_start_nothing(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    pass_quiet(dispatcher, clock)
+    queue = Jobs(record, SETTINGS.jobs)
+    job = queue.claim(bell.rung[0][0])
+    assert job is not None
+    queue.finish(job, JobState.DONE, results_of(), ["PACS"])
+    own = [instance(result.sop_instance_uid, sop_class=result.sop_class_uid) for result in results_of()]
+    assert receive(Intake(record), *own) == [Reception.OWN_RESULT] * 2
+    pass_quiet(dispatcher, clock)
+    assert len(jobs_in(record)) == 1
+
+
+def test_a_conflicting_image_makes_no_revision_and_the_first_bytes_are_measured(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    paths = chest(tmp_path / "a")
+    send(paths)
+    other = pydicom.dcmread(paths[0])
+    other.PatientComments = "changed"
+    other.save_as(tmp_path / "other.dcm")
+    assert send([tmp_path / "other.dcm"]) == [Reception.CONFLICT]
+    pass_quiet(dispatcher, clock)
+    assert len(rows(record, instances)) == 5
+    assert len(rows(record, job_inputs)) == 4
+
+
+def test_a_study_without_ct_is_set_aside_with_its_reason(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    send(chest(tmp_path, Modality="SEG", SOPClassUID=SegmentationStorage))
+    pass_quiet(dispatcher, clock)
+    (study,) = rows(record, studies)
+    assert (study["state"], study["reason"]) == (
+        StudyState.SET_ASIDE,
+        "expected CT slices; this study holds none",
+    )
+    assert bell.rung == []
+
+
+def test_a_chest_ct_that_cannot_be_measured_becomes_a_job_that_only_reports(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    send(chest(tmp_path)[:2])
+    pass_quiet(dispatcher, clock)
+    (job,) = jobs_in(record)
+    assert (job["refusal_code"], job["series_instance_uid"]) == ("no-fitting-series", None)
+    assert len(rows(record, job_inputs)) == 2
+
+
+@pytest.mark.parametrize("how", ["called AE title", "requested procedure priority"])
+def test_what_is_urgent_goes_to_the_stat_queue(
+    dispatcher: Dispatcher, send: Send, clock: Clock, bell: Bell, tmp_path: Path, how: str
+) -> None:
+    by_title = how == "called AE title"
+    paths = chest(tmp_path, RequestedProcedurePriority="ROUTINE" if by_title else "STAT")
+    send(paths, Priority.STAT if by_title else Priority.ROUTINE)
+    pass_quiet(dispatcher, clock)
+    assert [priority for _, priority in bell.rung] == [Priority.STAT]
+
+
+def test_a_broker_that_is_down_loses_nothing(
+    dispatcher: Dispatcher, send: Send, clock: Clock, bell: Bell, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    bell.broken = True
+    with pytest.raises(PassingFailure):
+        pass_quiet(dispatcher, clock)
+    bell.broken = False
+    clock.pass_(15)
+    dispatcher.turn()
+    assert [job_id for job_id, _ in bell.rung] == [jobs_in(record)[0]["job_id"]]
+
+
+def test_a_job_whose_worker_died_rings_again(
+    dispatcher: Dispatcher, send: Send, clock: Clock, bell: Bell, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    pass_quiet(dispatcher, clock)
+    assert Jobs(record, SETTINGS.jobs).claim(bell.rung[0][0])
+    bell.unheard = 0
+    clock.pass_(61)
+    dispatcher.turn()
+    assert len(bell.rung) == 2
+
+
+def test_a_study_whose_files_cannot_be_read_waits_and_holds_up_no_other(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "a", "1.2.1"))
+    send(chest(tmp_path / "b", "1.2.2"))
+    (gone,) = (tmp_path / "storage" / "instances" / "1.2.1").iterdir()
+    gone.rename(tmp_path / "unmounted")
+    pass_quiet(dispatcher, clock)
+    assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2"]
+    (tmp_path / "unmounted").rename(gone)
+    dispatcher.turn()
+    assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2", "1.2.1"]
+
+
+def test_bells_do_not_pile_up_while_jobs_wait_for_a_worker(
+    dispatcher: Dispatcher, send: Send, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    pass_quiet(dispatcher, clock)
+    for _ in range(20):
+        clock.pass_(15)
+        dispatcher.turn()
+    assert len(bell.rung) == 1
+
+
+def test_bells_that_the_broker_forgot_ring_again_within_the_sweep_interval(
+    dispatcher: Dispatcher, send: Send, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "a", "1.2.1"))
+    send(chest(tmp_path / "b", "1.2.2"))
+    pass_quiet(dispatcher, clock)
+    bell.unheard = 0
+    clock.pass_(15)
+    dispatcher.turn()
+    assert len(bell.rung) == 4
+
+
+def test_two_dispatchers_make_one_job(record: Engine, send: Send, clock: Clock, bell: Bell, tmp_path: Path) -> None:
+    send(chest(tmp_path))
+    clock.pass_(31)
+    start = threading.Barrier(2)
+
+    def turn() -> None:
+        start.wait()
+        Dispatcher(record, bell, SETTINGS).turn()  # type: ignore[arg-type]  # rings as a Doorbell does
+
+    threads = [threading.Thread(target=turn) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(jobs_in(record)) == 1
+    assert len(bell.rung) == 1
+
+
+def test_a_clock_set_back_does_not_hold_up_a_study(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    dispatcher.turn()
+    clock.jump(-86_400)
+    pass_quiet(dispatcher, clock)
+    assert [job_id for job_id, _ in bell.rung] == [job["job_id"] for job in jobs_in(record)] != []
+
+
+def test_a_clock_set_forward_does_not_cut_a_study_short(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    dispatcher.turn()
+    send(chest(tmp_path))
+    clock.pass_(1)
+    clock.jump(3600)
+    dispatcher.turn()
+    assert jobs_in(record) == []
+
+
+def test_a_broker_that_hangs_holds_up_no_study(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
+) -> None:
+    hangs, rung, stop = threading.Event(), threading.Event(), threading.Event()
+
+    def ring(_job_id: str, _priority: Priority) -> None:
+        rung.set()
+        hangs.wait(30)
+
+    bell.ring = ring  # type: ignore[method-assign]  # a broker that takes the connection and says nothing
+    send(chest(tmp_path / "a", "1.2.1"))
+    clock.pass_(31)
+    running = threading.Thread(target=dispatcher.run, args=(stop,))
+    running.start()
+    try:
+        assert rung.wait(10)
+        send(chest(tmp_path / "b", "1.2.2"))
+        clock.pass_(31)
+        wait_until(lambda: len(jobs_in(record)) == 2, "the second job", 10)
+    finally:
+        stop.set()
+        hangs.set()
+        running.join()
+
+
+def test_the_reason_of_an_unreadable_file_stands_under_its_own_series(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    paths = chest(tmp_path)
+    send(paths)
+    for stored in rows(record, instances):
+        Path(str(stored["path"])).write_bytes(b"")
+    pass_quiet(dispatcher, clock)
+    assert [(row["series_instance_uid"], row["reason"]) for row in rows(record, series)] == [
+        ("1.2.3.1", "4 objects could not be read as DICOM")
+    ]

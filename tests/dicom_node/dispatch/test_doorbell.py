@@ -1,0 +1,149 @@
+"""The doorbell on a real Redis, with a real Celery worker at the other end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dicom_node.dispatch.doorbell import ANALYZE, Doorbell, make_celery
+from dicom_node.errors import PassingFailure
+from dicom_node.study import Priority
+from tests.services import RedisServer, free_port, wait_until
+
+pytestmark = pytest.mark.node
+
+WORKER = """
+import sys, time
+from dicom_node.dispatch.doorbell import ANALYZE, make_celery
+app = make_celery(sys.argv[1])
+@app.task(name=ANALYZE)
+def analyze(job_id):
+    with open(sys.argv[2], "a") as heard:
+        print(job_id, file=heard, flush=True)
+    time.sleep(float(sys.argv[3]))
+app.worker_main(["worker", "--pool=solo", "--queues=stat,routine", "--loglevel=ERROR", "--without-gossip",
+                 "--without-mingle", "--without-heartbeat"])
+"""
+
+
+@contextmanager
+def listening(url: str, heard: Path, seconds: float = 0.0) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", WORKER, url, str(heard), str(seconds)], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def said(heard: Path) -> list[str]:
+    return heard.read_text().split() if heard.exists() else []
+
+
+@pytest.fixture
+def doorbell(redis_server: RedisServer) -> Doorbell:
+    return Doorbell(make_celery(redis_server.url))
+
+
+def test_a_bell_carries_the_jobs_id_and_nothing_else(doorbell: Doorbell, redis_server: RedisServer) -> None:
+    doorbell.ring("job-1", Priority.STAT)
+    assert redis_server.client.llen("routine") == 0
+    message = json.loads(redis_server.client.lrange("stat", 0, -1)[0])
+    assert message["headers"]["task"] == ANALYZE
+    assert message["content-type"] == "application/json"
+    assert "job-1" in message["headers"]["argsrepr"]
+
+
+def test_every_stat_job_is_heard_before_any_routine_one(
+    doorbell: Doorbell, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    heard = tmp_path / "heard"
+    for number in range(4):
+        doorbell.ring(f"routine-{number}", Priority.ROUTINE)
+    for number in range(4):
+        doorbell.ring(f"stat-{number}", Priority.STAT)
+    with listening(redis_server.url, heard):
+        wait_until(lambda: len(said(heard)) == 8, "eight jobs")
+    assert said(heard) == [f"stat-{n}" for n in range(4)] + [f"routine-{n}" for n in range(4)]
+
+
+def test_a_worker_holds_no_second_job_while_it_works(
+    doorbell: Doorbell, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Else a stat job would wait behind a routine one that was fetched early."""
+    heard = tmp_path / "heard"
+    for number in range(3):
+        doorbell.ring(f"routine-{number}", Priority.ROUTINE)
+    with listening(redis_server.url, heard, seconds=2.0):
+        wait_until(lambda: said(heard) == ["routine-0"], "the first job")
+        doorbell.ring("stat", Priority.STAT)
+        wait_until(lambda: len(said(heard)) == 2, "the second job")
+    assert said(heard) == ["routine-0", "stat"]
+
+
+def test_bells_are_counted_until_they_are_heard(doorbell: Doorbell, redis_server: RedisServer, tmp_path: Path) -> None:
+    assert doorbell.count_unheard() == 0
+    doorbell.ring("job-1", Priority.STAT)
+    doorbell.ring("job-2", Priority.ROUTINE)
+    assert doorbell.count_unheard() == 2
+    with listening(redis_server.url, tmp_path / "heard"):
+        wait_until(lambda: doorbell.count_unheard() == 0, "a worker")
+
+
+def test_bells_of_a_broker_that_is_down_cannot_be_counted(doorbell: Doorbell, redis_server: RedisServer) -> None:
+    redis_server.stop()
+    with pytest.raises(PassingFailure):
+        doorbell.count_unheard()
+
+
+def test_a_broker_that_is_down_is_a_passing_failure(redis_server: RedisServer) -> None:
+    doorbell = Doorbell(make_celery(redis_server.url))
+    doorbell.ring("job-1", Priority.ROUTINE)
+    redis_server.stop()
+    with pytest.raises(PassingFailure):
+        doorbell.ring("job-2", Priority.ROUTINE)
+    redis_server.start()
+    doorbell.ring("job-3", Priority.ROUTINE)
+    assert redis_server.client.llen("routine") == 1
+
+
+def test_a_broker_that_never_was_there_is_a_passing_failure() -> None:
+    with pytest.raises(PassingFailure):
+        Doorbell(make_celery(f"redis://127.0.0.1:{free_port()}/0")).ring("job-1", Priority.ROUTINE)
+
+
+def test_a_broker_that_is_down_is_asked_once_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", pauses.append)
+    with pytest.raises(PassingFailure):
+        Doorbell(make_celery(f"redis://127.0.0.1:{free_port()}/0")).ring("job-1", Priority.ROUTINE)
+    assert sum(pauses) < 1
+
+
+def test_a_broker_that_hangs_is_a_passing_failure(redis_server: RedisServer) -> None:
+    app = make_celery(redis_server.url)
+    app.conf.broker_transport_options = app.conf.broker_transport_options | {"socket_timeout": 1}
+    doorbell = Doorbell(app)
+    doorbell.ring("job-1", Priority.ROUTINE)
+    assert redis_server.process is not None
+    os.kill(redis_server.process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(PassingFailure):
+            doorbell.ring("job-2", Priority.ROUTINE)
+    finally:
+        os.kill(redis_server.process.pid, signal.SIGCONT)
+
+
+def test_a_broker_that_refuses_the_password_is_a_passing_failure(redis_server: RedisServer) -> None:
+    redis_server.client.config_set("requirepass", "s3cret")
+    with pytest.raises(PassingFailure) as raised:
+        Doorbell(make_celery(redis_server.url)).ring("job-1", Priority.ROUTINE)
+    assert "s3cret" not in raised.value.message

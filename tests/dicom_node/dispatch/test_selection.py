@@ -1,0 +1,238 @@
+"""Which series of a study is measured, and what is said of the others."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MRImageStorage, SecondaryCaptureImageStorage
+
+from dicom_node.dispatch.selection import Selection, normal, select_series
+from dicom_node.errors import NotAnalysable, NotForHilum
+from dicom_node.headers import InstanceHeader, SeriesHeader, read_series
+from dicom_node.settings import SelectionSettings
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+SETTINGS = SelectionSettings()
+
+
+def image(series_instance_uid: str, z_mm: float = 0.0, **values: Any) -> InstanceHeader:
+    header: dict[str, Any] = {
+        "study_instance_uid": "1.2",
+        "series_instance_uid": series_instance_uid,
+        "sop_class_uid": CTImageStorage,
+        "modality": "CT",
+        "image_type": ("ORIGINAL", "PRIMARY", "AXIAL"),
+        "kernel": "B40F",
+        "thickness_mm": 2.0,
+        "orientation": AXIAL,
+        "positions": ((0.0, 0.0, z_mm),),
+        "frames": 1,
+        "words": "CHEST",
+        "body_part": "CHEST",
+        "urgent": False,
+        "path": Path("unread.dcm"),
+    }
+    return InstanceHeader(**(header | values))
+
+
+def series(uid: str = "1", slices: int = 100, gap_mm: float = 2.0, **values: Any) -> SeriesHeader:
+    return SeriesHeader(uid, tuple(image(uid, index * gap_mm, **values) for index in range(slices)))
+
+
+def select(*found: SeriesHeader) -> Selection:
+    return select_series(found, SETTINGS)
+
+
+def test_the_one_series_that_fits_is_selected_and_described() -> None:
+    selection = select(series())
+    assert selection.series is not None
+    assert selection.rejection is None
+    assert selection.reasons == {"1": "selected: 100 slices of 2 mm, kernel B40F"}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"sop_class_uid": MRImageStorage, "modality": "MR"}, "expected CT images, got MR MR Image Storage"),
+        (
+            {"sop_class_uid": SecondaryCaptureImageStorage, "modality": "CT"},
+            "expected CT images, got CT Secondary Capture Image Storage",
+        ),
+        ({"modality": "PT"}, "expected CT images, got PT CT Image Storage"),
+        ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "expected slices, got localizers"),
+        ({"image_type": ("DERIVED", "SECONDARY", "MPR")}, "expected images as reconstructed by the scanner"),
+        ({"body_part": "HEAD"}, "expected a chest, got HEAD"),
+        ({"orientation": None}, "expected Image Orientation (Patient), got none"),
+        ({"orientation": CORONAL}, "expected axial slices, got slices 90 degrees off axial"),
+        ({"orientation": SAGITTAL}, "expected axial slices, got slices 90 degrees off axial"),
+        ({"orientation": (0.0,) * 6}, "expected axial slices"),
+        ({"slices": 9, "gap_mm": 20.0}, "expected at least 10 slices, got 9"),
+        ({"slices": 20}, "expected at least 100 mm of the body, got 38 mm"),
+        ({"thickness_mm": 12.0}, "expected slices of at most 10 mm, got 12 mm"),
+    ],
+)
+def test_each_rule_rejects_with_its_reason(values: dict[str, Any], reason: str) -> None:
+    selection = select(series("fits"), series("odd", **values))
+    assert selection.series is not None
+    assert selection.series.series_instance_uid == "fits"
+    assert reason in selection.reasons["odd"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"modality": ""},
+        {"thickness_mm": None},
+        {"body_part": "ABDOMEN"},  # a chest may be coded as the upper part of an abdomen
+        {"image_type": ()},
+        {"image_type": ("DERIVED", "PRIMARY", "AXIAL")},
+        {"orientation": (1.0, 0.0, 0.0, 0.0, math.cos(0.5), math.sin(0.5))},  # gantry tilted by 29 degrees
+        {"orientation": (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)},  # feet first
+        {"orientation": (0.0, 1.0, 0.0, -1.0, 0.0, 0.0)},  # lying on the side
+    ],
+)
+def test_what_may_be_missing_or_unusual_is_accepted(values: dict[str, Any]) -> None:
+    assert select(series(**values)).series is not None
+
+
+def test_frames_count_as_slices() -> None:
+    positions = tuple((0.0, 0.0, 2.0 * i) for i in range(100))
+    enhanced = image("1", sop_class_uid=EnhancedCTImageStorage, frames=100, positions=positions)
+    assert select(SeriesHeader("1", (enhanced,))).series is not None
+
+
+def test_a_scout_among_the_slices_does_not_spoil_the_series() -> None:
+    scout = image("1", orientation=CORONAL, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    assert select(SeriesHeader("1", (scout, *series().images))).series is not None
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({}, {"image_type": ("DERIVED", "PRIMARY")}),
+        ({"kernel": "B30F"}, {"kernel": "B70S"}),
+        ({"kernel": "STANDARD"}, {"kernel": "LUNG"}),
+        ({"kernel": "BR40D 3"}, {"kernel": "BL57D 3"}),
+        ({"kernel": "FC08"}, {"kernel": "FC51"}),
+        ({"kernel": "B"}, {"kernel": "YA"}),
+        ({"thickness_mm": 1.5}, {"thickness_mm": 5.0}),
+        ({"thickness_mm": 5.0}, {"thickness_mm": None}),
+        ({"slices": 120}, {"slices": 100}),
+        ({"thickness_mm": 5.0}, {"kernel": "B70S"}),  # a kernel weighs more than the thickness
+    ],
+)
+def test_among_those_that_fit_the_better_is_preferred(better: dict[str, Any], worse: dict[str, Any]) -> None:
+    # The better one has the UID that would lose a tie.
+    selection = select(series("1", **worse), series("2", **better))
+    assert selection.series is not None
+    assert selection.series.series_instance_uid == "2"
+    assert "was preferred to" in selection.reasons["1"]
+
+
+@given(st.permutations(["1", "2", "3", "4"]))
+def test_the_choice_does_not_depend_on_the_order_of_arrival(order: list[str]) -> None:
+    selection = select(*(series(uid) for uid in order))
+    assert selection.series is not None
+    assert selection.series.series_instance_uid == "1"
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "slices": st.integers(1, 60),
+                "gap_mm": st.sampled_from([0.0, 2.0, 5.0]),
+                "thickness_mm": st.none() | st.floats(0, 20),
+                "orientation": st.none() | st.sampled_from([AXIAL, CORONAL]) | st.tuples(*[st.floats(-1, 1)] * 6),
+                "image_type": st.lists(st.sampled_from(["ORIGINAL", "DERIVED", "SECONDARY", "LOCALIZER"])).map(tuple),
+                "sop_class_uid": st.sampled_from([CTImageStorage, MRImageStorage]),
+                "body_part": st.sampled_from(["", "CHEST", "HEAD"]),
+            }
+        ),
+        max_size=4,
+    )
+)
+def test_every_series_has_a_reason_and_there_is_a_choice_or_a_rejection(found: list[dict[str, Any]]) -> None:
+    selection = select(*(series(str(number), **values) for number, values in enumerate(found)))
+    assert set(selection.reasons) == {str(number) for number in range(len(found))}
+    assert all(selection.reasons.values())
+    assert (selection.series is None) == (selection.rejection is not None)
+
+
+def test_a_study_without_ct_is_not_for_hilum() -> None:
+    selection = select(series(sop_class_uid=MRImageStorage, modality="MR"))
+    assert isinstance(selection.rejection, NotForHilum)
+    assert selection.rejection.code == "no-ct"
+
+
+def test_a_study_of_scouts_alone_is_not_for_hilum() -> None:
+    assert isinstance(select(series(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))).rejection, NotForHilum)
+
+
+def test_a_chest_ct_too_short_to_measure_is_answered_with_a_report() -> None:
+    rejection = select(series(slices=5)).rejection
+    assert isinstance(rejection, NotAnalysable)
+    assert "expected at least 10 slices, got 5" in rejection.message
+
+
+def test_a_ct_of_another_part_is_not_for_hilum() -> None:
+    assert isinstance(select(series(body_part="HEAD", words="HEAD")).rejection, NotForHilum)
+
+
+def test_a_ct_that_nothing_calls_a_chest_is_not_for_hilum_when_it_does_not_fit() -> None:
+    assert isinstance(select(series(slices=5, body_part="", words="ROUTINE")).rejection, NotForHilum)
+
+
+@given(st.tuples(*[st.floats(-1, 1)] * 6))
+def test_a_normal_is_a_unit_vector_across_both_cosines(orientation: tuple[float, ...]) -> None:
+    n = normal(orientation)
+    length = math.hypot(*n)
+    assert length == pytest.approx(1) or length < 1
+    for axis in (orientation[:3], orientation[3:]):
+        assert sum(a * b for a, b in zip(n, axis, strict=True)) == pytest.approx(0, abs=1e-6)
+
+
+def select_in(folder: Path) -> tuple[Selection, list[SeriesHeader]]:
+    found = read_series(sorted(path for path in folder.rglob("*") if path.is_file()))
+    return select_series(found, SETTINGS), found
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("study", ["covid-p001", "cap-001", "normal-001", "petct-a0002-b40f"])
+def test_each_real_chest_ct_is_selected(shared_data: Path, study: str) -> None:
+    selection, found = select_in(shared_data / "ct-studies" / study)
+    assert selection.series is not None
+    assert selection.series.slices == max(series.slices for series in found)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("scout-and-dose", "expected CT images"),
+        ("not-ct", "MR MR Image Storage"),
+        ("not-ct", "MG Digital Mammography X-Ray Image Storage - For Presentation"),
+        ("not-ct", "RTSTRUCT RT Structure Set Storage"),
+        ("reformats", "got derived ones (reformats or screens)"),
+        ("not-a-volume", "expected at least 10 slices, got 4"),
+        ("transfer-syntaxes", "expected at least 100 mm of the body, got 0 mm"),
+        ("enhanced-ct", "expected at least 10 slices, got 2"),
+        ("no-preamble", "could not be read as DICOM"),  # ACR-NEMA 2.0, without UIDs
+        ("invalid-uids", "expected at least 10 slices, got 5"),
+        ("missing-slice", "expected at least 100 mm of the body, got 16 mm"),
+        ("uneven-spacing", "expected at least 10 slices"),
+    ],
+)
+def test_odd_data_is_refused_with_a_reason_a_person_understands(shared_data: Path, folder: str, said: str) -> None:
+    selection, found = select_in(shared_data / "odd-dicom" / folder)
+    assert selection.series is None
+    assert selection.rejection is not None
+    assert set(selection.reasons) == {series.series_instance_uid for series in found}
+    assert any(said in reason for reason in selection.reasons.values()), selection.reasons

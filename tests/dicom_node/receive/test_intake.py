@@ -1,0 +1,206 @@
+"""What the arrival of an instance means, and what it does to its study."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from pydicom.uid import SegmentationStorage
+from sqlalchemy import Engine, select
+
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.receive.intake import Intake, settle
+from dicom_node.record.database import open_database, reading
+from dicom_node.record.schema import instances, series, studies
+from dicom_node.settings import JobSettings
+from dicom_node.study import JobState, Priority, Reception, StudyActivity, StudyState
+from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, results_of, rows
+
+
+@pytest.fixture
+def intake(record: Engine) -> Intake:
+    return Intake(record)
+
+
+def settled(record: Engine, activity: StudyActivity, state: StudyState = StudyState.SELECTED) -> bool:
+    with record.begin() as connection:
+        return settle(connection, activity, state, "", {"1.2.3.1": "selected"}, "1.2.3.1")
+
+
+def study_row(record: Engine) -> dict[str, object]:
+    (row,) = rows(record, studies)
+    return row
+
+
+def test_the_first_bytes_are_new(intake: Intake, record: Engine) -> None:
+    assert receive(intake, instance()) == [Reception.NEW]
+    assert study_row(record)["state"] == StudyState.RECEIVING
+    assert [i.sop_instance_uid for i in intake.instances(STUDY)] == ["1.2.3.1.1"]
+
+
+def test_the_same_bytes_again_are_identical_and_change_nothing(intake: Intake, record: Engine) -> None:
+    receive(intake, instance())
+    (activity,) = intake.receiving()
+    assert settled(record, activity)
+    before = (rows(record, studies), rows(record, instances))
+    assert receive(intake, instance(), priority=Priority.STAT) == [Reception.IDENTICAL]
+    assert (rows(record, studies), rows(record, instances)) == before
+
+
+def test_other_bytes_under_the_same_uid_conflict_and_only_flag_the_study(intake: Intake, record: Engine) -> None:
+    receive(intake, instance(content="first"))
+    (activity,) = intake.receiving()
+    assert settled(record, activity)
+    assert receive(intake, instance(content="second")) == [Reception.CONFLICT]
+    assert study_row(record)["conflicting"]
+    assert study_row(record)["state"] == StudyState.SELECTED
+    assert [i.path for i in intake.instances(STUDY)] == [instance(content="first").path]
+
+
+def test_a_conflict_sent_again_is_identical(intake: Intake) -> None:
+    receive(intake, instance(content="first"), instance(content="second"))
+    assert receive(intake, instance(content="second")) == [Reception.IDENTICAL]
+
+
+def test_a_result_routed_back_is_our_own_and_leaves_the_study_alone(intake: Intake, record: Engine) -> None:
+    jobs = Jobs(record, JobSettings())
+    job = jobs.claim(make_job(record))
+    assert job is not None
+    (activity,) = intake.receiving()
+    assert settled(record, activity)
+    assert jobs.finish(job, JobState.DONE, results_of(), ["PACS"])
+    before = (rows(record, studies), rows(record, instances))
+    own = instance(results_of()[0].sop_instance_uid, series="1.2.3.9", sop_class=SegmentationStorage)
+    assert receive(intake, own) == [Reception.OWN_RESULT]
+    assert (rows(record, studies), rows(record, instances)) == before
+
+
+def test_our_result_routed_back_under_another_study_starts_nothing(intake: Intake, record: Engine) -> None:
+    jobs = Jobs(record, JobSettings())
+    job = jobs.claim(make_job(record))
+    assert job is not None
+    jobs.finish(job, JobState.DONE, results_of(), [])
+    moved = instance(results_of()[0].sop_instance_uid, study="1.2.77", sop_class=SegmentationStorage)
+    assert receive(intake, moved) == [Reception.OWN_RESULT]
+    assert [activity.study_instance_uid for activity in intake.receiving()] == [STUDY]
+
+
+def test_a_segmentation_of_someone_else_is_new(intake: Intake) -> None:
+    assert receive(intake, instance("1.9", sop_class=SegmentationStorage)) == [Reception.NEW]
+
+
+def test_the_same_sop_instance_in_two_studies_is_no_conflict(intake: Intake) -> None:
+    assert receive(intake, instance(content="a"), instance(content="b", study="1.2.4")) == [Reception.NEW] * 2
+
+
+def test_a_late_instance_leads_a_settled_study_back(intake: Intake, record: Engine) -> None:
+    receive(intake, instance("1.1"))
+    (activity,) = intake.receiving()
+    assert settled(record, activity)
+    assert intake.receiving() == []
+    receive(intake, instance("1.2"))
+    assert len(intake.receiving()) == 1
+
+
+def test_a_study_that_grew_meanwhile_is_not_settled(intake: Intake, record: Engine) -> None:
+    receive(intake, instance("1.1"))
+    (activity,) = intake.receiving()
+    receive(intake, instance("1.2"))
+    assert not settled(record, activity)
+    assert study_row(record)["state"] == StudyState.RECEIVING
+
+
+def test_a_study_is_settled_once(intake: Intake, record: Engine) -> None:
+    receive(intake, instance())
+    (activity,) = intake.receiving()
+    assert settled(record, activity)
+    assert not settled(record, activity)
+
+
+def test_settling_writes_down_the_reason_of_each_series_and_replaces_earlier_ones(
+    intake: Intake, record: Engine
+) -> None:
+    for number, reasons in enumerate([{"1": "too short", "2": "no CT"}, {"1": "selected"}]):
+        receive(intake, instance(f"1.{number}"))
+        (activity,) = intake.receiving()
+        with record.begin() as connection:
+            assert settle(connection, activity, StudyState.SELECTED, "", reasons, "1")
+    assert [(row["series_instance_uid"], row["selected"], row["reason"]) for row in rows(record, series)] == [
+        ("1", True, "selected")
+    ]
+
+
+def test_one_stat_instance_makes_the_study_stat_for_good(intake: Intake, record: Engine) -> None:
+    receive(intake, instance("1.1"), priority=Priority.ROUTINE)
+    receive(intake, instance("1.2"), priority=Priority.STAT)
+    receive(intake, instance("1.3"), priority=Priority.ROUTINE)
+    assert study_row(record)["priority"] == Priority.STAT
+
+
+def test_an_open_association_carries_what_it_brought_until_it_ends(intake: Intake, clock: Clock) -> None:
+    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+    intake.record(instance("1.1"), association, Priority.ROUTINE)
+    first = clock.seconds
+    clock.pass_(10)
+    receive(intake, instance("1.2"))
+    (activity,) = intake.receiving()
+    assert (activity.last_instance_at, activity.last_carried_at) == (clock.seconds, first)
+    for _ in range(2):  # ending twice is harmless
+        intake.close_association(association.association_id)
+    (activity,) = intake.receiving()
+    assert (activity.last_instance_at, activity.last_carried_at) == (clock.seconds, None)
+
+
+def test_an_association_carries_only_its_own_studies(intake: Intake) -> None:
+    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+    intake.record(instance(study="1.2.4"), association, Priority.ROUTINE)
+    receive(intake, instance())
+    carried = {activity.study_instance_uid: activity.last_carried_at for activity in intake.receiving()}
+    assert carried["1.2.4"] is not None
+    assert carried[STUDY] is None
+
+
+def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: str) -> None:
+    """Each node has an engine of its own, as a process has."""
+    nodes = [Intake(open_database(record_url)) for _ in range(2)]
+    arrived = [node.open_association("SENDER", "HILUM", "127.0.0.1") for node in nodes]
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(15):
+            barrier = Barrier(2)
+
+            def deliver(node: int, number: int = number, barrier: Barrier = barrier) -> Reception:
+                barrier.wait()
+                return nodes[node].record(instance(f"1.{number}", f"bytes {node}"), arrived[node], Priority.ROUTINE)
+
+            assert sorted(pool.map(deliver, range(2))) == [Reception.CONFLICT, Reception.NEW]
+    assert len(nodes[0].instances(STUDY)) == 15
+    for node in nodes:
+        node._engine.dispose()
+
+
+def test_two_nodes_that_get_the_same_bytes_at_once_both_succeed(record_url: str) -> None:
+    nodes = [Intake(open_database(record_url)) for _ in range(2)]
+    arrived = [node.open_association("SENDER", "HILUM", "127.0.0.1") for node in nodes]
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(15):
+            barrier = Barrier(2)
+
+            def deliver(node: int, number: int = number, barrier: Barrier = barrier) -> Reception:
+                barrier.wait()
+                return nodes[node].record(instance(f"1.{number}"), arrived[node], Priority.ROUTINE)
+
+            assert sorted(pool.map(deliver, range(2))) == [Reception.IDENTICAL, Reception.NEW]
+    for node in nodes:
+        node._engine.dispose()
+
+
+def test_forty_associations_at_once_lose_nothing(record: Engine, intake: Intake) -> None:
+    def send(sender: int) -> list[Reception]:
+        return receive(intake, *(instance(f"1.{sender}.{number}") for number in range(5)))
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = [answer for answered in pool.map(send, range(40)) for answer in answered]
+    assert answers == [Reception.NEW] * 200
+    with reading(record) as connection:
+        assert len(connection.execute(select(instances.c.instance_id)).all()) == 200

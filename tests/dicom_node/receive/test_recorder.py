@@ -1,0 +1,80 @@
+"""Stored instances enter the record together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dicom_node.receive import recorder
+from dicom_node.receive.intake import Arrival
+from dicom_node.receive.recorder import Recorder
+from dicom_node.study import Association, Instance, Priority, Reception
+from tests.services import wait_until
+
+
+class SlowIntake:
+    """Takes note of each transaction; the first one waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
+        self.batches.append([one.instance.sop_instance_uid for one in arrivals])
+        self.begun.set()
+        assert self.go.wait(30)
+        if len(arrivals) > 1 and any(one.instance.sop_instance_uid == "poison" for one in arrivals):
+            raise OSError(5, "one of several")
+        if arrivals[0].instance.sop_instance_uid == "poison":
+            raise OSError(5, "this one")
+        return [Reception.NEW for _ in arrivals]
+
+
+def arrival(folder: Path, sop: str) -> Arrival:
+    instance = Instance("1.2", "1.3", sop, "1.4", "1.5", "0" * 64, 1, folder / f"{sop}.dcm")
+    return Arrival(instance, Association("a", "CALLING", "CALLED", "127.0.0.1"), Priority.ROUTINE)
+
+
+@pytest.fixture
+def intake() -> SlowIntake:
+    return SlowIntake()
+
+
+def test_who_waits_is_recorded_together(intake: SlowIntake, tmp_path: Path) -> None:
+    subject = Recorder(intake)  # type: ignore[arg-type]  # of the intake it needs this method only
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(subject.record, arrival(tmp_path, "first"))
+        assert intake.begun.wait(30)
+        others = [pool.submit(subject.record, arrival(tmp_path, sop)) for sop in ("a", "b", "c")]
+        wait_until(lambda: len(subject._waiting) == 3, "three wait")
+        intake.go.set()
+        assert [one.result() for one in (first, *others)] == [Reception.NEW] * 4
+    assert [sorted(batch) for batch in intake.batches] == [["first"], ["a", "b", "c"]]
+
+
+def test_one_failure_is_not_the_others(intake: SlowIntake, tmp_path: Path) -> None:
+    subject = Recorder(intake)  # type: ignore[arg-type]  # of the intake it needs this method only
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(subject.record, arrival(tmp_path, "first"))
+        assert intake.begun.wait(30)
+        poison = pool.submit(subject.record, arrival(tmp_path, "poison"))
+        good = pool.submit(subject.record, arrival(tmp_path, "good"))
+        wait_until(lambda: len(subject._waiting) == 2, "two wait")
+        intake.go.set()
+        assert (first.result(), good.result()) == (Reception.NEW, Reception.NEW)
+        with pytest.raises(OSError, match="this one"):
+            poison.result()
+
+
+def test_the_folder_is_synced_before_the_record_hears_of_a_file(
+    intake: SlowIntake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake.go.set()
+    synced: list[tuple[Path, int]] = []
+    monkeypatch.setattr(recorder, "sync_folder", lambda folder: synced.append((folder, len(intake.batches))))
+    Recorder(intake).record(arrival(tmp_path, "a"))  # type: ignore[arg-type]  # see above
+    assert synced == [(tmp_path, 0)]

@@ -1,0 +1,67 @@
+"""What a peer sends is read whole and in order, however it comes."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.receive import transport
+from dicom_node.receive.transport import Doorbell, PromptSocket
+
+
+@contextmanager
+def connected(read_ahead_bytes: int) -> Iterator[tuple[PromptSocket, socket.socket]]:
+    """Give a socket that reads and its peer's."""
+    ours, theirs = socket.socketpair()
+    subject = object.__new__(PromptSocket)  # as pynetdicom's own, it cannot be made without an association
+    subject.socket, subject.deadline = ours, math.inf
+    doorbell = Doorbell()
+    with ours, theirs, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(transport, "READ_AHEAD_BYTES", read_ahead_bytes)
+        subject.begin(doorbell)
+        yield subject, theirs
+    doorbell.close()
+
+
+@given(pieces=st.lists(st.binary(min_size=1, max_size=60)), read_ahead_bytes=st.integers(1, 100))
+def test_pieces_are_read_as_they_were_sent(pieces: list[bytes], read_ahead_bytes: int) -> None:
+    with connected(read_ahead_bytes) as (subject, peer):
+        peer.sendall(b"".join(pieces))
+        for piece in pieces:
+            assert subject.peek(1) == piece[:1]
+            assert subject.take(len(piece)) == piece
+
+
+@given(sent=st.binary(max_size=50), more=st.integers(1, 50), read_ahead_bytes=st.integers(1, 100))
+def test_a_peer_that_closes_early_leaves_less(sent: bytes, more: int, read_ahead_bytes: int) -> None:
+    with connected(read_ahead_bytes) as (subject, peer):
+        peer.sendall(sent)
+        peer.close()
+        assert subject.recv(len(sent) + more) == b""
+
+
+def test_what_takes_too_long_is_not_waited_for() -> None:
+    with connected(100) as (subject, peer):
+        subject.deadline = time.monotonic() - 1
+        peer.sendall(b"late")
+        with pytest.raises(TimeoutError):
+            subject.peek(5)
+
+
+def test_the_doorbell_ends_a_wait() -> None:
+    doorbell, (ours, theirs) = Doorbell(), socket.socketpair()
+    with ours, theirs:
+        threading.Timer(0.05, doorbell.ring).start()
+        assert not doorbell.wait(ours.fileno(), 60)
+        theirs.sendall(b"x")
+        assert doorbell.wait(ours.fileno(), 60)
+    doorbell.close()
+    doorbell.ring()

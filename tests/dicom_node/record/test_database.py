@@ -1,0 +1,159 @@
+"""Opening the record, and its migrations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from dicom_node.errors import PassingFailure, SettingsError
+from dicom_node.record.database import (
+    LATEST_REVISION,
+    LOG_BYTES,
+    MIGRATIONS,
+    current_revision,
+    lengthen_log,
+    open_database,
+    reading,
+)
+from dicom_node.record.schema import instances, metadata, studies
+from tests.dicom_node.recording import opened, rows
+from tests.services import free_port
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.node)])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new/record.sqlite3"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+def test_migrations_from_empty_give_the_schema(empty_url: str) -> None:
+    with opened(empty_url) as engine, engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_opening_again_changes_nothing(empty_url: str) -> None:
+    with opened(empty_url) as engine, engine.begin() as connection:
+        connection.execute(
+            studies.insert().values(study_instance_uid="1", state="receiving", priority="routine", first_instance_at=0)
+        )
+    with opened(empty_url) as engine:
+        assert len(rows(engine, studies)) == 1
+        assert current_revision(engine) == LATEST_REVISION
+
+
+def test_the_latest_revision_is_the_head_of_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [LATEST_REVISION]
+
+
+def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
+    code = f"from dicom_node.record.database import open_database; open_database({empty_url!r}).dispose()"
+    started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(4)]
+    errors = [process.communicate(timeout=60)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0] * 4, errors
+    with opened(empty_url) as engine:
+        assert current_revision(engine) == LATEST_REVISION
+
+
+def test_a_record_of_a_newer_hilum_is_refused(empty_url: str) -> None:
+    with opened(empty_url) as engine, engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SettingsError, match="9999"):
+        open_database(empty_url)
+
+
+def test_sqlite_is_durable_and_checks_foreign_keys(sqlite_url: str) -> None:
+    with opened(sqlite_url) as engine, reading(engine) as connection:
+        pragmas = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_an_instance_without_its_study_is_refused(record_url: str) -> None:
+    row = dict.fromkeys(("series_instance_uid", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid"), "1")
+    row |= {"study_instance_uid": "none", "sha256": "0", "path": "", "association_id": "none"}
+    with opened(record_url) as engine, pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(instances.insert().values(**row, size_bytes=0, stored_at=0.0))
+
+
+def test_a_reader_sees_one_moment_and_holds_up_no_writer(sqlite_url: str) -> None:
+    study = {"study_instance_uid": "1", "state": "receiving", "priority": "routine", "first_instance_at": 0.0}
+    with opened(sqlite_url) as engine, reading(engine) as reader:
+        assert reader.execute(text("SELECT count(*) FROM studies")).scalar() == 0
+        with engine.begin() as writer:
+            writer.execute(studies.insert().values(**study))
+        assert reader.execute(text("SELECT count(*) FROM studies")).scalar() == 0
+
+
+def test_a_transaction_that_fails_leaves_nothing(record_url: str) -> None:
+    study = {"study_instance_uid": "1", "state": "receiving", "priority": "routine", "first_instance_at": 0.0}
+    with opened(record_url) as engine:
+
+        def insert_twice() -> None:
+            with engine.begin() as connection:
+                connection.execute(studies.insert().values(**study))
+                connection.execute(studies.insert().values(**study))
+
+        with pytest.raises(IntegrityError):
+            insert_twice()
+        assert rows(engine, studies) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://host/hilum", "sqlite://", "hilum.sqlite3", "postgresql://host:port/hilum", ""]
+)
+def test_a_url_of_no_known_database_is_a_settings_error(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"database\.url"):
+        open_database(url)
+
+
+def test_a_postgres_that_does_not_answer_is_a_passing_failure_without_its_password() -> None:
+    with pytest.raises(PassingFailure) as raised:
+        open_database(f"postgresql://hilum:s3cret@127.0.0.1:{free_port()}/hilum")
+    assert "s3cret" not in raised.value.message
+
+
+def test_a_folder_that_cannot_be_made_is_a_passing_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PassingFailure, match="record"):
+        open_database(f"sqlite:///{tmp_path}/file/record.sqlite3")
+
+
+def test_a_file_that_is_no_database_is_a_settings_error(tmp_path: Path) -> None:
+    (tmp_path / "record.sqlite3").write_text("something else" * 100)
+    with pytest.raises(SettingsError, match="not a database"):
+        open_database(f"sqlite:///{tmp_path}/record.sqlite3")
+
+
+def test_commits_write_over_the_log_once_it_has_its_length(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    lengthen_log(engine)
+    log = Path(f"{engine.url.database}-wal")
+    length = log.stat().st_size
+    assert length >= LOG_BYTES
+    before = log.read_bytes()[:100_000]
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE anything (x INTEGER)"))
+    assert log.stat().st_size == length
+    assert log.read_bytes()[:100_000] != before
+
+
+def test_lengthening_the_log_leaves_the_schema_as_it_was(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    before = inspect(engine).get_table_names()
+    lengthen_log(engine)
+    assert inspect(engine).get_table_names() == before

@@ -1,0 +1,224 @@
+"""Retention deletes what is delivered, and nothing else."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.dispatch.jobs import Jobs, enqueue
+from dicom_node.files import Files
+from dicom_node.receive.intake import Intake
+from dicom_node.record.retention import Retention
+from dicom_node.record.schema import deliveries, instances, jobs, results, studies
+from dicom_node.settings import DeliverySettings, Destination, JobSettings, Settings, StorageSettings
+from dicom_node.study import JobState, Priority, StudyState
+from tests.dicom_node.recording import STUDY, Clock, instance, receive, results_of, rows
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def settings(folder: Path, *, commitment: bool = False, keep_days: float | None = 1.0) -> Settings:
+    pacs = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, storage_commitment=commitment)
+    storage = StorageSettings(folder=folder, keep_days=keep_days)
+    return Settings.model_construct(storage=storage, destinations=(pacs,))
+
+
+def store(record: Engine, files: Files, study: str = STUDY, count: int = 2) -> list[Path]:
+    """Receive images that lie on the disk, written long ago."""
+    stored = []
+    for number in range(count):
+        one = instance(f"{study}.1.{number}", study=study)
+        one = replace(one, path=files.instance_path(study, one.series_instance_uid, one.sop_instance_uid, one.sha256))
+        files.write(one.path, [b"image"])
+        os.utime(one.path, (0, 0))
+        stored.append(one)
+    receive(Intake(record), *stored)
+    return [one.path for one in stored]
+
+
+def answer(
+    record: Engine, files: Files, study: str = STUDY, state: JobState = JobState.DONE, to: tuple[str, ...] = ("PACS",)
+) -> list[Path]:
+    """Dispatch and answer a study; return the files of its results."""
+    inputs = Intake(record).instances(study)
+    with record.begin() as connection:
+        connection.execute(studies.update().where(studies.c.study_instance_uid == study).values(state="selected"))
+        enqueue(connection, study, Priority.ROUTINE, inputs, f"{study}.1", None)
+    queue = Jobs(record, JobSettings())
+    (job_id,) = [row["job_id"] for row in rows(record, jobs) if row["study_instance_uid"] == study]
+    job = queue.claim(str(job_id))
+    assert job
+    folder = files.results_folder(study, job.job_id, job.lease_token)
+    found = results_of(study, folder) if state in (JobState.DONE, JobState.REFUSED) else ()
+    for result in found:
+        files.write(result.path, [b"result"])
+        os.utime(result.path, (0, 0))
+    assert queue.finish(job, state, found, to)
+    return [result.path for result in found]
+
+
+def send(record: Engine, count: int = 2) -> None:
+    outbox = Outbox(record, DeliverySettings())
+    token, due = outbox.claim("PACS")
+    for delivery in due[:count]:
+        outbox.sent(token, delivery, 0x0000)
+
+
+def test_a_delivered_study_goes_by_age_and_its_answer_stays_in_the_record(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images, found = store(record, files), answer(record, files)
+    send(record)
+    clock.pass_(DAY - 1)
+    Retention(record, settings(tmp_path)).turn()
+    assert all(path.exists() for path in [*images, *found])
+    clock.pass_(2)
+    Retention(record, settings(tmp_path)).turn()
+    assert not any(path.exists() for path in [*images, *found])
+    assert not (tmp_path / "instances" / STUDY).exists()
+    assert rows(record, instances) == []
+    assert len(rows(record, results)) == len(rows(record, deliveries)) == 2
+    assert rows(record, studies)[0]["removed_at"] == clock.seconds
+
+
+@pytest.mark.parametrize("what", ["unsent", "partly sent", "refused by the PACS", "failed", "running", "receiving"])
+def test_what_is_not_delivered_never_goes(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock, what: str
+) -> None:
+    images = store(record, files)
+    if what == "failed":
+        answer(record, files, state=JobState.FAILED)
+    elif what == "running":
+        answer(record, files, state=JobState.RUNNING)
+    elif what != "receiving":
+        answer(record, files)
+        send(record, {"unsent": 0, "partly sent": 1, "refused by the PACS": 1}[what])
+    if what == "refused by the PACS":
+        with record.begin() as connection:
+            connection.execute(deliveries.update().where(deliveries.c.state != "sent").values(state="rejected"))
+    clock.pass_(1000 * DAY)
+    retention = Retention(record, settings(tmp_path))
+    retention.turn()
+    assert not retention.remove(STUDY)
+    assert all(path.exists() for path in images)
+    assert len(rows(record, instances)) == 2
+
+
+def test_without_a_destination_nobody_has_the_answer_and_nothing_goes(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images = store(record, files)
+    answer(record, files, to=())
+    clock.pass_(1000 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    assert all(path.exists() for path in images)
+
+
+def test_where_commitment_is_asked_for_nothing_goes_before_it(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images = store(record, files)
+    answer(record, files)
+    send(record)
+    clock.pass_(1000 * DAY)
+    retention = Retention(record, settings(tmp_path, commitment=True))
+    retention.turn()
+    assert all(path.exists() for path in images)
+    with record.begin() as connection:
+        connection.execute(deliveries.update().values(committed_at=clock.seconds))
+    retention.turn()
+    assert not any(path.exists() for path in images)
+
+
+def test_a_study_that_was_set_aside_goes_by_age(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
+    images = store(record, files)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    assert not any(path.exists() for path in images)
+
+
+def test_nothing_goes_by_age_unless_the_settings_say_so(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images = store(record, files)
+    answer(record, files)
+    send(record)
+    clock.pass_(1000 * DAY)
+    Retention(record, settings(tmp_path, keep_days=None)).turn()
+    assert all(path.exists() for path in images)
+
+
+def test_other_studies_are_left_alone(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
+    gone, kept = store(record, files, "1.2.1"), store(record, files, "1.2.2")
+    answer(record, files, "1.2.1")
+    send(record)
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+
+
+def test_an_image_that_is_just_coming_in_again_is_not_removed(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image, *_), _ = store(record, files), answer(record, files)
+    send(record)
+    clock.pass_(2 * DAY)
+    os.utime(image, (clock.seconds, clock.seconds))  # written again, and not recorded yet
+    Retention(record, settings(tmp_path)).turn()
+    assert image.exists()
+    assert [path.name for path in image.parent.iterdir()] == [image.name]
+
+
+def test_a_removal_that_was_cut_short_is_finished_at_the_next_start(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = store(record, files)
+    answer(record, files)
+    send(record)
+    clock.pass_(2 * DAY)
+    with monkeypatch.context() as killed:
+        killed.setattr(Files, "remove_study", lambda *_: None)
+        assert Retention(record, settings(tmp_path)).remove(STUDY, math.inf)
+    assert all(path.exists() for path in images)
+    Retention(record, settings(tmp_path)).finish()
+    assert not any(path.exists() for path in images)
+
+
+def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    store(record, files)
+    answer(record, files)
+    send(record)
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    store(record, files)
+    with record.begin() as connection:
+        stored = Intake(record).instances(STUDY)
+    with record.begin() as connection:
+        assert not enqueue(connection, STUDY, Priority.ROUTINE, stored, f"{STUDY}.1", None)
+
+
+def test_a_disk_that_fills_is_told(record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "dicom_node.record.retention.log.warning", lambda action, **fields: told.append({action: fields})
+    )
+    storage = StorageSettings(folder=tmp_path, warn_free_gib=2.0**40)
+    Retention(record, Settings.model_construct(storage=storage, destinations=())).turn()
+    assert [list(event) for event in told] == [["disk_low"]]

@@ -1,0 +1,126 @@
+"""What the tests put into the record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SegmentationStorage,
+)
+from sqlalchemy import Engine, Table, select
+
+from dicom_node.dispatch.jobs import enqueue
+from dicom_node.errors import RejectedInput
+from dicom_node.receive.intake import Intake, StoredInstance
+from dicom_node.record.database import open_database, reading
+from dicom_node.record.schema import jobs
+from dicom_node.study import Instance, Priority, Reception, Result
+
+STUDY = "1.2.3"
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Engine]:
+    """Open a record for the time of a ``with``."""
+    engine = open_database(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+class Clock:
+    """A clock that stands still until it is moved; put into the modules that ask for the time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1_000_000.0
+        self.steady = 0.0
+        for module in (
+            "receive.intake",
+            "dispatch.jobs",
+            "dispatch.dispatcher",
+            "deliver.outbox",
+            "deliver.commitment",
+            "record.retention",
+        ):
+            monkeypatch.setattr(f"dicom_node.{module}.now", lambda: self.seconds)
+        monkeypatch.setattr("dicom_node.dispatch.dispatcher.monotonic", lambda: self.steady)
+
+    def pass_(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.steady += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock, as an administrator does: no time passes."""
+        self.seconds += seconds
+
+
+def instance(
+    sop: str = "1.2.3.1.1",
+    content: str = "bytes",
+    *,
+    study: str = STUDY,
+    series: str = "1.2.3.1",
+    sop_class: str = CTImageStorage,
+) -> Instance:
+    return Instance(
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=sop,
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=ImplicitVRLittleEndian,
+        sha256=hashlib.sha256(content.encode()).hexdigest(),
+        size_bytes=len(content),
+        path=Path(f"/storage/{study}/{sop}-{content}.dcm"),
+    )
+
+
+def receive(intake: Intake, *received: Instance, priority: Priority = Priority.ROUTINE) -> list[Reception]:
+    """Record instances that one association brings, and end it."""
+    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+    answers = [intake.record(one, association, priority) for one in received]
+    intake.close_association(association.association_id)
+    return answers
+
+
+def make_job(
+    engine: Engine,
+    *,
+    study: str = STUDY,
+    instances: int = 2,
+    priority: Priority = Priority.ROUTINE,
+    rejection: RejectedInput | None = None,
+) -> str:
+    """Record a study with a job, and return the job's id."""
+    intake = Intake(engine)
+    receive(intake, *(instance(f"{study}.1.{number}", study=study) for number in range(instances)))
+    stored: list[StoredInstance] = intake.instances(study)
+    with engine.begin() as connection:
+        enqueue(connection, study, priority, stored, f"{study}.1", rejection)
+        return str(
+            connection.scalar(
+                select(jobs.c.job_id).where(jobs.c.study_instance_uid == study).order_by(jobs.c.revision.desc())
+            )
+        )
+
+
+def results_of(study: str = STUDY, folder: Path = Path("/storage/results")) -> tuple[Result, Result]:
+    """A segmentation, and the report that refers to it."""
+    return (
+        Result(f"{study}.9.1", SegmentationStorage, ExplicitVRLittleEndian, "seg", folder / "seg.dcm"),
+        Result(f"{study}.9.2", ComprehensiveSRStorage, ExplicitVRLittleEndian, "sr", folder / "sr.dcm"),
+    )
+
+
+def rows(engine: Engine, table: Table) -> list[dict[str, object]]:
+    """Return all that a table holds."""
+    with reading(engine) as connection:
+        return [dict(row) for row in connection.execute(select(table)).mappings()]

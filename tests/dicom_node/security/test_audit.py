@@ -1,0 +1,311 @@
+"""The audit trail, as a real syslog receiver gets it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, fromstring
+
+import numpy as np
+import pydicom
+import pytest
+from sqlalchemy import Engine
+
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.scu import Deliverer
+from dicom_node.pacs import SmallPACS
+from dicom_node.security.audit import AuditTrail, Participant, Transfer
+from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings
+from tests.certificates import make_authority
+from tests.dicom_node.receive.test_listeners import started
+from tests.dicom_node.receiving import associated, listening, send
+from tests.factories import ct_series
+from tests.services import free_port, wait_until
+
+pytestmark = pytest.mark.node
+
+HEADER = re.compile(rb"<85>1 \d{4}-\d\d-\d\dT[\d:.]+\+00:00 \S+ hilum \d+ DICOM\+RFC3881 - \xef\xbb\xbf")
+FRAME = re.compile(rb"(\d+) ")
+
+
+class Receiver:
+    """Takes syslog messages: datagrams, or octet-counted frames over TCP or TLS."""
+
+    def __init__(self, protocol: str, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+        self.raw: list[bytes] = []
+        self._peers: list[socket.socket] = []
+        self._tls = tls
+        self._socket = socket.socket(socket.AF_INET, kind)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+        self.url = f"{protocol}://127.0.0.1:{self._socket.getsockname()[1]}"
+        if protocol != "udp":
+            self._socket.listen()
+        threading.Thread(target=self._datagrams if protocol == "udp" else self._accept, daemon=True).start()
+
+    def _datagrams(self) -> None:
+        with suppress(OSError):
+            while True:
+                self.raw.append(self._socket.recv(65536))
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                peer, _ = self._socket.accept()
+                self._peers.append(peer)
+                threading.Thread(target=self._frames, args=(peer,), daemon=True).start()
+
+    def _frames(self, peer: socket.socket) -> None:
+        with suppress(OSError):
+            stream = (self._tls.wrap_socket(peer, server_side=True) if self._tls else peer).makefile("rb")
+            while match := FRAME.fullmatch(read_to_space(stream)):
+                self.raw.append(stream.read(int(match[1])))
+
+    def close(self) -> None:
+        for one in (self._socket, *self._peers):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def messages(self, event: str) -> list[Element]:
+        """Return the messages with an event's code."""
+        assert all(HEADER.match(raw) for raw in self.raw)
+        found = [fromstring(HEADER.sub(b"", raw, count=1)) for raw in self.raw]  # noqa: S314 - our own
+        for message in found:
+            assert_valid(message)
+        return [message for message in found if message.find("EventIdentification/EventID").get("csd-code") == event]
+
+
+def read_to_space(stream: Any) -> bytes:
+    word = b""
+    while not word.endswith(b" ") and (byte := stream.read(1)):
+        word += byte
+    return word
+
+
+@contextmanager
+def receiving(protocol: str, **options: Any) -> Iterator[Receiver]:
+    receiver = Receiver(protocol, **options)
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+
+
+# The schema (PS3.15 A.5.1), as far as Hilum uses it: of each element the attributes it must and may have, and its
+# children in their order, with how many there may be.
+CODED = ({"csd-code", "codeSystemName", "originalText"}, set[str](), list[tuple[str, int, int]]())
+MANY = 1000
+SCHEMA: dict[str, tuple[set[str], set[str], list[tuple[str, int, int]]]] = {
+    "AuditMessage": (
+        set(),
+        set(),
+        [
+            ("EventIdentification", 1, 1),
+            ("ActiveParticipant", 1, MANY),
+            ("AuditSourceIdentification", 1, 1),
+            ("ParticipantObjectIdentification", 0, MANY),
+        ],
+    ),
+    "EventIdentification": (
+        {"EventDateTime", "EventOutcomeIndicator"},
+        {"EventActionCode"},
+        [("EventID", 1, 1), ("EventTypeCode", 0, MANY), ("EventOutcomeDescription", 0, 1)],
+    ),
+    "ActiveParticipant": (
+        {"UserID", "UserIsRequestor"},
+        {"NetworkAccessPointID", "NetworkAccessPointTypeCode"},
+        [("RoleIDCode", 0, MANY)],
+    ),
+    "AuditSourceIdentification": ({"AuditSourceID"}, set(), []),
+    "ParticipantObjectIdentification": (
+        {"ParticipantObjectID"},
+        {"ParticipantObjectTypeCode", "ParticipantObjectTypeCodeRole"},
+        [
+            ("ParticipantObjectIDTypeCode", 1, 1),
+            ("ParticipantObjectName", 1, 1),
+            ("ParticipantObjectDescription", 0, MANY),
+        ],
+    ),
+    "ParticipantObjectDescription": (set(), set(), [("SOPClass", 0, MANY)]),
+    "SOPClass": ({"NumberOfInstances"}, {"UID"}, []),
+    "EventOutcomeDescription": (set(), set(), []),
+    "ParticipantObjectName": (set(), set(), []),
+    **dict.fromkeys(("EventID", "EventTypeCode", "RoleIDCode", "ParticipantObjectIDTypeCode"), CODED),
+}
+ALLOWED = {
+    "EventActionCode": set("CRUDE"),
+    "EventOutcomeIndicator": {"0", "4", "8", "12"},
+    "UserIsRequestor": {"true", "false"},
+    "NetworkAccessPointTypeCode": set("12345"),
+}
+
+
+def assert_valid(element: Element) -> None:
+    """Check an element and all below against the schema."""
+    needed, optional, children = SCHEMA[element.tag]
+    assert needed <= set(element.keys()) <= needed | optional, element.tag
+    for name, values in ALLOWED.items():
+        assert element.get(name, next(iter(values))) in values
+    left = list(element)
+    for tag, least, most in children:
+        count = 0
+        while left and left[0].tag == tag:
+            assert_valid(left.pop(0))
+            count += 1
+        assert least <= count <= most, f"{tag} in {element.tag}"
+    assert left == []
+
+
+def settings_for(receiver: Receiver, **others: Any) -> Settings:
+    return Settings(audit=AuditSettings(url=receiver.url), **others)
+
+
+def participants(message: Element) -> dict[str | None, tuple[str | None, str | None]]:
+    """Return title and address of each participant, by role."""
+    found = {}
+    for participant in message.iter("ActiveParticipant"):
+        role = participant.find("RoleIDCode")
+        place = (participant.get("UserID"), participant.get("NetworkAccessPointID"))
+        found[role.get("csd-code") if role is not None else None] = place
+    return found
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_start_and_stop_of_a_node_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+    with receiving(protocol) as receiver:
+        monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
+        with started(tmp_path) as node:
+            wait_until(lambda: receiver.messages("110100"), "the start")
+            node.process.terminate()
+            node.process.wait(20)
+        told = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110100"), "the stop")
+    kinds = [message.find("EventIdentification/EventTypeCode").get("csd-code") for message in told]
+    assert kinds == ["110120", "110121"]
+
+
+def test_a_refused_association_is_a_security_alert(sqlite_record: Engine, tmp_path: Path) -> None:
+    with receiving("udp") as receiver:
+        trail = AuditTrail(settings_for(receiver))
+        refused = pytest.raises(AssertionError)
+        with listening(sqlite_record, tmp_path, trail=trail) as port, refused, associated(port, called="ELSEWHERE"):
+            pass
+        (told,) = wait_until(lambda: receiver.messages("110113"), "the alert")
+    event = told.find("EventIdentification")
+    assert event.get("EventOutcomeIndicator") == "4"
+    assert event.findtext("EventOutcomeDescription") == "called-ae-title"
+    assert participants(told)[None] == ("SENDER", "127.0.0.1")
+
+
+def test_what_an_association_brought_is_told_study_by_study(sqlite_record: Engine, tmp_path: Path) -> None:
+    first, second = (
+        [pydicom.dcmread(path) for path in ct_series(tmp_path / name, np.zeros((count, 8, 8), np.int16))]
+        for name, count in (("a", 2), ("b", 3))
+    )
+    with receiving("udp") as receiver:
+        trail = AuditTrail(settings_for(receiver))
+        with listening(sqlite_record, tmp_path / "storage", trail=trail) as port:
+            send(port, *first, *second, first[0])
+        told = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110104"), "the receipts")
+    studies = [message.findall("ParticipantObjectIdentification")[0] for message in told]
+    assert {study.get("ParticipantObjectID") for study in studies} == {
+        first[0].StudyInstanceUID,
+        second[0].StudyInstanceUID,
+    }
+    assert sorted(study.find(".//SOPClass").get("NumberOfInstances") for study in studies) == ["2", "3"]
+    for message in told:
+        assert participants(message)["110153"] == ("SENDER", "127.0.0.1")
+        assert message.find("EventIdentification").get("EventActionCode") == "C"
+        patient = message.findall("ParticipantObjectIdentification")[1]
+        assert patient.get("ParticipantObjectID") == "SYNTHETIC-1"
+
+
+def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callable[..., Outbox]) -> None:
+    with receiving("udp") as receiver, SmallPACS(tmp_path / "pacs") as pacs:
+        peer = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=pacs.port)
+        settings = settings_for(receiver, destinations=(peer,))
+        trail = AuditTrail(settings)
+        Deliverer(delivery("PACS"), settings, trail).deliver(peer, threading.Event())
+        trail.close()
+        (begun,) = wait_until(lambda: receiver.messages("110102"), "the beginning")
+        (ended,) = wait_until(lambda: receiver.messages("110104"), "the end")
+    assert participants(begun) == participants(ended)
+    assert participants(ended)["110152"] == ("PACS", "127.0.0.1")
+    assert ended.find("EventIdentification").get("EventOutcomeIndicator") == "0"
+    assert ended.find(".//SOPClass").get("NumberOfInstances") == "1"
+
+
+@pytest.fixture
+def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Outbox]:
+    """A result that waits to be sent to a destination."""
+    from dicom_node.dispatch.jobs import Jobs
+    from dicom_node.settings import DeliverySettings, JobSettings
+    from dicom_node.study import JobState, Result
+    from tests.dicom_node.recording import make_job
+
+    (path,) = ct_series(tmp_path / "result", np.zeros((1, 8, 8), np.int16))
+    ds = pydicom.dcmread(path)
+
+    def made(destination: str) -> Outbox:
+        jobs = Jobs(sqlite_record, JobSettings())
+        job = jobs.claim(make_job(sqlite_record))
+        assert job is not None
+        result = Result(ds.SOPInstanceUID, ds.SOPClassUID, ds.file_meta.TransferSyntaxUID, "seg", path)
+        assert jobs.finish(job, JobState.DONE, [result], [destination])
+        return Outbox(sqlite_record, DeliverySettings())
+
+    return made
+
+
+def test_messages_go_over_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    theirs, ours = authority.sign("receiver"), authority.settings(authority.sign("hilum"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(theirs.certificate, theirs.key)
+    tls.load_verify_locations(authority.certificate)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    with receiving("tls", tls=tls) as receiver:
+        trail = AuditTrail(settings_for(receiver, tls=ours))
+        trail.started()
+        trail.stopped()
+        trail.close()
+        wait_until(lambda: len(receiver.messages("110100")) == 2, "both messages")
+
+
+def test_messages_wait_for_a_receiver_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.security.syslog.RETRY_SECONDS", 0.05)
+    port = free_port()
+    trail = AuditTrail(Settings(audit=AuditSettings(url=f"tcp://127.0.0.1:{port}")))
+    trail.started()
+    with receiving("tcp", port=port) as receiver:
+        wait_until(lambda: receiver.messages("110100"), "the first message")
+    trail.stopped()
+    with receiving("tcp", port=port) as receiver:
+        wait_until(lambda: receiver.messages("110100"), "the message after a restart")
+        trail.close()
+
+
+def test_what_xml_cannot_hold_is_replaced() -> None:
+    with receiving("udp") as receiver:
+        trail = AuditTrail(settings_for(receiver))
+        trail.received(Participant('A\x01<&">', ""), trail.hilum(), Transfer("1.2", "ä\x00\ud800"))
+        (told,) = wait_until(lambda: receiver.messages("110104"), "the message")
+    assert participants(told)["110153"] == ('A?<&">', None)
+
+
+@pytest.mark.parametrize("url", ["syslog.example", "http://h:1", "udp://h", "tcp://h:x"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        AuditSettings(url=url)
+
+
+def test_tls_needs_certificates() -> None:
+    with pytest.raises(ValueError, match=r"audit\.url with tls"):
+        Settings(audit=AuditSettings(url="tls://syslog:6514"), tls=TLSSettings())
