@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from training.target import UNKNOWN
 
+FAINTEST = 0.5
+"""Least opacity of what is pasted."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -19,7 +22,7 @@ class Augmentation:
     ----------
     paste : tuple of int, or None
         (a class, onto a class): where an image has the second, it gets pixels of the first from another image
-        of the batch, as lesions placed in healthy lung.
+        of the batch, as lesions placed in healthy lung, some of them fainter.
     flip_rows, flip_columns, flip_slices : float
         Probability of a mirror image along that axis.
     rotate_degrees, shear_degrees : float
@@ -81,7 +84,8 @@ class Augmentation:
         draw = _Draw(generator, images)
         images, labels = self._move(images, labels, draw)
         if self.paste is not None:
-            images, labels = _paste(images, labels, *self.paste, draw.happens(self.probability))
+            opacity = draw.happens(self.probability) * draw.like(draw.between(FAINTEST, 1))
+            images, labels = _paste(images, labels, *self.paste, opacity)
         if self.flip_slices:
             flipped = draw.happens(self.flip_slices)
             images = torch.where(flipped, images.flip(1), images)
@@ -166,11 +170,11 @@ class _Draw:
         return torch.randn(self.images.shape, generator=self.generator).to(self.images.device)
 
 
-def _paste(images: Tensor, labels: Tensor, pasted: int, onto: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Give each chosen image a class of its neighbour in the batch, fading in over a pixel at the border."""
+def _paste(images: Tensor, labels: Tensor, pasted: int, onto: int, opacity: Tensor) -> tuple[Tensor, Tensor]:
+    """Give images a class of their neighbours in the batch, fading in over a pixel at the border."""
     others, their_labels = images.roll(1, dims=0), labels.roll(1, dims=0)
-    place = chosen & (their_labels == pasted) & (labels == onto)
-    share = _blur(place.float(), 0.7)
+    place = (opacity > 0) & (their_labels == pasted) & (labels == onto)
+    share = opacity * _blur(place.float(), 0.7)
     return images + share * (others - images), torch.where(place, pasted, labels)
 
 

@@ -17,11 +17,11 @@ from worker.geometry import Geometry
 from worker.lungs import segment_lungs
 from worker.volume import Volume
 
-AERATED_HU = -700
-"""Lung below is surely not infected."""
+FAINT_HU, FAINT_SIGMA = 60, 2.0
+"""Lung that is so much denser than the scan's median, after smoothing by so many pixels, may be ground glass."""
 
-VESSEL_RADIUS, BLUR_RADIUS = 3, 3
-"""In pixels: dense structures too thin for a disc of the first are vessels; a lesion is blurred by the second."""
+DENSE_HU = -700
+"""Around lungs by threshold, what is above may be consolidated lung."""
 
 PLEURA_RADIUS = 20
 """In pixels: how far beyond its threshold lung a scan with infection may have consolidated lung."""
@@ -33,8 +33,8 @@ class ChestTarget(Target):
 
     - Without a lung mask, lungs are those of the HU thresholds.
     - Without an infection mask, slices that a radiologist called free of infection have none. In all others,
-      thick dense structures in the lung are unknown, and so is what lies dense around the lung, where
-      consolidation is lost to the thresholds.
+      lung that is denser than most is unknown, vessels too, for nobody said which of it is infected; and so is
+      what lies dense around lungs by threshold, which lose consolidation.
     """
 
     def label_map(self, sample: Sample) -> NDArray[np.uint8]:
@@ -46,8 +46,9 @@ class ChestTarget(Target):
             labels[sample.mask(INFECTION)] = 2
         else:
             doubtful = np.ones(len(lung), np.bool_) if sample.infected is None else sample.infected
+            usual_hu = float(np.median(sample.image[lung])) if lung.any() else 0.0
             for z in np.flatnonzero(doubtful):
-                labels[z][_may_be_infected(sample.image[z], lung[z], lung_is_sure=has_lung_mask)] = UNKNOWN
+                labels[z][_may_be_infected(sample.image[z], lung[z], usual_hu, lung_is_sure=has_lung_mask)] = UNKNOWN
         if PLEURAL_EFFUSION in sample.masks:
             labels[sample.masks[PLEURAL_EFFUSION]] = 3
         return labels
@@ -63,20 +64,15 @@ def threshold_lungs(sample: Sample) -> NDArray[np.bool_]:
 
 
 def _may_be_infected(
-    hu: NDArray[np.int16] | NDArray[np.uint8], lung: NDArray[np.bool_], *, lung_is_sure: bool
+    hu: NDArray[np.int16] | NDArray[np.uint8], lung: NDArray[np.bool_], usual_hu: float, *, lung_is_sure: bool
 ) -> NDArray[np.bool_]:
-    """Return the pixels of a slice that may be infection."""
-    dense = hu > AERATED_HU
-    within: NDArray[np.bool_] = _dilated(_opened(dense & lung, VESSEL_RADIUS), BLUR_RADIUS) & lung & dense
+    """Return the pixels of a slice that may be infection, in a scan whose lungs have a median of ``usual_hu``."""
+    smoothed = sitk.SmoothingRecursiveGaussian(sitk.GetImageFromArray(hu.astype(np.float32)), FAINT_SIGMA)
+    within: NDArray[np.bool_] = lung & (sitk.GetArrayViewFromImage(smoothed) > usual_hu + FAINT_HU)
     if lung_is_sure:
         return within
-    around: NDArray[np.bool_] = _dilated(lung, PLEURA_RADIUS) & ~lung & dense
+    around: NDArray[np.bool_] = _dilated(lung, PLEURA_RADIUS) & ~lung & (hu > DENSE_HU)
     return within | around
-
-
-def _opened(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    image = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray(mask.astype(np.uint8)), [radius] * 2)
-    return sitk.GetArrayViewFromImage(image).astype(np.bool_)
 
 
 def _dilated(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:

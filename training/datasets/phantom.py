@@ -9,7 +9,7 @@ from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, Sample
 from worker.findings import LEFT, RIGHT
 from worker.phantom.chest import build_chest
 
-SEEDS = range(101, 105)
+SEEDS = range(101, 109)
 SLICES = 16
 
 

@@ -17,7 +17,7 @@ from training import datasets
 from training.datasets.ct_studies import HEALTHY, read_verdicts
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Benchmark, Published
-from training.experiments.shipped import CHEST
+from training.experiments.shipped import FOLDS
 from training.files import read_json
 from training.metrics import (
     Case,
@@ -83,7 +83,7 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
     figures = slice_figures(slices)
     if short:
         return figures
-    pages = runs / f"{CHEST.name}-judged"
+    pages = runs / f"{FOLDS.name}-judged"
     write_page(slice_tiles(slices), pages / "slices.jpg")
     for folder in sorted(path for path in (data / "ct-studies").iterdir() if path.is_dir()):
         methods = [("network", fold.network.method) for fold in folds if folder.name in fold.tested]
@@ -96,9 +96,9 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
 
 def finished_folds(runs: Path) -> list[Fold]:
     """Return the folds of the run that are trained."""
-    folders = sorted(path.parent for path in (runs / CHEST.name).glob("split-*/result.json"))
+    folders = sorted(path.parent for path in (runs / FOLDS.name).glob("split-*/result.json"))
     if not folders:
-        raise SettingsError("missing-run", f"expected the run {CHEST.name} in {runs}; train it first")
+        raise SettingsError("missing-run", f"expected the run {FOLDS.name} in {runs}; train it first")
     return [
         Fold(ChestNetwork.open(folder / "weights.safetensors"), frozenset(read_json(folder / "result.json")["tested"]))
         for folder in folders
@@ -217,7 +217,7 @@ def study_tiles(volume: Volume, findings: Findings) -> list[Tile]:
 
 BENCHMARKS = (
     Benchmark(
-        name=f"{CHEST.name}-judged",
+        name=f"{FOLDS.name}-judged",
         paper="ours, before the goals of the default models",
         measure=measure,
         published=(
