@@ -142,3 +142,14 @@ class Delivery:
     destination: str
     attempts: int
     result: Result
+
+
+@dataclass(frozen=True)
+class Notification:
+    """What the webhook is told of a study. Its identifier is the same however often it is sent."""
+
+    notification_id: str
+    job_id: str
+    study_instance_uid: str
+    body: str
+    attempts: int = 0

@@ -12,18 +12,24 @@ from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.settings import ReportSettings as ReportChoices
 from dicom_node.study import JobState
 from worker.pipeline import THRESHOLDS, Method, Progress, analyze
-from worker.reports import ReportSettings, WrittenObject, codes, write_refusal, write_reports
+from worker.reports import Outcome, ReportSettings, WrittenObject, codes, write_refusal, write_reports
+from worker.reports.outcome import outcome_of
 
 TITLES = {"LN 18748-4": codes.DIAGNOSTIC_IMAGING_REPORT, "DCM 126000": codes.IMAGING_MEASUREMENT_REPORT}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a job ended. ``objects`` go to the PACS; ``message`` says why there is no measurement."""
+    """How a job ended. ``objects`` go to the PACS; ``message`` says why there is no measurement.
+
+    ``outcome`` is that of the report; ``flags`` are the codes of doubts.
+    """
 
     state: JobState
     objects: tuple[WrittenObject, ...] = ()
+    outcome: str = ""
     infected_percent: float | None = None
+    flags: tuple[str, ...] = ()
     code: str = ""
     message: str = ""
 
@@ -85,5 +91,6 @@ def _measured_or_refused(
         objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors)
     except NotAnalysable as reason:
         objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
-        return Answer(JobState.REFUSED, objects, code=reason.code, message=reason.message)
-    return Answer(JobState.DONE, objects, infected_percent=findings.measurement("both").infected_percent)
+        return Answer(JobState.REFUSED, objects, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
+    percent, flags = findings.measurement("both").infected_percent, tuple(flag.code for flag in findings.flags)
+    return Answer(JobState.DONE, objects, outcome_of(findings), percent, flags)

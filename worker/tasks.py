@@ -12,6 +12,7 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
+from dicom_node.deliver.notification import Ending, notification_of
 from dicom_node.dispatch.doorbell import ANALYZE, make_celery
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotAnalysable, PassingFailure
@@ -99,6 +100,9 @@ class JobRunner:
             Result(o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax_uid, o.kind, o.path) for o in answer.objects
         ]
         destinations = [destination.name for destination in self._settings.destinations]
+        ending = Ending(
+            answer.state, answer.outcome, answer.infected_percent, answer.flags, answer.code, answer.message
+        )
         finished = self._jobs.finish(
             job,
             answer.state,
@@ -107,6 +111,7 @@ class JobRunner:
             code=answer.code,
             message=answer.message,
             infected_percent=answer.infected_percent,
+            notification=notification_of(self._settings.notification, job, ending, found),
         )
         log.info(
             "job_finished" if finished else "lease_lost",

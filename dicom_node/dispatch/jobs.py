@@ -16,10 +16,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, case, exists, func, or
 from dicom_node.dispatch.priors import prior_reports
 from dicom_node.errors import RejectedInput
 from dicom_node.receive.intake import StoredInstance
-from dicom_node.record.database import has_come, now, reading
-from dicom_node.record.schema import deliveries, instances, job_inputs, jobs, results
+from dicom_node.record.database import has_come, insert_if_absent, now, reading
+from dicom_node.record.schema import deliveries, instances, job_inputs, jobs, notifications, results
 from dicom_node.settings import JobSettings
-from dicom_node.study import FINAL_JOB_STATES, DeliveryState, Job, JobState, Priority, Result
+from dicom_node.study import FINAL_JOB_STATES, DeliveryState, Job, JobState, Notification, Priority, Result
 
 REJECTION_NOTE = "rejection-note"
 """The kind of result that withdraws others."""
@@ -191,8 +191,9 @@ class Jobs:
         code: str = "",
         message: str = "",
         infected_percent: float | None = None,
+        notification: Notification | None = None,
     ) -> bool:
-        """End a job and put its results into the outbox, all or nothing; False if the lease was lost.
+        """End a job; what is sent and told of it goes out, all or nothing; False if the lease was lost.
 
         Results that an earlier run with the same inputs already produced keep their first bytes.
         """
@@ -217,7 +218,21 @@ class Jobs:
             if held.rowcount == 0:
                 return False
             self._insert_results(connection, job, found, destinations, time)
+            if notification:
+                self._insert_notification(connection, notification, time)
         return True
+
+    def _insert_notification(self, connection: Connection, notification: Notification, time: float) -> None:
+        """A job that was retried and ended in the same way is not told again."""
+        connection.execute(
+            insert_if_absent(self._engine, notifications).values(
+                notification_id=notification.notification_id,
+                job_id=notification.job_id,
+                body=notification.body,
+                state=DeliveryState.PENDING,
+                due_at=time,
+            )
+        )
 
     @staticmethod
     def _insert_results(

@@ -155,3 +155,22 @@ deliveries = Table(
     Index(None, "state", "due_at"),
     Index(None, "transaction_uid"),
 )
+
+# What the webhook is told, each event of a job once.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("notification_id", String(64), primary_key=True),
+    Column("job_id", String(36), ForeignKey(jobs.c.job_id), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("due_at", Float, nullable=False),
+    Column("lease_token", String(36)),
+    Column("lease_until", Float),
+    Column("status", Integer),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("sent_at", Float),
+    Index(None, "job_id"),
+    Index(None, "state", "due_at"),
+)

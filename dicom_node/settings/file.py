@@ -64,7 +64,7 @@ def comment(text: str) -> Iterator[str]:
 
 
 def toml(name: str, value: Any) -> str:
-    """Return a value in TOML; a password in a URL is not told."""
+    """Return a value in TOML; a password in a URL is not told, nor its query, which may hold keys."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -76,4 +76,6 @@ def toml(name: str, value: Any) -> str:
     text = str(value)
     if name == "url" and "@" in text:
         text = make_url(text).render_as_string(hide_password=True)
+    if name == "url" and "?" in text:
+        text = f"{text.partition('?')[0]}?***"
     return json.dumps(text, ensure_ascii=False)

@@ -31,6 +31,7 @@ from dicom_node.settings.sections import (
     Destination,
     JobSettings,
     NodeSettings,
+    NotificationSettings,
     PriorSettings,
     ReportSettings,
     SelectionSettings,
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     report: ReportSettings = ReportSettings()
     priors: PriorSettings = PriorSettings()
+    notification: NotificationSettings = NotificationSettings()
 
     @field_validator("destinations")
     @classmethod

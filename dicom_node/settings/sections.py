@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -21,6 +22,8 @@ AETitle = Annotated[
 """PS3.5 table 6.2-1: at most 16 characters, no backslash, no control characters."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts that are this machine, whatever a name server says."""
 
 
 class Section(BaseModel):
@@ -276,3 +279,51 @@ class PriorSettings(Section):
     """Name of the destination to ask for earlier reports; empty: the record alone."""
     timeout_seconds: Seconds = 15.0
     """How long a study may wait for earlier reports."""
+
+
+class NotificationSettings(Section):
+    """A webhook that is told when a study has ended; without ``url`` nobody is.
+
+    What is sent is signed with ``secret``, so that the receiver knows who sent it. Beyond this machine it is sent
+    encrypted alone.
+    """
+
+    url: Annotated[str, StringConstraints(pattern=r"^(|https?://[!-~]+)$")] = ""
+    """https://HOST/PATH, which gets a POST; empty: nobody is told."""
+    secret: Path | None = None
+    """A file with the key of the signature, readable by Hilum alone: whsec_ and 24 to 64 bytes in base64."""
+    events: Annotated[tuple[Literal["done", "refused", "above-threshold"], ...], Field(min_length=1)] = (
+        "done",
+        "refused",
+    )
+    """What is told; "above-threshold" is a study that is done with more than threshold_percent."""
+    threshold_percent: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Infected percentage of the lungs (PoIR) above which a study is said to be so."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """A receiver that has not answered within this is tried again later."""
+    allow_unsecured: bool = False
+    """Send to another machine by http, without TLS, on a network that is safe by other means."""
+
+    @property
+    def host(self) -> str:
+        """Name or address of the receiver; the rest of the URL may hold keys, and is told to nobody."""
+        return urlsplit(self.url).hostname or ""
+
+    @model_validator(mode="after")
+    def can_be_sent(self) -> Self:
+        """Say what is missing before a study has to be told."""
+        if "above-threshold" in self.events and self.threshold_percent is None:
+            raise ValueError('events with "above-threshold" need threshold_percent')
+        if not self.url:
+            return self
+        target = urlsplit(self.url)  # raises ValueError too, as does an impossible port
+        if not target.hostname or target.port == 0 or "@" in target.netloc:
+            raise ValueError("expected a url with a host and without a password: https://HOST/PATH")
+        if self.secret is None:
+            raise ValueError("a url needs secret, the file with the key of the signature")
+        if target.scheme == "http" and target.hostname not in LOOPBACK and not self.allow_unsecured:
+            raise ValueError(
+                f"http to {target.hostname} is unencrypted: everybody on the way can read which studies were measured. "
+                "Use https; or, where the network itself is closed, say so with notification.allow_unsecured = true"
+            )
+        return self

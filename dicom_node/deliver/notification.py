@@ -1,0 +1,67 @@
+"""What the webhook is told of a study that has ended. Nothing of it names the patient."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from dicom_node.dispatch.priors import REPORT
+from dicom_node.record.database import now
+from dicom_node.settings import NotificationSettings
+from dicom_node.study import Job, JobState, Notification, Result
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a study ended, as far as others are told.
+
+    Parameters
+    ----------
+    outcome : str
+        In a word, as ``results.json`` has it.
+    infected_percent : float or None
+        PoIR; None where it is withheld, or nothing was measured.
+    flags : tuple of str
+        The codes of doubts.
+    code, message : str
+        Why a study was refused.
+    """
+
+    state: JobState
+    outcome: str
+    infected_percent: float | None = None
+    flags: tuple[str, ...] = ()
+    code: str = ""
+    message: str = ""
+
+
+def notification_of(
+    settings: NotificationSettings, job: Job, ending: Ending, found: Sequence[Result]
+) -> Notification | None:
+    """Return what the webhook is told of a study, or None where nobody asked for it."""
+    percent = None if ending.infected_percent is None else round(ending.infected_percent, 2)  # as the report tells it
+    above = None if settings.threshold_percent is None else (percent or 0.0) > settings.threshold_percent
+    true_of_it = {str(ending.state), *(["above-threshold"] if above else [])}
+    if not settings.url or true_of_it.isdisjoint(settings.events):
+        return None
+    notification_id = f"{job.job_id}.{ending.state}"
+    body = {
+        "id": notification_id,
+        "type": f"study.{ending.state}",
+        "timestamp": datetime.fromtimestamp(now(), UTC).isoformat(timespec="seconds"),
+        "data": {
+            "study_instance_uid": job.study_instance_uid,
+            "revision": job.revision,
+            "outcome": ending.outcome,
+            "infected_percent": percent,
+            "above_threshold": above,
+            "flags": ending.flags,
+            "reason": {"code": ending.code, "message": ending.message} if ending.code else None,
+            "report_sop_instance_uid": next((r.sop_instance_uid for r in found if r.kind == REPORT), None),
+            "hilum_version": version("hilum"),
+        },
+    }
+    return Notification(notification_id, job.job_id, job.study_instance_uid, json.dumps(body))

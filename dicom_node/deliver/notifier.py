@@ -1,0 +1,162 @@
+"""From the record to the webhook: what is still to be told, and what became of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+
+from sqlalchemy import Engine, or_, select, update
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.deliver.breaker import Breaker
+from dicom_node.deliver.outbox import retry_pause
+from dicom_node.deliver.webhook import is_passing, is_success, post, read_key
+from dicom_node.errors import PassingFailure
+from dicom_node.log import get_logger
+from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.schema import jobs, notifications
+from dicom_node.settings import Settings
+from dicom_node.study import DeliveryState, Notification
+
+TURN_SECONDS = 1.0
+LEASE_SECONDS = 300.0
+"""A dead sender's notification is free again after it; no attempt of one that lives takes so long."""
+
+log = get_logger()
+
+
+class Notifications:
+    """Hands out what is to be told and takes the answers; every method is one transaction."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings.delivery
+
+    def claim(self) -> tuple[str, Notification] | None:
+        """Return a lease's token and the notification that is due longest; None where none is."""
+        moment, token = now(), str(uuid.uuid4())
+        due = (
+            notifications.c.state == DeliveryState.PENDING,
+            has_come(notifications.c.due_at, moment, self._settings.longest_retry_seconds),
+            or_(
+                notifications.c.lease_until.is_(None),
+                has_come(notifications.c.lease_until, moment, 2 * LEASE_SECONDS),
+            ),
+        )
+        longest = (
+            select(notifications, jobs.c.study_instance_uid)
+            .join(jobs, jobs.c.job_id == notifications.c.job_id)
+            .where(*due)
+            .order_by(notifications.c.due_at)
+            .limit(1)
+        )
+        with reading(self._engine) as connection:
+            row = connection.execute(longest).one_or_none()
+        if row is None:
+            return None
+        with self._engine.begin() as connection:
+            claimed = connection.execute(
+                update(notifications)
+                .where(notifications.c.notification_id == row.notification_id, *due)
+                .values(lease_token=token, lease_until=moment + LEASE_SECONDS)
+            )
+        if claimed.rowcount == 0:
+            return None  # another sender was faster
+        return token, Notification(row.notification_id, row.job_id, row.study_instance_uid, row.body, row.attempts)
+
+    def sent(self, token: str, told: Notification, status: int) -> None:
+        """Write down that the receiver has taken it."""
+        self._settle(token, told, state=DeliveryState.SENT, status=status, message="", sent_at=now())
+
+    def rejected(self, token: str, told: Notification, status: int, message: str) -> None:
+        """Write down a permanent refusal."""
+        self._settle(token, told, state=DeliveryState.REJECTED, status=status, message=message)
+
+    def failed(self, token: str, told: Notification, status: int | None, message: str) -> None:
+        """Write down a passing failure and when to try again, as for deliveries."""
+        due_at = now() + retry_pause(self._settings, told.attempts)
+        self._settle(token, told, status=status, message=message, due_at=due_at)
+
+    def _settle(self, token: str, told: Notification, **values: object) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(notifications)
+                .where(notifications.c.notification_id == told.notification_id, notifications.c.lease_token == token)
+                .values(attempts=notifications.c.attempts + 1, lease_token=None, lease_until=None, **values)
+            )
+
+    def hasten(self) -> None:
+        """Make due now all that waits: the receiver answers again."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(notifications).where(notifications.c.state == DeliveryState.PENDING).values(due_at=now())
+            )
+
+    def retry(self, study_instance_uid: str | None = None) -> int:
+        """Make due now what was not taken, refused or not, of all studies or of one; return how many."""
+        which = [notifications.c.state != DeliveryState.SENT]
+        if study_instance_uid:
+            of_study = select(jobs.c.job_id).where(jobs.c.study_instance_uid == study_instance_uid)
+            which.append(notifications.c.job_id.in_(of_study))
+        with self._engine.begin() as connection:
+            return connection.execute(
+                update(notifications)
+                .where(*which)
+                .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
+            ).rowcount
+
+
+class Notifier:
+    """Tells the webhook. Several may run at once.
+
+    A receiver may hear the same twice, where its answer was lost or its sender died; it is told by the identifier.
+    """
+
+    def __init__(self, record: Notifications, settings: Settings) -> None:
+        self._record = record
+        self._settings = settings.notification
+        self._key = read_key(settings.notification.secret)
+        self._breaker = Breaker(settings.delivery.first_retry_seconds)
+
+    def run(self, stop: threading.Event) -> None:
+        """Send until told to stop."""
+        while not stop.wait(TURN_SECONDS):
+            try:
+                self.turn(stop)
+            except DBAPIError as error:
+                log.warning("notification_failed", code="database", error=type(error.orig).__name__)
+
+    def turn(self, stop: threading.Event) -> None:
+        """Send what is due, one after another, unless the receiver failed several times in a row."""
+        while not stop.is_set() and not self._breaker.is_open(time.monotonic()):
+            claimed = self._record.claim()
+            if claimed is None:
+                return
+            self._send(*claimed)
+
+    def _send(self, token: str, told: Notification) -> None:
+        status, message = None, ""
+        try:
+            status = post(self._settings, self._key, told)
+        except PassingFailure as error:
+            message = error.message
+        if status is not None and is_success(status):
+            self._record.sent(token, told, status)
+        elif status is None or is_passing(status):
+            self._record.failed(token, told, status, message or f"the receiver answered {status}")
+        else:
+            why = "redirects are not followed" if status // 100 == 3 else "it will not take it"
+            self._record.rejected(token, told, status, f"the receiver answered {status}; {why}")
+        if status is None or is_passing(status):
+            self._breaker.failed(time.monotonic())
+        elif self._breaker.succeeded():
+            self._record.hasten()
+        log.info(
+            "notification_ended",
+            study_instance_uid=told.study_instance_uid,
+            job_id=told.job_id,
+            attempt=told.attempts + 1,
+            status=status,
+            reason=message,
+        )

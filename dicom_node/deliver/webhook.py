@@ -1,0 +1,143 @@
+"""A signed POST to the webhook, as Standard Webhooks has it (standardwebhooks.com), with Python's own HTTP client.
+
+Redirects are not followed, and no proxy is asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dicom_node.errors import PassingFailure, SettingsError
+from dicom_node.record.database import now
+from dicom_node.settings import NotificationSettings
+from dicom_node.study import Notification
+
+PREFIX = "whsec_"
+KEY_BYTES = range(24, 65)
+"""How long a key may be, by the specification."""
+
+
+def read_key(path: Path | None) -> bytes:
+    """Return the key of the signature.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be read, or holds something else.
+    """
+    if path is None:
+        raise SettingsError("no-secret", "expected notification.secret, the file with the key of the signature")
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
+    except OSError as error:
+        raise SettingsError("secret-unreadable", f"notification.secret: {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, binascii.Error):
+        text, key = "", b""
+    if not text.startswith(PREFIX) or len(key) not in KEY_BYTES:
+        raise SettingsError(
+            "secret-malformed",
+            f"expected {PREFIX} and 24 to 64 bytes in base64 in {path}; make it with: "
+            f'echo "{PREFIX}$(openssl rand -base64 32)" > {path}',
+        )
+    return key
+
+
+def signed_headers(key: bytes, notification_id: str, body: bytes, time: float) -> dict[str, str]:
+    """Return the headers that say what is sent, when, and that it comes from who has the key."""
+    timestamp = str(int(time))
+    signature = hmac.digest(key, f"{notification_id}.{timestamp}.".encode() + body, "sha256")
+    return {
+        "webhook-id": notification_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+    }
+
+
+def post(settings: NotificationSettings, key: bytes, notification: Notification) -> int:
+    """Send a notification; return the HTTP status that the receiver answered.
+
+    Raises
+    ------
+    PassingFailure
+        It cannot be reached, is not who it should be, or does not answer in time.
+    """
+    body = notification.body.encode()
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"Hilum/{version('hilum')}",
+        **signed_headers(key, notification.notification_id, body, now()),
+    }
+    target = urlsplit(settings.url)._replace(scheme="", netloc="", fragment="")
+    with connected(settings) as connection:
+        connection.request("POST", target.geturl() or "/", body, headers)
+        return connection.getresponse().status
+
+
+@contextmanager
+def connected(settings: NotificationSettings) -> Iterator[HTTPConnection]:
+    """Connect to the receiver; hang up when its time is over, however slowly it answers.
+
+    Raises
+    ------
+    PassingFailure
+        The connection fails, then or later.
+    """
+    connection = make_connection(settings)
+    try:
+        connection.connect()
+        hanging_up = threading.Timer(settings.timeout_seconds, hang_up, (connection.sock,))
+        hanging_up.start()
+        try:
+            yield connection
+        finally:
+            hanging_up.cancel()
+    except ssl.SSLCertVerificationError as error:
+        raise PassingFailure(
+            "receiver-untrusted", f"{settings.host} shows a certificate that is not trusted: {error.verify_message}"
+        ) from error
+    except (OSError, HTTPException, UnicodeError) as error:
+        raise PassingFailure(
+            "receiver-unreachable",
+            f"{settings.host} cannot be reached or does not answer ({type(error).__name__}); "
+            "check notification.url, firewall and TLS",
+        ) from error
+    finally:
+        connection.close()
+
+
+def make_connection(settings: NotificationSettings) -> HTTPConnection:
+    """Return a connection that is not open yet; with https the receiver's certificate must name its host."""
+    target = urlsplit(settings.url)
+    if target.scheme == "http":
+        return HTTPConnection(settings.host, target.port, timeout=settings.timeout_seconds)
+    return HTTPSConnection(
+        settings.host, target.port, timeout=settings.timeout_seconds, context=ssl.create_default_context()
+    )
+
+
+def hang_up(connection: socket.socket) -> None:
+    """End a connection under the thread that waits for it; below TLS, which would wait too."""
+    with suppress(OSError):  # it has ended
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def is_success(status: int) -> bool:
+    """Whether the receiver has taken it."""
+    return status // 100 == 2
+
+
+def is_passing(status: int) -> bool:
+    """Whether it may take it later: a fault of its own, too many requests, or too slow a one."""
+    return status // 100 == 5 or status in (408, 425, 429)
