@@ -7,7 +7,8 @@ import re
 import sys
 from collections import Counter
 
-from dicom_node.deliver.scu import Outgoing, echo, is_success, read_outgoing, send_files
+from dicom_node.deliver.outgoing import Outgoing, is_success, read_outgoing
+from dicom_node.deliver.scu import echo, send_files
 from dicom_node.errors import SettingsError
 from dicom_node.folder import files_in, no_dicom
 from dicom_node.headers import UNREADABLE

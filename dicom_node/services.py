@@ -17,8 +17,8 @@ import pynetdicom._config
 
 from dicom_node.beside import Beside
 from dicom_node.deliver.commitment import Commitments
+from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.scu import Deliverer
 from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.doorbell import Doorbell, make_celery
 from dicom_node.errors import Defect, SettingsError

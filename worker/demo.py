@@ -20,7 +20,8 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node.deliver.scu import Outgoing, echo, read_outgoing
+from dicom_node.deliver.outgoing import Outgoing, read_outgoing
+from dicom_node.deliver.scu import echo
 from dicom_node.errors import HilumError, PassingFailure
 from dicom_node.folder import read_one_study
 from dicom_node.listing import show_study

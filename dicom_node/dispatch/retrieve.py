@@ -14,7 +14,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_node.deliver.scu import Outgoing, open_association
+from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.scu import open_association
 from dicom_node.errors import PassingFailure
 from dicom_node.settings import Destination, Settings
 

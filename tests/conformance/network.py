@@ -10,7 +10,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from dicom_node.deliver import scu
+from dicom_node.deliver import outgoing
 from dicom_node.headers import CT_STORAGE
 from dicom_node.receive import part10, scp
 from dicom_node.settings import Settings
@@ -73,9 +73,9 @@ def obeyed_statuses() -> Rows:
     for status, (category, meaning) in sorted(STORAGE_SERVICE_CLASS_STATUS.items()):
         if category == "Cancel":
             continue
-        if scu.is_success(status):
+        if outgoing.is_success(status):
             does = "counts the instance as sent"
-        elif scu.is_passing(status):
+        elif outgoing.is_passing(status):
             does = "tries again, with growing pauses"
         else:
             does = "counts the instance as refused, until `hilum resend` or `hilum retry`"

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Engine
 
 from dicom_node.deliver.commitment import Commitments
+from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.scu import Deliverer
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, NodeSettings, Settings
 from tests.dicom_node.deliver.test_scu import finish_study

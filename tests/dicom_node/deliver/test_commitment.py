@@ -14,8 +14,8 @@ from pynetdicom import AE, build_role, evt
 from sqlalchemy import Engine
 
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments
+from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.scu import Deliverer
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings

@@ -15,8 +15,10 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Engine
 
+from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, Deliverer, Outgoing, echo, is_passing, is_success, send_files
+from dicom_node.deliver.outgoing import Outgoing, is_passing, is_success
+from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo, send_files
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import Defect, PassingFailure
 from dicom_node.record.schema import deliveries

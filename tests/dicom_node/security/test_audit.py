@@ -17,8 +17,8 @@ import pydicom
 import pytest
 from sqlalchemy import Engine
 
+from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.scu import Deliverer
 from dicom_node.pacs import SmallPACS
 from dicom_node.security.audit import AuditTrail, Participant, Transfer
 from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings

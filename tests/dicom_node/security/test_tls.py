@@ -16,7 +16,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from sqlalchemy import Engine
 
-from dicom_node.deliver.scu import Outgoing, echo, send_files
+from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.scu import echo, send_files
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.record.schema import instances
 from dicom_node.security.tls import client_context, server_context

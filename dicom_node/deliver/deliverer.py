@@ -1,0 +1,177 @@
+"""From the outbox to every destination."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom.association import Association
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.beside import Beside
+from dicom_node.deliver.breaker import Breaker
+from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments, ask
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.outgoing import ObjectUnreadable, Outgoing, is_passing, is_success
+from dicom_node.deliver.scu import open_association, send
+from dicom_node.errors import PassingFailure
+from dicom_node.log import get_logger
+from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient_id_of
+from dicom_node.settings import Destination, Settings
+from dicom_node.study import Delivery
+
+TURN_SECONDS = 1.0
+
+log = get_logger()
+
+
+class Deliverer:
+    """Empties the outbox. Several may run at once."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        settings: Settings,
+        trail: AuditTrail | None = None,
+        commitments: Commitments | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._commitments = commitments
+        self._settings = settings
+        self._trail = trail or AuditTrail(settings)
+        self._breakers = {d.name: Breaker(settings.delivery.first_retry_seconds) for d in settings.destinations}
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve each destination until told to stop, on a thread of its own: one that is slow holds up no other."""
+        serving = [Beside(d.name, partial(self._serve, d, stop), stop) for d in self._settings.destinations]
+        stop.wait()
+        for one in serving:
+            one.join()
+            one.check()
+
+    def _serve(self, destination: Destination, stop: threading.Event) -> None:
+        while not stop.wait(TURN_SECONDS):
+            try:
+                self.turn(destination, stop)
+            except DBAPIError as error:
+                log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
+
+    def turn(self, destination: Destination, stop: threading.Event) -> None:
+        """Send what is due to one destination; then ask it to commit to what it took, where that is wanted."""
+        self.deliver(destination, stop)
+        if destination.storage_commitment and self._commitments and not stop.is_set():
+            self._ask_for_commitment(destination, self._commitments)
+
+    def _ask_for_commitment(self, destination: Destination, commitments: Commitments) -> None:
+        request = commitments.begin(destination.name)
+        if request is None:
+            return
+        service = Outgoing(Path(), STORAGE_COMMITMENT, ImplicitVRLittleEndian)
+        try:
+            with open_association(destination, self._settings, [service]) as association:
+                status = ask(association, request, commitments) if association.is_established else None
+        except PassingFailure as error:
+            log.warning("commitment_not_asked", destination=destination.name, code=error.code, reason=error.message)
+            return
+        log.info("commitment_asked", destination=destination.name, status=status, instances=len(request.references))
+
+    def deliver(self, destination: Destination, stop: threading.Event) -> None:
+        """Send what is due to one destination, an association a study.
+
+        The rest is given back when told to stop, and when the destination does not answer several times in a row.
+        """
+        if self._breakers[destination.name].is_open(time.monotonic()):
+            return
+        token, due = self._outbox.claim(destination.name)
+        if due:
+            with self._outbox.holding(token):
+                self._send_all(token, destination, due, stop)
+
+    def _send_all(self, token: str, destination: Destination, due: Sequence[Delivery], stop: threading.Event) -> None:
+        breaker = self._breakers[destination.name]
+        for _, group in groupby(due, key=lambda delivery: delivery.job_id):
+            if stop.is_set() or breaker.is_open(time.monotonic()):
+                self._outbox.release(token, list(group))
+            elif not self._send_job(token, destination, list(group)):
+                breaker.failed(time.monotonic())
+            elif breaker.succeeded():
+                self._outbox.hasten(destination.name)
+
+    def _send_job(self, token: str, destination: Destination, deliveries: Sequence[Delivery]) -> bool:
+        """Send the results of a job; return whether the destination answered until the end."""
+        started, remaining, taken = time.monotonic(), list(deliveries), list[Delivery]()
+        try:
+            with (
+                open_association(destination, self._settings, [outgoing(d) for d in deliveries]) as association,
+                audited(self._trail, destination, deliveries, taken),
+            ):
+                while remaining:
+                    if self._send_one(token, association, remaining[0]):
+                        taken.append(remaining[0])
+                    remaining.pop(0)
+        except PassingFailure as error:
+            for delivery in remaining:
+                self._outbox.failed(token, delivery, None, error.message)
+            log.warning(
+                "delivery_failed",
+                destination=destination.name,
+                code=error.code,
+                reason=error.message,
+                instances=len(remaining),
+            )
+        log.info(
+            "delivery_ended",
+            destination=destination.name,
+            job_id=deliveries[0].job_id,
+            study_instance_uid=deliveries[0].study_instance_uid,
+            instances=len(deliveries) - len(remaining),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return not remaining
+
+    def _send_one(self, token: str, association: Association, delivery: Delivery) -> bool:
+        """Send an instance and write down what the PACS said of it; return whether it has taken it."""
+        try:
+            status = send(association, outgoing(delivery))
+        except ObjectUnreadable as error:
+            log.warning("result_unreadable", sop_instance_uid=delivery.result.sop_instance_uid, reason=error.message)
+            self._outbox.failed(token, delivery, None, error.message)
+            return False
+        if is_success(status):
+            self._outbox.sent(token, delivery, status)
+        elif is_passing(status):
+            self._outbox.failed(token, delivery, status, f"the PACS answered {status:#06x}, out of resources")
+        else:
+            self._outbox.rejected(token, delivery, status, f"the PACS answered {status:#06x} and will not take it")
+        return is_success(status)
+
+
+@contextmanager
+def audited(
+    trail: AuditTrail, destination: Destination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
+) -> Iterator[None]:
+    """Tell the audit trail what is about to be sent, and then what was taken."""
+    if not trail.is_kept:
+        yield
+        return
+    study, patient = deliveries[0].study_instance_uid, patient_id_of(deliveries[0].result.path)
+    source, receiver = trail.hilum(is_requestor=True), Participant(destination.ae_title, destination.host)
+    trail.beginning(source, receiver, Transfer(study, patient, Counter(d.result.sop_class_uid for d in deliveries)))
+    try:
+        yield
+    finally:
+        missing = len(deliveries) - len(taken)
+        why = f"{missing} of {len(deliveries)} instances were not taken" if missing else ""
+        trail.sent(source, receiver, Transfer(study, patient, Counter(d.result.sop_class_uid for d in taken)), why=why)
+
+
+def outgoing(delivery: Delivery) -> Outgoing:
+    """Return what is to be sent of a delivery."""
+    return Outgoing(delivery.result.path, delivery.result.sop_class_uid, delivery.result.transfer_syntax_uid)

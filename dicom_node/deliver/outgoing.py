@@ -1,0 +1,62 @@
+"""An object on its way out, and what a destination may say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import PassingFailure
+from dicom_node.headers import UNREADABLE
+
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """An object to send."""
+
+    path: Path
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+class ObjectUnreadable(PassingFailure):
+    """An object cannot be read from the disk; the association can go on with others."""
+
+
+def read_outgoing(path: Path) -> Outgoing:
+    """Return what is to be sent of a file."""
+    ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    return Outgoing(path, str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID))
+
+
+def load(item: Outgoing, **options: Any) -> Dataset:
+    """Return the data set of an object; ``options`` are those of `pydicom.dcmread`.
+
+    Raises
+    ------
+    ObjectUnreadable
+        The file is gone or damaged.
+    """
+    try:
+        ds = pydicom.dcmread(item.path, **options)
+        whole = ds.SOPClassUID == item.sop_class_uid
+    except UNREADABLE as error:
+        raise ObjectUnreadable("object-unreadable", f"the file cannot be read ({type(error).__name__})") from error
+    if not whole:
+        raise ObjectUnreadable("object-unreadable", "the file holds another object than it should")
+    return ds
+
+
+def is_success(status: int) -> bool:
+    """Success, or a warning with which the peer keeps the instance (PS3.4 table B.2-1)."""
+    return status == 0x0000 or status in (0xB000, 0xB006, 0xB007)
+
+
+def is_passing(status: int) -> bool:
+    """Out of resources, or a processing failure (PS3.7 C.5.5): worth trying again."""
+    return status & 0xFF00 == 0xA700 or status == 0x0110
