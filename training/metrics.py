@@ -135,12 +135,14 @@ def mean_absolute_error(predicted: ArrayLike, true: ArrayLike) -> float:
 def bootstrap_interval(cases: Sequence[Case], statistic: Callable[[Sequence[Case]], float]) -> tuple[float, float]:
     """Return the 95 % interval of a statistic over cases drawn anew, with replacement. Efron & Tibshirani 1993.
 
-    The draws are the same in every call. NaN where there are fewer than two cases.
+    The draws are the same in every call. NaN where there are fewer than two cases, or no draw has the statistic.
     """
-    if len(cases) < 2:
-        return math.nan, math.nan
     draws = np.random.default_rng(0).integers(len(cases), size=(BOOTSTRAP_DRAWS, len(cases)))
-    low, high = np.nanpercentile([statistic([cases[i] for i in draw]) for draw in draws], [2.5, 97.5])
+    drawn = [statistic([cases[i] for i in draw]) for draw in draws]
+    defined = [value for value in drawn if not math.isnan(value)]
+    if len(cases) < 2 or not defined:
+        return math.nan, math.nan
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)
 
 

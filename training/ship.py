@@ -1,6 +1,7 @@
 """``python -m training.ship RUNS``: put the trained and judged network into the package.
 
-The weights are stored in 16 bits; the figures on the card are those of ``shipped-chest-judged``.
+The weights are stored in 16 bits. They saw all patients, so the figures on the card are those of
+``chest-folds-judged``: networks of the same recipe, on patients that they never saw.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
-from training.experiments.shipped import CHEST
+from training.experiments.shipped import CHEST, FOLDS
 from training.files import read_json
 from worker.models.store import CHEST as SHIPPED
 from worker.networks.checkpoint import Card, load, save
@@ -22,11 +23,11 @@ def ship(runs: Path, path: Path = SHIPPED) -> Card:
     Raises
     ------
     SettingsError
-        The network was not judged: its card would have no figures.
+        The recipe was not judged: its card would have no figures.
     """
-    judged = runs / f"{CHEST.name}-judged" / "result.json"
+    judged = runs / f"{FOLDS.name}-judged" / "result.json"
     if not judged.exists():
-        raise SettingsError("missing-run", f"expected the run {CHEST.name}-judged in {runs}; `hilum train` measures it")
+        raise SettingsError("missing-run", f"expected the run {FOLDS.name}-judged in {runs}; `hilum train` measures it")
     network, card = load(runs / CHEST.name / "split-0" / "weights.safetensors")
     figures = {name: measure["mean"] for name, measure in read_json(judged)["measures"].items()}
     metrics = {name: round(value, 4) for name, value in figures.items() if value is not None}

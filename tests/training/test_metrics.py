@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from training import metrics
-from training.metrics import Confusion, Roc, Spread
+from training.metrics import Confusion, Roc, Spread, bootstrap_interval
 
 Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 SHAPE = (3, 7, 8)
@@ -162,3 +162,15 @@ def test_masks_that_come_and_go_are_rough() -> None:
     rough = np.zeros((4, 2, 2), np.bool_)
     rough[[0, 2]] = True
     assert metrics.area_plot_roughness(rough) > metrics.area_plot_roughness(smooth)
+
+
+def test_the_bootstraps_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(1).normal(5, 2, size=200)
+    low, high = bootstrap_interval(list(values), lambda drawn: float(np.mean(drawn)))
+    reach = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - reach, abs=0.05)
+    assert high == pytest.approx(values.mean() + reach, abs=0.05)
+
+
+def test_one_case_has_no_interval() -> None:
+    assert all(math.isnan(bound) for bound in bootstrap_interval([1.0], lambda drawn: drawn[0]))

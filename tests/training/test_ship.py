@@ -20,14 +20,14 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_weights_are_shipped_with_the_figures_of_their_judgement(runs: Path) -> None:
-    (runs / "shipped-chest-judged").mkdir()
+    (runs / "chest-folds-judged").mkdir()
     measures = {"lung/dice_per_case": {"mean": 0.98}, "undefined": {"mean": float("nan")}}
-    write_json(runs / "shipped-chest-judged" / "result.json", {"measures": measures})
+    write_json(runs / "chest-folds-judged" / "result.json", {"measures": measures})
     card = ship(runs, runs / "chest.safetensors")
     assert card.metrics == {"lung/dice_per_case": 0.98}
     assert verify(runs / "chest.safetensors").fault == ""
 
 
 def test_weights_that_were_not_judged_are_not_shipped(runs: Path) -> None:
-    with pytest.raises(SettingsError, match="shipped-chest-judged"):
+    with pytest.raises(SettingsError, match="chest-folds-judged"):
         ship(runs, runs / "chest.safetensors")

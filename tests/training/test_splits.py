@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.errors import SettingsError
-from training.splits import Holdout, KFold, Named, Split
+from training.splits import Holdout, KFold, Named, NamedFolds, Split
 
 patients = st.lists(st.integers(0, 8).map(str), min_size=12, max_size=60).filter(lambda p: len(set(p)) >= 6)
 
@@ -72,3 +72,29 @@ def test_named_patients_are_where_they_are_named_and_all_others_are_dealt_by_sha
     assert 3 in split.test
     assert [len(part) for part in (split.training, split.validation, split.test)] == [72, 11, 21]
     assert sorted(split.training + split.validation + split.test) == list(range(104))
+
+
+FOLDS = NamedFolds((("a", "b"), ("c",), ("d",)))
+PEOPLE = ["a", "a", "b", "c", "d", "e", *[None] * 30]
+
+
+def test_groups_test_in_turn_and_the_first_of_the_next_validates() -> None:
+    splits = FOLDS.splits(PEOPLE, 0)
+    named = [[{PEOPLE[i] for i in part} - {"e", None} for part in (s.test, s.validation)] for s in splits]
+    assert named == [[{"a", "b"}, {"c"}], [{"c"}, {"d"}], [{"d"}, {"a"}]]
+
+
+def test_who_is_in_no_group_tests_in_one_fold_too() -> None:
+    tested = sorted(i for split in FOLDS.splits(PEOPLE, 0) for i in split.test)
+    assert tested == list(range(len(PEOPLE)))
+    assert {len(split.test) for split in FOLDS.splits(PEOPLE, 0)} <= {11, 12, 13, 14}
+
+
+def test_every_sample_is_on_one_side_of_a_named_fold() -> None:
+    for split in FOLDS.splits(PEOPLE, 0):
+        assert sorted(split.training + split.validation + split.test) == list(range(len(PEOPLE)))
+
+
+def test_a_group_whose_patient_the_data_lack_is_refused() -> None:
+    with pytest.raises(SettingsError, match="no patient d"):
+        FOLDS.splits(["a", "b", "c"], 0)

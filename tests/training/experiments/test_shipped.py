@@ -6,12 +6,23 @@ from dicom_node.errors import SettingsError
 from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training.datasets.sample import INFECTION, LUNG, Sample
-from training.experiments.shipped import CHEST
-from training.experiments.shipped_judged import Patient, kept_aside, poir, slice_figures, slice_tiles
+from training.experiments.shipped import CHEST, FOLDS
+from training.experiments.shipped_judged import (
+    Fold,
+    Patient,
+    finished_folds,
+    kept_aside,
+    poir,
+    read,
+    slice_figures,
+    slice_tiles,
+)
 from training.files import write_json
 from training.metrics import Confusion
-from training.splits import Named
+from training.splits import NamedFolds
 from worker.chest_network import ChestNetwork
+from worker.networks.checkpoint import save
+from worker.networks.registry import build
 
 HU, LUNGS, INFECTED = chest_hu()
 NETWORK = ChestNetwork(ByGray(), CARD)
@@ -33,17 +44,23 @@ def slices_of(patient: str) -> list[Sample]:
     ]
 
 
-def test_nobody_is_named_in_two_parts() -> None:
-    assert isinstance(CHEST.split, Named)
-    named = (*CHEST.split.training_patients, *CHEST.split.validation_patients, *CHEST.split.test_patients)
+def test_nobody_is_named_in_two_folds() -> None:
+    assert isinstance(FOLDS.split, NamedFolds)
+    named = [name for group in FOLDS.split.groups for name in group]
     assert len(named) == len(set(named))
 
 
+def test_the_shipped_network_is_the_folds_trained_for_longer() -> None:
+    assert (CHEST.network, CHEST.arguments, CHEST.preprocess) == (FOLDS.network, FOLDS.arguments, FOLDS.preprocess)
+    assert CHEST.recipe.epochs > FOLDS.recipe.epochs
+
+
 def test_dice_is_counted_by_patient_and_poir_is_compared() -> None:
-    figures = slice_figures(NETWORK, [*slices_of("a"), *slices_of("b")])
+    figures = slice_figures([read(NETWORK, sample) for sample in (*slices_of("a"), *slices_of("b"))])
     assert figures["patients"] == 2
     assert figures["lung/dice_per_case"] > 0.95
-    assert figures["infection/dice_lowest"] == figures["infection/dice_highest"] > 0.7
+    assert figures["infection/dice/a"] == figures["infection/dice/b"] > 0.7
+    assert figures["infection/dice_per_case_low"] == figures["infection/dice_per_case_high"]
     assert figures["poir/m_ape"] < 60
 
 
@@ -54,19 +71,29 @@ def test_poir_is_infection_over_lung_found_or_true() -> None:
 
 
 def test_slices_are_shown_from_the_worst_to_the_best() -> None:
-    captions = [float(tile.caption.rsplit(" ", 1)[1]) for tile in slice_tiles(NETWORK, slices_of("a"))]
+    captions = [
+        float(tile.caption.rsplit(" ", 1)[1])
+        for tile in slice_tiles([read(NETWORK, sample) for sample in slices_of("a")])
+    ]
     assert len(captions) == 12
     assert captions == sorted(captions)
 
 
 def test_only_who_was_kept_aside_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.datasets.read", lambda _name, _data: [*slices_of("a"), *slices_of("b")])
-    folder = tmp_path / CHEST.name / "split-0"
-    folder.mkdir(parents=True)
-    write_json(folder / "result.json", {"tested": ["b"]})
-    assert {sample.patient for sample in kept_aside("infection-slices", tmp_path, tmp_path)} == {"b"}
+    kept = kept_aside(Fold(NETWORK, frozenset({"b"})), tmp_path)
+    assert {sample.patient for sample in kept} == {"b"}
+
+
+def test_folds_that_are_trained_are_found_with_whom_they_never_saw(tmp_path: Path) -> None:
+    for number, patient in ((0, "a"), (2, "b")):
+        folder = tmp_path / FOLDS.name / f"split-{number}"
+        folder.mkdir(parents=True)
+        write_json(folder / "result.json", {"tested": [patient]})
+        save(folder / "weights.safetensors", build(CARD.network, CARD.arguments), CARD)
+    assert [fold.tested for fold in finished_folds(tmp_path)] == [{"a"}, {"b"}]
 
 
 def test_a_run_that_is_not_finished_is_not_judged(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="train it first"):
-        list(kept_aside("infection-slices", tmp_path, tmp_path))
+        finished_folds(tmp_path)
