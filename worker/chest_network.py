@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from worker.candidates import SMALLEST_ML, by_size
-from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
+from worker.findings import LEFT, RIGHT, Algorithm, Flag, Lungs, Mask
 from worker.framing import Frame, body_box
+from worker.gates import disagreement
 from worker.grid import Bools, Grid, bounding_box, filled
 from worker.lungs import bowel_gas, divide
 from worker.networks.checkpoint import Card
@@ -94,26 +95,28 @@ class ChestNetwork:
                 result[(result == 0) & filled(lung & grid.expand(side, hu.shape))] = value
         return Lungs(labels, geometry)
 
-    def segment_infection(self, volume: Volume, lungs: Lungs) -> Mask:
-        """Segment infection in the lungs, from the mean of the slices as they are and mirrored."""
+    def segment_infection(self, volume: Volume, lungs: Lungs) -> tuple[Mask, tuple[Flag, ...]]:
+        """Segment infection in the lungs, from the mean of the slices as they are and mirrored.
+
+        A flag says where the two disagree so much that neither can be believed.
+        """
         geometry = volume.geometry
         infection = np.zeros(volume.hu.shape, np.bool_)
         hu, lung, result = (geometry.anatomical(array) for array in (volume.hu, lungs.labels != 0, infection))
         if not lung.any():
-            return Mask(infection, geometry)
+            return Mask(infection, geometry), ()
         z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
         slices, rows, columns = bounding_box(lung, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
         rows, columns = _within(rows, hu.shape[1]), _within(columns, hu.shape[2])
         box = (slices, rows, columns)
         found = np.empty(hu[box].shape, np.float16)
-        for part, probabilities in self.read(hu[slices], rows, columns, mirrored=True):
+        agreement = Agreement()
+        for part, probabilities in self.read_twice(hu[slices], rows, columns, agreement):
             found[part] = probabilities[:, INFECTION]
         result[box] = lung[box] & _is_above(found, self.card.threshold, ALONG_MM / z_mm)
-        return Mask(infection, geometry)
+        return Mask(infection, geometry), tuple(disagreement(agreement.found_percent, agreement.difference_percent))
 
-    def read(
-        self, hu: NDArray[np.int16], rows: slice, columns: slice, *, mirrored: bool = False
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def read(self, hu: NDArray[np.int16], rows: slice, columns: slice) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Give out the probabilities of consecutive slices, from the first to the last.
 
         Parameters
@@ -122,22 +125,32 @@ class ChestNetwork:
             Feet to head, front to back, right to left.
         rows, columns : slice
             What the network is shown of each slice.
-        mirrored : bool
-            Whether its answer is the mean over the slices and their mirror images.
 
         Yields
         ------
         tuple of slice and ndarray of float32, (slices of the part, classes, rows shown, columns shown)
         """
+        for part, frame, batch in self._batches(hu, rows, columns):
+            yield part, _softmax(frame.place(self.engine(batch)))
+
+    def read_twice(
+        self, hu: NDArray[np.int16], rows: slice, columns: slice, agreement: Agreement
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Give out what ``read`` does, from the mean over slices and their mirror images, and note how they agree."""
+        for part, frame, batch in self._batches(hu, rows, columns):
+            plain = self.engine(batch)
+            mirrored = self.engine(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1]
+            agreement.note(_softmax(plain), _softmax(np.ascontiguousarray(mirrored)))
+            yield part, _softmax(frame.place(np.float32(0.5) * (plain + mirrored)))
+
+    def _batches(
+        self, hu: NDArray[np.int16], rows: slice, columns: slice
+    ) -> Iterator[tuple[slice, Frame, NDArray[np.float32]]]:
         assert self.card.window_hu is not None and self.card.image_size is not None  # noqa: S101, PT018  # by open
         frame = Frame(rows, columns, self.card.image_size[0])
         for first in range(0, len(hu), BATCH):
             part = slice(first, min(first + BATCH, len(hu)))
-            batch = frame.show(hu[part], self.card.window_hu)[:, None]
-            logits = self.engine(batch)
-            if mirrored:
-                logits = np.float32(0.5) * (logits + self.engine(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1])
-            yield part, _softmax(frame.place(logits))
+            yield part, frame, frame.show(hu[part], self.card.window_hu)[:, None]
 
     @property
     def method(self) -> Method:
@@ -157,6 +170,33 @@ class ChestNetwork:
             segment_infection=self.segment_infection,
             judge=by_size,
         )
+
+
+@dataclass
+class Agreement:
+    """How much infection two readings of the same slices find, and how far apart they are, in pixels."""
+
+    lung: float = 0.0
+    found: float = 0.0
+    difference: float = 0.0
+
+    def note(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> None:
+        """Add the probabilities of some slices, (slices, classes, rows, columns)."""
+        mean = (one + other) / 2
+        inside = mean[:, LUNG] + mean[:, INFECTION] >= 0.5
+        self.lung += float(np.count_nonzero(inside))
+        self.found += float(mean[:, INFECTION][inside].sum())
+        self.difference += float(np.abs(one - other)[:, INFECTION][inside].sum())
+
+    @property
+    def found_percent(self) -> float:
+        """Infection in percent of the lung, the mean of both readings."""
+        return 100 * self.found / max(self.lung, 1.0)
+
+    @property
+    def difference_percent(self) -> float:
+        """What only one of the readings calls infection, in percent of the lung."""
+        return 100 * self.difference / max(self.lung, 1.0)
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

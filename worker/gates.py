@@ -42,6 +42,10 @@ second share, only the tip of a recess or an apex is missing.
 """
 
 
+DIFFERENCE_PERCENT, DIFFERENCE_SHARE = 1.5, 0.35
+"""Of the lung, and of the infection found: a network that reads mirrored slices more differently is unsure."""
+
+
 def require_chest_extent(volume: Volume) -> None:
     """Refuse a volume that cannot hold the lungs: few slices, a short slab, or not axial.
 
@@ -85,6 +89,22 @@ def require_lungs(volume: Volume, lungs: Lungs) -> None:
 def flags_of(volume: Volume, lungs: Lungs, measurements: Sequence[Measurement]) -> tuple[Flag, ...]:
     """Return the doubts about a measurement, those of reading the volume first."""
     return (*volume.flags, *_coverage(lungs), *_plausibility(measurements), *_protocol(volume))
+
+
+def disagreement(found_percent: float, difference_percent: float) -> Iterator[Flag]:
+    """Yield a flag where a network reads slices and their mirror images too differently.
+
+    Parameters
+    ----------
+    found_percent, difference_percent : float
+        Infection found, the mean of both readings, and infection that only one of them found, of the lung.
+    """
+    if difference_percent > max(DIFFERENCE_PERCENT, DIFFERENCE_SHARE * found_percent):
+        message = (
+            f"The network is unsure: of the lung, {difference_percent:.1f} % is infected only as seen, or only as seen "
+            "in a mirror. This scan is unlike those that it was trained on."
+        )
+        yield Flag("network-unsure", message, withholds_percentage=True)
 
 
 def _coverage(lungs: Lungs) -> Iterator[Flag]:

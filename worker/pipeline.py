@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.candidates import SMALLEST_ML, Judge, by_size, filter_candidates
-from worker.findings import Algorithm, Findings, Lungs, Mask
+from worker.findings import Algorithm, Findings, Flag, Lungs, Mask
 from worker.gates import flags_of, require_chest_extent, require_lungs
 from worker.infection import AERATED_HU, segment_infection
 from worker.lungs import LUNG_HU, segment_lungs
@@ -21,11 +21,14 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Method:
-    """The stages that a network may replace, and the name under which their results are reported."""
+    """The stages that a network may replace, and the name under which their results are reported.
+
+    ``segment_infection`` gives its doubts too, which stand in the report beside those of the gates.
+    """
 
     algorithm: Algorithm
     segment_lungs: Callable[[Volume], Lungs]
-    segment_infection: Callable[[Volume, Lungs], Mask]
+    segment_infection: Callable[[Volume, Lungs], tuple[Mask, tuple[Flag, ...]]]
     judge: Judge
 
 
@@ -40,7 +43,7 @@ THRESHOLDS = Method(
         ),
     ),
     segment_lungs=segment_lungs,
-    segment_infection=segment_infection,
+    segment_infection=lambda volume, lungs: (segment_infection(volume, lungs), ()),
     judge=by_size,
 )
 """Wu et al.'s first method (2020): mask(-200 HU) minus mask(-750 HU)."""
@@ -76,12 +79,12 @@ def analyze(
     require_lungs(volume, lungs)
 
     progress("finding infection", 0.6)
-    candidates = method.segment_infection(volume, lungs)
+    candidates, doubts = method.segment_infection(volume, lungs)
     infection, regions = filter_candidates(volume, candidates, method.judge)
 
     progress("measuring", 0.85)
     measurements = measure(volume, lungs, infection)
-    flags = flags_of(volume, lungs, measurements)
+    flags = (*flags_of(volume, lungs, measurements), *doubts)
     is_withheld = any(flag.withholds_percentage for flag in flags)
     if is_withheld:
         measurements = tuple(replace(m, infected_percent=None) for m in measurements)

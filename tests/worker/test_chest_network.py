@@ -11,8 +11,10 @@ from tests.worker.test_lungs import dice, volume_of
 from worker.chest_network import CLASSES, ChestNetwork
 from worker.findings import Lungs
 from worker.networks.checkpoint import Card, save
+from worker.networks.engine import Engine
 from worker.networks.registry import NetworkError, build
 from worker.pipeline import analyze
+from worker.volume import Volume
 
 CARD = Card(
     network="unet",
@@ -63,10 +65,15 @@ def test_a_lung_alone_is_not_taken_for_two() -> None:
     assert dice(found == 2, truth == 2) > 0.93
 
 
+def infection_of(engine: Engine, volume: Volume, lungs: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    mask, _ = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(lungs, volume.geometry))
+    return mask.array
+
+
 def test_infection_is_found_where_it_is() -> None:
     hu, truth, infection = chest_hu()
     volume = volume_of(hu)
-    found = ChestNetwork(ByGray(), CARD).segment_infection(volume, Lungs(truth, volume.geometry)).array
+    found = infection_of(ByGray(), volume, truth)
     assert (found & infection).sum() > 0.9 * infection.sum()
     assert (found & ~infection).sum() < 0.4 * infection.sum()
 
@@ -75,7 +82,7 @@ def test_infection_stays_strictly_within_the_lungs() -> None:
     hu, truth, _ = chest_hu()
     hu[:, 10:20, 50:80] = -500
     volume = volume_of(hu)
-    found = ChestNetwork(ByGray(), CARD).segment_infection(volume, Lungs(truth, volume.geometry)).array
+    found = infection_of(ByGray(), volume, truth)
     assert not found[truth == 0].any()
 
 
@@ -84,7 +91,7 @@ def test_what_is_in_one_thin_slice_alone_is_not_a_lesion() -> None:
     hu[40, 40:56, 24:40] = -500
     volume = volume_of(hu)
     volume.geometry.affine[2, 0] = 1.0
-    found = ChestNetwork(ByGray(), CARD).segment_infection(volume, Lungs(truth, volume.geometry)).array
+    found = infection_of(ByGray(), volume, truth)
     assert not found[40, 44:52, 28:36].any()
 
 
@@ -92,7 +99,7 @@ def test_without_lungs_nothing_is_asked_for_infection() -> None:
     hu, truth, _ = chest_hu()
     volume = volume_of(hu)
     engine = ByGray()
-    assert not ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth * 0, volume.geometry)).array.any()
+    assert not infection_of(engine, volume, truth * 0).any()
     assert engine.seen == []
 
 
@@ -100,9 +107,28 @@ def test_the_network_sees_each_slice_as_it_is_and_mirrored() -> None:
     hu, truth, _ = chest_hu()
     volume = volume_of(hu)
     engine = ByGray()
-    ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth, volume.geometry))
+    infection_of(engine, volume, truth)
     plain, mirrored = engine.seen[:2]
     assert np.array_equal(plain[..., ::-1], mirrored)
+
+
+class OneSided(ByGray):
+    """An engine that finds infection in the right half of what it sees alone, so not in that of the mirror image."""
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = super().__call__(batch)
+        half = logits[..., : logits.shape[-1] // 2]
+        half[:, 1], half[:, 2] = np.maximum(half[:, 1], half[:, 2]), 0
+        return logits
+
+
+def test_readings_that_disagree_are_flagged_and_those_that_agree_are_not() -> None:
+    hu, truth, _ = chest_hu()
+    volume = volume_of(hu)
+    for engine, expected in ((ByGray(), []), (OneSided(), ["network-unsure"])):
+        _, flags = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth, volume.geometry))
+        assert [flag.code for flag in flags] == expected
+        assert all(flag.withholds_percentage for flag in flags)
 
 
 def test_the_pipeline_measures_by_network_and_says_which(tmp_path: Path) -> None:

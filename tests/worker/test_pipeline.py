@@ -61,13 +61,14 @@ def test_stages_run_in_order_and_shares_grow(tmp_path: Path) -> None:
 
 
 def test_a_stage_is_replaced_without_touching_the_rest(tmp_path: Path) -> None:
-    def everything(volume: Volume, lungs: Lungs) -> Mask:
-        return Mask(lungs.labels != 0, volume.geometry)
+    def everything(volume: Volume, lungs: Lungs) -> tuple[Mask, tuple[Flag, ...]]:
+        return Mask(lungs.labels != 0, volume.geometry), (Flag("all", "Everything is called infected."),)
 
     method: Method = replace(THRESHOLDS, algorithm=Algorithm("All", "1"), segment_infection=everything)
     _, findings = analyze(ct_series(tmp_path, chest_hu()[0]), method)
     assert findings.measurement("both").infected_percent == 100
     assert findings.algorithm.name == "All"
+    assert "all" in {flag.code for flag in findings.flags}
 
 
 def test_the_settings_that_change_results_are_named() -> None:

@@ -33,7 +33,7 @@ from training.metrics import (
 from training.overlays import Tile, write_page
 from worker.chest_network import INFECTION as INFECTION_CLASS
 from worker.chest_network import LUNG as LUNG_CLASS
-from worker.chest_network import ChestNetwork
+from worker.chest_network import Agreement, ChestNetwork
 from worker.findings import Findings
 from worker.pipeline import THRESHOLDS, analyze
 from worker.volume import Volume
@@ -149,9 +149,9 @@ def with_interval(
 
 def read(network: ChestNetwork, sample: Sample) -> Read:
     """Find lung and infection in slices that were cropped to the chest."""
-    hu = sample.image.astype(np.int16)
+    hu, agreement = sample.image.astype(np.int16), Agreement()
     whole = (slice(0, hu.shape[1]), slice(0, hu.shape[2]))
-    found = np.concatenate([probabilities for _, probabilities in network.read(hu, *whole, mirrored=True)])
+    found = np.concatenate([probabilities for _, probabilities in network.read_twice(hu, *whole, agreement)])
     lung = found[:, LUNG_CLASS] + found[:, INFECTION_CLASS] >= 0.5
     return Read(sample, lung, lung & (found[:, INFECTION_CLASS] >= network.card.threshold))
 
