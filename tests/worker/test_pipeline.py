@@ -8,7 +8,7 @@ import pytest
 
 from dicom_node.errors import NotAnalysable, NotForHilum
 from tests.factories import chest_hu, ct_series, multiframe_ct
-from worker.findings import Algorithm, Lungs, Mask
+from worker.findings import Algorithm, Flag, Lungs, Mask
 from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.volume import Volume
 
