@@ -2,6 +2,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,30 +37,42 @@ def tiny(structure: str) -> Experiment:
     )
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def read(folder: Path) -> Iterator[Sample]:
-        return (disc_sample(i, patient=f"p{i}", slices=10) for i in range(3))
-
-    monkeypatch.setattr(datasets, "READERS", {"discs": read})
-    monkeypatch.setattr(wu, "EXPERIMENTS", (tiny(INFECTION), tiny(LUNG)))
+@pytest.fixture(autouse=True)
+def short_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "RECIPE", replace(classifier.RECIPE, epochs=1, steps_per_epoch=2, batch_size=16))
     torch.set_num_threads(1)
+
+
+def train(experiment: Experiment, runs: Path) -> None:
+    Trial(
+        experiment,
+        runs,
+        runs / experiment.name,
+        short=False,
+        seed=0,
+        processes=Processes(0, 1, torch.device("cpu")),
+        console=Console(file=io.StringIO()),
+    ).train()
+
+
+@pytest.fixture
+def discs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_folder: Path) -> Iterator[Sample]:
+        return (replace(disc_sample(i, patient=f"p{i}", slices=10), source="infection-slices") for i in range(3))
+
+    monkeypatch.setattr(datasets, "READERS", {"discs": read})
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discs: None) -> Path:
+    monkeypatch.setattr(wu, "EXPERIMENTS", (tiny(INFECTION), tiny(LUNG)))
     for experiment in wu.EXPERIMENTS:
-        Trial(
-            experiment,
-            tmp_path,
-            tmp_path / experiment.name,
-            short=False,
-            seed=0,
-            processes=Processes(0, 1, torch.device("cpu")),
-            console=Console(file=io.StringIO()),
-        ).train()
+        train(experiment, tmp_path)
     return tmp_path
 
 
 def test_every_patient_is_judged_before_and_after_the_classifier(runs: Path) -> None:
-    figures = classifier.measure("unet", runs, runs, short=False)
+    figures = classifier.measure(partial(classifier.find_wu_cases, "unet"), runs, runs, short=False)
     assert figures["classifier/candidates"] > 0
     assert 0 <= figures["before/infection/dice_per_case"] <= 1
     assert 0 <= figures["after/infection/dice_per_case"] <= 1
@@ -69,4 +82,21 @@ def test_every_patient_is_judged_before_and_after_the_classifier(runs: Path) -> 
 
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="expected the run wu-infection-unet"):
-        classifier.measure("unet", tmp_path, tmp_path, short=True)
+        classifier.measure(partial(classifier.find_wu_cases, "unet"), tmp_path, tmp_path, short=True)
+
+
+def test_lung_and_infection_of_one_network_are_judged_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discs: None
+) -> None:
+    both = replace(
+        tiny(INFECTION),
+        name="chest-folds",
+        target=Target.of(LUNG, INFECTION),
+        arguments={"classes": 3, "width": 4, "depth": 1, "batch_norm": True},
+    )
+    monkeypatch.setattr(classifier, "FOLDS", both)
+    train(both, tmp_path)
+    cases = classifier.find_chest_cases(tmp_path, tmp_path)
+    assert {case.scan for case in cases} == {"disc-0", "disc-1", "disc-2"}
+    assert all((case.true_infection <= case.true_lung).all() for case in cases)
+    assert all((case.infection <= case.lung).all() for case in cases)
