@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
 from dicom_node.deliver.scu import echo
+from dicom_node.deliver.webhook import connected, read_key
 from dicom_node.errors import HilumError
 from dicom_node.files import Files
 from dicom_node.log import configure_logging
@@ -67,6 +68,8 @@ def checks() -> Iterator[Check]:
     yield check_disk(settings)
     yield check_database(settings)
     yield check_broker(settings)
+    if settings.notification.url:
+        yield check_webhook(settings)
     if not settings.destinations:
         yield Check("PACS", False, "no [[destinations]]: results would stay here; name at least one PACS")
     for destination in settings.destinations:
@@ -116,8 +119,7 @@ def loose_paths(settings: Settings) -> Iterator[Path]:
     private = [settings.storage.folder]
     if secrets := os.environ.get("HILUM_SECRETS_DIR"):
         private += sorted(Path(secrets).glob("hilum_*"))
-    if settings.tls.key:
-        private.append(settings.tls.key)
+    private += [path for path in (settings.tls.key, settings.notification.secret) if path]
     record = make_url(settings.database_url)
     if record.get_backend_name() == "sqlite" and record.database:
         private.append(Path(record.database))
@@ -157,6 +159,17 @@ def check_database(settings: Settings) -> Check:
     with reading(engine) as connection:
         count = connection.scalar(select(func.count()).select_from(studies))
     return Check("record", True, f"{engine.dialect.name}, {count} studies")
+
+
+def check_webhook(settings: Settings) -> Check:
+    """Read the key and connect, with TLS where it is asked for. Nothing is sent: nobody is told of no study."""
+    try:
+        read_key(settings.notification.secret)
+        with connected(settings.notification):
+            pass
+    except HilumError as error:
+        return Check("webhook", False, error.message)
+    return Check("webhook", True, f"{settings.notification.host} can be reached; nothing was sent to it")
 
 
 def check_broker(settings: Settings) -> Check:

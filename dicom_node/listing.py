@@ -7,14 +7,15 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Select, func, select
 
+from dicom_node.deliver.notifier import Notifications
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotForHilum, SettingsError
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.retention import Retention
-from dicom_node.record.schema import deliveries, instances, jobs, results, series, studies
+from dicom_node.record.schema import deliveries, instances, jobs, notifications, results, series, studies
 from dicom_node.settings import load_settings
 from dicom_node.study import DeliveryState, Priority
 
@@ -44,12 +45,13 @@ def run_retry(arguments: argparse.Namespace) -> int:
     find_study(engine, arguments.study)
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
     sent = Outbox(engine, settings.delivery).retry(arguments.study)
-    print(f"{measured} jobs queued again, {sent} deliveries due again")
+    told = Notifications(engine, settings).retry(arguments.study)
+    print(f"{measured} jobs queued again, {sent} deliveries due again, {told} notifications due again")
     return 0
 
 
 def run_resend(arguments: argparse.Namespace) -> int:
-    """Send again what a PACS refused."""
+    """Send again what a PACS refused, and, unless one is named, what the webhook did."""
     settings = load_settings()
     engine = open_database(settings.database_url)
     if arguments.study:
@@ -60,7 +62,8 @@ def run_resend(arguments: argparse.Namespace) -> int:
             "unknown-destination", f"expected one of {', '.join(names) or 'none'}, got {arguments.destination}"
         )
     count = Outbox(engine, settings.delivery).resend(arguments.study, arguments.destination)
-    print(f"{count} refused deliveries due again")
+    told = 0 if arguments.destination else Notifications(engine, settings).retry(arguments.study)
+    print(f"{count} refused deliveries due again, {told} notifications due again")
     return 0
 
 
@@ -94,14 +97,14 @@ def summaries(connection: Connection, rows: list[Row]) -> list[Row]:
         .group_by(instances.c.study_instance_uid)
     )
     stored = {uid: count for uid, count in connection.execute(counted)}  # noqa: C416 - rows are no pairs to mypy
-    delivered = delivery_counts(connection, uids)
+    delivered, told = delivery_counts(connection, uids), notification_counts(connection, uids)
     return [
-        summary(row, last_jobs.get(uid), stored.get(uid, 0), delivered[uid])
+        summary(row, last_jobs.get(uid), stored.get(uid, 0), delivered[uid], told[uid])
         for uid, row in zip(uids, rows, strict=True)
     ]
 
 
-def summary(study: Row, job: Any, stored: int, delivered: dict[str, int]) -> Row:
+def summary(study: Row, job: Any, stored: int, delivered: dict[str, int], told: dict[str, int]) -> Row:
     """Return what a list shows of a study, from its row and that of its last job."""
     return {
         "study_instance_uid": study["study_instance_uid"],
@@ -115,6 +118,7 @@ def summary(study: Row, job: Any, stored: int, delivered: dict[str, int]) -> Row
         "reason": job.message if job and job.message else study["reason"],
         "conflicting": study["conflicting"],
         "deliveries": delivered,
+        "notifications": told,
     }
 
 
@@ -127,6 +131,22 @@ def delivery_counts(connection: Connection, uids: list[str]) -> dict[str, dict[s
         .where(jobs.c.study_instance_uid.in_(uids))
         .group_by(jobs.c.study_instance_uid, deliveries.c.state)
     )
+    return counts_of_states(connection, query, uids)
+
+
+def notification_counts(connection: Connection, uids: list[str]) -> dict[str, dict[str, int]]:
+    """Return how many notifications of each study stand in each state."""
+    query = (
+        select(jobs.c.study_instance_uid, notifications.c.state, func.count())
+        .join(jobs, jobs.c.job_id == notifications.c.job_id)
+        .where(jobs.c.study_instance_uid.in_(uids))
+        .group_by(jobs.c.study_instance_uid, notifications.c.state)
+    )
+    return counts_of_states(connection, query, uids)
+
+
+def counts_of_states(connection: Connection, query: Select[Any], uids: list[str]) -> dict[str, dict[str, int]]:
+    """Return the counts that a query yields of each study, 0 where it yields none."""
     counts = {uid: dict.fromkeys(map(str, DeliveryState), 0) for uid in uids}
     for uid, state, count in connection.execute(query):
         counts[uid][state] = count
@@ -160,6 +180,13 @@ def show_study(engine: Engine, study_instance_uid: str) -> Row:
             .where(jobs.c.study_instance_uid == study_instance_uid)
             .order_by(deliveries.c.delivery_id)
         )
+        its_notifications = (
+            select(notifications.c.notification_id, notifications.c.state, notifications.c.status)
+            .add_columns(*(notifications.c[name] for name in ("attempts", "message", "due_at", "sent_at")))
+            .join(jobs, jobs.c.job_id == notifications.c.job_id)
+            .where(jobs.c.study_instance_uid == study_instance_uid)
+            .order_by(jobs.c.revision, notifications.c.notification_id)
+        )
         return {
             **summaries(connection, [row])[0],
             "series": [dict(r) for r in connection.execute(its_series).mappings()],
@@ -167,6 +194,10 @@ def show_study(engine: Engine, study_instance_uid: str) -> Row:
             "sent": [
                 {**r, "committed_at": timestamp(r["committed_at"])}
                 for r in connection.execute(its_deliveries).mappings()
+            ],
+            "told": [
+                {**r, "sent_at": timestamp(r["sent_at"]), "due_at": timestamp(r["due_at"])}
+                for r in connection.execute(its_notifications).mappings()
             ],
         }
 
@@ -200,7 +231,9 @@ def remarks(row: Row) -> str:
     """Return what somebody should know of a study beyond its state."""
     urgent = "STAT" if row["priority"] == Priority.STAT else ""
     conflicting = "conflicting: other bytes came under a UID it has" if row["conflicting"] else ""
-    return "; ".join(part for part in (urgent, conflicting, row["reason"]) if part)
+    told = row["notifications"]
+    untold = "the webhook refused it" if told["rejected"] else "the webhook waits" if told["pending"] else ""
+    return "; ".join(part for part in (urgent, conflicting, untold, row["reason"]) if part)
 
 
 def print_study(study: Row) -> None:
@@ -215,3 +248,6 @@ def print_study(study: Row) -> None:
         answer = "no answer" if sent["status"] is None else f"{sent['status']:#06x}"
         state = "sent and committed" if sent["committed_at"] else sent["state"]
         print(f"  result  {sent['kind']:<10} to {sent['destination']}: {state}, {answer}  {sent['message']}")
+    for told in study["told"]:
+        answer = "no answer" if told["status"] is None else f"HTTP {told['status']}"
+        print(f"  webhook {told['notification_id']}: {told['state']}, {answer}  {told['message']}")

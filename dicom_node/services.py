@@ -14,10 +14,12 @@ from contextlib import suppress
 
 import pydicom.config
 import pynetdicom._config
+from sqlalchemy import Engine
 
 from dicom_node.beside import Beside
 from dicom_node.deliver.commitment import Commitments
 from dicom_node.deliver.deliverer import Deliverer
+from dicom_node.deliver.notifier import Notifications, Notifier
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.doorbell import Doorbell, make_celery
@@ -108,15 +110,27 @@ def run_deliver(_: argparse.Namespace) -> int:
     stop = stop_on_signals()
     engine = open_database(settings.database_url)
     log.info("delivering", destination=", ".join(d.name for d in settings.destinations) or "nowhere")
+    notifying = start_notifying(engine, settings, stop)
     trail = AuditTrail(settings)
     trail.started()
     commitments = Commitments(engine, settings.delivery)
     Deliverer(Outbox(engine, settings.delivery), settings, trail, commitments).run(stop)
     trail.stopped()
     trail.close()
+    if notifying:
+        notifying.join()
+        notifying.check()
     engine.dispose()
     log.info("stopped")
     return 0
+
+
+def start_notifying(engine: Engine, settings: Settings, stop: threading.Event) -> Beside | None:
+    """Tell the webhook, where there is one, on a thread of its own: it holds up no PACS."""
+    if not settings.notification.url:
+        return None
+    notifier = Notifier(Notifications(engine, settings), settings)
+    return Beside("webhook", lambda: notifier.run(stop), stop)
 
 
 def share_heaps() -> None:

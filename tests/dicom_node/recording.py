@@ -48,6 +48,8 @@ class Clock:
             "dispatch.jobs",
             "dispatch.dispatcher",
             "deliver.outbox",
+            "deliver.notifier",
+            "deliver.webhook",
             "deliver.commitment",
             "record.retention",
         ):

@@ -9,6 +9,7 @@ import pytest
 from dicom_node.check import check_access, check_permissions
 from dicom_node.record.database import open_database
 from dicom_node.settings import NodeSettings, Settings, StorageSettings, TLSSettings
+from tests.dicom_node.webhooks import webhook
 
 OPEN = "0.0.0.0"  # noqa: S104 - what is tested
 
@@ -52,6 +53,8 @@ def test_a_key_or_a_secret_that_others_can_read_is_named(
     assert f"{key} (mode 640), " not in said(settings)
     message = said(settings.model_copy(update={"tls": tls}))
     assert str(key) in message
+    secret = webhook(tmp_path, 1)
+    assert str(secret.secret) in said(settings.model_copy(update={"notification": secret}))
     assert "hilum_database__url" in message
 
 

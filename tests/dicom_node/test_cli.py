@@ -21,9 +21,11 @@ from dicom_node.cli import Command
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.schema import deliveries, jobs, studies
-from dicom_node.settings import DeliverySettings, JobSettings
+from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import JobState, Priority
+from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
 from tests.dicom_node.recording import STUDY, make_job, results_of
+from tests.dicom_node.webhooks import answering, receiving, webhook
 from tests.factories import ct_series
 from tests.services import RedisServer, free_port
 
@@ -208,6 +210,44 @@ def test_an_unknown_study_is_said_to_be_unknown(
     assert "no such study" in err
 
 
+def told(record: Engine, folder: Path, status: int) -> Settings:
+    """Record a study of which the webhook was told, and answered so."""
+    with receiving(answering(status)) as receiver:
+        settings = settings_for(folder, receiver.port)
+        end_study(record, settings)
+        take_turn(record, settings)
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("status", "listed", "shown"),
+    [
+        (204, "", "sent, HTTP 204"),
+        (503, "the webhook waits", "pending, HTTP 503  the receiver answered 503"),
+        (404, "the webhook refused it", "rejected, HTTP 404  the receiver answered 404"),
+    ],
+)
+def test_studies_show_what_the_webhook_has_not_taken(
+    record: Engine, folder: Path, capsys: pytest.CaptureFixture[str], status: int, listed: str, shown: str
+) -> None:
+    told(record, folder, status)
+    said = hilum(capsys, "studies")[1]
+    assert ("webhook" in said) == bool(listed)
+    assert listed in said
+    assert shown in hilum(capsys, "studies", STUDY)[1]
+    (row,) = json.loads(hilum(capsys, "studies", STUDY, "--json")[1])["told"]
+    assert row["status"] == status
+
+
+@pytest.mark.parametrize("command", [("retry", STUDY), ("resend", STUDY), ("resend",)])
+def test_what_the_webhook_refused_is_told_again_when_asked(
+    record: Engine, folder: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    told(record, folder, 401)
+    assert "1 notifications due again" in hilum(capsys, *command)[1]
+    assert "the webhook waits" in hilum(capsys, "studies")[1]
+
+
 def test_retry_makes_refused_deliveries_due_again(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
     assert "1 deliveries due again" in hilum(capsys, "retry", STUDY)[1]
@@ -217,8 +257,8 @@ def test_retry_makes_refused_deliveries_due_again(record: Engine, capsys: pytest
 
 def test_resend_makes_every_refused_delivery_due_again(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
-    assert hilum(capsys, "resend")[1] == "1 refused deliveries due again\n"
-    assert hilum(capsys, "resend")[1] == "0 refused deliveries due again\n"
+    assert hilum(capsys, "resend")[1] == "1 refused deliveries due again, 0 notifications due again\n"
+    assert hilum(capsys, "resend")[1] == "0 refused deliveries due again, 0 notifications due again\n"
 
 
 def test_a_study_is_removed_only_once_it_is_delivered(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -340,6 +380,22 @@ def test_check_of_a_broker_that_is_away_keeps_its_password(
     broker = checked(capsys)["broker"]
     assert not broker["passed"]
     assert "s3cret" not in broker["message"]
+
+
+def test_check_reaches_the_webhook_and_tells_it_nothing(
+    record: Engine, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with receiving() as receiver:
+        settings = webhook(folder, receiver.port)
+        (folder / "hilum.toml").write_text(
+            f'[notification]\nurl = "{settings.url}"\nsecret = "{settings.secret}"\n[storage]\nfolder = "data"\n'
+        )
+        found = checked(capsys)["webhook"]
+        assert (found["passed"], found["message"]) == (True, "127.0.0.1 can be reached; nothing was sent to it")
+        assert receiver.taken == []
+    assert not checked(capsys)["webhook"]["passed"]
+    (folder / "webhook.secret").unlink()
+    assert "No such file" in checked(capsys)["webhook"]["message"]
 
 
 # node and deliver, as far as they fail early

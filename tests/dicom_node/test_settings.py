@@ -168,3 +168,38 @@ def test_the_record_lies_in_the_storage_folder_unless_a_url_is_set(tmp_path: Pat
 def test_settings_cannot_be_changed_after_loading() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings.model_construct().node.port = 1  # type: ignore[misc]  # that is the point
+
+
+HTTPS = '[notification]\nurl = "https://worklist.example/hilum"\nsecret = "webhook.secret"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[notification]\nurl = "https://worklist.example/hilum"\n', "needs secret"),
+        (HTTPS + 'events = ["above-threshold"]\n', "need threshold_percent"),
+        (HTTPS + "events = []\n", "at least 1"),
+        (HTTPS.replace("https://", "https://hilum:s3cret@"), "without a password"),
+        (HTTPS.replace("worklist.example", ":443"), "with a host"),
+        (HTTPS.replace(".example", ":99999"), "Port out of range"),
+        (HTTPS.replace("https", "ftp"), "should match"),
+        (HTTPS.replace("https", "http"), "allow_unsecured"),
+    ],
+)
+def test_a_webhook_that_could_not_be_told_is_an_error_at_the_start(
+    settings_file: Path, content: str, said: str
+) -> None:
+    message = complaint_about(settings_file, content)
+    assert said in message
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1", "[::1]:8080"])
+def test_http_is_enough_for_a_webhook_on_this_machine(settings_file: Path, host: str) -> None:
+    settings_file.write_text(HTTPS.replace("https://worklist.example", f"http://{host}"))
+    assert load_settings().notification.url.startswith("http://")
+
+
+def test_a_webhook_elsewhere_is_told_unencrypted_only_where_that_is_said(settings_file: Path) -> None:
+    settings_file.write_text(HTTPS.replace("https", "http") + "allow_unsecured = true\n")
+    assert load_settings().notification.host == "worklist.example"

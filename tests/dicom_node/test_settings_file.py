@@ -71,6 +71,15 @@ def test_no_password_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "hilum:***@db" in printed
 
 
+def test_no_query_of_a_url_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HILUM_NOTIFICATION__URL", "https://worklist.example/hilum?sig=s3cret")
+    monkeypatch.setenv("HILUM_NOTIFICATION__SECRET", "webhook.secret")
+    assert main(["settings"]) == 0
+    printed = capsys.readouterr().out
+    assert "s3cret" not in printed
+    assert "https://worklist.example/hilum?***" in printed
+
+
 def test_the_defaults_are_printed_whatever_is_set(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def test_a_measured_series_is_done_with_its_objects(tmp_path: Path) -> None:
     assert found.state is JobState.DONE
     assert {item.kind for item in found.objects} >= {"lungs", "infection", "report", "key-image"}
     assert found.infected_percent is not None
+    assert found.outcome == json.loads((tmp_path / "out" / "results.json").read_text())["outcome"]
 
 
 def test_a_series_with_a_gap_is_refused_with_a_report(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_a_series_with_a_gap_is_refused_with_a_report(tmp_path: Path) -> None:
 
     found = answer(paths, tmp_path / "out")
 
-    assert (found.state, found.code) == (JobState.REFUSED, "missing-slices")
+    assert (found.state, found.code, found.outcome) == (JobState.REFUSED, "missing-slices", "not-analysable")
     assert [item.kind for item in found.objects] == ["report"]
 
 

@@ -1,0 +1,269 @@
+"""What is to be told: recorded with the study's outcome, sent once, retried with patience, shown where it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import Engine
+
+from dicom_node.deliver.notification import Ending, notification_of
+from dicom_node.deliver.notifier import LEASE_SECONDS, Notifications, Notifier
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.record.database import open_database
+from dicom_node.record.schema import jobs, notifications
+from dicom_node.settings import DeliverySettings, JobSettings, Settings
+from dicom_node.study import Job, JobState
+from tests.dicom_node.deliver.test_scu import pacs, write_results
+from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
+from tests.dicom_node.webhooks import SECRET, answering, is_from_hilum, receiving, webhook
+from tests.services import free_port, wait_until
+
+DONE = Ending(JobState.DONE, "found", 12.5)
+REFUSED = Ending(JobState.REFUSED, "not-analysable", code="gap", message="a slice is missing")
+
+
+def settings_for(folder: Path, port: int, **notification: Any) -> Settings:
+    return Settings.model_construct(
+        delivery=DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600),
+        notification=webhook(folder, port, **notification),
+    )
+
+
+def finish(record: Engine, job: Job, settings: Settings, ending: Ending = DONE, *to: str) -> bool:
+    found = results_of(job.study_instance_uid)
+    told = notification_of(settings.notification, job, ending, found)
+    return Jobs(record, JobSettings()).finish(job, ending.state, found, to, notification=told)
+
+
+def end_study(record: Engine, settings: Settings, study: str = STUDY, ending: Ending = DONE) -> None:
+    """Record a study that has ended, of which the webhook is to be told."""
+    job = Jobs(record, JobSettings()).claim(make_job(record, study=study))
+    assert job is not None
+    assert finish(record, job, settings, ending)
+
+
+def take_turn(record: Engine, settings: Settings) -> None:
+    """Send what is due, as a process does that was just started."""
+    Notifier(Notifications(record, settings), settings).turn(threading.Event())
+
+
+def row_of(record: Engine) -> dict[str, Any]:
+    (row,) = rows(record, notifications)
+    return row
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Settings:
+    """Settings that name a receiver which is away."""
+    return settings_for(tmp_path, free_port())
+
+
+def test_what_is_told_is_recorded_with_the_outcome_or_not_at_all(record: Engine, away: Settings) -> None:
+    queue = Jobs(record, JobSettings())
+    lost = queue.claim(make_job(record))
+    assert lost is not None
+    queue.give_back(lost, "lost", "the worker was lost")
+    assert not finish(record, lost, away)
+    assert rows(record, notifications) == []
+    with record.begin() as connection:
+        connection.execute(jobs.update().values(due_at=0.0))
+    taken = queue.claim(lost.job_id)
+    assert taken is not None
+    assert finish(record, taken, away)
+    assert row_of(record)["notification_id"] == f"{lost.job_id}.done"
+
+
+def test_a_job_that_was_retried_is_told_again_only_if_it_ends_in_another_way(record: Engine, away: Settings) -> None:
+    queue, job_id = Jobs(record, JobSettings()), make_job(record)
+    for ending in (REFUSED, REFUSED, DONE):
+        job = queue.claim(job_id)
+        assert job is not None
+        assert finish(record, job, away, ending)
+        with record.begin() as connection:
+            connection.execute(jobs.update().values(given_up=True))
+        queue.retry(STUDY)
+    assert [row["notification_id"] for row in rows(record, notifications)] == [f"{job_id}.refused", f"{job_id}.done"]
+
+
+def test_what_was_taken_is_never_sent_again_whoever_starts_anew(record: Engine, tmp_path: Path, clock: Clock) -> None:
+    with receiving() as receiver:
+        settings = settings_for(tmp_path, receiver.port)
+        end_study(record, settings)
+        for _ in range(3):
+            take_turn(record, settings)
+            clock.pass_(LEASE_SECONDS + 1)
+        assert Notifications(record, settings).retry(STUDY) == 0
+    ((_, headers, body),) = receiver.taken
+    assert body.decode() == row_of(record)["body"]
+    assert headers["webhook-id"] == row_of(record)["notification_id"]
+    assert (row_of(record)["state"], row_of(record)["status"], row_of(record)["attempts"]) == ("sent", 204, 1)
+
+
+def test_a_receiver_that_was_away_is_told_once_it_is_back(record: Engine, tmp_path: Path, clock: Clock) -> None:
+    port = free_port()
+    settings = settings_for(tmp_path, port)
+    end_study(record, settings)
+    take_turn(record, settings)
+    row = row_of(record)
+    assert (row["state"], row["status"], row["attempts"]) == ("pending", None, 1)
+    assert 5 <= row["due_at"] - clock.seconds <= 10
+    with receiving(port=port) as receiver:
+        take_turn(record, settings)
+        assert receiver.taken == []
+        clock.pass_(10)
+        take_turn(record, settings)
+    ((_, headers, body),) = receiver.taken
+    assert body.decode() == row["body"]
+    assert headers["webhook-timestamp"] == str(int(clock.seconds))
+    assert row_of(record)["state"] == "sent"
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_fault_of_the_receivers_own_is_tried_again(record: Engine, tmp_path: Path, status: int) -> None:
+    with receiving(answering(status)) as receiver:
+        settings = settings_for(tmp_path, receiver.port)
+        end_study(record, settings)
+        take_turn(record, settings)
+    assert (row_of(record)["state"], row_of(record)["status"]) == ("pending", status)
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 410])
+def test_a_refusal_stops_until_someone_asks_again(record: Engine, tmp_path: Path, clock: Clock, status: int) -> None:
+    with receiving(answering(status)) as receiver:
+        settings = settings_for(tmp_path, receiver.port)
+        end_study(record, settings)
+        for _ in range(3):
+            take_turn(record, settings)
+            clock.pass_(1e6)
+        assert len(receiver.taken) == 1
+        assert (row_of(record)["state"], row_of(record)["status"]) == ("rejected", status)
+        assert str(status) in str(row_of(record)["message"])
+        assert Notifications(record, settings).retry("1.2.99") == 0
+        assert Notifications(record, settings).retry(STUDY) == 1
+        receiver.answer = answering(200)
+        take_turn(record, settings)
+    assert receiver.ids[0] == receiver.ids[1]
+    assert row_of(record)["state"] == "sent"
+
+
+def test_a_sender_that_died_while_sending_is_followed_under_the_same_identifier(
+    record: Engine, tmp_path: Path, clock: Clock
+) -> None:
+    with receiving() as receiver:
+        settings = settings_for(tmp_path, receiver.port)
+        end_study(record, settings)
+        assert Notifications(record, settings).claim() is not None  # and dies
+        take_turn(record, settings)
+        assert receiver.taken == []
+        clock.pass_(LEASE_SECONDS + 1)
+        take_turn(record, settings)
+    assert receiver.ids == [row_of(record)["notification_id"]]
+
+
+def test_a_receiver_that_is_away_is_left_alone_and_hears_all_that_waits_once_it_is_back(
+    record: Engine, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving(answering(503)) as receiver:
+        settings = settings_for(tmp_path, receiver.port)
+        for number in range(8):
+            end_study(record, settings, f"1.2.{number}")
+        moment = 0.0
+        monkeypatch.setattr("dicom_node.deliver.notifier.time.monotonic", lambda: moment)
+        notifier = Notifier(Notifications(record, settings), settings)
+        notifier.turn(threading.Event())
+        assert len(receiver.taken) == 3
+        receiver.taken.clear()
+        receiver.answer = answering(200)
+        moment = 61.0
+        notifier.turn(threading.Event())
+    assert len(set(receiver.ids)) == 8
+
+
+def test_two_senders_never_hold_the_same(record: Engine, record_url: str, away: Settings) -> None:
+    end_study(record, away)
+    other = open_database(record_url)
+    claimed = [Notifications(engine, away).claim() for engine in (record, other)]
+    other.dispose()
+    assert claimed[0] is not None
+    assert claimed[1] is None
+
+
+def test_neither_secret_nor_url_is_logged(record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiving(answering(500)) as receiver, structlog.testing.capture_logs() as logged:
+        url = f"http://localhost:{receiver.port}/telling?sig=telling"
+        settings = settings_for(tmp_path, receiver.port, url=url)
+        end_study(record, settings)
+        take_turn(record, settings)
+        away = settings_for(tmp_path, 0, url=f"http://localhost:{free_port()}/telling?sig=telling")
+        end_study(record, away, "1.2.4")
+        take_turn(record, away)
+    assert [line["event"] for line in logged] == ["notification_ended"] * 2
+    said = str(logged) + str([row["message"] for row in rows(record, notifications)])
+    assert "telling" not in said
+    assert SECRET[6:] not in said
+
+
+@pytest.mark.node
+def test_a_receiver_that_hangs_holds_up_no_pacs_and_a_killed_sender_repeats_nothing_that_was_taken(
+    sqlite_record: Engine, tmp_path: Path
+) -> None:
+    hanging, released = threading.Event(), threading.Event()
+
+    def hang(request: Any) -> None:
+        if not hanging.is_set():
+            hanging.set()
+            released.wait(30)
+        answering(200)(request)
+
+    with pacs() as archive, receiving(hang) as receiver:
+        settings = settings_for(tmp_path, receiver.port)
+        for study in ("1.2.1", "1.2.2"):
+            write_results(tmp_path / study, study)
+            job = Jobs(sqlite_record, JobSettings()).claim(make_job(sqlite_record, study=study))
+            assert job is not None
+            found = results_of(study, tmp_path / study)
+            told = notification_of(settings.notification, job, DONE, found)
+            Jobs(sqlite_record, JobSettings()).finish(job, JobState.DONE, found, ["PACS"], notification=told)
+        (tmp_path / "hilum.toml").write_text(
+            f'[database]\nurl = "{sqlite_record.url}"\n[notification]\nurl = "{settings.notification.url}"\n'
+            f'secret = "webhook.secret"\n[[destinations]]\nname = "PACS"\nae_title = "PACS"\n'
+            f'host = "127.0.0.1"\nport = {archive.port}\n'
+        )
+
+        def states() -> list[object]:
+            return [row["state"] for row in rows(sqlite_record, notifications)]
+
+        with delivering(tmp_path):
+            wait_until(hanging.is_set, "the receiver to hang")
+            wait_until(lambda: len(archive.taken) == 4, "the PACS to have everything")
+            assert "sent" not in states()
+            released.set()
+            wait_until(lambda: states() == ["sent", "sent"], "both to be told")
+        end_study(sqlite_record, settings, "1.2.3")
+        with delivering(tmp_path):
+            wait_until(lambda: states() == ["sent"] * 3, "the third to be told")
+    assert sorted(receiver.ids) == sorted(str(row["notification_id"]) for row in rows(sqlite_record, notifications))
+    assert all(is_from_hilum(SECRET, headers, body) for _, headers, body in receiver.taken)
+
+
+class delivering:  # noqa: N801 - used as a function, in a with statement
+    """Run `hilum deliver` in a folder, and kill it in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        command = [sys.executable, "-m", "dicom_node", "deliver"]
+        self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.DEVNULL)
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
