@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worker.networks.engine import native_half
 from worker.networks.network import Layout, SegmentationNetwork
+from worker.networks.precision import native_half
 
 
 def choose_device() -> torch.device:

@@ -26,8 +26,8 @@ from dicom_node.receive.dimse import AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTAN
 from dicom_node.receive.incoming import IncomingFile
 from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, glance, identify
-from dicom_node.receive.reactor import PromptServer
 from dicom_node.receive.recorder import Recorder
+from dicom_node.receive.server import PromptServer
 from dicom_node.security.access import Doorkeeper
 from dicom_node.security.audit import AuditTrail, Receipts
 from dicom_node.settings import NodeSettings

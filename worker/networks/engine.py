@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from worker.networks.network import Network
+from worker.networks.precision import Precision, native_half, precision_name
 from worker.networks.registry import NetworkError
 
 EngineName = Literal["auto", "cuda", "openvino", "torch"]
-Precision = Literal["auto", "f32", "bf16"]
 
 
 class Engine(Protocol):
@@ -90,16 +90,3 @@ def make_engine(network: Network, name: EngineName = "auto", threads: int | None
 
         return OpenVinoEngine(network, threads=threads)
     return TorchEngine(network, "cuda" if name == "cuda" else "cpu", threads=threads)
-
-
-def native_half(device: torch.device) -> torch.dtype | None:
-    """Return the 16-bit type that a device computes in; None where it would only emulate one."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
-
-
-def precision_name(dtype: torch.dtype | None) -> str:
-    """Return the short name of what a network is computed in."""
-    return "f32" if dtype is None else {torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]

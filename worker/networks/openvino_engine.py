@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.networks.engine import Precision
 from worker.networks.network import Network
+from worker.networks.precision import Precision
 
 # OpenVINO reports every import and conversion to its makers over the network, unless this module is missing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # how Python marks a module as missing
