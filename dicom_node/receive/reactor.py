@@ -42,7 +42,7 @@ from dicom_node.receive.dimse import (
 )
 from dicom_node.receive.incoming import IncomingFile
 from dicom_node.receive.transport import Doorbell, PromptSocket
-from dicom_node.security.access import Refusal
+from dicom_node.security.access import GuardedACSE, Refusal
 
 LONGEST_WAIT_SECONDS = 1.0
 """Timers (ARTIM, network idle) are looked at this often when nothing happens."""
