@@ -25,6 +25,7 @@ from dicom_node.listing import list_studies
 from dicom_node.study import FINAL_JOB_STATES, StudyState
 from tests.dicom_node.raw import RawPeer, store_command
 from tests.dicom_node.recording import opened
+from tests.dicom_node.webhooks import SECRET, receiving, webhook
 from tests.factories import chest_hu, ct_series
 from tests.services import Up, free_port, hilum_up, wait_until
 
@@ -45,6 +46,7 @@ TELLING = {
     "PatientComments": "Verrat",
 }
 WORDS = (b"wolkenstein", b"adalbert", b"tellingid", b"19510317", b"acctelling", b"verrat", b"plapperer", b"schwatz")
+KEY = SECRET.removeprefix("whsec_").lower().encode()
 HU = chest_hu((24, 48, 64))[0]
 
 
@@ -163,6 +165,12 @@ def send_broken(port: int, ds: pydicom.Dataset) -> None:
             assert peer.store(store_command(sop=str(ds.SOPInstanceUID)), broken) != 0x0000
 
 
+def told_by(folder: Path, port: int) -> dict[str, str]:
+    """Return the environment that names a webhook."""
+    settings = webhook(folder, port)
+    return {"HILUM_NOTIFICATION__URL": settings.url, "HILUM_NOTIFICATION__SECRET": str(settings.secret)}
+
+
 def all_answered(record: Engine, count: int) -> bool:
     rows = list_studies(record, 50)
     ended = {*FINAL_JOB_STATES, StudyState.SET_ASIDE}
@@ -172,7 +180,8 @@ def all_answered(record: Engine, count: int) -> bool:
 def test_nothing_of_the_patient_leaves_the_storage_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pacs = {"name": "away", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
     sent = studies(tmp_path / "sent")
-    with hilum_up(tmp_path, HILUM_NODE__QUIET_SECONDS="1", HILUM_DESTINATIONS=json.dumps([pacs])) as up:
+    environment = {"HILUM_NODE__QUIET_SECONDS": "1", "HILUM_DESTINATIONS": json.dumps([pacs])}
+    with receiving() as receiver, hilum_up(tmp_path, **environment, **told_by(tmp_path, receiver.port)) as up:
         wait_until(up.ready, "node and worker", 60)
         with watching(up) as seen, opened(f"sqlite:///{tmp_path}/data/record.sqlite3") as record:
             for objects in sent.values():
@@ -181,6 +190,8 @@ def test_nothing_of_the_patient_leaves_the_storage_folder(tmp_path: Path, capfd:
             wait_until(lambda: all_answered(record, len(sent)), "all answers", 180)
             wait_until(lambda: up.events("delivery_failed"), "a delivery that fails")
             states = {row["study_instance_uid"]: row["state"] for row in list_studies(record, 50)}
+            answered = sum(state in ("done", "refused") for state in states.values())
+            wait_until(lambda: len(receiver.ids) == answered, "the webhook to be told of each")
         up.process.terminate()
         up.process.wait(30)
         log = up.log.read_bytes()
@@ -192,13 +203,14 @@ def test_nothing_of_the_patient_leaves_the_storage_folder(tmp_path: Path, capfd:
         "the log": log,
         "standard output": said,
         "Redis": bytes(seen.redis),
+        "the webhook": repr(receiver.taken).encode(),
         "the process list": "\n".join(seen.processes).encode("utf-8", "surrogateescape"),
         "the record": b"".join(path.read_bytes() for path in (tmp_path / "data").glob("record.sqlite3*")),
         **seen.temporary,
     }
-    found = {place: [word for word in WORDS if word in content.lower()] for place, content in elsewhere.items()}
+    found = {place: [word for word in (*WORDS, KEY) if word in content.lower()] for place, content in elsewhere.items()}
     assert {place: words for place, words in found.items() if words} == {}
-    assert all(elsewhere[place] for place in ("the log", "Redis", "the process list", "the record"))
+    assert all(elsewhere[place] for place in ("the log", "Redis", "the webhook", "the process list", "the record"))
     allowed = (tmp_path / "data", up.runtime, Path("/dev"), up.log)
     outside = {path for path in seen.written_to if not any(Path(path).is_relative_to(folder) for folder in allowed)}
     assert outside == set()
