@@ -6,16 +6,21 @@ import argparse
 import errno
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dicom_node.dispatch.selection import select_series
-from dicom_node.errors import NotForHilum, SettingsError
+from dicom_node.errors import NotForHilum, RejectedInput, SettingsError
 from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
-from dicom_node.settings import load_settings
+from dicom_node.settings import Settings, load_settings
 from dicom_node.study import JobState
 from worker.answer import Answer, answer_study
 from worker.method import choose_method
+from worker.pipeline import Method
+from worker.prior import measure_prior, require_earlier
+from worker.reports.history import Prior
 from worker.threads import use_threads
 
 
@@ -31,16 +36,55 @@ def run_analyze(arguments: argparse.Namespace) -> int:
     make_writable(arguments.out)
     series = [selection.series] if selection.series else found
     paths = [image.path for one in series for image in one.ct_images]
+    method = choose_method(settings.worker)
+    priors = list(measured_priors(arguments.prior, paths, settings, method))
     answer = answer_study(
         paths,
         selection.rejection,
         arguments.out,
         settings.report,
         show_progress,
-        method=choose_method(settings.worker),
+        method=method,
+        measured_priors=priors,
     )
     print_answer(answer, arguments.out)
     return 0 if answer.state is JobState.DONE else 1
+
+
+def measured_priors(
+    folders: Sequence[Path], now: Sequence[Path], settings: Settings, method: Method
+) -> Iterator[Prior]:
+    """Yield the studies in these folders, measured; each is looked at before the first is measured.
+
+    Raises
+    ------
+    RejectedInput
+        One is no earlier study of the patient, or cannot be measured: what was asked for cannot be done.
+    """
+    chosen = {folder: series_of_prior(folder, now, settings) for folder in folders}
+    for folder, paths in chosen.items():
+        with named(folder):
+            yield measure_prior(paths, method, lambda stage, share: show_progress(f"the prior: {stage}", share))
+
+
+def series_of_prior(folder: Path, now: Sequence[Path], settings: Settings) -> list[Path]:
+    """Return the files of the series that is measured of an earlier study."""
+    with named(folder):
+        selection = select_series(read_one_study(folder), settings.selection)
+        if selection.rejection:
+            raise selection.rejection
+        paths = [image.path for image in selection.series.ct_images] if selection.series else []
+        require_earlier(paths, now)
+        return paths
+
+
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Say of a rejection which of the priors is meant."""
+    try:
+        yield
+    except RejectedInput as rejection:
+        raise type(rejection)(rejection.code, f"--prior {folder}: {rejection.message}") from rejection
 
 
 def make_writable(out: Path) -> None:

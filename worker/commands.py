@@ -16,6 +16,14 @@ def add_analyze(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="OUT", type=Path, required=True, help="where SEG, SR, key image and results.json go"
     )
+    parser.add_argument(
+        "--prior",
+        metavar="FOLDER",
+        type=Path,
+        action="append",
+        default=[],
+        help="an earlier study of the patient, to be measured and compared with; may be given several times",
+    )
 
 
 def add_demo(parser: ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from tests.worker.reports.results import (
 from tests.worker.reports.test_seg import assert_lies_on
 from worker.pipeline import analyze
 from worker.reports import ReportSettings, WrittenObject, codes, write_refusal, write_reports
+from worker.reports.history import measured_now
+from worker.reports.source import read_source
 
 pytestmark = pytest.mark.peer
 
@@ -71,14 +74,18 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
     folder = tmp_path_factory.mktemp("outcomes")
     paths = ct_series(folder / "ct", chest_hu(SHAPE)[0], keep=[0, 1, 3])
     reason = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the series again")
-    for name in ("refused", "revised", "compared"):
+    for name in ("refused", "revised", "compared", "measured-prior"):
         (folder / name).mkdir()
     first = make_result(folder / "first")
     withdrawn = [item.path for item in first.objects]
     with_note = ReportSettings(rejection_note=True, page=True)
-    prior = make_result(folder / "prior", StudyDate="20240227").path("report")
+    before = make_result(folder / "prior", StudyDate="20240227")
+    images = read_source([slice_.path for slice_ in before.volume.slices])
+    measured = measured_now(before.volume, before.findings, images)
+    write = partial(write_reports, first.volume, first.findings, made_at=MADE_AT)
     return {
-        "compared": write_reports(first.volume, first.findings, folder / "compared", made_at=MADE_AT, priors=[prior]),
+        "compared": write(folder / "compared", priors=[before.path("report")]),
+        "measured-prior": write(folder / "measured-prior", measured_priors=[measured]),
         "revised": write_reports(
             first.volume, first.findings, folder / "revised", with_note, MADE_AT, earlier=withdrawn
         ),
@@ -97,6 +104,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
 
 OUTCOMES = [
     "compared",
+    "measured-prior",
     "revised",
     "found",
     "nothing",

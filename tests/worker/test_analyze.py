@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dicom_node import cli
-from tests.factories import ct_series
+from tests.factories import chest_hu, ct_series
+from tests.worker.reports.test_sr import texts
 
 
 def test_two_studies_in_a_folder_are_not_measured_as_one(
@@ -30,3 +34,62 @@ def test_results_that_cannot_be_written_are_said_before_anything_is_measured(
     (tmp_path / "out").write_text("in the way")
     assert cli.main(["analyze", "in", "--out", "out"]) == 1
     assert "--out out cannot be written: File exists" in capsys.readouterr().err
+
+
+HU, _, INFECTION = chest_hu()
+ANNA: dict[str, Any] = {"PatientID": "4711", "StudyTime": "101112"}
+
+
+@pytest.fixture
+def follow_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a study in "now" and an earlier one in "before"."""
+    monkeypatch.chdir(tmp_path)
+    ct_series(tmp_path / "now", HU, StudyDate="20240301", **ANNA)
+    ct_series(tmp_path / "before", chest_hu(infected=False)[0], StudyDate="20240228", **ANNA)
+    return tmp_path
+
+
+def test_a_prior_without_a_report_is_measured_and_compared_with(follow_up: Path) -> None:
+    assert cli.main(["analyze", "now", "--out", "out", "--prior", "before"]) == 0
+
+    before = dcmread(follow_up / "before" / "0001.dcm").StudyInstanceUID
+    comparison = json.loads((follow_up / "out" / "results.json").read_text())["comparison"]
+    assert comparison["prior_study_instance_uid"] == before
+    assert comparison["infection_ml"] == pytest.approx(INFECTION.sum() * 6 * 3 * 3 / 1000, rel=0.02)
+    assert (comparison["hours_since"], comparison["prior_was_measured_now"]) == (48, True)
+    report = dcmread(follow_up / "out" / "report.dcm")
+    assert "For the comparison the prior study of 2024-02-28 was measured now, in the same way." in str(texts(report))
+    (evidence,) = report.PertinentOtherEvidenceSequence
+    assert evidence.StudyInstanceUID == before
+    assert len(evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence) == len(HU)
+    assert (follow_up / "out" / "trend.dcm").exists()
+    written = [dcmread(path, stop_before_pixels=True) for path in (follow_up / "out").glob("*.dcm")]
+    assert before not in {ds.StudyInstanceUID for ds in written}
+
+
+def test_another_prior_makes_other_results(follow_up: Path) -> None:
+    cli.main(["analyze", "now", "--out", "alone"])
+    cli.main(["analyze", "now", "--out", "compared", "--prior", "before"])
+
+    alone, compared = (dcmread(follow_up / out / "report.dcm").SOPInstanceUID for out in ("alone", "compared"))
+    assert alone != compared
+
+
+def test_a_prior_of_somebody_else_is_refused_by_its_folder(follow_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ct_series(follow_up / "other", HU, StudyDate="20240227", **(ANNA | {"PatientID": "4712"}))
+
+    assert cli.main(["analyze", "now", "--out", "out", "--prior", "before", "--prior", "other"]) == 1
+
+    assert "--prior other: expected a prior of the same patient" in capsys.readouterr().err
+    assert list((follow_up / "out").iterdir()) == []
+
+
+def test_a_prior_that_cannot_be_measured_is_said_by_its_folder(
+    follow_up: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (follow_up / "before" / "0011.dcm").unlink()
+
+    assert cli.main(["analyze", "now", "--out", "out", "--prior", "before"]) == 1
+
+    assert "--prior before: " in capsys.readouterr().err
+    assert list((follow_up / "out").iterdir()) == []

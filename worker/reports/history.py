@@ -17,6 +17,7 @@ from worker.findings import Algorithm, Findings
 from worker.reports import codes
 from worker.reports.context import MANUFACTURER
 from worker.reports.identity import clean
+from worker.reports.source import Source
 from worker.volume import Volume
 
 BOTH_LUNGS, TECHNIQUE, CHANGE = "Both lungs", "Technique", "Change since the prior study"
@@ -27,6 +28,22 @@ _TIME_FORMS = ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S", "%Y%m%d%H%M")
 
 
 @dataclass(frozen=True)
+class Prior:
+    """Another study of the patient, as its report tells it, or its images.
+
+    Parameters
+    ----------
+    evidence : tuple of Dataset
+        What a new report refers to: the prior's report; its images, where it was measured now and has no report.
+    """
+
+    exam: Exam
+    study_instance_uid: str
+    evidence: tuple[Dataset, ...]
+    was_measured_now: bool = False
+
+
+@dataclass(frozen=True)
 class History:
     """The study among the patient's others.
 
@@ -34,38 +51,47 @@ class History:
     ----------
     curve : tuple of Exam
         The studies that can be compared, this one last.
-    prior : Dataset or None
-        The report of the study that it is compared with.
+    prior : Prior or None
+        The study that it is compared with.
     uids : tuple of str
-        Of every report that was considered: they decide about the result, and so about its UIDs.
+        Of all that was considered: they decide about the result, and so about its UIDs.
     """
 
     comparison: Comparison | None
     curve: tuple[Exam, ...]
-    prior: Dataset | None
+    prior: Prior | None
     uids: tuple[str, ...]
 
 
-def history_of(volume: Volume, findings: Findings, identity: Dataset, paths: Sequence[Path]) -> History:
-    """Read the earlier reports on the patient, and compare with the last of them.
+def history_of(
+    volume: Volume, findings: Findings, identity: Dataset, paths: Sequence[Path], measured: Sequence[Prior] = ()
+) -> History:
+    """Read the earlier reports on the patient, and compare with the last of them, or of the studies measured now.
 
     Only Hilum's own reports count, and only those whose Patient ID and its issuer are the same as this study's;
     of several on one study, the newest.
     """
     now = exam_of(volume, findings, identity)
     reports = [(exam, report) for report in _reports_on(identity, paths) if (exam := read_exam(report))]
-    exams = [exam for exam, _ in reports]
+    priors = [*(Prior(exam, str(report.StudyInstanceUID), (report,)) for exam, report in reports), *measured]
+    exams = [prior.exam for prior in priors]
     comparison = compare(now, exams)
-    prior = next((report for exam, report in reports if comparison and exam is comparison.prior), None)
-    uids = sorted(str(report.SOPInstanceUID) for _, report in reports)
-    return History(comparison, (*comparable(now, exams), now), prior, tuple(uids))
+    compared = next((prior for prior in priors if comparison and prior.exam is comparison.prior), None)
+    uids = sorted(str(ds.SOPInstanceUID) for prior in priors for ds in prior.evidence)
+    return History(comparison, (*comparable(now, exams), now), compared, tuple(uids))
+
+
+def measured_now(volume: Volume, findings: Findings, source: Source) -> Prior:
+    """Return a study that was measured for the comparison alone: nothing but its images can be referred to."""
+    exam = exam_of(volume, findings, source.identity)
+    return Prior(exam, str(source.first.StudyInstanceUID), source.images, was_measured_now=True)
 
 
 def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
     """Return this study as one that can be compared, in the decimals that a report tells: so is the prior's."""
     both = findings.measurement("both")
     return Exam(
-        taken_at=_taken_at(identity),
+        taken_at=taken_at(identity),
         algorithm=findings.algorithm,
         slice_spacing_mm=round(volume.geometry.spacing_mm[0], 3),
         kernel=volume.kernel,
@@ -88,7 +114,7 @@ def read_exam(report: Dataset) -> Exam | None:
     if infection_ml is None or lung_ml is None or spacing_mm is None:
         return None
     return Exam(
-        taken_at=_taken_at(report),
+        taken_at=taken_at(report),
         algorithm=_algorithm(technique),
         slice_spacing_mm=spacing_mm,
         kernel=" ".join(_texts(technique, codes.RECONSTRUCTION_ALGORITHM)),
@@ -104,6 +130,8 @@ def describe(history: History) -> Iterator[str]:
     if history.comparison is None or history.comparison.prior.taken_at is None:
         return
     change, then = history.comparison.change, f"the prior study of {history.comparison.prior.taken_at:%Y-%m-%d}"
+    if history.prior and history.prior.was_measured_now:
+        yield f"For the comparison {then} was measured now, in the same way."
     if change is None:
         yield f"No comparison with {then}: {history.comparison.obstacle}."
         return
@@ -129,7 +157,7 @@ def _reports_on(identity: Dataset, paths: Sequence[Path]) -> list[Dataset]:
     newest: dict[str, Dataset] = {}
     for path in paths:
         report = _read_report(path)
-        if report is None or _patient(report) != _patient(identity) or not identity.PatientID:
+        if report is None or patient_of(report) != patient_of(identity) or not identity.PatientID:
             continue
         known = newest.get(report.StudyInstanceUID)
         if known is None or _made_at(known) < _made_at(report):
@@ -146,7 +174,7 @@ def _read_report(path: Path) -> Dataset | None:
     return ds if ds.get("Modality") == "SR" and ds.get("Manufacturer") == MANUFACTURER else None
 
 
-def _patient(ds: Dataset) -> tuple[str, str]:
+def patient_of(ds: Dataset) -> tuple[str, str]:
     """Return who a patient is: an identifier, and who issued it. A name is not asked for."""
     return str(ds.get("PatientID", "")), str(ds.get("IssuerOfPatientID", ""))
 
@@ -155,7 +183,7 @@ def _made_at(report: Dataset) -> str:
     return f"{report.get('ContentDate', '')}{report.get('ContentTime', '')}"
 
 
-def _taken_at(ds: Dataset) -> datetime | None:
+def taken_at(ds: Dataset) -> datetime | None:
     """Return Study Date and Time, as the hospital's clock told them."""
     values = clean(ds, ("StudyDate", "StudyTime"))
     text = f"{values.get('StudyDate', '')}{values.get('StudyTime', '')}"

@@ -40,7 +40,7 @@ def build_report(
         Of the document. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
     """
     groups = list(groups_of(volume, findings, segments, sentences(findings, history), history, shared))
-    evidence = [*_segmentations(segments, shared), *([history.prior] if history.prior else [])]
+    evidence = [*_segmentations(segments, shared), *(history.prior.evidence if history.prior else [])]
     return _document(groups, evidence, shared, title, is_complete=outcome_of(findings) is not Outcome.WITHHELD)
 
 

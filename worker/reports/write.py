@@ -17,7 +17,7 @@ from dicom_node.errors import RejectedInput
 from worker.findings import Algorithm, Findings, Severity
 from worker.reports import codes, context
 from worker.reports.context import Kind, ResultContext, result_key
-from worker.reports.history import History, history_of
+from worker.reports.history import History, Prior, history_of
 from worker.reports.keyimage import build_key_image
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.page import build_page, draw_page
@@ -75,6 +75,7 @@ def write_reports(
     made_at: datetime | None = None,
     earlier: Sequence[Path] = (),
     priors: Sequence[Path] = (),
+    measured_priors: Sequence[Prior] = (),
 ) -> tuple[WrittenObject, ...]:
     """Write every object of a measured study into a folder, with ``results.json`` and ``key-image.png``.
 
@@ -88,6 +89,8 @@ def write_reports(
         The objects of the result that this one replaces.
     priors : sequence of Path
         Reports on other studies; those that are Hilum's and of this patient are compared with.
+    measured_priors : sequence of Prior
+        Other studies of the patient that have no report, and were measured for the comparison.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def write_reports(
     findings.geometry.require_same(volume.geometry)
     source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
     replaced = read_earlier(earlier)
-    history = history_of(volume, findings, source.identity, priors)
+    history = history_of(volume, findings, source.identity, priors, measured_priors)
     related = [*_uids(replaced), *history.uids]
     key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings), related=related)
     shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC), replaced)
@@ -193,7 +196,8 @@ def _compared(history: History) -> dict[str, Any] | None:
     change = history.comparison.change
     figures = _rounded(asdict(change) | {"since": change.since.total_seconds() / 3600}) if change else {}
     return {
-        "prior_study_instance_uid": str(history.prior.StudyInstanceUID),
+        "prior_study_instance_uid": history.prior.study_instance_uid,
+        "prior_was_measured_now": history.prior.was_measured_now,
         "why_none": history.comparison.obstacle,
         "hours_since": figures.pop("since", None),
         **figures,

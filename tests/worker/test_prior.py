@@ -1,0 +1,64 @@
+"""A prior that nobody analysed: measured as its own report would have told it, and of the same patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.errors import NotForHilum
+from tests.factories import chest_hu, ct_series
+from worker.pipeline import THRESHOLDS, analyze, ignore_progress
+from worker.prior import measure_prior, require_earlier
+from worker.reports import write_reports
+from worker.reports.history import read_exam
+
+HU, _, _ = chest_hu((24, 48, 64))
+ANNA: dict[str, Any] = {"PatientID": "4711", "IssuerOfPatientID": "HOSPITAL", "StudyTime": "101112"}
+
+
+def study(folder: Path, **attributes: Any) -> list[Path]:
+    return ct_series(folder, HU, **(ANNA | {"StudyDate": "20240228"} | attributes))
+
+
+@pytest.fixture
+def now(tmp_path: Path) -> list[Path]:
+    return study(tmp_path / "now", StudyDate="20240301")
+
+
+def test_a_prior_is_measured_as_its_own_report_would_tell_it(tmp_path: Path) -> None:
+    paths = study(tmp_path / "ct")
+    write_reports(*analyze(paths), tmp_path)
+
+    prior = measure_prior(paths, THRESHOLDS, ignore_progress)
+
+    assert prior.exam == read_exam(dcmread(tmp_path / "report.dcm"))
+    assert [ds.SOPInstanceUID for ds in prior.evidence] == [dcmread(path).SOPInstanceUID for path in paths]
+
+
+def test_an_earlier_study_of_the_patient_is_a_prior(tmp_path: Path, now: list[Path]) -> None:
+    require_earlier(study(tmp_path / "before"), now)
+
+
+@pytest.mark.parametrize(
+    "other", [{"PatientID": "4712"}, {"IssuerOfPatientID": "OTHER"}, {"IssuerOfPatientID": None}, {"PatientID": ""}]
+)
+def test_a_study_of_another_patient_is_none(tmp_path: Path, now: list[Path], other: dict[str, Any]) -> None:
+    with pytest.raises(NotForHilum, match="same patient") as refused:
+        require_earlier(study(tmp_path / "before", **other), now)
+    assert "471" not in refused.value.message
+
+
+def test_studies_of_nobody_are_not_of_the_same(tmp_path: Path) -> None:
+    with pytest.raises(NotForHilum, match="same patient"):
+        require_earlier(
+            study(tmp_path / "before", PatientID=""), study(tmp_path / "now", PatientID="", StudyDate="20240301")
+        )
+
+
+@pytest.mark.parametrize("date", ["20240301", "20240302", None])
+def test_a_study_that_was_not_taken_before_is_none(tmp_path: Path, now: list[Path], date: str | None) -> None:
+    with pytest.raises(NotForHilum, match="taken before"):
+        require_earlier(study(tmp_path / "before", StudyDate=date), now)
