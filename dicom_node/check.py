@@ -16,7 +16,7 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
-from dicom_node.deliver.scu import echo
+from dicom_node.deliver.destination import verify
 from dicom_node.deliver.webhook import connected, read_key
 from dicom_node.errors import HilumError
 from dicom_node.files import Files
@@ -25,7 +25,7 @@ from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import studies
 from dicom_node.security.access import is_loopback, require_security
 from dicom_node.security.tls import server_context
-from dicom_node.settings import Settings, find_file, load_settings
+from dicom_node.settings import Settings, WebDestination, find_file, load_settings
 
 URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
@@ -75,11 +75,9 @@ def checks() -> Iterator[Check]:
     for destination in settings.destinations:
         name = f"PACS {destination.name}"
         try:
-            echo(destination, settings)
+            yield Check(name, True, verify(destination, settings))
         except HilumError as error:
             yield Check(name, False, error.message)
-        else:
-            yield Check(name, True, f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO")
 
 
 def check_access(settings: Settings) -> Check:
@@ -119,7 +117,8 @@ def loose_paths(settings: Settings) -> Iterator[Path]:
     private = [settings.storage.folder]
     if secrets := os.environ.get("HILUM_SECRETS_DIR"):
         private += sorted(Path(secrets).glob("hilum_*"))
-    private += [path for path in (settings.tls.key, settings.notification.secret) if path]
+    credentials = [d.credentials for d in settings.destinations if isinstance(d, WebDestination)]
+    private += [path for path in (settings.tls.key, settings.notification.secret, *credentials) if path]
     record = make_url(settings.database_url)
     if record.get_backend_name() == "sqlite" and record.database:
         private.append(Path(record.database))

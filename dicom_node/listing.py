@@ -245,7 +245,7 @@ def print_study(study: Row) -> None:
         said = f"{job['state']}, attempts: {job['attempts']}  {job['message']}"
         print(f"  job     revision {job['revision']}  {said}")
     for sent in study["sent"]:
-        answer = "no answer" if sent["status"] is None else f"{sent['status']:#06x}"
+        answer = "no status" if sent["status"] is None else f"{sent['status']:#06x}"
         state = "sent and committed" if sent["committed_at"] else sent["state"]
         print(f"  result  {sent['kind']:<10} to {sent['destination']}: {state}, {answer}  {sent['message']}")
     for told in study["told"]:

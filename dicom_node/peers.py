@@ -7,30 +7,29 @@ import re
 import sys
 from collections import Counter
 
-from dicom_node.deliver.outgoing import Outgoing, is_success, read_outgoing
-from dicom_node.deliver.scu import echo, send_files
+from dicom_node.deliver.destination import send_files, verify
+from dicom_node.deliver.outgoing import Answer, Outcome, Outgoing, read_outgoing
 from dicom_node.errors import SettingsError
 from dicom_node.folder import files_in, no_dicom
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import configure_logging
-from dicom_node.settings import Destination, Settings, load_settings
+from dicom_node.settings import AnyDestination, Destination, Settings, load_settings
 
 SPELLED_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>\d{1,5})")
 LAST_PORT = 65535
 
 
 def run_echo(arguments: argparse.Namespace) -> int:
-    """C-ECHO a peer."""
+    """C-ECHO a peer, or try a DICOMweb service."""
     settings = load_settings()
     configure_logging("echo")
     peer = find_peer(arguments.peer, settings)
-    echo(peer, settings)
-    print(f"{peer.name} answers as {peer.ae_title} at {peer.host}:{peer.port}")
+    print(f"{peer.name}: {verify(peer, settings)}")
     return 0
 
 
 def run_send(arguments: argparse.Namespace) -> int:
-    """C-STORE every DICOM file of a folder; 1 if the peer did not take them all."""
+    """Send every DICOM file of a folder; 1 if the peer did not take them all."""
     settings = load_settings()
     configure_logging("send")
     objects, others = [], 0
@@ -42,17 +41,18 @@ def run_send(arguments: argparse.Namespace) -> int:
     if not objects:
         raise no_dicom(arguments.folder, others)
     answers = send_with_progress(find_peer(arguments.peer, settings), settings, objects)
-    for status, count in sorted(answers.items()):
-        print(f"{count} x {status:#06x} {'taken' if is_success(status) else 'refused'}")
-    return 0 if all(is_success(status) for status in answers) else 1
+    for answer, count in answers.items():
+        taken = answer.outcome is Outcome.TAKEN
+        print(f"{count} x {answer.status:#06x} taken" if taken else f"{count} x not taken: {answer.message}")
+    return 0 if all(answer.outcome is Outcome.TAKEN for answer in answers) else 1
 
 
-def send_with_progress(peer: Destination, settings: Settings, objects: list[Outgoing]) -> Counter[int]:
+def send_with_progress(peer: AnyDestination, settings: Settings, objects: list[Outgoing]) -> Counter[Answer]:
     """Send, counting on standard error if someone is looking."""
-    answers: Counter[int] = Counter()
+    answers: Counter[Answer] = Counter()
 
-    def on_answer(status: int) -> None:
-        answers[status] += 1
+    def on_answer(answer: Answer) -> None:
+        answers[answer] += 1
         if sys.stderr.isatty():
             end = "\n" if answers.total() == len(objects) else ""
             print(f"\r{answers.total()} of {len(objects)}", end=end, file=sys.stderr, flush=True)
@@ -61,7 +61,7 @@ def send_with_progress(peer: Destination, settings: Settings, objects: list[Outg
     return answers
 
 
-def find_peer(name: str, settings: Settings) -> Destination:
+def find_peer(name: str, settings: Settings) -> AnyDestination:
     """Return a destination by its name, or one spelled out as AE_TITLE@HOST:PORT."""
     for destination in settings.destinations:
         if destination.name == name:

@@ -12,19 +12,19 @@ from itertools import groupby
 from pathlib import Path
 
 from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom.association import Association
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.beside import Beside
 from dicom_node.deliver.breaker import Breaker
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments, ask
+from dicom_node.deliver.destination import Store, open_destination
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.outgoing import ObjectUnreadable, Outgoing, is_passing, is_success
-from dicom_node.deliver.scu import open_association, send
+from dicom_node.deliver.outgoing import ObjectUnreadable, Outcome, Outgoing
+from dicom_node.deliver.scu import open_association
 from dicom_node.errors import PassingFailure
 from dicom_node.log import get_logger
 from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient_id_of
-from dicom_node.settings import Destination, Settings
+from dicom_node.settings import AnyDestination, Destination, Settings, WebDestination
 from dicom_node.study import Delivery
 
 TURN_SECONDS = 1.0
@@ -56,16 +56,18 @@ class Deliverer:
             one.join()
             one.check()
 
-    def _serve(self, destination: Destination, stop: threading.Event) -> None:
+    def _serve(self, destination: AnyDestination, stop: threading.Event) -> None:
         while not stop.wait(TURN_SECONDS):
             try:
                 self.turn(destination, stop)
             except DBAPIError as error:
                 log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
 
-    def turn(self, destination: Destination, stop: threading.Event) -> None:
+    def turn(self, destination: AnyDestination, stop: threading.Event) -> None:
         """Send what is due to one destination; then ask it to commit to what it took, where that is wanted."""
         self.deliver(destination, stop)
+        if isinstance(destination, WebDestination):
+            return  # commitment is a service of associations
         if destination.storage_commitment and self._commitments and not stop.is_set():
             self._ask_for_commitment(destination, self._commitments)
 
@@ -82,8 +84,8 @@ class Deliverer:
             return
         log.info("commitment_asked", destination=destination.name, status=status, instances=len(request.references))
 
-    def deliver(self, destination: Destination, stop: threading.Event) -> None:
-        """Send what is due to one destination, an association a study.
+    def deliver(self, destination: AnyDestination, stop: threading.Event) -> None:
+        """Send what is due to one destination, a connection a study.
 
         The rest is given back when told to stop, and when the destination does not answer several times in a row.
         """
@@ -94,7 +96,9 @@ class Deliverer:
             with self._outbox.holding(token):
                 self._send_all(token, destination, due, stop)
 
-    def _send_all(self, token: str, destination: Destination, due: Sequence[Delivery], stop: threading.Event) -> None:
+    def _send_all(
+        self, token: str, destination: AnyDestination, due: Sequence[Delivery], stop: threading.Event
+    ) -> None:
         breaker = self._breakers[destination.name]
         for _, group in groupby(due, key=lambda delivery: delivery.job_id):
             if stop.is_set() or breaker.is_open(time.monotonic()):
@@ -104,16 +108,16 @@ class Deliverer:
             elif breaker.succeeded():
                 self._outbox.hasten(destination.name)
 
-    def _send_job(self, token: str, destination: Destination, deliveries: Sequence[Delivery]) -> bool:
+    def _send_job(self, token: str, destination: AnyDestination, deliveries: Sequence[Delivery]) -> bool:
         """Send the results of a job; return whether the destination answered until the end."""
         started, remaining, taken = time.monotonic(), list(deliveries), list[Delivery]()
         try:
             with (
-                open_association(destination, self._settings, [outgoing(d) for d in deliveries]) as association,
+                open_destination(destination, self._settings, [outgoing(d) for d in deliveries]) as store,
                 audited(self._trail, destination, deliveries, taken),
             ):
                 while remaining:
-                    if self._send_one(token, association, remaining[0]):
+                    if self._send_one(token, store, remaining[0]):
                         taken.append(remaining[0])
                     remaining.pop(0)
         except PassingFailure as error:
@@ -136,33 +140,34 @@ class Deliverer:
         )
         return not remaining
 
-    def _send_one(self, token: str, association: Association, delivery: Delivery) -> bool:
-        """Send an instance and write down what the PACS said of it; return whether it has taken it."""
+    def _send_one(self, token: str, store: Store, delivery: Delivery) -> bool:
+        """Send an instance and write down what the destination said of it; return whether it has taken it."""
         try:
-            status = send(association, outgoing(delivery))
+            answer = store(outgoing(delivery))
         except ObjectUnreadable as error:
             log.warning("result_unreadable", sop_instance_uid=delivery.result.sop_instance_uid, reason=error.message)
             self._outbox.failed(token, delivery, None, error.message)
             return False
-        if is_success(status):
-            self._outbox.sent(token, delivery, status)
-        elif is_passing(status):
-            self._outbox.failed(token, delivery, status, f"the PACS answered {status:#06x}, out of resources")
+        if answer.outcome is Outcome.TAKEN:
+            self._outbox.sent(token, delivery, answer.status)
+        elif answer.outcome is Outcome.PASSING:
+            self._outbox.failed(token, delivery, answer.status, answer.message)
         else:
-            self._outbox.rejected(token, delivery, status, f"the PACS answered {status:#06x} and will not take it")
-        return is_success(status)
+            self._outbox.rejected(token, delivery, answer.status, answer.message)
+        return answer.outcome is Outcome.TAKEN
 
 
 @contextmanager
 def audited(
-    trail: AuditTrail, destination: Destination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
+    trail: AuditTrail, destination: AnyDestination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
 ) -> Iterator[None]:
     """Tell the audit trail what is about to be sent, and then what was taken."""
     if not trail.is_kept:
         yield
         return
     study, patient = deliveries[0].study_instance_uid, patient_id_of(deliveries[0].result.path)
-    source, receiver = trail.hilum(is_requestor=True), Participant(destination.ae_title, destination.host)
+    user_id = destination.url if isinstance(destination, WebDestination) else destination.ae_title
+    source, receiver = trail.hilum(is_requestor=True), Participant(user_id, destination.host)
     trail.beginning(source, receiver, Transfer(study, patient, Counter(d.result.sop_class_uid for d in deliveries)))
     try:
         yield

@@ -111,12 +111,12 @@ class Outbox:
             except DBAPIError as error:
                 log.warning("lease_not_renewed", error=type(error.orig).__name__)
 
-    def sent(self, token: str, delivery: Delivery, status: int) -> bool:
+    def sent(self, token: str, delivery: Delivery, status: int | None) -> bool:
         """Write down that the destination took the instance; ``status`` may be a warning."""
         return self._settle(token, delivery, state=DeliveryState.SENT, status=status, message="", sent_at=now())
 
-    def rejected(self, token: str, delivery: Delivery, status: int, message: str) -> bool:
-        """Write down a permanent refusal."""
+    def rejected(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
+        """Write down a permanent refusal; HTTP knows some without a status of DICOM."""
         return self._settle(token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
 
     def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:

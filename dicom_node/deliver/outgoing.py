@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,26 @@ class Outgoing:
 
 
 class ObjectUnreadable(PassingFailure):
-    """An object cannot be read from the disk; the association can go on with others."""
+    """An object cannot be read from the disk; the connection can go on with others."""
+
+
+class Outcome(Enum):
+    """What becomes of an object that was sent."""
+
+    TAKEN = "taken"
+    PASSING = "not taken now"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a destination said of an object."""
+
+    outcome: Outcome
+    status: int | None
+    """Of DICOM, where it told one: that of C-STORE, or STOW-RS's reason of a failure or warning."""
+    message: str = ""
+    """Why it was not taken."""
 
 
 def read_outgoing(path: Path) -> Outgoing:
@@ -50,6 +70,18 @@ def load(item: Outgoing, **options: Any) -> Dataset:
     if not whole:
         raise ObjectUnreadable("object-unreadable", "the file holds another object than it should")
     return ds
+
+
+def answer_of(status: int) -> Answer:
+    """Return what a status of C-STORE says."""
+    return Answer(Outcome.TAKEN, status) if is_success(status) else failure(status)
+
+
+def failure(status: int) -> Answer:
+    """Return what a status, or a reason, says of an object that was not taken."""
+    if is_passing(status):
+        return Answer(Outcome.PASSING, status, f"the PACS answered {status:#06x}, out of resources")
+    return Answer(Outcome.REFUSED, status, f"the PACS answered {status:#06x} and will not take it")
 
 
 def is_success(status: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -91,16 +91,6 @@ def send(association: Association, item: Outgoing) -> int:
     if "Status" not in answer:
         raise PassingFailure("association-lost", "the association ended before the PACS answered")
     return int(answer.Status)
-
-
-def send_files(
-    peer: Destination, settings: Settings, objects: Sequence[Outgoing], on_answer: Callable[[int], None]
-) -> None:
-    """Send files in their order, telling each status as it comes; over one association if it can name them all."""
-    for batch in batches(objects):
-        with open_association(peer, settings, batch) as association:
-            for item in batch:
-                on_answer(send(association, item))
 
 
 def batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:

@@ -1,7 +1,4 @@
-"""A signed POST to the webhook, as Standard Webhooks has it (standardwebhooks.com), with Python's own HTTP client.
-
-Redirects are not followed, and no proxy is asked.
-"""
+"""A signed POST to the webhook, as Standard Webhooks has it (standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -9,16 +6,15 @@ import base64
 import binascii
 import hmac
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from importlib.metadata import version
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dicom_node.errors import PassingFailure, SettingsError
+from dicom_node.deliver import http
+from dicom_node.errors import SettingsError
 from dicom_node.record.database import now
 from dicom_node.settings import NotificationSettings
 from dicom_node.study import Notification
@@ -76,7 +72,7 @@ def post(settings: NotificationSettings, key: bytes, notification: Notification)
     body = notification.body.encode()
     headers = {
         "Content-Type": "application/json",
-        "User-Agent": f"Hilum/{version('hilum')}",
+        "User-Agent": http.USER_AGENT,
         **signed_headers(key, notification.notification_id, body, now()),
     }
     target = urlsplit(settings.url)._replace(scheme="", netloc="", fragment="")
@@ -94,37 +90,13 @@ def connected(settings: NotificationSettings) -> Iterator[HTTPConnection]:
     PassingFailure
         The connection fails, then or later.
     """
-    connection = make_connection(settings)
-    try:
-        connection.connect()
+    with http.connected(settings.url, settings.timeout_seconds) as connection:
         hanging_up = threading.Timer(settings.timeout_seconds, hang_up, (connection.sock,))
         hanging_up.start()
         try:
             yield connection
         finally:
             hanging_up.cancel()
-    except ssl.SSLCertVerificationError as error:
-        raise PassingFailure(
-            "receiver-untrusted", f"{settings.host} shows a certificate that is not trusted: {error.verify_message}"
-        ) from error
-    except (OSError, HTTPException, UnicodeError) as error:
-        raise PassingFailure(
-            "receiver-unreachable",
-            f"{settings.host} cannot be reached or does not answer ({type(error).__name__}); "
-            "check notification.url, firewall and TLS",
-        ) from error
-    finally:
-        connection.close()
-
-
-def make_connection(settings: NotificationSettings) -> HTTPConnection:
-    """Return a connection that is not open yet; with https the receiver's certificate must name its host."""
-    target = urlsplit(settings.url)
-    if target.scheme == "http":
-        return HTTPConnection(settings.host, target.port, timeout=settings.timeout_seconds)
-    return HTTPSConnection(
-        settings.host, target.port, timeout=settings.timeout_seconds, context=ssl.create_default_context()
-    )
 
 
 def hang_up(connection: socket.socket) -> None:

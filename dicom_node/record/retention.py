@@ -12,7 +12,7 @@ from dicom_node.files import Files
 from dicom_node.log import get_logger
 from dicom_node.record.database import now, reading
 from dicom_node.record.schema import deliveries, instances, job_inputs, jobs, results, series, studies
-from dicom_node.settings import Settings
+from dicom_node.settings import Destination, Settings
 from dicom_node.study import DeliveryState, JobState, StudyState
 
 TURN_SECONDS = 60.0
@@ -104,7 +104,7 @@ class Retention:
         delivery = exists().where(
             deliveries.c.sop_instance_uid == results.c.sop_instance_uid, results.c.job_id == jobs.c.job_id, of_study
         )
-        asked = [d.name for d in self._settings.destinations if d.storage_commitment]
+        asked = [d.name for d in self._settings.destinations if isinstance(d, Destination) and d.storage_commitment]
         uncommitted = deliveries.c.destination.in_(asked) & deliveries.c.committed_at.is_(None)
         return and_(
             studies.c.state != StudyState.RECEIVING,

@@ -42,6 +42,29 @@ def client_context(settings: TLSSettings) -> ssl.SSLContext:
     return make_context(ssl.PROTOCOL_TLS_CLIENT, settings)
 
 
+def service_context(authorities: Path | None, own: TLSSettings | None) -> ssl.SSLContext:
+    """Return how a DICOMweb service is spoken to; its certificate must be for its host.
+
+    Parameters
+    ----------
+    authorities : Path, optional
+        Who signs its certificate; without it those of ``own``, or whom this machine trusts.
+    own : TLSSettings, optional
+        What to show it.
+
+    Raises
+    ------
+    SettingsError
+        A file cannot be read, or is not what it should be.
+    """
+    if own:
+        return client_context(own.model_copy(update={"authorities": authorities or own.authorities}))
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:  # OpenSSL's errors are such too
+        raise SettingsError("tls-files", f"expected certificates of authorities, in PEM, in {authorities}") from error
+
+
 def make_context(protocol: int, settings: TLSSettings) -> ssl.SSLContext:
     """Return a context with Hilum's certificate, which trusts the authorities of the settings and no others."""
     if not (settings.certificate and settings.key and settings.authorities):

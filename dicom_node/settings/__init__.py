@@ -10,6 +10,7 @@ Made once at each entry point and passed down. An environment variable names a s
 from dicom_node.settings.loading import Settings, load_settings
 from dicom_node.settings.names import find_file
 from dicom_node.settings.sections import (
+    AnyDestination,
     AuditSettings,
     DeliverySettings,
     Destination,
@@ -22,10 +23,12 @@ from dicom_node.settings.sections import (
     Sender,
     StorageSettings,
     TLSSettings,
+    WebDestination,
     WorkerSettings,
 )
 
 __all__ = [
+    "AnyDestination",
     "AuditSettings",
     "DeliverySettings",
     "Destination",
@@ -39,6 +42,7 @@ __all__ = [
     "Settings",
     "StorageSettings",
     "TLSSettings",
+    "WebDestination",
     "WorkerSettings",
     "find_file",
     "load_settings",

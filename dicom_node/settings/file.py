@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from sqlalchemy import make_url
 
 from dicom_node.settings.loading import Settings, load_settings
-from dicom_node.settings.names import is_section
+from dicom_node.settings.names import sections_in
 
 WIDTH = 100
 
@@ -32,10 +32,9 @@ def file_lines(settings: Settings) -> Iterator[str]:
         if isinstance(value, BaseModel):
             yield from section_lines(f"[{name}]", type(value), value)
             continue
-        (section,) = filter(is_section, get_args(field.annotation))
         for item in value:
-            yield from section_lines(f"[[{name}]]", section, item)
-        if not value:
+            yield from section_lines(f"[[{name}]]", type(item), item)
+        for section in () if value else sections_in(field.annotation):
             yield from (f"# {line}".replace("# # ", "# ") for line in section_lines(f"[[{name}]]", section) if line)
             yield ""
 

@@ -24,6 +24,7 @@ from pydantic_settings import (
 from dicom_node.errors import SettingsError
 from dicom_node.settings.names import find_file, setting_names, unknown_keys, unknown_secrets, unknown_variables
 from dicom_node.settings.sections import (
+    AnyDestination,
     AuditSettings,
     BrokerSettings,
     DatabaseSettings,
@@ -37,6 +38,7 @@ from dicom_node.settings.sections import (
     SelectionSettings,
     StorageSettings,
     TLSSettings,
+    WebDestination,
     WorkerSettings,
 )
 
@@ -61,7 +63,7 @@ class Settings(BaseSettings):
     selection: SelectionSettings = SelectionSettings()
     jobs: JobSettings = JobSettings()
     delivery: DeliverySettings = DeliverySettings()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
     worker: WorkerSettings = WorkerSettings()
     report: ReportSettings = ReportSettings()
     priors: PriorSettings = PriorSettings()
@@ -69,7 +71,7 @@ class Settings(BaseSettings):
 
     @field_validator("destinations")
     @classmethod
-    def name_each_once(cls, destinations: tuple[Destination, ...]) -> tuple[Destination, ...]:
+    def name_each_once(cls, destinations: tuple[AnyDestination, ...]) -> tuple[AnyDestination, ...]:
         """The record knows a destination by its name."""
         names = [destination.name for destination in destinations]
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -79,8 +81,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def certificates_for_peers(self) -> Self:
         """They ask for Hilum's."""
-        if any(destination.tls for destination in self.destinations) and not self.tls.enabled:
-            raise ValueError("a destination with tls = true needs tls.certificate, tls.key and tls.authorities")
+        shown = [d.client_certificate if isinstance(d, WebDestination) else d.tls for d in self.destinations]
+        if any(shown) and not self.tls.enabled:
+            raise ValueError(
+                "a destination with tls or client_certificate = true needs tls.certificate, tls.key and tls.authorities"
+            )
         if self.audit.protocol == "tls" and not self.tls.enabled:
             raise ValueError("audit.url with tls:// needs tls.certificate, tls.key and tls.authorities")
         return self
@@ -89,14 +94,17 @@ class Settings(BaseSettings):
     def name_a_known_source(self) -> Self:
         """Priors come from a PACS that stands among the destinations."""
         if self.priors.source and self.priors_source is None:
-            known = ", ".join(destination.name for destination in self.destinations) or "none"
-            raise ValueError(f"priors.source must be the name of a destination ({known}), got {self.priors.source}")
+            known = ", ".join(d.name for d in self.destinations if isinstance(d, Destination)) or "none"
+            raise ValueError(
+                f"priors.source must be the name of a destination with an AE title ({known}), got {self.priors.source}"
+            )
         return self
 
     @property
     def priors_source(self) -> Destination | None:
         """The PACS that is asked for earlier reports."""
-        return next((d for d in self.destinations if d.name == self.priors.source), None)
+        named = (d for d in self.destinations if d.name == self.priors.source)
+        return next((d for d in named if isinstance(d, Destination)), None)
 
     @property
     def database_url(self) -> str:

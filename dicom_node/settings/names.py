@@ -33,13 +33,22 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from setting_names(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
-            for item in filter(is_section, get_args(field.annotation)):
+            for item in sections_in(field.annotation):
                 yield from setting_names(item, f"{prefix}{name}[].")
 
 
 def is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
     """Whether a setting is a section."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def sections_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """Yield the sections that an array is made of: one, or several kinds."""
+    for part in get_args(annotation):
+        if is_section(part):
+            yield part
+        else:
+            yield from sections_in(part)
 
 
 def unknown_variables(known: set[str]) -> Iterator[str]:

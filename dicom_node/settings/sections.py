@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     IPvAnyNetwork,
     StringConstraints,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -220,10 +222,13 @@ class DeliverySettings(Section):
     """A PACS that was asked to commit and did not report is asked again after this."""
 
 
-class Destination(Section):
-    """A PACS that results are sent to."""
+DestinationName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+class Destination(Section):
+    """A PACS that results are sent to by C-STORE."""
+
+    name: DestinationName
     """What it is called in commands and in the record."""
     ae_title: AETitle
     """Its AE title."""
@@ -235,6 +240,63 @@ class Destination(Section):
     """Ask it to commit to what it was sent (N-ACTION); files are removed only then."""
     tls: bool = False
     """Speak TLS with it."""
+
+
+class WebDestination(Section):
+    """A DICOMweb service that results are sent to by STOW-RS: a destination with a URL."""
+
+    name: DestinationName
+    """What it is called in commands and in the record."""
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
+    """Its base URL, https://HOST/PATH; Hilum posts to URL/studies."""
+    authorities: Path | None = None
+    """Who signs its certificate, as PEM; unset: whom this machine trusts, with client_certificate those of [tls]."""
+    client_certificate: bool = False
+    """Show it Hilum's certificate, that of [tls]."""
+    credentials: Path | None = None
+    """A file with USER:PASSWORD (Basic) or a token (Bearer), readable by Hilum alone; it is read for every study."""
+    allow_unsecured: bool = False
+    """Send to another machine by http, without TLS, on a network that is safe by other means."""
+
+    @property
+    def host(self) -> str:
+        """Its name or address."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it speaks TLS."""
+        return self.url.startswith("https://")
+
+    @model_validator(mode="after")
+    def is_a_safe_base(self) -> Self:
+        """Paths are put behind the URL, and it is shown in logs."""
+        try:
+            target = urlsplit(self.url)
+            has_port = target.port != 0
+        except ValueError:
+            has_port = False
+        if not (self.host and has_port):
+            raise ValueError("url must be https://HOST/PATH, with a port of 1 to 65535 where it has one")
+        if target.username is not None or target.query or target.fragment:
+            raise ValueError("url must hold no user, password or query: put what is secret into a file (credentials)")
+        if not self.is_encrypted and not self.allow_unsecured and self.host not in LOOPBACK:
+            raise ValueError(
+                "url must be https: with http everyone on the way could read what is sent. On a network that is safe "
+                "by other means, say so with allow_unsecured = true"
+            )
+        return self
+
+
+def kind_of(destination: Any) -> str:
+    """Return which of the two a destination is: the one with a URL is a DICOMweb service."""
+    has_url = "url" in destination if isinstance(destination, dict) else isinstance(destination, WebDestination)
+    return "dicomweb" if has_url else "dimse"
+
+
+AnyDestination = Annotated[
+    Annotated[Destination, Tag("dimse")] | Annotated[WebDestination, Tag("dicomweb")], Discriminator(kind_of)
+]
 
 
 class WorkerSettings(Section):

@@ -10,10 +10,11 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from dicom_node.deliver import outgoing
+from dicom_node.deliver import outgoing, stow
 from dicom_node.headers import CT_STORAGE
 from dicom_node.receive import part10, scp
 from dicom_node.settings import Settings
+from dicom_node.settings.names import sections_in
 from tests.conformance import objects
 from worker.pixels import RETIRED_JPEG
 
@@ -85,6 +86,21 @@ def obeyed_statuses() -> Rows:
     yield from ([does, ", ".join(shown)] for does, shown in found.items())
 
 
+def obeyed_http_statuses() -> Rows:
+    """What Hilum does with a DICOMweb service's answer."""
+    yield ["The answer", "What Hilum does"]
+    yield ["names the instance in Referenced SOP Sequence", "counts it as sent, whatever the Warning Reason"]
+    yield ["names it in Failed SOP Sequence", "as with C-STORE, by the Failure Reason in the place of the status"]
+    does = {
+        outgoing.Outcome.REFUSED: "counts the instance as refused, until `hilum resend` or `hilum retry`",
+        outgoing.Outcome.PASSING: "tries the instance again, and goes on with the next",
+    }
+    for outcome, done in does.items():
+        statuses = sorted(status for status, its in stow.OF_THE_OBJECT.items() if its is outcome)
+        yield [f"does not name it, HTTP {', '.join(map(str, statuses))}", done]
+    yield ["does not name it, any other HTTP status", "tries all that is left of the study again"]
+
+
 def range_of(status: int) -> str:
     """Return a status, or the range it stands in (PS3.4 table B.2-1)."""
     if status >= 0xC000:
@@ -101,10 +117,15 @@ def settings() -> Rows:
             for name, value in field.default:
                 yield [f"`{section}.{name}`", "none" if value in (None, (), "") else str(value)]
         else:
-            (item,) = (part for part in field.annotation.__args__ if part is not Ellipsis)
-            for name, of_item in item.model_fields.items():
-                default = "to be named" if of_item.is_required() else str(of_item.default)
-                yield [f"`{section}[].{name}`", "none" if default in ("()", "None") else default]
+            kinds = sections_in(field.annotation)  # of an array's items; they share some settings
+            yield from map(list, dict.fromkeys(row for kind in kinds for row in of_an_item(section, kind)))
+
+
+def of_an_item(section: str, kind: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """Every setting of one kind of item in an array."""
+    for name, field in kind.model_fields.items():
+        default = "to be named" if field.is_required() else str(field.default)
+        yield f"`{section}[].{name}`", "none" if default in ("()", "None") else default
 
 
 def implementation() -> Rows:
@@ -132,6 +153,7 @@ TABLES = {
     "sent-classes": sent_classes,
     "answered-statuses": answered_statuses,
     "obeyed-statuses": obeyed_statuses,
+    "obeyed-http-statuses": obeyed_http_statuses,
     "settings": settings,
     "implementation": implementation,
     "character-sets": character_sets,

@@ -8,7 +8,7 @@ import pytest
 
 from dicom_node.check import check_access, check_permissions
 from dicom_node.record.database import open_database
-from dicom_node.settings import NodeSettings, Settings, StorageSettings, TLSSettings
+from dicom_node.settings import NodeSettings, Settings, StorageSettings, TLSSettings, WebDestination
 from tests.dicom_node.webhooks import webhook
 
 OPEN = "0.0.0.0"  # noqa: S104 - what is tested
@@ -55,6 +55,8 @@ def test_a_key_or_a_secret_that_others_can_read_is_named(
     assert str(key) in message
     secret = webhook(tmp_path, 1)
     assert str(secret.secret) in said(settings.model_copy(update={"notification": secret}))
+    service = WebDestination(name="PACS", url="https://pacs.example", credentials=key)
+    assert str(key) in said(settings.model_copy(update={"destinations": (service,)}))
     assert "hilum_database__url" in message
 
 

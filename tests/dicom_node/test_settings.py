@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SettingsError
-from dicom_node.settings import Settings, load_settings
+from dicom_node.settings import Destination, Settings, WebDestination, load_settings
 
 
 @pytest.fixture
@@ -140,6 +140,44 @@ def test_one_ae_title_for_stat_and_routine_is_an_error(settings_file: Path) -> N
 def test_destinations_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HILUM_DESTINATIONS", '[{"name": "PACS", "ae_title": "ORTHANC", "host": "h", "port": 104}]')
     assert load_settings().destinations[0].ae_title == "ORTHANC"
+
+
+def test_a_destination_with_a_url_is_a_dicomweb_service(settings_file: Path) -> None:
+    settings_file.write_text(
+        '[[destinations]]\nname = "A"\nae_title = "A"\nhost = "h"\nport = 104\n'
+        '[[destinations]]\nname = "B"\nurl = "https://pacs.example:8443/dicom-web"\n'
+    )
+    pacs, service = load_settings().destinations
+    assert isinstance(pacs, Destination)
+    assert isinstance(service, WebDestination)
+    assert (service.host, service.is_encrypted) == ("pacs.example", True)
+
+
+@pytest.mark.parametrize(
+    ("destination", "word"),
+    [
+        ('url = "http://pacs.example/dicom-web"', "allow_unsecured"),
+        ('url = "https://hilum:s3cret@pacs.example"', "credentials"),
+        ('url = "https://pacs.example/?key=s3cret"', "credentials"),
+        ('url = "https://pacs.example:99999"', "port"),
+        ('url = "https:///dicom-web"', "HOST"),
+        ('url = "pacs.example"', "url"),
+        ('url = "https://pacs.example"\nclient_certificate = true', "tls.certificate"),
+        ('url = "https://pacs.example"\nae_title = "PACS"', "ae_title"),
+        ('url = "https://pacs.example"\nstorage_commitment = true', "storage_commitment"),
+        ('url = "https://pacs.example"\n[priors]\nsource = "A"', "with an AE title"),
+    ],
+)
+def test_a_dicomweb_service_that_cannot_be_used_is_an_error(settings_file: Path, destination: str, word: str) -> None:
+    message = complaint_about(settings_file, f'[[destinations]]\nname = "A"\n{destination}\n')
+    assert word in message
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize("more", ['url = "http://localhost/"', 'url = "http://pacs.example"\nallow_unsecured = true'])
+def test_http_is_for_this_machine_or_for_who_asks_for_it(settings_file: Path, more: str) -> None:
+    settings_file.write_text(f'[[destinations]]\nname = "A"\n{more}\n')
+    assert len(load_settings().destinations) == 1
 
 
 def test_a_variable_that_is_no_json_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:

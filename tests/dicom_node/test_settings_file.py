@@ -20,6 +20,7 @@ def settings_of_a_site() -> Settings:
             "destinations": [
                 {"name": 'The "PACS"', "ae_title": "PACS", "host": "pacs", "port": 104},
                 {"name": "Archive", "ae_title": "ARCHIVE", "host": "archive", "port": 11112},
+                {"name": "Web", "url": "https://pacs.example/dicom-web", "credentials": Path("/etc/hilum/token")},
             ],
         }
     )
@@ -56,7 +57,8 @@ def test_every_setting_says_what_it_means(section: type[BaseModel]) -> None:
 def test_a_destination_is_shown_where_there_is_none() -> None:
     lines = list(file_lines(Settings.model_construct()))
     assert "# [[destinations]]" in lines
-    assert {f"# {name} =" for name in ("name", "ae_title", "host", "port")} <= set(lines)
+    assert lines.count("# [[destinations]]") == 2
+    assert {f"# {name} =" for name in ("name", "ae_title", "host", "port", "url")} <= set(lines)
 
 
 def test_few_choices_are_named() -> None:

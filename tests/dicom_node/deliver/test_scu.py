@@ -16,9 +16,10 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy import Engine
 
 from dicom_node.deliver.deliverer import Deliverer
+from dicom_node.deliver.destination import send_files
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import Outgoing, is_passing, is_success
-from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo, send_files
+from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import Defect, PassingFailure
 from dicom_node.record.schema import deliveries
@@ -368,10 +369,10 @@ def test_more_contexts_than_an_association_holds_take_several(sqlite_record: Eng
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.save_as(tmp_path / sop_class, enforce_file_format=True)
         objects.append(Outgoing(tmp_path / sop_class, sop_class, ExplicitVRLittleEndian))
-    answers: list[int] = []
+    answers: list[int | None] = []
     with pacs(classes=classes) as peer:
         settings = settings_for(peer.port)
-        send_files(settings.destinations[0], settings, objects, answers.append)
+        send_files(settings.destinations[0], settings, objects, lambda answer: answers.append(answer.status))
     assert len(classes) > MAXIMUM_CONTEXTS
     assert answers == [0x0000] * len(classes)
     assert [sop_instance_uid for sop_instance_uid, _ in peer.taken] == [f"{sop_class}.1" for sop_class in classes]

@@ -16,8 +16,9 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from sqlalchemy import Engine
 
-from dicom_node.deliver.outgoing import Outgoing
-from dicom_node.deliver.scu import echo, send_files
+from dicom_node.deliver.destination import send_files
+from dicom_node.deliver.outgoing import Answer, Outgoing
+from dicom_node.deliver.scu import echo
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.record.schema import instances
 from dicom_node.security.tls import client_context, server_context
@@ -110,11 +111,11 @@ def test_results_go_to_dcmtk_over_tls(
     tmp_path: Path, authority: Authority, theirs: Certificate, tls: TLSSettings
 ) -> None:
     (path,) = ct_series(tmp_path / "results", np.zeros((1, 16, 16), np.int16))
-    answers: list[int] = []
+    answers: list[Answer] = []
     with tls_storescp(tmp_path / "pacs", authority, theirs) as port:
         peer, settings = pacs(port, tls)
         send_files(peer, settings, [Outgoing(path, CTImageStorage, ExplicitVRLittleEndian)], answers.append)
-    assert answers == [0x0000]
+    assert [answer.status for answer in answers] == [0x0000]
     assert len(list((tmp_path / "pacs").iterdir())) == 1
 
 

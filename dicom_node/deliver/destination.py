@@ -1,0 +1,57 @@
+"""A destination of either kind, opened: a PACS by an association, a DICOMweb service by HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from dicom_node.deliver.http import phrase
+from dicom_node.deliver.outgoing import Answer, Outgoing, answer_of
+from dicom_node.deliver.scu import batches, echo, open_association, send
+from dicom_node.deliver.stow import open_service
+from dicom_node.settings import AnyDestination, Settings, WebDestination
+
+Store = Callable[[Outgoing], Answer]
+"""Sends an object and returns what the destination said of it; raises ObjectUnreadable or PassingFailure."""
+
+
+@contextmanager
+def open_destination(destination: AnyDestination, settings: Settings, objects: Iterable[Outgoing]) -> Iterator[Store]:
+    """Connect to a destination for the time of a ``with``, to send it some of these objects.
+
+    Raises
+    ------
+    PassingFailure
+        It cannot be reached, or does not let Hilum in.
+    """
+    if isinstance(destination, WebDestination):
+        with open_service(destination, settings) as service:
+            yield service.store
+    else:
+        with open_association(destination, settings, objects) as association:
+            yield lambda item: answer_of(send(association, item))
+
+
+def send_files(
+    destination: AnyDestination, settings: Settings, objects: Sequence[Outgoing], on_answer: Callable[[Answer], None]
+) -> None:
+    """Send files in their order, telling each answer as it comes; over one connection if it can name them all."""
+    for batch in batches(objects):
+        with open_destination(destination, settings, batch) as store:
+            for item in batch:
+                on_answer(store(item))
+
+
+def verify(destination: AnyDestination, settings: Settings) -> str:
+    """Try a destination without sending it anything; return how it answered.
+
+    Raises
+    ------
+    PassingFailure
+        It does not answer, or not as it should.
+    """
+    if isinstance(destination, WebDestination):
+        with open_service(destination, settings) as service:
+            return f"{destination.url} answers {phrase(service.verify())} to a STOW-RS request without an object"
+    echo(destination, settings)
+    return f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO"

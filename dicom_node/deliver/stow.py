@@ -1,0 +1,178 @@
+"""Storing to a DICOMweb service by STOW-RS (PS3.18 10.5), as a user agent.
+
+Each object goes in a request of its own, so that whatever is answered is said of that object.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydicom.dataset import Dataset
+
+from dicom_node.deliver.http import USER_AGENT, connected, phrase
+from dicom_node.deliver.outgoing import Answer, Outcome, Outgoing, failure, load
+from dicom_node.errors import PassingFailure, SettingsError
+from dicom_node.headers import UNREADABLE
+from dicom_node.security.tls import service_context
+from dicom_node.settings import Settings, WebDestination
+
+CHUNK_BYTES = 2**18
+LONGEST_ANSWER_BYTES = 2**20
+BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""RFC 6750 2.1. It has no colon, and one stands between user and password (RFC 7617 2)."""
+PROCESSING_FAILURE = 0x0110
+OF_THE_OBJECT = dict.fromkeys((409, 413, 415, 422), Outcome.REFUSED) | dict.fromkeys((400, 500), Outcome.PASSING)
+"""With these HTTP statuses a service speaks of what it was sent; with all others of itself, its URL or who asks."""
+READS_REQUESTS = frozenset({200, 202, 204, 400, 409, 413, 415, 422})
+"""What a service may say to a request without an object."""
+ADVICE = {
+    2: "which says nothing of the object; is the URL that of a DICOMweb service?",
+    3: "redirects are not followed; set url to where it leads",
+    4: "check url (Hilum posts to URL/studies), credentials and client_certificate",
+    5: "it is tried again",
+}
+"""What to do about an answer, by its first digit."""
+
+
+@contextmanager
+def open_service(destination: WebDestination, settings: Settings) -> Iterator[Service]:
+    """Connect to a service for the time of a ``with``.
+
+    Raises
+    ------
+    PassingFailure
+        It cannot be reached or is not trusted, or a file that the settings name cannot be read.
+    """
+    try:
+        headers = authorization(destination.credentials) if destination.credentials else {}
+        own = settings.tls if destination.client_certificate else None
+        tls = service_context(destination.authorities, own) if destination.is_encrypted else None
+    except SettingsError as error:  # of one destination; the others go on
+        raise PassingFailure(error.code, error.message) from error
+    with connected(destination.url, settings.delivery.network_timeout_seconds, tls) as connection:
+        yield Service(connection, destination, headers)
+
+
+def authorization(credentials: Path) -> dict[str, str]:
+    """Return the header that says who asks: Basic for USER:PASSWORD, Bearer for a token.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be read, or holds neither.
+    """
+    try:
+        text = credentials.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            "credentials-unreadable", f"credentials: {credentials} cannot be read ({type(error).__name__})"
+        ) from error
+    if ":" in text:
+        return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+    if BEARER_TOKEN.fullmatch(text):
+        return {"Authorization": f"Bearer {text}"}
+    raise SettingsError("credentials-malformed", f"expected USER:PASSWORD or a bearer token in {credentials}")
+
+
+class Service:
+    """A DICOMweb service that is connected."""
+
+    def __init__(self, connection: HTTPConnection, destination: WebDestination, headers: dict[str, str]) -> None:
+        self._connection = connection
+        self._name = destination.name
+        self._path = f"{urlsplit(destination.url).path.rstrip('/')}/studies"
+        self._headers = {"Accept": "application/dicom+json", "User-Agent": USER_AGENT, **headers}
+
+    def store(self, item: Outgoing) -> Answer:
+        """Send an object; return what the service said of it.
+
+        Raises
+        ------
+        ObjectUnreadable
+            The file is gone or damaged.
+        PassingFailure
+            The service failed, did not answer, or said nothing of the object.
+        """
+        ds = load(item, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        http_status, said = self._post(item.path)
+        if answer := read_answer(said, str(ds.get("SOPInstanceUID"))):
+            return answer
+        if http_status in OF_THE_OBJECT:
+            return Answer(OF_THE_OBJECT[http_status], None, f"the service answered {phrase(http_status)}")
+        raise self._failure(http_status)
+
+    def verify(self) -> int:
+        """Send a request without an object; return the HTTP status if it reads as a service's.
+
+        Raises
+        ------
+        PassingFailure
+            Something else answered, the service failed, or it does not know who asks.
+        """
+        http_status, _ = self._post()
+        if http_status not in READS_REQUESTS:
+            raise self._failure(http_status)
+        return http_status
+
+    def _post(self, *paths: Path) -> tuple[int, bytes]:
+        """Send a request; return the HTTP status and the body of the answer."""
+        boundary = uuid.uuid4().hex
+        size = sum(len(part) if isinstance(part, bytes) else part.stat().st_size for part in parts(paths, boundary))
+        content_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        headers = {**self._headers, "Content-Type": content_type, "Content-Length": str(size)}
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may answer, and hang up, before it has read all
+            self._connection.request("POST", self._path, chunks(parts(paths, boundary)), headers)
+        response = self._connection.getresponse()
+        said = response.read(LONGEST_ANSWER_BYTES)
+        if not response.isclosed():
+            self._connection.close()  # there is more; the next request connects again
+        return response.status, said
+
+    def _failure(self, http_status: int) -> PassingFailure:
+        advice = ADVICE.get(http_status // 100, "")
+        return PassingFailure("service-failed", f"{self._name} answered {phrase(http_status)}; {advice}")
+
+
+def parts(paths: Iterable[Path], boundary: str) -> Iterator[bytes | Path]:
+    """Yield what a message consists of, one part for each file (PS3.18 8.6.1, RFC 2046 5.1)."""
+    for path in paths:
+        yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        yield path
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def chunks(message: Iterable[bytes | Path]) -> Iterator[bytes]:
+    """Yield the bytes of a message, of files a chunk after the other."""
+    for part in message:
+        if isinstance(part, bytes):
+            yield part
+            continue
+        with part.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+
+def read_answer(said: bytes, sop_instance_uid: str) -> Answer | None:
+    """Return what a Store Instances Response (PS3.18 annex I) says of an object; None if it says nothing.
+
+    A proxy, a login page and some services with a request they do not understand answer 200 as well.
+    """
+    try:
+        ds = Dataset.from_json(said)
+        for item in ds.get("FailedSOPSequence") or []:
+            if item.ReferencedSOPInstanceUID == sop_instance_uid:
+                return failure(int(item.get("FailureReason") or PROCESSING_FAILURE))
+        for item in ds.get("ReferencedSOPSequence") or []:
+            if item.ReferencedSOPInstanceUID == sop_instance_uid:
+                return Answer(Outcome.TAKEN, int(item.get("WarningReason") or 0))
+    except UNREADABLE:
+        return None
+    return None
