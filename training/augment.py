@@ -84,8 +84,7 @@ class Augmentation:
         draw = _Draw(generator, images)
         images, labels = self._move(images, labels, draw)
         if self.paste is not None:
-            opacity = draw.happens(self.probability) * draw.like(draw.between(FAINTEST, 1))
-            images, labels = _paste(images, labels, *self.paste, opacity)
+            images, labels = _paste(images, labels, *self.paste, self.probability, draw)
         if self.flip_slices:
             flipped = draw.happens(self.flip_slices)
             images = torch.where(flipped, images.flip(1), images)
@@ -170,9 +169,17 @@ class _Draw:
         return torch.randn(self.images.shape, generator=self.generator).to(self.images.device)
 
 
-def _paste(images: Tensor, labels: Tensor, pasted: int, onto: int, opacity: Tensor) -> tuple[Tensor, Tensor]:
-    """Give images a class of their neighbours in the batch, fading in over a pixel at the border."""
-    others, their_labels = images.roll(1, dims=0), labels.roll(1, dims=0)
+def _paste(
+    images: Tensor, labels: Tensor, pasted: int, onto: int, probability: float, draw: _Draw
+) -> tuple[Tensor, Tensor]:
+    """Give images a class of their neighbours in the batch, at another place, fading in over a pixel at the border.
+
+    Few patients have lesions in few places; a network would learn the places.
+    """
+    shifts = [round(float(draw.between(-0.5, 0.5)[0]) * side) for side in images.shape[-2:]]
+    flipped = [axis for axis in (-2, -1) if float(draw.between(0, 1)[0]) < 0.5]
+    others, their_labels = (t.roll((1, *shifts), dims=(0, -2, -1)).flip(flipped) for t in (images, labels))
+    opacity = draw.happens(probability) * draw.like(draw.between(FAINTEST, 1))
     place = (opacity > 0) & (their_labels == pasted) & (labels == onto)
     share = opacity * _blur(place.float(), 0.7)
     return images + share * (others - images), torch.where(place, pasted, labels)

@@ -46,7 +46,7 @@ FOLDS = Experiment(
     recipe=Recipe(
         loss="dice_cross_entropy",
         batch_size=8,
-        epochs=25,
+        epochs=16,
         steps_per_epoch=100,
         optimiser=Optimiser("adamw", 2e-3, l2=1e-2),
         augmentation=WINDOWS_AND_KERNELS,
@@ -72,7 +72,7 @@ FOLDS = Experiment(
 CHEST = replace(
     FOLDS,
     name="shipped-chest",
-    recipe=replace(FOLDS.recipe, epochs=50),
+    recipe=replace(FOLDS.recipe, epochs=45),
     split=Named((), ("phantom-107",), ("phantom-108",), validation=0, test=0),
     differs="trained on all patients; its own test is one phantom, and chest-folds tells how good it is",
 )
