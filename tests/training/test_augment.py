@@ -106,32 +106,42 @@ def test_the_generator_decides() -> None:
     assert not torch.equal(apply(augment.STRONG, seed=5)[0], apply(augment.STRONG, seed=6)[0])
 
 
+PASTING = Augmentation(paste=(2, 1), probability=1.0)
+
+
 def lungs_one_with_a_lesion() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return two images of lung (class 1), of which the first has a lesion (class 2) within and beside it."""
+    """Return two images of lung (class 1), of which the first has a lesion (class 2)."""
     images, labels = torch.full((2, 1, 40, 48), 0.2), torch.zeros((2, 1, 40, 48), dtype=torch.uint8)
-    labels[:, :, 5:35, 10:30] = 1
+    labels[:, :, 5:35, 5:43] = 1
     images[0, :, 10:20, 15:25], labels[0, :, 10:20, 15:25] = 0.9, 2
     return images, labels
 
 
+def pasted() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the batches in which the lesion came to lie in the other image's lung."""
+    batches = [PASTING(*lungs_one_with_a_lesion(), torch.Generator().manual_seed(seed)) for seed in range(40)]
+    return [(images, labels) for images, labels in batches if (labels[1] == 2).sum() > 50]
+
+
 def test_a_lesion_is_pasted_into_the_lung_of_another_image_alone() -> None:
-    before_images, before = lungs_one_with_a_lesion()
-    before[1, :, 5:35, 20:] = 0  # half of the lesion's place is no lung here
-    always = Augmentation(paste=(2, 1), probability=1.0)
-    images, labels = always(before_images, before, torch.Generator().manual_seed(0))
-    assert torch.equal(labels[1] == 2, (before[0] == 2) & (before[1] == 1))
-    assert (images[1][labels[1] == 2] > 0.4).all()
-    assert torch.equal(labels[0], before[0])
-    assert torch.allclose(images[1, :, :, 23:], before_images[1, :, :, 23:])
+    _, before = lungs_one_with_a_lesion()
+    for images, labels in pasted():
+        assert torch.equal(labels[0], before[0])
+        assert (before[1][labels[1] == 2] == 1).all()
+        assert images[1][labels[1] == 2].mean() > 0.4
+        assert images[1][:, :3].max() < 0.3  # far from the lung
+
+
+def test_a_pasted_lesion_lies_anywhere_in_the_lung() -> None:
+    rows, columns = zip(
+        *((labels[1, 0] == 2).nonzero().float().mean(0).tolist() for _, labels in pasted()), strict=True
+    )
+    assert max(rows) - min(rows) > 12
+    assert max(columns) - min(columns) > 15
 
 
 def test_pasted_lesions_are_as_dense_as_the_others_or_fainter() -> None:
-    middle = [
-        Augmentation(paste=(2, 1), probability=1.0)(*lungs_one_with_a_lesion(), torch.Generator().manual_seed(seed))[0][
-            1, 0, 15, 20
-        ].item()
-        for seed in range(20)
-    ]
-    assert max(middle) <= 0.9
-    assert min(middle) >= 0.2 + augment.FAINTEST * 0.7 - 0.02
-    assert max(middle) - min(middle) > 0.1
+    densest = [images[1].max().item() for images, _ in pasted()]
+    assert max(densest) <= 0.9
+    assert min(densest) >= 0.2 + augment.FAINTEST * 0.7 - 0.05
+    assert max(densest) - min(densest) > 0.1
