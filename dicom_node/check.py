@@ -18,14 +18,16 @@ from sqlalchemy.engine import make_url
 
 from dicom_node.deliver.destination import verify
 from dicom_node.deliver.webhook import connected, read_key
-from dicom_node.errors import HilumError
+from dicom_node.errors import HilumError, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import configure_logging
+from dicom_node.receive.port import listeners
+from dicom_node.receive.scp import listen
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import studies
 from dicom_node.security.access import is_loopback, require_security
 from dicom_node.security.tls import server_context
-from dicom_node.settings import Settings, WebDestination, find_file, load_settings
+from dicom_node.settings import NodeSettings, Settings, WebDestination, find_file, load_settings
 
 URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
@@ -64,6 +66,7 @@ def checks() -> Iterator[Check]:
         return
     yield Check("settings", True, str(find_file() or "defaults and environment"))
     yield check_access(settings)
+    yield check_port(settings.node)
     yield check_permissions(settings)
     yield check_disk(settings)
     yield check_database(settings)
@@ -96,6 +99,19 @@ def check_access(settings: Settings) -> Check:
         message = "no [[node.senders]] and no TLS: whoever reaches this machine may send studies"
         return Check("access", True, message, warns=True)
     return Check("access", True, f"unencrypted; {', '.join(sorted({s.ae_title for s in node.senders}))} may send")
+
+
+def check_port(node: NodeSettings) -> Check:
+    """Listen for a moment; say who is in the way, unless it is the node itself."""
+    try:
+        listen(node).close()
+    except SettingsError as error:
+        found = list(listeners(node.port))
+        if any(one.is_node for one in found):
+            return Check("port", True, f"hilum node listens at port {node.port} already")
+        held = "; ".join(f"{Path(one.command[0]).name} (process {one.pid}) listens there" for one in found)
+        return Check("port", False, f"{error.message}; {held}" if held else error.message)
+    return Check("port", True, f"{node.host}, port {node.port} can be listened on")
 
 
 def check_permissions(settings: Settings) -> Check:

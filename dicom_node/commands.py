@@ -88,8 +88,8 @@ COMMANDS = (
         add_settings,
     ),
     Command("check", "try out settings, disk, database, broker and every PACS", "dicom_node.check:run_check", add_json),
-    Command("echo", "verify a peer with C-ECHO", "dicom_node.peers:run_echo", add_peer),
-    Command("send", "send DICOM files to a peer with C-STORE", "dicom_node.peers:run_send", add_send),
+    Command("echo", "verify a peer with C-ECHO, or try a DICOMweb service", "dicom_node.peers:run_echo", add_peer),
+    Command("send", "send DICOM files to a peer", "dicom_node.peers:run_send", add_send),
     Command(
         "studies",
         "list studies, or show one: states, reasons, deliveries",

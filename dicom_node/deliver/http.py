@@ -44,6 +44,7 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
     try:
         connection.connect()
         connection.sock.settimeout(timeout_seconds)
+        connection.timeout = timeout_seconds  # of another connection, where the server ends this one after an answer
         yield connection
     except ssl.SSLCertVerificationError as error:
         raise PassingFailure(

@@ -124,11 +124,12 @@ class Service:
     def _post(self, *paths: Path) -> tuple[int, bytes]:
         """Send a request; return the HTTP status and the body of the answer."""
         boundary = uuid.uuid4().hex
-        size = sum(len(part) if isinstance(part, bytes) else part.stat().st_size for part in parts(paths, boundary))
+        message = list(parts(paths, boundary))
+        size = sum(len(part) if isinstance(part, bytes) else part.stat().st_size for part in message)
         content_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {**self._headers, "Content-Type": content_type, "Content-Length": str(size)}
         with suppress(BrokenPipeError, ConnectionResetError):  # it may answer, and hang up, before it has read all
-            self._connection.request("POST", self._path, chunks(parts(paths, boundary)), headers)
+            self._connection.request("POST", self._path, chunks(message), headers)
         response = self._connection.getresponse()
         said = response.read(LONGEST_ANSWER_BYTES)
         if not response.isclosed():

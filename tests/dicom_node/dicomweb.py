@@ -78,12 +78,13 @@ def service(
     port: int = 0,
     tls: tuple[Authority, Certificate] | None = None,
     asks_for_certificates: bool = False,
+    protocol: str = "HTTP/1.1",
 ) -> Iterator[Service]:
     """Run a service for the time of a ``with``."""
     running = Service(answer)
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        protocol_version = protocol
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))

@@ -1,15 +1,19 @@
-"""What `hilum check` says of who may come in, and of who may read."""
+"""What `hilum check` says of who may come in, at which port, and of who may read."""
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from dicom_node.check import check_access, check_permissions
+from dicom_node.check import check_access, check_permissions, check_port
 from dicom_node.record.database import open_database
 from dicom_node.settings import NodeSettings, Settings, StorageSettings, TLSSettings, WebDestination
+from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.webhooks import webhook
+from tests.services import free_port, wait_until
 
 OPEN = "0.0.0.0"  # noqa: S104 - what is tested
 
@@ -90,3 +94,31 @@ def test_who_may_come_in_is_said(settings: Settings, node: NodeSettings, passed:
     check = check_access(settings.model_copy(update={"node": node}))
     assert (check.passed, check.warns) == (passed, warns)
     assert word in check.message
+
+
+def test_a_port_that_is_free_can_be_listened_on_afterwards() -> None:
+    node = NodeSettings(port=free_port())
+    assert check_port(node).passed
+    socket.create_server((node.host, node.port)).close()
+
+
+def test_who_has_the_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        check = check_port(NodeSettings(port=listener.getsockname()[1]))
+    assert not check.passed
+    assert f"(process {os.getpid()}) listens there" in check.message
+
+
+@pytest.mark.node
+def test_the_node_itself_may_have_the_port(tmp_path: Path) -> None:
+    with started(tmp_path) as node:
+        wait_until(node.answers, "hilum node")
+        check = check_port(NodeSettings(port=node.port))
+    assert check.passed
+    assert "already" in check.message
+
+
+def test_an_address_that_is_not_this_machines_is_said_to_be_so() -> None:
+    check = check_port(NodeSettings(host="192.0.2.1", port=free_port()))
+    assert not check.passed
+    assert "Cannot assign requested address" in check.message

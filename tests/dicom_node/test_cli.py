@@ -345,13 +345,13 @@ def test_check_tries_everything(
 
     with SmallPACS(folder / "pacs") as pacs:
         (folder / "hilum.toml").write_text(
-            f'[broker]\nurl = "{redis_server.url}"\n'
+            f'[node]\nport = {free_port()}\n[broker]\nurl = "{redis_server.url}"\n'
             f'[[destinations]]\nname = "A"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
             f'[[destinations]]\nname = "B"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {free_port()}\n'
         )
         found = checked(capsys)
     passed = {name: check["passed"] for name, check in found.items() if name != "storage"}
-    tried = ("settings", "access", "permissions", "record", "broker", "PACS A")
+    tried = ("settings", "access", "port", "permissions", "record", "broker", "PACS A")
     assert passed == dict.fromkeys(tried, True) | {"PACS B": False}
 
 

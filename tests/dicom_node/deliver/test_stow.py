@@ -165,6 +165,12 @@ def test_an_answer_that_comes_before_all_is_sent_is_heard(record: Engine, tmp_pa
     assert said(record) == [(REJECTED, None), (PENDING, None)]
 
 
+def test_a_service_that_hangs_up_after_each_answer_gets_all(record: Engine) -> None:
+    with service(protocol="HTTP/1.0") as peer:
+        deliver(record, settings_for(peer.url))
+    assert said(record) == [(SENT, 0x0000)] * 2
+
+
 def test_what_is_sent_is_never_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(bytes(3 * CHUNK_BYTES + 1))

@@ -21,8 +21,9 @@ from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.pacs import SmallPACS
 from dicom_node.security.audit import AuditTrail, Participant, Transfer
-from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings
+from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings, WebDestination
 from tests.certificates import make_authority
+from tests.dicom_node.dicomweb import service
 from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.receiving import associated, listening, send
 from tests.factories import ct_series
@@ -240,6 +241,17 @@ def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callabl
     assert participants(ended)["110152"] == ("PACS", "127.0.0.1")
     assert ended.find("EventIdentification").get("EventOutcomeIndicator") == "0"
     assert ended.find(".//SOPClass").get("NumberOfInstances") == "1"
+
+
+def test_a_dicomweb_service_is_told_by_its_url(delivery: Callable[..., Outbox]) -> None:
+    with receiving("udp") as receiver, service() as peer:
+        destination = WebDestination(name="PACS", url=peer.url)
+        settings = settings_for(receiver, destinations=(destination,))
+        trail = AuditTrail(settings)
+        Deliverer(delivery("PACS"), settings, trail).deliver(destination, threading.Event())
+        trail.close()
+        (ended,) = wait_until(lambda: receiver.messages("110104"), "the end")
+    assert participants(ended)["110152"] == (peer.url, "127.0.0.1")
 
 
 @pytest.fixture
