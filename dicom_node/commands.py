@@ -28,7 +28,9 @@ def add_send(parser: ArgumentParser) -> None:
 
 def add_studies(parser: ArgumentParser) -> None:
     """Arguments of ``hilum studies``."""
-    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="show all that is known of one study")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="show all that is known of one study")
+    which.add_argument("--accession", action="store_true", help="list those of an Accession Number; asks for it")
     parser.add_argument("--limit", type=number, default=50, help="how many, the newest first (default: %(default)s)")
     add_json(parser)
 

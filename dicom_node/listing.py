@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +15,7 @@ from dicom_node.deliver.notifier import Notifications
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotForHilum, SettingsError
+from dicom_node.record.accession import studies_with
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.retention import Retention
 from dicom_node.record.schema import deliveries, instances, jobs, notifications, results, series, studies
@@ -27,6 +30,8 @@ def run_studies(arguments: argparse.Namespace) -> int:
     engine = open_database(load_settings().database_url)
     if arguments.study:
         found: Row | list[Row] = show_study(engine, arguments.study)
+    elif arguments.accession:
+        found = list_studies(engine, arguments.limit, studies_with(engine, asked_for("Accession Number")))
     else:
         found = list_studies(engine, arguments.limit)
     if arguments.json:
@@ -36,6 +41,13 @@ def run_studies(arguments: argparse.Namespace) -> int:
     else:
         print_study(found)
     return 0
+
+
+def asked_for(what: str) -> str:
+    """Return what is typed, or comes through a pipe: nobody else sees it, as they would an argument."""
+    if sys.stdin.isatty():
+        print(f"{what}: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
 
 
 def run_retry(arguments: argparse.Namespace) -> int:
@@ -79,9 +91,11 @@ def run_remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def list_studies(engine: Engine, limit: int) -> list[Row]:
-    """Return the newest studies with their last job and how far its results got."""
+def list_studies(engine: Engine, limit: int, among: Sequence[str] | None = None) -> list[Row]:
+    """Return the newest studies, of all or of some, with their last job and how far its results got."""
     newest = select(studies).order_by(studies.c.first_instance_at.desc()).limit(limit)
+    if among is not None:
+        newest = newest.where(studies.c.study_instance_uid.in_(among))
     with reading(engine) as connection:
         return summaries(connection, [row._asdict() for row in connection.execute(newest)])
 
@@ -217,7 +231,7 @@ def timestamp(seconds: float | None) -> str | None:
 def print_list(rows: list[Row]) -> None:
     """Print a line a study."""
     if not rows:
-        print("no studies yet")
+        print("no studies")
     for row in rows:
         percent = "" if row["infected_percent"] is None else f"{row['infected_percent']:.1f} %"
         sent, total = row["deliveries"]["sent"], sum(row["deliveries"].values())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ from dicom_node import cli
 from dicom_node.cli import Command
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import deliveries, jobs, studies
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import JobState, Priority
 from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
-from tests.dicom_node.recording import STUDY, make_job, results_of
+from tests.dicom_node.recording import STUDY, instance, make_job, receive, results_of
 from tests.dicom_node.webhooks import answering, receiving, webhook
 from tests.factories import ct_series
 from tests.services import RedisServer, free_port
@@ -143,7 +146,7 @@ def finished(record: Engine) -> None:
 
 
 def test_no_studies_yet(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
-    assert hilum(capsys, "studies") == (0, "no studies yet\n", "")
+    assert hilum(capsys, "studies") == (0, "no studies\n", "")
     assert json.loads(hilum(capsys, "studies", "--json")[1]) == []
 
 
@@ -199,6 +202,19 @@ def test_the_newest_studies_come_first_and_no_more_than_asked(
         make_job(record, study=f"1.2.{number}")
     listed = json.loads(hilum(capsys, "studies", "--limit", "2", "--json")[1])
     assert [row["study_instance_uid"] for row in listed] == ["1.2.3", "1.2.2"]
+
+
+def test_studies_are_found_by_accession_number(
+    record: Engine, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study, number in (("1.2.1", "A 17"), ("1.2.2", "A 18"), ("1.2.3", "")):
+        (path,) = ct_series(folder / study, np.zeros((1, 8, 8), np.int16), AccessionNumber=number)
+        receive(Intake(record), replace(instance(study=study), path=path))
+    receive(Intake(record), instance(study="1.2.4"))  # whose file is not there
+    for typed, found in (("A 17", ["1.2.1"]), ("a 17", []), ("A 1", []), ("", [])):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{typed}\n"))
+        listed = json.loads(hilum(capsys, "studies", "--accession", "--json")[1])
+        assert [row["study_instance_uid"] for row in listed] == found
 
 
 @pytest.mark.parametrize("command", ["studies", "retry"])
