@@ -7,7 +7,7 @@ import struct
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +23,7 @@ from sqlalchemy import Engine
 
 from dicom_node.listing import list_studies
 from dicom_node.study import FINAL_JOB_STATES, StudyState
+from tests.dicom_node.dicomweb import Post, service
 from tests.dicom_node.raw import RawPeer, store_command
 from tests.dicom_node.recording import opened
 from tests.dicom_node.webhooks import SECRET, receiving, webhook
@@ -177,11 +178,19 @@ def all_answered(record: Engine, count: int) -> bool:
     return len(rows) == count and all(row["state"] in ended for row in rows)
 
 
+def quote(post: Post) -> tuple[int, bytes]:
+    """Refuse an object with words that stand in it."""
+    return 409, str(post.data_sets[0].PatientName).encode()
+
+
 def test_nothing_of_the_patient_leaves_the_storage_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    pacs = {"name": "away", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
     sent = studies(tmp_path / "sent")
-    environment = {"HILUM_NODE__QUIET_SECONDS": "1", "HILUM_DESTINATIONS": json.dumps([pacs])}
-    with receiving() as receiver, hilum_up(tmp_path, **environment, **told_by(tmp_path, receiver.port)) as up:
+    with ExitStack() as around:
+        receiver, quoting = around.enter_context(receiving()), around.enter_context(service(quote))
+        pacs = {"name": "away", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port()}
+        destinations = json.dumps([pacs, {"name": "quoting", "url": quoting.url}])
+        environment = {"HILUM_NODE__QUIET_SECONDS": "1", "HILUM_DESTINATIONS": destinations}
+        up = around.enter_context(hilum_up(tmp_path, **environment, **told_by(tmp_path, receiver.port)))
         wait_until(up.ready, "node and worker", 60)
         with watching(up) as seen, opened(f"sqlite:///{tmp_path}/data/record.sqlite3") as record:
             for objects in sent.values():
@@ -192,6 +201,7 @@ def test_nothing_of_the_patient_leaves_the_storage_folder(tmp_path: Path, capfd:
             states = {row["study_instance_uid"]: row["state"] for row in list_studies(record, 50)}
             answered = sum(state in ("done", "refused") for state in states.values())
             wait_until(lambda: len(receiver.ids) == answered, "the webhook to be told of each")
+            wait_until(lambda: any(row["deliveries"]["rejected"] for row in list_studies(record, 50)), "a refusal")
         up.process.terminate()
         up.process.wait(30)
         log = up.log.read_bytes()
