@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -26,6 +26,12 @@ from worker.volume import Volume
 
 CLASSES = ("background", "lung", "infection", "pleural_effusion")
 LUNG, INFECTION = CLASSES.index("lung"), CLASSES.index("infection")
+
+Classes = tuple[int, ...]
+
+WHOLE_LUNG: Classes = (LUNG, INFECTION)
+INFECTED: Classes = (INFECTION,)
+"""What is asked of a pixel: is it one of these classes? Infected lung is lung."""
 
 BATCH = 8
 """Slices that the network is given together."""
@@ -84,8 +90,8 @@ class ChestNetwork:
         hu, result = geometry.anatomical(volume.hu), geometry.anatomical(labels)
         rows, columns = body_box(hu)
         lung = np.zeros(hu.shape, np.bool_)
-        for part, probabilities in self.read(hu, rows, columns):
-            lung[part, rows, columns] = probabilities[:, LUNG] + probabilities[:, INFECTION] >= 0.5
+        for part, log_odds in self.read(hu, rows, columns, WHOLE_LUNG):
+            lung[part, rows, columns] = log_odds[:, 0] >= 0
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
             blocks = grid.shrink(lung.astype(np.int16) * 1000) >= 300
@@ -111,13 +117,15 @@ class ChestNetwork:
         box = (slices, rows, columns)
         found = np.empty(hu[box].shape, np.float16)
         agreement = Agreement()
-        for part, probabilities in self.read_twice(hu[slices], rows, columns, agreement):
-            found[part] = probabilities[:, INFECTION]
+        for part, log_odds in self.read_twice(hu[slices], rows, columns, agreement, INFECTED):
+            found[part] = probability(log_odds[:, 0])
         result[box] = lung[box] & _is_above(found, self.card.threshold, ALONG_MM / z_mm)
         return Mask(infection, geometry), tuple(disagreement(agreement.found_percent, agreement.difference_percent))
 
-    def read(self, hu: NDArray[np.int16], rows: slice, columns: slice) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Give out the probabilities of consecutive slices, from the first to the last.
+    def read(
+        self, hu: NDArray[np.int16], rows: slice, columns: slice, *asked: Classes
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Give out what the network says of consecutive slices, from the first to the last.
 
         Parameters
         ----------
@@ -125,23 +133,26 @@ class ChestNetwork:
             Feet to head, front to back, right to left.
         rows, columns : slice
             What the network is shown of each slice.
+        asked : tuple of int
+            Classes, each time as one.
 
         Yields
         ------
-        tuple of slice and ndarray of float32, (slices of the part, classes, rows shown, columns shown)
+        tuple of slice and ndarray of float32, (slices of the part, asked, rows shown, columns shown)
+            Log-odds that a pixel is one of the classes.
         """
         for part, frame, batch in self._batches(hu, rows, columns):
-            yield part, _softmax(frame.place(self.engine(batch)))
+            yield part, frame.place(log_odds_of(self.engine(batch), asked))
 
     def read_twice(
-        self, hu: NDArray[np.int16], rows: slice, columns: slice, agreement: Agreement
+        self, hu: NDArray[np.int16], rows: slice, columns: slice, agreement: Agreement, *asked: Classes
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Give out what ``read`` does, from the mean over slices and their mirror images, and note how they agree."""
         for part, frame, batch in self._batches(hu, rows, columns):
             plain = self.engine(batch)
-            mirrored = self.engine(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1]
-            agreement.note(_softmax(plain), _softmax(np.ascontiguousarray(mirrored)))
-            yield part, _softmax(frame.place(np.float32(0.5) * (plain + mirrored)))
+            mirrored = np.ascontiguousarray(self.engine(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1])
+            agreement.note(*(log_odds_of(logits, (WHOLE_LUNG, INFECTED)) for logits in (plain, mirrored)))
+            yield part, frame.place(log_odds_of(np.float32(0.5) * (plain + mirrored), asked))
 
     def _batches(
         self, hu: NDArray[np.int16], rows: slice, columns: slice
@@ -181,12 +192,15 @@ class Agreement:
     difference: float = 0.0
 
     def note(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> None:
-        """Add the probabilities of some slices, (slices, classes, rows, columns)."""
-        mean = (one + other) / 2
-        inside = mean[:, LUNG] + mean[:, INFECTION] >= 0.5
+        """Add the log-odds of whole lung and infection in some slices, (slices, 2, rows, columns)."""
+        inside = one[:, 0] + other[:, 0] >= 0
+        infected = [probability(log_odds[:, 1][inside]) for log_odds in (one, other)]
         self.lung += float(np.count_nonzero(inside))
-        self.found += float(mean[:, INFECTION][inside].sum())
-        self.difference += float(np.abs(one - other)[:, INFECTION][inside].sum())
+        self.found += float(infected[0].sum() + infected[1].sum()) / 2
+        self.difference += float(np.abs(infected[0] - infected[1]).sum())
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(self.lung + other.lung, self.found + other.found, self.difference + other.difference)
 
     @property
     def found_percent(self) -> float:
@@ -199,9 +213,18 @@ class Agreement:
         return 100 * self.difference / max(self.lung, 1.0)
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    shares: NDArray[np.float32] = torch.from_numpy(logits).softmax(dim=1).numpy()
-    return shares
+def log_odds_of(logits: NDArray[np.float32], asked: Sequence[Classes]) -> NDArray[np.float32]:
+    """Return the log-odds of unions of classes, (n, asked, rows, columns), of logits (n, classes, rows, columns)."""
+    shares = torch.from_numpy(logits).softmax(dim=1)
+    unions = torch.stack([shares[:, list(classes)].sum(dim=1) for classes in asked], dim=1)
+    log_odds: NDArray[np.float32] = unions.logit(eps=1e-6).numpy()
+    return log_odds
+
+
+def probability(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probability that belongs to log-odds."""
+    probabilities: NDArray[np.float32] = torch.from_numpy(log_odds).sigmoid().numpy()
+    return probabilities
 
 
 def _is_above(found: NDArray[np.float16], threshold: float, sigma: float) -> Bools:

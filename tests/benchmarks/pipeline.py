@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from tests.benchmarks.comparison import HILUM, Comparison
 from tests.benchmarks.machine import REPOSITORY, scratch
@@ -20,32 +21,40 @@ from worker.phantom import write_phantom
 TITLE = "Analysing"
 TEXT = f"""\
 `hilum analyze`'s work on {SLICES} slices of 512x512 (the phantom), from files to SEG, SR and key image, each
-time in a new process. The parts are named as the pipeline's progress names them; "start" is the interpreter and its
-imports."""
+time in a new process, with the network that Hilum ships and with HU thresholds. The parts are those of the network,
+named as the pipeline's progress names them; "start" is the interpreter, its imports and the network's weights."""
+
+THRESHOLDS = "Hilum by thresholds"
+METHODS: dict[str, Literal["network", "thresholds"]] = {HILUM: "network", THRESHOLDS: "thresholds"}
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
     """Measure the parts of the pipeline, their sum, and the greatest memory."""
     parts: dict[str, list[float]] = defaultdict(list)
-    total, peak = [], []
+    total: dict[str, list[float]] = {name: [] for name in METHODS}
+    peak: dict[str, list[float]] = {name: [] for name in METHODS}
     with scratch() as folder:
         study = Path(folder, "study")
         write_phantom(study, slices=SLICES)
         for turn in range(rounds):
-            seconds, peak_mb = analyze_once(study, Path(folder, f"out{turn}"))
-            total.append(sum(seconds.values()))
-            peak.append(peak_mb)
-            for part, value in seconds.items():
-                parts[part].append(value)
-    yield Comparison("the whole", "s", {HILUM: total})
+            for name, method in METHODS.items():
+                seconds, peak_mb = analyze_once(study, Path(folder, f"out{turn}-{method}"), method)
+                total[name].append(sum(seconds.values()))
+                peak[name].append(peak_mb)
+                if name == HILUM:
+                    for part, value in seconds.items():
+                        parts[part].append(value)
+    yield Comparison("the whole", "s", total)
     yield Comparison("its parts", "s", parts)
-    yield Comparison("peak memory (resident)", "MB", {HILUM: peak})
+    yield Comparison("peak memory (resident)", "MB", peak)
 
 
-def analyze_once(study: Path, out: Path) -> tuple[dict[str, float], float]:
+def analyze_once(
+    study: Path, out: Path, method: Literal["network", "thresholds"] = "network"
+) -> tuple[dict[str, float], float]:
     """Analyse a study in a new process; return the seconds of each part and the peak memory in MB."""
     started = time.time()
-    command = [sys.executable, "-m", "tests.benchmarks.pipeline", str(study), str(out), str(started)]
+    command = [sys.executable, "-m", "tests.benchmarks.pipeline", str(study), str(out), str(started), method]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY)
     with process:
         assert process.stdout is not None
@@ -57,16 +66,23 @@ def analyze_once(study: Path, out: Path) -> tuple[dict[str, float], float]:
     return json.loads(output), usage.ru_maxrss / 1000
 
 
-def main(study: Path, out: Path, started: float) -> None:
+def main(study: Path, out: Path, started: float, method: str) -> None:
     """Analyse a study and print the seconds of each part as JSON."""
-    from dicom_node.settings import ReportSettings
+    from dicom_node.settings import ReportSettings, WorkerSettings
     from worker.answer import answer_study
+    from worker.method import choose_method
     from worker.threads import use_threads
 
     use_threads(0)
+    chosen = choose_method(WorkerSettings.model_validate({"method": method}))
     moments = [("start", started)]
     answer = answer_study(
-        sorted(study.iterdir()), None, out, ReportSettings(), lambda stage, _: moments.append((stage, time.time()))
+        sorted(study.iterdir()),
+        None,
+        out,
+        ReportSettings(),
+        lambda stage, _: moments.append((stage, time.time())),
+        method=chosen,
     )
     moments.append(("", time.time()))
     if not answer.objects or answer.message:
@@ -78,4 +94,4 @@ def main(study: Path, out: Path, started: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4])

@@ -29,11 +29,10 @@ from training.metrics import (
     mean_absolute_error,
     mean_absolute_percent_error,
     pearson_r,
+    ratio,
 )
 from training.overlays import Tile, write_page
-from worker.chest_network import INFECTION as INFECTION_CLASS
-from worker.chest_network import LUNG as LUNG_CLASS
-from worker.chest_network import Agreement, ChestNetwork
+from worker.chest_network import INFECTED, WHOLE_LUNG, Agreement, ChestNetwork, probability
 from worker.findings import Findings
 from worker.pipeline import THRESHOLDS, analyze
 from worker.volume import Volume
@@ -56,6 +55,7 @@ class Patient:
 
     lung: Confusion = field(default_factory=Confusion)
     infection: Confusion = field(default_factory=Confusion)
+    agreement: Agreement = field(default_factory=Agreement)
     slices: int = 0
 
 
@@ -69,11 +69,12 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A slice with masks, and what was found in it."""
+    """A slice with masks, what was found in it, and how that agrees with its mirror image."""
 
     sample: Sample
     lung: NDArray[np.bool_]
     infection: NDArray[np.bool_]
+    agreement: Agreement
 
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
@@ -117,6 +118,7 @@ def slice_figures(slices: Sequence[Read]) -> dict[str, float]:
         patient = patients.setdefault(one.sample.patient or one.sample.name, Patient())
         patient.lung += Confusion.of(one.lung, one.sample.mask(LUNG))
         patient.infection += Confusion.of(one.infection, one.sample.mask(INFECTION))
+        patient.agreement += one.agreement
         patient.slices += len(one.sample.image)
     figures: dict[str, float] = {}
     for structure in (LUNG, INFECTION):
@@ -124,6 +126,9 @@ def slice_figures(slices: Sequence[Read]) -> dict[str, float]:
         figures |= {f"{structure}/dice/{name}": count.dice for name, count in counts.items()}
         figures |= with_interval(f"{structure}/dice_per_case", lambda c: Spread.of(x.dice for x in c).mean, counts)
         figures |= with_interval(f"{structure}/dice_global", lambda c: sum(c, Confusion()).dice, counts)
+    for name, patient in sorted(patients.items()):
+        agreement = patient.agreement
+        figures[f"mirrored/difference_share/{name}"] = ratio(agreement.difference, agreement.found)
     volumes = {name: patient for name, patient in sorted(patients.items()) if patient.slices >= FEWEST_SLICES}
     figures |= {f"poir/{name}/{of}": poir(p, of) for name, p in volumes.items() for of in ("found", "true")}
     if len(volumes) > 1:
@@ -151,9 +156,10 @@ def read(network: ChestNetwork, sample: Sample) -> Read:
     """Find lung and infection in slices that were cropped to the chest."""
     hu, agreement = sample.image.astype(np.int16), Agreement()
     whole = (slice(0, hu.shape[1]), slice(0, hu.shape[2]))
-    found = np.concatenate([probabilities for _, probabilities in network.read_twice(hu, *whole, agreement)])
-    lung = found[:, LUNG_CLASS] + found[:, INFECTION_CLASS] >= 0.5
-    return Read(sample, lung, lung & (found[:, INFECTION_CLASS] >= network.card.threshold))
+    answers = network.read_twice(hu, *whole, agreement, WHOLE_LUNG, INFECTED)
+    log_odds = np.concatenate([log_odds for _, log_odds in answers])
+    lung = log_odds[:, 0] >= 0
+    return Read(sample, lung, lung & (probability(log_odds[:, 1]) >= network.card.threshold), agreement)
 
 
 def poir(patient: Patient, of: str) -> float:
