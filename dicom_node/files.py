@@ -5,6 +5,7 @@
     <storage>/incoming/<random>.part
     <storage>/instances/<study>/<series>/<SOP instance>-<hash>.dcm
     <storage>/results/<study>/<job>/<lease>/...
+    <storage>/priors/<study>/images/<SOP instance>.dcm
 
 A path is made of UIDs that came over the network, so each is checked: what is not a plain UID is replaced by
 its hash. The hash of the content in the name makes a second write of the same bytes harmless, and keeps
@@ -20,8 +21,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 UID = re.compile(r"[0-9.]{1,64}")
@@ -59,9 +60,13 @@ class Files:
         OSError
             The disk failed; or it is nearly full, and a new study would begin.
         """
-        if not path.parent.parent.is_dir() and self.free_bytes() < self._reserve_bytes:
-            raise OSError(errno.ENOSPC, "less space is left than storage.refuse_free_gib")
+        if not path.parent.parent.is_dir():
+            self._require_room()
         make_folder(path.parent)
+
+    def _require_room(self) -> None:
+        if self.free_bytes() < self._reserve_bytes:
+            raise OSError(errno.ENOSPC, "less space is left than storage.refuse_free_gib")
 
     def incoming_path(self) -> Path:
         """Return where an instance lies while it is received."""
@@ -70,6 +75,31 @@ class Files:
     def results_folder(self, study_instance_uid: str, job_id: str, lease_token: str) -> Path:
         """Return where one run of a job puts its results; runs never share a folder."""
         return self._folder / "results" / safe_name(study_instance_uid) / job_id / lease_token
+
+    def prior_images(self, study_instance_uid: str) -> list[Path]:
+        """Return the images of an earlier study that were fetched to compare a study with."""
+        return sorted((self._prior_folder(study_instance_uid) / "images").glob("*.dcm"))
+
+    @contextmanager
+    def fetching_prior(self, study_instance_uid: str) -> Iterator[Callable[[str, bytes], None]]:
+        """Yield what writes an image by its UID; at the end of a ``with`` that succeeds they are there, all at once.
+
+        Raises
+        ------
+        OSError
+            The disk failed, or is nearly full.
+        """
+        self._require_room()
+        folder = self._prior_folder(study_instance_uid)
+        part = folder / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        yield lambda sop_instance_uid, content: self.write(part / f"{safe_name(sop_instance_uid)}.dcm", [content])
+        if part.is_dir():
+            part.rename(folder / "images")
+            sync_folder(folder)
+
+    def _prior_folder(self, study_instance_uid: str) -> Path:
+        return self._folder / "priors" / safe_name(study_instance_uid)
 
     def write(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
         """Write a file so that it survives a power cut once this returns.
@@ -101,12 +131,12 @@ class Files:
         return removed
 
     def remove_study(self, study_instance_uid: str, removed_at: float) -> None:
-        """Remove the instances and results of a study that lay there when it was removed from the record.
+        """Remove the instances, results and prior images of a study that lay there when it was removed from the record.
 
         A file that came shortly before or after may be on its way into the record, and stays.
         """
         oldest = removed_at - ABANDONED_SECONDS
-        for kind in ("instances", "results"):
+        for kind in ("instances", "results", "priors"):
             folder = self._folder / kind / safe_name(study_instance_uid)
             for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
                 if path.is_dir():

@@ -31,7 +31,7 @@ UNREADABLE = (
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
     *("ConvolutionKernel", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
-    *("PatientID", "IssuerOfPatientID"),
+    *("PatientID", "IssuerOfPatientID", "StudyDate", "StudyTime"),
     *("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedurePriority"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
@@ -61,6 +61,8 @@ class InstanceHeader:
     path: Path
     patient_id: str = ""
     issuer_of_patient_id: str = ""
+    taken_at: str = ""
+    """Study Date and Time, as they sort; empty without a date."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,14 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
         path=path,
         patient_id=str(ds.get("PatientID", "") or "").strip(),
         issuer_of_patient_id=str(ds.get("IssuerOfPatientID", "") or "").strip(),
+        taken_at=taken_at(ds),
     )
+
+
+def taken_at(ds: Dataset) -> str:
+    """Return Study Date and Time as they sort, or an empty string without a date."""
+    date, time = (str(ds.get(keyword, "") or "").strip() for keyword in ("StudyDate", "StudyTime"))
+    return date and f"{date}{time}"
 
 
 def read_series(paths: Iterable[Path], received_in: Mapping[Path, str] = MappingProxyType({})) -> list[SeriesHeader]:

@@ -45,6 +45,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _logs_unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep commands that run in this process from binding every logger to this test's standard error."""
+    monkeypatch.setattr("structlog.configure", lambda **_: None)
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own."""

@@ -19,7 +19,7 @@ from dicom_node.study import JobState
 from worker.answer import Answer, answer_study
 from worker.method import choose_method
 from worker.pipeline import Method
-from worker.prior import measure_prior, require_earlier
+from worker.prior import choose_series, measure_prior, require_earlier
 from worker.reports.history import Prior
 from worker.threads import use_threads
 
@@ -45,7 +45,7 @@ def run_analyze(arguments: argparse.Namespace) -> int:
         settings.report,
         show_progress,
         method=method,
-        measured_priors=priors,
+        others=priors,
     )
     print_answer(answer, arguments.out)
     return 0 if answer.state is JobState.DONE else 1
@@ -70,10 +70,7 @@ def measured_priors(
 def series_of_prior(folder: Path, now: Sequence[Path], settings: Settings) -> list[Path]:
     """Return the files of the series that is measured of an earlier study."""
     with named(folder):
-        selection = select_series(read_one_study(folder), settings.selection)
-        if selection.rejection:
-            raise selection.rejection
-        paths = [image.path for image in selection.series.ct_images] if selection.series else []
+        paths = choose_series(read_one_study(folder), settings.selection)
         require_earlier(paths, now)
         return paths
 

@@ -13,7 +13,7 @@ from dicom_node.settings import ReportSettings as ReportChoices
 from dicom_node.study import JobState
 from worker.pipeline import THRESHOLDS, Method, Progress, analyze
 from worker.reports import Outcome, ReportSettings, WrittenObject, codes, write_refusal, write_reports
-from worker.reports.history import Prior
+from worker.reports.history import Prior, Unmeasured
 from worker.reports.outcome import outcome_of
 
 TITLES = {"LN 18748-4": codes.DIAGNOSTIC_IMAGING_REPORT, "DCM 126000": codes.IMAGING_MEASUREMENT_REPORT}
@@ -44,7 +44,7 @@ def answer_study(
     earlier: Sequence[Path] = (),
     priors: Sequence[Path] = (),
     method: Method = THRESHOLDS,
-    measured_priors: Sequence[Prior] = (),
+    others: Sequence[Prior | Unmeasured] = (),
 ) -> Answer:
     """Measure a series and write its reports into a folder.
 
@@ -60,12 +60,12 @@ def answer_study(
         Reports on other studies of the patient.
     method : Method
         What finds lungs and infection.
-    measured_priors : sequence of Prior
+    others : sequence of Prior or Unmeasured
         Other studies of the patient, measured by the same method for the comparison.
     """
     out.mkdir(parents=True, exist_ok=True)
     try:
-        return _measured_or_refused(paths, rejection, out, choices, progress, earlier, priors, method, measured_priors)
+        return _measured_or_refused(paths, rejection, out, choices, progress, earlier, priors, method, others)
     except NotForHilum as reason:
         return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
 
@@ -79,7 +79,7 @@ def _measured_or_refused(
     earlier: Sequence[Path],
     priors: Sequence[Path],
     method: Method,
-    measured_priors: Sequence[Prior],
+    others: Sequence[Prior | Unmeasured],
 ) -> Answer:
     """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
     settings = ReportSettings(
@@ -93,9 +93,7 @@ def _measured_or_refused(
             raise rejection
         volume, findings = analyze(paths, method, progress)
         progress("writing the reports", 0.9)
-        objects = write_reports(
-            volume, findings, out, settings, earlier=earlier, priors=priors, measured_priors=measured_priors
-        )
+        objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors, others=others)
     except NotAnalysable as reason:
         objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
         return Answer(JobState.REFUSED, objects, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)

@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dicom_node.errors import NotForHilum
+from dicom_node.dispatch.selection import select_series
+from dicom_node.errors import NotForHilum, RejectedInput
+from dicom_node.headers import SeriesHeader, read_series
+from dicom_node.log import get_logger
+from dicom_node.settings import SelectionSettings
 from worker.pipeline import Method, Progress, analyze
-from worker.reports.history import Prior, measured_now, patient_of, taken_at
+from worker.reports.history import Prior, Unmeasured, measured_now, patient_of, taken_at
 from worker.reports.source import read_source
+
+log = get_logger()
+
+
+def measure_fetched(
+    paths: Sequence[Path], now: Sequence[Path], settings: SelectionSettings, method: Method, progress: Progress
+) -> Iterator[Prior | Unmeasured]:
+    """Yield the earlier study whose images the node fetched, measured, or why it could not be.
+
+    Nothing is said of what is no earlier study of the same patient: its issuer may differ, which not every PACS tells.
+    """
+    try:
+        require_earlier(paths, now)
+    except NotForHilum as reason:
+        log.warning("prior_left_out", code=reason.code, reason=reason.message)
+        return
+    try:
+        yield measure_prior(choose_series(read_series(paths), settings), method, progress)
+    except RejectedInput as reason:
+        yield Unmeasured(taken_at(read_source(paths[:1]).identity), reason.message)
+
+
+def choose_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> list[Path]:
+    """Return the files of the series that is measured of an earlier study.
+
+    Raises
+    ------
+    RejectedInput
+        There is none.
+    """
+    selection = select_series(found, settings)
+    if selection.rejection:
+        raise selection.rejection
+    return [image.path for image in selection.series.ct_images] if selection.series else []
 
 
 def measure_prior(paths: Sequence[Path], method: Method, progress: Progress) -> Prior:

@@ -8,6 +8,7 @@ import platform
 import shutil
 import threading
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +25,8 @@ from dicom_node.settings import Settings, load_settings
 from dicom_node.study import Job, Priority, Result
 from worker.answer import Answer, answer_study
 from worker.method import choose_method
+from worker.prior import measure_fetched
+from worker.reports.history import Prior, Unmeasured
 from worker.threads import use_threads
 
 log = get_logger()
@@ -90,6 +93,22 @@ class JobRunner:
             job.earlier,
             job.priors,
             self._method,
+            list(self._others(job, heartbeat)),
+        )
+
+    def _others(self, job: Job, heartbeat: Heartbeat) -> Iterable[Prior | Unmeasured]:
+        """Measure the prior that was fetched for the comparison; a job that failed with it goes on without."""
+        fetched = self._files.prior_images(job.study_instance_uid)
+        if job.refusal or not fetched or not self._settings.priors.analyze:
+            return ()
+        if job.attempt > 1:
+            return (Unmeasured(None, "an attempt to measure both studies failed"),)
+        return measure_fetched(
+            fetched,
+            job.paths,
+            self._settings.selection,
+            self._method,
+            lambda stage, share: heartbeat.progress(f"the prior: {stage}", share),
         )
 
     def _finish(self, job: Job, answer: Answer) -> None:

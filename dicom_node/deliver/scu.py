@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE
+from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
@@ -23,17 +23,34 @@ MAXIMUM_CONTEXTS = 128
 class open_association:  # noqa: N801 - used as a function, in a with statement
     """An association with a presentation context for each pair of SOP class and transfer syntax.
 
+    Parameters
+    ----------
+    taken : iterable of Outgoing
+        What the peer may send over the same association, in answer to C-GET (PS3.4 C.4.3).
+    on_store : callable, optional
+        Takes it and returns the status.
+
     Raises
     ------
     PassingFailure
         The peer cannot be reached or rejects the association.
     """
 
-    def __init__(self, peer: Destination, settings: Settings, objects: Iterable[Outgoing]) -> None:
+    def __init__(
+        self,
+        peer: Destination,
+        settings: Settings,
+        objects: Iterable[Outgoing],
+        taken: Iterable[Outgoing] = (),
+        on_store: Callable[[evt.Event], int] | None = None,
+    ) -> None:
         self._peer = peer
         self._settings = settings
         self._tls = (client_context(settings.tls), peer.host) if peer.tls else None
-        self._contexts = sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in objects})
+        expected = {(o.sop_class_uid, o.transfer_syntax_uid) for o in taken}
+        self._contexts = [*sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in objects}), *sorted(expected)]
+        self._roles = [build_role(sop_class_uid, scp_role=True) for sop_class_uid in sorted({c for c, _ in expected})]
+        self._handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, on_store)] if on_store else []
 
     def __enter__(self) -> Association:
         timeout = self._settings.delivery.network_timeout_seconds
@@ -44,7 +61,13 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
         try:
             self._association = ae.associate(
-                self._peer.host, self._peer.port, ae_title=self._peer.ae_title, max_pdu=0, tls_args=self._tls
+                self._peer.host,
+                self._peer.port,
+                ae_title=self._peer.ae_title,
+                max_pdu=0,
+                tls_args=self._tls,
+                ext_neg=self._roles,  # type: ignore[arg-type]  # it asks for a list of the union, not of one of its types
+                evt_handlers=self._handlers,
             )
         except (socket.gaierror, UnicodeError) as error:
             raise self._unreachable(f"has no address: {self._peer.host} is not known here; check host") from error

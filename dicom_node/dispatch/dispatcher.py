@@ -104,7 +104,7 @@ class Dispatcher:
         reason = selection.rejection.message if selection.rejection else ""
         patient = patient_of(found)
         if selection.series:
-            self._priors.fetch(uid, patient)
+            self._priors.fetch(uid, patient, selection.series.images[0].taken_at)
         with self._engine.begin() as connection:
             if not settle(connection, activity, state, reason, selection.reasons, chosen):
                 return

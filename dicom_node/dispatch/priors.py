@@ -1,4 +1,4 @@
-"""Earlier reports on the same patient: found in the record, and fetched from the PACS.
+"""Earlier studies of the same patient: reports found in the record, and fetched from the PACS; and images.
 
 The patient is known by Patient ID and its issuer together, never by name. The record holds a digest of the two.
 """
@@ -15,12 +15,13 @@ from pathlib import Path
 from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import Connection, Engine, select, union, update
 
-from dicom_node.dispatch.retrieve import find_reports, move_series
+from dicom_node.dispatch.retrieve import find_last_chest_ct, find_reports, get_series, move_series
 from dicom_node.errors import PassingFailure
+from dicom_node.files import Files
 from dicom_node.log import get_logger
 from dicom_node.record.database import reading
 from dicom_node.record.schema import instances, jobs, results, studies
-from dicom_node.settings import Settings
+from dicom_node.settings import Destination, Settings
 from dicom_node.study import JobState
 
 REPORT = "report"
@@ -82,33 +83,57 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
 
 
 class PriorFetcher:
-    """Has the PACS send what it holds of Hilum's reports on a patient."""
+    """Has the PACS send Hilum's reports on a patient; and images of the last study, where they are to be measured."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
         self._not_before = 0.0
 
-    def fetch(self, study_instance_uid: str, patient: Patient) -> None:
-        """Ask for reports on other studies that the record lacks; a failure leaves the study without them."""
+    def fetch(self, study_instance_uid: str, patient: Patient, taken_at: str) -> None:
+        """Ask for what the record lacks; a failure leaves the study without it.
+
+        Parameters
+        ----------
+        taken_at : str
+            Study Date and Time.
+        """
         source = self._settings.priors_source
         if source is None or patient.key is None or time.monotonic() < self._not_before:
             return
         try:
-            known = self._reported(study_instance_uid)
-            found = find_reports(source, self._settings, patient.patient_id, patient.issuer)
-            lacking = [report for report in found if report.study_instance_uid not in known]
-            if lacking:
-                move_series(source, self._settings, lacking)
-        except PassingFailure as error:
+            self._fetch_reports(source, study_instance_uid, patient)
+            if self._settings.priors.analyze:
+                self._fetch_images(source, study_instance_uid, patient, taken_at)
+        except (PassingFailure, OSError) as error:
             self._not_before = time.monotonic() + PAUSE_SECONDS
-            log.warning(
-                "priors_not_fetched", study_instance_uid=study_instance_uid, code=error.code, reason=error.message
+            code, reason = (
+                (error.code, error.message) if isinstance(error, PassingFailure) else ("disk", error.strerror)
             )
-            return
+            log.warning("priors_not_fetched", study_instance_uid=study_instance_uid, code=code, reason=reason)
+
+    def _fetch_reports(self, source: Destination, study_instance_uid: str, patient: Patient) -> None:
+        known = self._reported(study_instance_uid)
+        found = find_reports(source, self._settings, patient.patient_id, patient.issuer)
+        lacking = [report for report in found if report.study_instance_uid not in known]
+        if lacking:
+            move_series(source, self._settings, lacking)
         with self._engine.begin() as connection:
             remember_patient(connection, [report.study_instance_uid for report in lacking], patient)
         log.info("priors_fetched", study_instance_uid=study_instance_uid, instances=len(lacking))
+
+    def _fetch_images(self, source: Destination, study_instance_uid: str, patient: Patient, taken_at: str) -> None:
+        """Get the patient's last chest CT before the study, unless there is a report on it."""
+        if self._files.prior_images(study_instance_uid):
+            return
+        found = find_last_chest_ct(source, self._settings, patient.patient_id, patient.issuer, taken_at)
+        if not found or found[0].study_instance_uid in self._reported(study_instance_uid):
+            return
+        with self._files.fetching_prior(study_instance_uid) as keep:
+            get_series(source, self._settings, found, keep)
+        images = self._files.prior_images(study_instance_uid)
+        log.info("prior_images_fetched", study_instance_uid=study_instance_uid, instances=len(images))
 
     def _reported(self, study_instance_uid: str) -> set[str]:
         """Return the studies that need no fetching: this one, and those with a report on the disk."""

@@ -1,32 +1,63 @@
-"""Asking a PACS for what it holds: C-FIND and C-MOVE, as an SCU of the Study Root model (PS3.4 C)."""
+"""Asking a PACS for what it holds: C-FIND, C-MOVE and C-GET, as an SCU of the Study Root model (PS3.4 C)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLETransferSyntaxes,
+)
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
 
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
+from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
 from dicom_node.errors import PassingFailure
+from dicom_node.headers import CT_STORAGE, taken_at
 from dicom_node.settings import Destination, Settings
 
 FIND = str(StudyRootQueryRetrieveInformationModelFind)
+GET = str(StudyRootQueryRetrieveInformationModelGet)
 MOVE = str(StudyRootQueryRetrieveInformationModelMove)
 PENDING = frozenset({0xFF00, 0xFF01})
 SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
 WILD_CARDS = frozenset("*?\\")
 
 REPORTS_OF_HILUM = "Hilum*"
 """The Series Description of our own reports begins so."""
+
+
+CT_IMAGES = tuple(
+    Outgoing(Path(), sop_class_uid, transfer_syntax_uid)
+    for sop_class_uid in sorted(CT_STORAGE)
+    for transfer_syntax_uid in (
+        *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian),
+        *(JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + RLETransferSyntaxes),
+        *(JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K),
+    )
+)
+"""What a worker reads, and a C-GET may bring."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +87,7 @@ def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer:
         return [
             FoundSeries(str(study.StudyInstanceUID), str(series.SeriesInstanceUID))
             for study in list(studies)
-            if str(study.get("PatientID", "")).strip() == patient_id
-            and str(study.get("IssuerOfPatientID") or issuer).strip() == issuer
+            if is_of(study, patient_id, issuer)
             for series in find(
                 association,
                 "SERIES",
@@ -67,6 +97,94 @@ def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer:
                 SeriesDescription=REPORTS_OF_HILUM,
             )
         ]
+
+
+def find_last_chest_ct(
+    peer: Destination, settings: Settings, patient_id: str, issuer: str, before: str
+) -> list[FoundSeries]:
+    """Return the CT series of the patient's last chest CT that a PACS holds from before a moment.
+
+    The patient is told as by `find_reports`. A study counts that calls itself a chest, in its description or that of a
+    series: whole studies of heads are not fetched to look at them.
+
+    Parameters
+    ----------
+    before : str
+        Study Date and Time.
+
+    Raises
+    ------
+    PassingFailure
+        The PACS cannot be reached, or does not answer.
+    """
+    if WILD_CARDS & set(patient_id):
+        return []
+    returned = dict.fromkeys(
+        ("IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription"), ""
+    )
+    with associated(peer, settings, FIND) as association:
+        studies = list(find(association, "STUDY", PatientID=patient_id, **returned))
+        earlier = [study for study in studies if is_of(study, patient_id, issuer) and "" < taken_at(study) < before]
+        for study in sorted(earlier, key=taken_at, reverse=True):
+            if series := chest_series(association, study):
+                return series
+    return []
+
+
+def chest_series(association: Association, study: Dataset) -> list[FoundSeries]:
+    """Return the CT series of a study that are of the chest, as far as their words tell."""
+    uid = str(study.StudyInstanceUID)
+    returned = dict.fromkeys(("SeriesInstanceUID", "SeriesDescription", "BodyPartExamined"), "")
+    found = list(find(association, "SERIES", StudyInstanceUID=uid, Modality="CT", **returned))
+    return [FoundSeries(uid, str(series.SeriesInstanceUID)) for series in found if is_chest(study, series)]
+
+
+def is_chest(study: Dataset, series: Dataset) -> bool:
+    """Whether the words of a study and one of its series speak of a chest, and of no other part."""
+    part = str(series.get("BodyPartExamined") or "").strip().upper()
+    words = f"{study.get('StudyDescription') or ''} {series.get('SeriesDescription') or ''} {part}".upper()
+    return part not in OTHER_PARTS and CHEST.search(words) is not None
+
+
+def is_of(study: Dataset, patient_id: str, issuer: str) -> bool:
+    """Whether a study that was found is of a patient; where no issuer is told, the objects themselves will."""
+    told = str(study.get("IssuerOfPatientID") or issuer).strip()
+    return str(study.get("PatientID", "")).strip() == patient_id and told == issuer
+
+
+def get_series(
+    peer: Destination, settings: Settings, found: Sequence[FoundSeries], keep: Callable[[str, bytes], None]
+) -> None:
+    """Have a PACS send the CT images of series over the same association; return when it has.
+
+    Parameters
+    ----------
+    keep
+        Is handed each image's SOP Instance UID and the bytes of its file.
+
+    Raises
+    ------
+    PassingFailure
+        It could not, or not all of them.
+    """
+
+    def on_store(event: evt.Event) -> int:
+        try:
+            keep(str(event.file_meta.MediaStorageSOPInstanceUID), event.encoded_dataset())
+        except OSError:
+            return OUT_OF_RESOURCES
+        return SUCCESS
+
+    with associated(peer, settings, GET, CT_IMAGES, on_store) as association:
+        if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
+            raise PassingFailure("no-c-get", f"{peer.name} does not let {settings.node.ae_title} ask by C-GET")
+        for series in found:
+            query = identifier(
+                "SERIES", StudyInstanceUID=series.study_instance_uid, SeriesInstanceUID=series.series_instance_uid
+            )
+            *_, (status, _) = association.send_c_get(query, GET)
+            if status.get("Status") != SUCCESS:
+                raise PassingFailure("not-got", f"{peer.name} answered {said(status)} to C-GET, and has not sent all")
 
 
 def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeries]) -> None:
@@ -91,11 +209,18 @@ def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeri
                 )
 
 
-def associated(peer: Destination, settings: Settings, sop_class_uid: str) -> open_association:
+def associated(
+    peer: Destination,
+    settings: Settings,
+    sop_class_uid: str,
+    taken: Sequence[Outgoing] = (),
+    on_store: Callable[[evt.Event], int] | None = None,
+) -> open_association:
     """Return an association for one service, to be used in a ``with``; it waits no longer than priors may take."""
     delivery = settings.delivery.model_copy(update={"network_timeout_seconds": settings.priors.timeout_seconds})
     limited = settings.model_copy(update={"delivery": delivery})
-    return open_association(peer, limited, [Outgoing(Path(), sop_class_uid, str(ImplicitVRLittleEndian))])
+    service = Outgoing(Path(), sop_class_uid, str(ImplicitVRLittleEndian))
+    return open_association(peer, limited, [service], taken, on_store)
 
 
 def find(association: Association, level: str, **keys: str) -> Iterator[Dataset]:

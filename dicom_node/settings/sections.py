@@ -270,7 +270,7 @@ class WebDestination(Section):
 
     @model_validator(mode="after")
     def is_a_safe_base(self) -> Self:
-        """Paths are put behind the URL, and it is shown in logs."""
+        """A path is put behind the URL, and audit messages tell it."""
         try:
             target = urlsplit(self.url)
             has_port = target.port != 0
@@ -341,6 +341,15 @@ class PriorSettings(Section):
     """Name of the destination to ask for earlier reports; empty: the record alone."""
     timeout_seconds: Seconds = 15.0
     """How long a study may wait for earlier reports."""
+    analyze: bool = False
+    """Get the images (C-GET) of the last earlier chest CT if it has no report, and measure it for the comparison."""
+
+    @model_validator(mode="after")
+    def ask_somebody(self) -> Self:
+        """Images come from the PACS alone."""
+        if self.analyze and not self.source:
+            raise ValueError("analyze needs source, the destination that has the images")
+        return self
 
 
 class NotificationSettings(Section):

@@ -28,9 +28,3 @@ def sqlite_record(sqlite_url: str) -> Iterator[Engine]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The record's clock, in the test's hand."""
     return Clock(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def _logs_unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep commands that run in this process from binding every logger to this test's standard error."""
-    monkeypatch.setattr("structlog.configure", lambda **_: None)

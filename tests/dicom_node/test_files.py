@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.files import Files, safe_name, sync_tree
+from dicom_node.files import ABANDONED_SECONDS, Files, safe_name, sync_tree
 
 UID = st.from_regex(r"[0-9]{1,10}(\.[0-9]{1,10}){0,4}", fullmatch=True)
 HOSTILE = st.text() | st.sampled_from(["", ".", "..", "../..", "/etc/passwd", "1/2", "1.2\x00", "1" * 65, "...", "-rf"])
@@ -152,3 +153,43 @@ def test_a_nearly_full_disk_takes_no_new_study_and_goes_on_with_those_begun(
     files.make_place(files.instance_path("1.2", "1.2.4", "1.2.4.5", SHA256))
     with pytest.raises(OSError, match="refuse_free_gib"):
         files.make_place(files.instance_path("1.3", "1.3.3", "1.3.3.4", SHA256))
+
+
+def test_a_priors_images_are_there_all_at_once(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    with files.fetching_prior("1.2.3") as keep:
+        keep("1.2.9", b"one")
+        keep("../1.2.8", b"two")
+        assert files.prior_images("1.2.3") == []
+    assert sorted(path.read_bytes() for path in files.prior_images("1.2.3")) == [b"one", b"two"]
+    assert files.prior_images("1.2.4") == []
+
+
+def test_of_a_prior_that_came_in_part_nothing_is_kept(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+
+    def fetch(*uids: str, broken: bool) -> None:
+        with files.fetching_prior("1.2.3") as keep:
+            for uid in uids:
+                keep(uid, b"image")
+            if broken:
+                raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 - our own
+        fetch("1.2.8", broken=True)
+    assert files.prior_images("1.2.3") == []
+    fetch("1.2.9", broken=False)
+    assert [path.name for path in files.prior_images("1.2.3")] == ["1.2.9.dcm"]
+
+
+def test_no_prior_is_fetched_onto_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="less space is left"), Files(tmp_path, 1e30).fetching_prior("1.2.3"):
+        pass
+
+
+def test_a_priors_images_go_with_the_study(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    with files.fetching_prior("1.2.3") as keep:
+        keep("1.2.9", b"image")
+    files.remove_study("1.2.3", removed_at=time.time() + 2 * ABANDONED_SECONDS)
+    assert not list((tmp_path / "priors").iterdir())

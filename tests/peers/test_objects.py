@@ -85,7 +85,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
     write = partial(write_reports, first.volume, first.findings, made_at=MADE_AT)
     return {
         "compared": write(folder / "compared", priors=[before.path("report")]),
-        "measured-prior": write(folder / "measured-prior", measured_priors=[measured]),
+        "measured-prior": write(folder / "measured-prior", others=[measured]),
         "revised": write_reports(
             first.volume, first.findings, folder / "revised", with_note, MADE_AT, earlier=withdrawn
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.errors import NotForHilum
+from dicom_node.settings import SelectionSettings
 from tests.factories import chest_hu, ct_series
 from worker.pipeline import THRESHOLDS, analyze, ignore_progress
-from worker.prior import measure_prior, require_earlier
+from worker.prior import measure_fetched, measure_prior, require_earlier
 from worker.reports import write_reports
-from worker.reports.history import read_exam
+from worker.reports.history import Prior, Unmeasured, read_exam
 
 HU, _, _ = chest_hu((24, 48, 64))
 ANNA: dict[str, Any] = {"PatientID": "4711", "IssuerOfPatientID": "HOSPITAL", "StudyTime": "101112"}
@@ -62,3 +64,27 @@ def test_studies_of_nobody_are_not_of_the_same(tmp_path: Path) -> None:
 def test_a_study_that_was_not_taken_before_is_none(tmp_path: Path, now: list[Path], date: str | None) -> None:
     with pytest.raises(NotForHilum, match="taken before"):
         require_earlier(study(tmp_path / "before", StudyDate=date), now)
+
+
+def fetched(paths: list[Path], now: list[Path]) -> list[Prior | Unmeasured]:
+    return list(measure_fetched(paths, now, SelectionSettings(), THRESHOLDS, ignore_progress))
+
+
+def test_a_fetched_prior_is_measured(tmp_path: Path, now: list[Path]) -> None:
+    before = study(tmp_path / "before")
+
+    assert fetched(before, now) == [measure_prior(before, THRESHOLDS, ignore_progress)]
+
+
+def test_of_a_fetched_prior_that_cannot_be_measured_the_day_and_the_reason_are_told(
+    tmp_path: Path, now: list[Path]
+) -> None:
+    (told,) = fetched(study(tmp_path / "before")[:5], now)
+
+    assert isinstance(told, Unmeasured)
+    assert told.taken_at == datetime(2024, 2, 28, 10, 11, 12)  # noqa: DTZ001 - as the hospital's clock told it
+    assert "expected at least 10 slices" in told.reason
+
+
+def test_nothing_is_told_of_a_fetched_study_of_another_patient(tmp_path: Path, now: list[Path]) -> None:
+    assert fetched(study(tmp_path / "before", IssuerOfPatientID="OTHER"), now) == []

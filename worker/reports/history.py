@@ -44,6 +44,14 @@ class Prior:
 
 
 @dataclass(frozen=True)
+class Unmeasured:
+    """Another study of the patient that was to be measured for the comparison, and could not be."""
+
+    taken_at: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class History:
     """The study among the patient's others.
 
@@ -55,30 +63,41 @@ class History:
         The study that it is compared with.
     uids : tuple of str
         Of all that was considered: they decide about the result, and so about its UIDs.
+    unmeasured : tuple of Unmeasured
+        Studies that it could have been compared with.
     """
 
     comparison: Comparison | None
     curve: tuple[Exam, ...]
     prior: Prior | None
     uids: tuple[str, ...]
+    unmeasured: tuple[Unmeasured, ...] = ()
 
 
 def history_of(
-    volume: Volume, findings: Findings, identity: Dataset, paths: Sequence[Path], measured: Sequence[Prior] = ()
+    volume: Volume,
+    findings: Findings,
+    identity: Dataset,
+    paths: Sequence[Path],
+    others: Sequence[Prior | Unmeasured] = (),
 ) -> History:
-    """Read the earlier reports on the patient, and compare with the last of them, or of the studies measured now.
+    """Read the earlier reports on the patient, and compare with the last of them, or of the others measured now.
 
     Only Hilum's own reports count, and only those whose Patient ID and its issuer are the same as this study's;
     of several on one study, the newest.
     """
     now = exam_of(volume, findings, identity)
     reports = [(exam, report) for report in _reports_on(identity, paths) if (exam := read_exam(report))]
-    priors = [*(Prior(exam, str(report.StudyInstanceUID), (report,)) for exam, report in reports), *measured]
+    priors = [*(Prior(exam, str(report.StudyInstanceUID), (report,)) for exam, report in reports)]
+    reported = {prior.study_instance_uid for prior in priors}
+    priors += [other for other in others if isinstance(other, Prior) and other.study_instance_uid not in reported]
+    unmeasured = tuple(other for other in others if isinstance(other, Unmeasured))
     exams = [prior.exam for prior in priors]
     comparison = compare(now, exams)
     compared = next((prior for prior in priors if comparison and prior.exam is comparison.prior), None)
     uids = sorted(str(ds.SOPInstanceUID) for prior in priors for ds in prior.evidence)
-    return History(comparison, (*comparable(now, exams), now), compared, tuple(uids))
+    uids += [other.reason for other in unmeasured]
+    return History(comparison, (*comparable(now, exams), now), compared, tuple(uids), unmeasured)
 
 
 def measured_now(volume: Volume, findings: Findings, source: Source) -> Prior:
@@ -127,6 +146,9 @@ def read_exam(report: Dataset) -> Exam | None:
 
 def describe(history: History) -> Iterator[str]:
     """Yield the comparison in sentences; nothing where there is no prior."""
+    for other in history.unmeasured:
+        day = "" if other.taken_at is None else f" of {other.taken_at:%Y-%m-%d}"
+        yield f"No comparison with the prior study{day}, which could not be measured: {other.reason}"
     if history.comparison is None or history.comparison.prior.taken_at is None:
         return
     change, then = history.comparison.change, f"the prior study of {history.comparison.prior.taken_at:%Y-%m-%d}"

@@ -17,7 +17,7 @@ from dicom_node.errors import RejectedInput
 from worker.findings import Algorithm, Findings, Severity
 from worker.reports import codes, context
 from worker.reports.context import Kind, ResultContext, result_key
-from worker.reports.history import History, Prior, history_of
+from worker.reports.history import History, Prior, Unmeasured, history_of
 from worker.reports.keyimage import build_key_image
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.page import build_page, draw_page
@@ -75,7 +75,7 @@ def write_reports(
     made_at: datetime | None = None,
     earlier: Sequence[Path] = (),
     priors: Sequence[Path] = (),
-    measured_priors: Sequence[Prior] = (),
+    others: Sequence[Prior | Unmeasured] = (),
 ) -> tuple[WrittenObject, ...]:
     """Write every object of a measured study into a folder, with ``results.json`` and ``key-image.png``.
 
@@ -89,7 +89,7 @@ def write_reports(
         The objects of the result that this one replaces.
     priors : sequence of Path
         Reports on other studies; those that are Hilum's and of this patient are compared with.
-    measured_priors : sequence of Prior
+    others : sequence of Prior or Unmeasured
         Other studies of the patient that have no report, and were measured for the comparison.
 
     Returns
@@ -101,7 +101,7 @@ def write_reports(
     findings.geometry.require_same(volume.geometry)
     source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
     replaced = read_earlier(earlier)
-    history = history_of(volume, findings, source.identity, priors, measured_priors)
+    history = history_of(volume, findings, source.identity, priors, others)
     related = [*_uids(replaced), *history.uids]
     key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings), related=related)
     shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC), replaced)

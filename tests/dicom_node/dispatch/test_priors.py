@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import Engine
 
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.dispatch.priors import Patient, prior_reports, remember_patient
+from dicom_node.dispatch.priors import Patient, PriorFetcher, prior_reports, remember_patient
+from dicom_node.dispatch.retrieve import FoundSeries
+from dicom_node.errors import PassingFailure
+from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import reading
-from dicom_node.settings import JobSettings
+from dicom_node.settings import JobSettings, PriorSettings, Settings
 from dicom_node.study import JobState, Result
 from tests.dicom_node.recording import instance, make_job, receive
 
@@ -98,3 +102,83 @@ def test_the_record_holds_no_identifier() -> None:
     assert ANNA.key is not None
     assert "4711" not in ANNA.key
     assert len(ANNA.key) == 64
+
+
+class Source:
+    """A PACS with one earlier study, in place of the network."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, study: str = "1.2.4") -> None:
+        self.found = [FoundSeries(study, f"{study}.1")]
+        self.asked: list[str] = []
+        self.fails = False
+        monkeypatch.setattr("dicom_node.dispatch.priors.find_reports", lambda *_: [])
+        monkeypatch.setattr("dicom_node.dispatch.priors.find_last_chest_ct", self.find)
+        monkeypatch.setattr("dicom_node.dispatch.priors.get_series", self.get)
+
+    def find(self, *_: object) -> list[FoundSeries]:
+        self.asked.append("find")
+        return self.found
+
+    def get(self, _peer: object, _settings: object, _found: object, keep: Callable[[str, bytes], None]) -> None:
+        self.asked.append("get")
+        keep("1.2.4.1.1", b"image")
+        if self.fails:
+            raise PassingFailure("not-got", "it broke off")
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> Source:
+    return Source(monkeypatch)
+
+
+def fetch(record: Engine, folder: Path, *, analyze: bool = True, times: int = 1) -> list[Path]:
+    """Fetch for study 1.2.5; return the images that lie there then."""
+    pacs = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    settings = Settings(
+        storage={"folder": folder, "refuse_free_gib": 0},
+        destinations=[pacs],
+        priors={"source": "PACS", "analyze": analyze},
+    )
+    fetcher = PriorFetcher(record, settings)
+    for _ in range(times):
+        fetcher.fetch("1.2.5", ANNA, "20240301101112")
+    return Files(folder).prior_images("1.2.5")
+
+
+def test_images_of_a_prior_without_a_report_are_fetched_once(record: Engine, tmp_path: Path, source: Source) -> None:
+    assert len(fetch(record, tmp_path, times=2)) == 1
+    assert source.asked == ["find", "get"]
+
+
+def test_no_images_are_fetched_unless_that_is_asked_for(record: Engine, tmp_path: Path, source: Source) -> None:
+    assert fetch(record, tmp_path, analyze=False) == []
+    assert source.asked == []
+
+
+def test_no_images_are_fetched_of_a_study_with_a_report(record: Engine, tmp_path: Path, source: Source) -> None:
+    answered(record, "1.2.4", ANNA)
+    assert fetch(record, tmp_path) == []
+    assert source.asked == ["find"]
+
+
+def test_images_that_come_in_part_are_none_and_the_pacs_is_left_alone(
+    record: Engine, tmp_path: Path, source: Source
+) -> None:
+    source.fails = True
+    assert fetch(record, tmp_path, times=2) == []
+    assert source.asked == ["find", "get"]
+
+
+def test_a_disk_that_fails_leaves_the_study_without_its_prior(
+    record: Engine, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Files, "write", fail)
+    assert fetch(record, tmp_path) == []
+
+
+def test_analyzing_priors_needs_somebody_to_ask() -> None:
+    with pytest.raises(ValueError, match="analyze needs source"):
+        PriorSettings(analyze=True)

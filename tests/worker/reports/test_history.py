@@ -15,7 +15,7 @@ from tests.worker.reports.results import findings_of
 from tests.worker.reports.test_sr import figures, group, texts
 from worker.findings import Algorithm
 from worker.reports import write_reports
-from worker.reports.history import read_exam
+from worker.reports.history import Prior, Unmeasured, read_exam
 from worker.volume import read_volume
 
 SHAPE = (24, 48, 64)
@@ -27,14 +27,22 @@ LARGE: dict[str, Any] = {"spacing_mm": (10.0, 10.0, 10.0), **ANNA}
 SMALLER = INFECTION & (np.arange(SHAPE[0])[:, None, None] > SHAPE[0] // 2)
 
 
-def write(folder: Path, date: str, time: str, mask: np.ndarray, priors: Sequence[Path] = (), **series: Any) -> Path:
+def write(
+    folder: Path,
+    date: str,
+    time: str,
+    mask: np.ndarray,
+    priors: Sequence[Path] = (),
+    others: Sequence[Prior | Unmeasured] = (),
+    **series: Any,
+) -> Path:
     """Write a study's results; return their folder."""
     paths = ct_series(folder / "ct", HU, StudyDate=date, StudyTime=time, **(LARGE | series))
     volume = read_volume(paths)
     out = folder / "out"
     out.mkdir()
     findings = findings_of(volume, LABELS, mask, algorithm=ALGORITHM)
-    write_reports(volume, findings, out, made_at=datetime(2024, 3, 1, tzinfo=UTC), priors=priors)
+    write_reports(volume, findings, out, made_at=datetime(2024, 3, 1, tzinfo=UTC), priors=priors, others=others)
     return out
 
 
@@ -179,3 +187,26 @@ def test_another_prior_makes_another_result(tmp_path: Path, follow_up: Path) -> 
     assert not {item.sop_instance_uid for item in alone} & {
         str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in follow_up.glob("*.dcm")
     }
+
+
+def test_says_which_prior_could_not_be_measured_and_why(tmp_path: Path) -> None:
+    day = datetime(2024, 2, 20, 10, tzinfo=UTC)
+    lost = Unmeasured(day, "expected a slice every 6 mm, got gaps")
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, others=[lost])
+    alone = write(tmp_path / "alone", "20240229", "101112", INFECTION)
+
+    said = "No comparison with the prior study of 2024-02-20, which could not be measured: expected a slice every 6 mm"
+    assert any(text.startswith(said) for text in texts(report_of(out)))
+    assert not any("comparison" in text for text in texts(report_of(alone)))
+
+
+def test_a_report_counts_more_than_what_was_measured_now(tmp_path: Path, prior: Path) -> None:
+    report = dcmread(prior)
+    exam = read_exam(report)
+    assert exam is not None
+    measured = Prior(exam, str(report.StudyInstanceUID), (), was_measured_now=True)
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [prior], [measured])
+
+    assert json.loads((out / "results.json").read_text())["comparison"]["prior_was_measured_now"] is False

@@ -1,0 +1,51 @@
+"""What a job measures beside its study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from dicom_node.files import Files
+from dicom_node.record.database import open_database
+from dicom_node.record.schema import jobs
+from dicom_node.settings import Settings
+from dicom_node.study import JobState
+from tests.dicom_node.recording import STUDY, make_job
+from worker.answer import Answer
+from worker.reports.history import Unmeasured
+from worker.tasks import JobRunner
+
+
+@pytest.mark.parametrize(("attempts", "left_out"), [(0, False), (1, True)])
+def test_a_job_that_failed_with_a_prior_goes_on_without_it(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, attempts: int, left_out: bool
+) -> None:
+    told: list[Any] = []
+
+    def answer(*arguments: Any) -> Answer:
+        told.extend(arguments[-1])
+        return Answer(JobState.DONE)
+
+    monkeypatch.setattr("worker.tasks.answer_study", answer)
+    monkeypatch.setattr("worker.tasks.measure_fetched", lambda *_: ["measured"])
+    monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
+    pacs = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    settings = Settings(
+        database={"url": sqlite_url},
+        storage={"folder": tmp_path},
+        destinations=[pacs],
+        priors={"source": "PACS", "analyze": True},
+    )
+    with Files(tmp_path).fetching_prior(STUDY) as keep:
+        keep("1.2.9", b"image")
+    record = open_database(sqlite_url)
+    job_id = make_job(record)
+    with record.begin() as connection:
+        connection.execute(update(jobs).values(attempts=attempts))
+
+    JobRunner(settings).run(job_id)
+
+    assert told == ([Unmeasured(None, "an attempt to measure both studies failed")] if left_out else ["measured"])
