@@ -36,7 +36,7 @@ ADVICE = {
     2: "which says nothing of the object; is the URL that of a DICOMweb service?",
     3: "redirects are not followed; set url to where it leads",
     4: "check url (Hilum posts to URL/studies), credentials and client_certificate",
-    5: "it is tried again",
+    5: "look at its log",
 }
 """What to do about an answer, by its first digit."""
 

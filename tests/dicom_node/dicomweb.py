@@ -90,7 +90,11 @@ def service(
             content = self.rfile.read(int(self.headers["Content-Length"]))
             post = Post(self.path, {k.lower(): v for k, v in self.headers.items()}, parts(self.headers, content))
             running.posts.append(post)
-            status, body = running.answer(post)
+            try:
+                status, body = running.answer(post)
+            except ConnectionAbortedError:  # it hangs up
+                self.close_connection = True
+                return
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -12,7 +12,7 @@ from dicom_node.errors import NotForHilum
 from dicom_node.listing import show_study
 from dicom_node.study import FINAL_JOB_STATES
 from tests.dicom_node.recording import opened
-from tests.faults.pacs import BrokenPACS, Held
+from tests.faults.pacs import BrokenPACS, BrokenService, Held
 from tests.faults.senders import Study, send_once
 from tests.faults.site import Site, site
 from tests.faults.verdict import judge
@@ -21,10 +21,11 @@ from tests.services import wait_until
 
 @dataclass
 class Hospital:
-    """A site, its PACS, and its record."""
+    """A site, its PACS and DICOMweb service, and its record."""
 
     site: Site
     pacs: BrokenPACS
+    service: BrokenService
     record: Engine
 
     def send(self, study: Study) -> None:
@@ -47,21 +48,24 @@ class Hospital:
         return [held for held in self.pacs.came if held.study_instance_uid == study.study_instance_uid]
 
     def assert_answered_once(self, *studies: Study) -> None:
-        """Compare what senders were told with what the PACS holds, for these studies."""
+        """Compare what senders were told with what both destinations hold, for these studies."""
         uids = {study.study_instance_uid for study in studies}
-        verdict = judge(studies, [held for held in self.pacs.came if held.study_instance_uid in uids], self.record)
-        assert verdict.clean, verdict
+        for destination in (self.pacs, self.service):
+            came = [held for held in destination.came if held.study_instance_uid in uids]
+            verdict = judge(studies, came, self.record)
+            assert verdict.clean, verdict
 
 
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    """Redis, node, delivery and two workers, and a PACS that can be broken."""
+    """Redis, node, delivery and two workers, and a PACS and a DICOMweb service that can be broken."""
     folder = tmp_path_factory.mktemp("hospital")
     url = f"sqlite:///{folder}/record.sqlite3"
     services = ("redis", "node", "deliver", "worker-1", "worker-2")
     with (
         BrokenPACS(folder / "pacs") as pacs,
-        site(folder / "site", url, [pacs.destination], services) as there,
+        BrokenService(folder / "service") as service,
+        site(folder / "site", url, [pacs.destination, service.destination], services) as there,
         opened(url) as record,
     ):
-        yield Hospital(there, pacs, record)
+        yield Hospital(there, pacs, service, record)

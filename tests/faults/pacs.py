@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +18,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
+from tests.dicom_node.dicomweb import Answer, Post, response, service
 from tests.services import free_port
 
 OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0xA700, 0xC000
@@ -69,11 +72,11 @@ class BrokenPACS:
         self.mood = Mood.WELL
         self._random = Random(seed)  # noqa: S311 - chance that can be repeated; it protects nothing
         self._lock = threading.Lock()
-        self._ae: AE | None = None
+        self._close: Callable[[], object] | None = None
 
     def __enter__(self) -> BrokenPACS:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._listen()
+        self.set_mood(self.mood)
         return self
 
     def __exit__(
@@ -89,20 +92,29 @@ class BrokenPACS:
     def set_mood(self, mood: Mood) -> None:
         """Break or mend it."""
         self.mood = mood
-        if mood is Mood.DOWN and self._ae is not None:
-            self._ae.shutdown()
-            self._ae = None
-        elif mood is not Mood.DOWN and self._ae is None:
-            self._listen()
+        if mood is Mood.DOWN and self._close:
+            self._close()
+            self._close = None
+        elif mood is not Mood.DOWN and not self._close:
+            self._close = self._listen()
 
-    def _listen(self) -> None:
-        self._ae = AE(ae_title=self.ae_title)
-        self._ae.add_supported_context(Verification)
+    def _listen(self) -> Callable[[], object]:
+        """Listen; return how to stop it."""
+        ae = AE(ae_title=self.ae_title)
+        ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
-            self._ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
-        self._ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)])
+            ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
+        ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)])
+        return ae.shutdown
 
     def _on_store(self, event: evt.Event) -> int:
+        status = self._take(event.dataset, event.request.DataSet.getvalue(), event.encoded_dataset())
+        if status is None:
+            event.assoc.abort()
+        return status or 0x0000
+
+    def _take(self, ds: Dataset, data_set: bytes, file: bytes) -> int | None:
+        """Take an object as the mood is; return the status, or None to hang up."""
         unlucky = self._random.random() < 0.4
         if self.mood is Mood.SLOW:
             time.sleep(0.3)
@@ -111,12 +123,9 @@ class BrokenPACS:
         elif self.mood is Mood.REFUSING and unlucky:
             return CANNOT_UNDERSTAND
         elif self.mood is Mood.HANGING_UP and unlucky:
-            event.assoc.abort()
-            return OUT_OF_RESOURCES
-        self._keep(event.dataset, event.request.DataSet.getvalue(), event.encoded_dataset())
-        if self.mood is Mood.FORGETTING and unlucky:
-            event.assoc.abort()
-        return 0x0000
+            return None
+        self._keep(ds, data_set, file)
+        return None if self.mood is Mood.FORGETTING and unlucky else 0x0000
 
     def _keep(self, ds: Dataset, data_set: bytes, file: bytes) -> None:
         digest = hashlib.sha256(data_set).hexdigest()
@@ -141,3 +150,23 @@ class BrokenPACS:
                 for held in self.came
                 if held.study_instance_uid == study_instance_uid and held.modality == "SR"
             }
+
+
+class BrokenService(BrokenPACS):
+    """The same behind STOW-RS."""
+
+    @property
+    def destination(self) -> dict[str, object]:
+        return {"name": "WEB", "url": f"http://127.0.0.1:{self.port}"}
+
+    def _listen(self) -> Callable[[], object]:
+        listening = ExitStack()
+        listening.enter_context(service(self._answer, port=self.port))
+        return listening.close
+
+    def _answer(self, post: Post) -> Answer:
+        (ds,), (file,) = post.data_sets, post.objects
+        status = self._take(ds, file, file)
+        if status is None:
+            raise ConnectionAbortedError
+        return (409, response(post, failure=status)) if status else (200, response(post))
