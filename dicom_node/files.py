@@ -90,13 +90,15 @@ class Files:
             The disk failed, or is nearly full.
         """
         self._require_room()
-        folder = self._prior_folder(study_instance_uid)
-        part = folder / "part"
-        shutil.rmtree(part, ignore_errors=True)
-        yield lambda sop_instance_uid, content: self.write(part / f"{safe_name(sop_instance_uid)}.dcm", [content])
-        if part.is_dir():
-            part.rename(folder / "images")
-            sync_folder(folder)
+        images = self._prior_folder(study_instance_uid) / "images"
+        part = images.with_name(f"{uuid.uuid4()}.part")
+        try:
+            yield lambda sop_instance_uid, content: self.write(part / f"{safe_name(sop_instance_uid)}.dcm", [content])
+            if part.is_dir() and not images.is_dir():  # another node may have been faster
+                part.rename(images)
+                sync_folder(images.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def _prior_folder(self, study_instance_uid: str) -> Path:
         return self._folder / "priors" / safe_name(study_instance_uid)

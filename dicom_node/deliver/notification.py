@@ -43,7 +43,8 @@ def notification_of(
 ) -> Notification | None:
     """Return what the webhook is told of a study, or None where nobody asked for it."""
     percent = None if ending.infected_percent is None else round(ending.infected_percent, 2)  # as the report tells it
-    above = None if settings.threshold_percent is None else (percent or 0.0) > settings.threshold_percent
+    threshold = settings.threshold_percent
+    above = None if percent is None or threshold is None else percent > threshold
     true_of_it = {str(ending.state), *(["above-threshold"] if above else [])}
     if not settings.url or true_of_it.isdisjoint(settings.events):
         return None

@@ -182,6 +182,16 @@ def test_of_a_prior_that_came_in_part_nothing_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in files.prior_images("1.2.3")] == ["1.2.9.dcm"]
 
 
+def test_two_nodes_that_fetch_the_same_prior_do_not_mix_their_images(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    with files.fetching_prior("1.2.3") as keep:
+        keep("1.2.8", b"image")
+        with files.fetching_prior("1.2.3") as keep_too:
+            keep_too("1.2.8", b"image")
+            keep_too("1.2.9", b"image")
+    assert [path.name for path in files.prior_images("1.2.3")] == ["1.2.8.dcm", "1.2.9.dcm"]
+
+
 def test_no_prior_is_fetched_onto_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="less space is left"), Files(tmp_path, 1e30).fetching_prior("1.2.3"):
         pass

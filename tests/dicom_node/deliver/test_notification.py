@@ -46,7 +46,7 @@ def test_a_study_that_is_done_is_told_with_its_figures(tmp_path: Path) -> None:
 
 
 def test_a_refused_study_is_told_with_the_reason(tmp_path: Path) -> None:
-    body = body_of(webhook(tmp_path, 1), REFUSED)
+    body = body_of(webhook(tmp_path, 1, threshold_percent=0), REFUSED)
     assert body["type"] == "study.refused"
     assert body["data"]["reason"] == {"code": "gap", "message": "a slice is missing"}
     assert (body["data"]["infected_percent"], body["data"]["above_threshold"]) == (None, None)
