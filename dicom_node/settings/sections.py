@@ -340,7 +340,7 @@ class PriorSettings(Section):
     source: str = ""
     """Name of the destination to ask for earlier reports; empty: the record alone."""
     timeout_seconds: Seconds = 15.0
-    """How long a study may wait for earlier reports."""
+    """A PACS that is silent for so long is waited for no longer, and the study goes on without priors."""
     analyze: bool = False
     """Get the images (C-GET) of the last earlier chest CT if it has no report, and measure it for the comparison."""
 
