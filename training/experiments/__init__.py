@@ -11,6 +11,7 @@ from training.experiments import (
     alalwan,
     classifier,
     efficiency,
+    four_classes,
     saood,
     shipped,
     shipped_judged,
@@ -31,6 +32,7 @@ _ALL: Iterable[Iterable[Entry]] = (
     efficiency.BENCHMARKS,
     shipped.EXPERIMENTS,
     shipped_judged.BENCHMARKS,
+    four_classes.EXPERIMENTS,
 )
 
 REGISTRY: Mapping[str, Entry] = {experiment.name: experiment for group in _ALL for experiment in group}
