@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dicom_node.deadline import hung_up_after
 from dicom_node.deliver import http
 from dicom_node.errors import SettingsError
 from dicom_node.record.database import now
@@ -90,19 +89,11 @@ def connected(settings: NotificationSettings) -> Iterator[HTTPConnection]:
     PassingFailure
         The connection fails, then or later.
     """
-    with http.connected(settings.url, settings.timeout_seconds) as connection:
-        hanging_up = threading.Timer(settings.timeout_seconds, hang_up, (connection.sock,))
-        hanging_up.start()
-        try:
-            yield connection
-        finally:
-            hanging_up.cancel()
-
-
-def hang_up(connection: socket.socket) -> None:
-    """End a connection under the thread that waits for it; below TLS, which would wait too."""
-    with suppress(OSError):  # it has ended
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+    with (
+        http.connected(settings.url, settings.timeout_seconds) as connection,
+        hung_up_after(connection.sock, settings.timeout_seconds),
+    ):
+        yield connection
 
 
 def is_success(status: int) -> bool:

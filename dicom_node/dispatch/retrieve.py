@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from dicom_node.deadline import hung_up_after
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
@@ -39,6 +41,7 @@ from dicom_node.settings import Destination, Settings
 FIND = str(StudyRootQueryRetrieveInformationModelFind)
 GET = str(StudyRootQueryRetrieveInformationModelGet)
 MOVE = str(StudyRootQueryRetrieveInformationModelMove)
+NAMES = {FIND: "C-FIND", GET: "C-GET", MOVE: "C-MOVE"}
 PENDING = frozenset({0xFF00, 0xFF01})
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
@@ -47,6 +50,8 @@ WILD_CARDS = frozenset("*?\\")
 REPORTS_OF_HILUM = "Hilum*"
 """The Series Description of our own reports begins so."""
 
+Answer = tuple[Dataset, Dataset | None]
+"""A status, and what came with it."""
 
 CT_IMAGES = tuple(
     Outgoing(Path(), sop_class_uid, transfer_syntax_uid)
@@ -176,15 +181,17 @@ def get_series(
         return SUCCESS
 
     with associated(peer, settings, GET, CT_IMAGES, on_store) as association:
-        if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
-            raise PassingFailure("no-c-get", f"{peer.name} does not let {settings.node.ae_title} ask by C-GET")
         for series in found:
             query = identifier(
                 "SERIES", StudyInstanceUID=series.study_instance_uid, SeriesInstanceUID=series.series_instance_uid
             )
-            *_, (status, _) = association.send_c_get(query, GET)
+            *_, (status, _) = ask(association.send_c_get, query, GET)
             if status.get("Status") != SUCCESS:
-                raise PassingFailure("not-got", f"{peer.name} answered {said(status)} to C-GET, and has not sent all")
+                raise PassingFailure(
+                    "not-got",
+                    f"{peer.name} answered {said(status)} to C-GET, and has not sent all; it must be done within "
+                    "priors.longest_seconds",
+                )
 
 
 def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeries]) -> None:
@@ -200,7 +207,7 @@ def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeri
             query = identifier(
                 "SERIES", StudyInstanceUID=series.study_instance_uid, SeriesInstanceUID=series.series_instance_uid
             )
-            *_, (status, _) = association.send_c_move(query, settings.node.ae_title, MOVE)
+            *_, (status, _) = ask(association.send_c_move, query, settings.node.ae_title, MOVE)
             if status.get("Status") != SUCCESS:
                 raise PassingFailure(
                     "not-moved",
@@ -209,27 +216,50 @@ def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeri
                 )
 
 
+@contextmanager
 def associated(
     peer: Destination,
     settings: Settings,
     sop_class_uid: str,
     taken: Sequence[Outgoing] = (),
     on_store: Callable[[evt.Event], int] | None = None,
-) -> open_association:
-    """Return an association for one service, to be used in a ``with``; it waits no longer than priors may take."""
+) -> Iterator[Association]:
+    """Open an association for one service for the time of a ``with``; it is ended where it lasts too long.
+
+    Raises
+    ------
+    PassingFailure
+        The PACS cannot be reached, or does not offer the service.
+    """
     delivery = settings.delivery.model_copy(update={"network_timeout_seconds": settings.priors.timeout_seconds})
     limited = settings.model_copy(update={"delivery": delivery})
     service = Outgoing(Path(), sop_class_uid, str(ImplicitVRLittleEndian))
-    return open_association(peer, limited, [service], taken, on_store)
+    with open_association(peer, limited, [service], taken, on_store) as association:
+        if not any(context.abstract_syntax == sop_class_uid for context in association.accepted_contexts):
+            message = f"{peer.name} does not let {settings.node.ae_title} ask by {NAMES[sop_class_uid]}"
+            raise PassingFailure("not-offered", message)
+        transport = association.dul.socket
+        if transport is None or transport.socket is None:
+            raise PassingFailure("association-lost", f"{peer.name} hung up before it was asked")
+        with hung_up_after(transport.socket, settings.priors.longest_seconds):
+            yield association
+
+
+def ask(send: Callable[..., Iterator[Answer]], *request: object) -> Iterator[Answer]:
+    """Send a request; return the answers, an empty one where the association has ended already."""
+    try:
+        return send(*request)
+    except RuntimeError:
+        return iter([(Dataset(), None)])
 
 
 def find(association: Association, level: str, **keys: str) -> Iterator[Dataset]:
-    """Yield what matches."""
-    for status, match in association.send_c_find(identifier(level, **keys), FIND):
+    """Yield what matches and says what it is."""
+    for status, match in ask(association.send_c_find, identifier(level, **keys), FIND):
         if status.get("Status") not in PENDING | {SUCCESS}:
             message = f"the PACS answered {said(status)} to C-FIND; it must let this AE title ask"
             raise PassingFailure("not-found", message)
-        if match is not None:
+        if match is not None and match.get(f"{level.title()}InstanceUID"):
             yield match
 
 

@@ -341,6 +341,8 @@ class PriorSettings(Section):
     """Name of the destination to ask for earlier reports; empty: the record alone."""
     timeout_seconds: Seconds = 15.0
     """A PACS that is silent for so long is waited for no longer, and the study goes on without priors."""
+    longest_seconds: Seconds = 120.0
+    """An association with the PACS that lasts longer is ended, and the study goes on without priors."""
     analyze: bool = False
     """Get the images (C-GET) of the last earlier chest CT if it has no report, and measure it for the comparison."""
 

@@ -1,0 +1,95 @@
+"""Asking a PACS that answers as some do: not at all, in part, without end, or after it has hung up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
+    StudyRootQueryRetrieveInformationModelFind as Find,
+)
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+
+from dicom_node.dispatch.retrieve import (
+    FIND,
+    FoundSeries,
+    associated,
+    find,
+    find_last_chest_ct,
+    find_reports,
+    get_series,
+    move_series,
+)
+from dicom_node.errors import PassingFailure
+from dicom_node.settings import Destination, PriorSettings, Settings
+
+pytestmark = pytest.mark.node
+
+Answers = Iterator[tuple[int, Dataset | None]]
+SERIES = [FoundSeries("1.2.4", "1.2.4.1")]
+
+
+@contextmanager
+def pacs(answer: Callable[[evt.Event], Answers] | None = None) -> Iterator[Destination]:
+    """Run a PACS that answers C-FIND so, or offers C-ECHO alone."""
+    ae = AE("PACS")
+    ae.add_supported_context(Find if answer else Verification)
+    handlers: list[evt.EventHandlerType] = [(evt.EVT_C_FIND, answer)] if answer else []
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    assert server is not None
+    try:
+        yield Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
+    finally:
+        ae.shutdown()
+
+
+def study(**attributes: str) -> Dataset:
+    ds = Dataset()
+    for keyword, value in ({"PatientID": "4711", "StudyDate": "20240101"} | attributes).items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda peer: find_reports(peer, Settings(), "4711", ""),
+        lambda peer: find_last_chest_ct(peer, Settings(), "4711", "", "20240301"),
+        lambda peer: move_series(peer, Settings(), SERIES),
+        lambda peer: get_series(peer, Settings(), SERIES, lambda *_: None),
+    ],
+)
+def test_a_pacs_that_does_not_offer_the_service_is_a_passing_failure(ask: Callable[[Destination], object]) -> None:
+    with pacs() as peer, pytest.raises(PassingFailure, match="PACS does not let HILUM ask by C-"):
+        ask(peer)
+
+
+def test_an_association_that_has_ended_is_a_passing_failure() -> None:
+    with pacs(lambda _: iter(())) as peer, associated(peer, Settings(), FIND) as association:
+        association.abort()
+        with pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
+            list(find(association, "STUDY", PatientID="4711"))
+
+
+def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
+    def answer(_event: evt.Event) -> Answers:
+        for _ in range(1_000):
+            time.sleep(0.01)
+            yield 0xFF00, study(StudyInstanceUID="1.2.4")
+
+    limited = Settings(priors=PriorSettings(longest_seconds=0.1))
+    with pacs(answer) as peer, pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
+        find_reports(peer, limited, "4711", "")
+
+
+def test_an_answer_that_names_no_study_is_left_out() -> None:
+    def answer(_: evt.Event) -> Answers:
+        yield 0xFF00, study()
+
+    with pacs(answer) as peer:
+        assert find_reports(peer, Settings(), "4711", "") == []
+        assert find_last_chest_ct(peer, Settings(), "4711", "", "20240301") == []
