@@ -80,10 +80,13 @@ class Dispatcher:
     def settle(self) -> None:
         """Dispatch what is whole, take back what was lost."""
         node, receiving = self._settings.node, self._intake.receiving()
-        for activity, time in zip(receiving, self._watch.look(receiving, now(), monotonic()), strict=True):
+        began = monotonic()
+        for activity, time in zip(receiving, self._watch.look(receiving, now(), began), strict=True):
             if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
                 with failures_logged(study_instance_uid=activity.study_instance_uid):  # holds up no other study
                     self.dispatch(activity)
+                    if monotonic() - began > TURN_SECONDS:
+                        break  # a PACS was slow with priors; what came meanwhile may be more urgent than the rest
         if lost := self._jobs.sweep():
             log.warning("jobs_taken_back", instances=lost)
 

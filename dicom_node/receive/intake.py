@@ -158,7 +158,7 @@ class Intake:
         return Reception.NEW
 
     def receiving(self) -> list[StudyActivity]:
-        """Return the activity of every study that is still being received."""
+        """Return the activity of every study that is still being received, urgent ones first, else as they came."""
         carried_at = case((associations.c.closed_at.is_(None), instances.c.stored_at))
         query = (
             select(
@@ -171,6 +171,7 @@ class Intake:
             .join(associations, associations.c.association_id == instances.c.association_id)
             .where(studies.c.state == StudyState.RECEIVING, instances.c.conflicts.is_(False))
             .group_by(studies.c.study_instance_uid)
+            .order_by(case((studies.c.priority == Priority.STAT, 0), else_=1), func.min(instances.c.instance_id))
         )
         with reading(self._engine) as connection:
             return [StudyActivity(*row) for row in connection.execute(query)]

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.dispatch.priors import PriorFetcher
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
@@ -102,6 +103,33 @@ def jobs_in(record: Engine) -> list[dict[str, Any]]:
 def chest(folder: Path, study: str = "1.2.3", series_uid: str = "1.2.3.1", **attributes: Any) -> list[Path]:
     attributes = {"StudyInstanceUID": study, "SeriesInstanceUID": series_uid} | attributes
     return ct_series(folder, HU, **attributes)
+
+
+def test_an_urgent_study_is_dispatched_before_those_that_came_first(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "routine"))
+    send(chest(tmp_path / "stat", "1.2.4", "1.2.4.1"), Priority.STAT)
+    pass_quiet(dispatcher, clock)
+    assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.4", "1.2.3"]
+
+
+def test_an_urgent_study_that_came_while_a_pacs_was_slow_overtakes_those_that_wait(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(self: PriorFetcher, uid: str, *_: object) -> None:
+        clock.pass_(60)
+        if uid == "1.2.3":
+            send(chest(tmp_path / "stat", "1.2.5", "1.2.5.1"), Priority.STAT)
+            clock.pass_(60)
+
+    monkeypatch.setattr(PriorFetcher, "fetch", fetch)
+    send(chest(tmp_path / "first"))
+    send(chest(tmp_path / "second", "1.2.4", "1.2.4.1"))
+    clock.pass_(31)
+    for _ in range(3):
+        dispatcher.turn()
+    assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.3", "1.2.5", "1.2.4"]
 
 
 def test_nothing_happens_before_the_quiet_time(
