@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from dicom_node.beside import Beside
 from dicom_node.dispatch.completion import Watch, is_whole
 from dicom_node.dispatch.doorbell import Doorbell
-from dicom_node.dispatch.jobs import Jobs, enqueue
+from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
+from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.selection import select_series
 from dicom_node.errors import NotForHilum, PassingFailure
 from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series

@@ -1,4 +1,4 @@
-"""The record of work: jobs, their leases, and the results they end with.
+"""The record of work: jobs, their leases, and how they end.
 
 Every change of state is a compare-and-set, so that a message delivered twice, or a worker thought dead that
 comes back, does the work once: only the holder of the lease's token can finish a job.
@@ -6,81 +6,19 @@ comes back, does the work once: only the holder of the lease's token can finish 
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, Engine, case, exists, func, or_, select, update
+from sqlalchemy import Engine, case, exists, func, or_, select, update
 
 from dicom_node.dispatch.priors import prior_reports
-from dicom_node.errors import RejectedInput
-from dicom_node.receive.intake import StoredInstance
-from dicom_node.record.database import has_come, insert_if_absent, now, reading
-from dicom_node.record.schema import deliveries, instances, job_inputs, jobs, notifications, results
+from dicom_node.dispatch.queue import give_up, requeue
+from dicom_node.dispatch.results import earlier_results, insert_notification, insert_results
+from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.schema import instances, job_inputs, jobs
 from dicom_node.settings import JobSettings
-from dicom_node.study import FINAL_JOB_STATES, DeliveryState, Job, JobState, Notification, Priority, Result
-
-REJECTION_NOTE = "rejection-note"
-"""The kind of result that withdraws others."""
-
-
-def enqueue(
-    connection: Connection,
-    study_instance_uid: str,
-    priority: str,
-    inputs: Sequence[StoredInstance],
-    series_instance_uid: str | None,
-    rejection: RejectedInput | None,
-) -> bool:
-    """Record a job for these inputs unless one stands already; runs in the transaction that settles the study.
-
-    It takes the place of an earlier revision that still waits.
-    """
-    digest = input_sha256(inputs, rejection)
-    earlier = (
-        connection.execute(select(jobs.c.input_sha256).where(jobs.c.study_instance_uid == study_instance_uid))
-        .scalars()
-        .all()
-    )
-    if digest in earlier:
-        return False
-    job_id, time = str(uuid.uuid4()), now()
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.QUEUED)
-        .values(
-            state=JobState.SET_ASIDE,
-            finished_at=time,
-            code="superseded",
-            message="more images of the study came in before it was measured",
-        )
-    )
-    connection.execute(
-        jobs.insert().values(
-            job_id=job_id,
-            study_instance_uid=study_instance_uid,
-            series_instance_uid=series_instance_uid,
-            input_sha256=digest,
-            revision=len(earlier) + 1,
-            priority=priority,
-            state=JobState.QUEUED,
-            refusal_code=rejection.code if rejection else None,
-            refusal_message=rejection.message if rejection else None,
-            created_at=time,
-            due_at=time,
-        )
-    )
-    connection.execute(job_inputs.insert(), [{"job_id": job_id, "instance_id": i.instance_id} for i in inputs])
-    return True
-
-
-def input_sha256(inputs: Sequence[StoredInstance], rejection: RejectedInput | None) -> str:
-    """Return what makes two jobs the same: the content of every instance, and the refusal if there is one."""
-    digest = hashlib.sha256((rejection.code if rejection else "").encode())
-    for line in sorted(f"{i.sop_instance_uid} {i.sha256}" for i in inputs):
-        digest.update(line.encode())
-    return digest.hexdigest()
+from dicom_node.study import FINAL_JOB_STATES, Job, JobState, Notification, Priority, Result
 
 
 class Jobs:
@@ -217,52 +155,10 @@ class Jobs:
             )
             if held.rowcount == 0:
                 return False
-            self._insert_results(connection, job, found, destinations, time)
+            insert_results(connection, job, found, destinations, time)
             if notification:
-                self._insert_notification(connection, notification, time)
+                insert_notification(connection, self._engine, notification, time)
         return True
-
-    def _insert_notification(self, connection: Connection, notification: Notification, time: float) -> None:
-        """A job that was retried and ended in the same way is not told again."""
-        connection.execute(
-            insert_if_absent(self._engine, notifications).values(
-                notification_id=notification.notification_id,
-                job_id=notification.job_id,
-                body=notification.body,
-                state=DeliveryState.PENDING,
-                due_at=time,
-            )
-        )
-
-    @staticmethod
-    def _insert_results(
-        connection: Connection, job: Job, found: Sequence[Result], destinations: Sequence[str], time: float
-    ) -> None:
-        uids = [result.sop_instance_uid for result in found]
-        known = set(connection.scalars(select(results.c.sop_instance_uid).where(results.c.sop_instance_uid.in_(uids))))
-        for position, result in enumerate(found):
-            if result.sop_instance_uid in known:
-                continue
-            connection.execute(
-                results.insert().values(
-                    sop_instance_uid=result.sop_instance_uid,
-                    job_id=job.job_id,
-                    sop_class_uid=result.sop_class_uid,
-                    transfer_syntax_uid=result.transfer_syntax_uid,
-                    kind=result.kind,
-                    position=position,
-                    path=str(result.path),
-                )
-            )
-            for destination in destinations:
-                connection.execute(
-                    deliveries.insert().values(
-                        sop_instance_uid=result.sop_instance_uid,
-                        destination=destination,
-                        state=DeliveryState.PENDING,
-                        due_at=time,
-                    )
-                )
 
     def give_back(self, job: Job, code: str, message: str) -> bool:
         """Queue a job again, later, after a failure; give it up when it was tried often enough."""
@@ -334,62 +230,3 @@ class Jobs:
                     message="",
                 )
             ).rowcount
-
-
-def earlier_results(connection: Connection, study_instance_uid: str, revision: int) -> tuple[Path, ...]:
-    """Return where the objects of the newest answer before this revision lie, but for notes on others."""
-    of_study = (
-        jobs.c.study_instance_uid == study_instance_uid,
-        jobs.c.revision < revision,
-        results.c.kind != REJECTION_NOTE,
-    )
-    rows = connection.execute(
-        select(jobs.c.revision, results.c.path)
-        .join(results, results.c.job_id == jobs.c.job_id)
-        .where(*of_study)
-        .order_by(jobs.c.revision.desc(), results.c.position)
-    ).all()
-    return tuple(Path(row.path) for row in rows if row.revision == rows[0].revision)
-
-
-def requeue(
-    connection: Connection, which: Sequence[ColumnElement[bool]], due_at: float, *, code: str, message: str
-) -> int:
-    """Queue jobs again; their bell has not been rung."""
-    return connection.execute(
-        update(jobs)
-        .where(*which)
-        .values(state=JobState.QUEUED, due_at=due_at, rung_at=None, lease_token=None, code=code, message=message)
-    ).rowcount
-
-
-def give_up(connection: Connection, which: Sequence[ColumnElement[bool]], code: str, message: str) -> int:
-    """Stop measuring: the job goes on as one that only reports why, so that the study is answered.
-
-    A job that fails even at reporting is FAILED, and stands so in the record.
-    """
-    refusal = {
-        "refusal_code": code,
-        "refusal_message": f"measuring was tried several times and failed: {message}",
-    }
-    failed = connection.execute(
-        update(jobs)
-        .where(*which, jobs.c.refusal_code.is_not(None))
-        .values(state=JobState.FAILED, finished_at=now(), lease_token=None, code=code, message=message)
-    ).rowcount
-    return (
-        failed
-        + connection.execute(
-            update(jobs)
-            .where(*which, jobs.c.refusal_code.is_(None))
-            .values(
-                state=JobState.QUEUED,
-                given_up=True,
-                attempts=0,
-                due_at=now(),
-                rung_at=None,
-                lease_token=None,
-                **refusal,
-            )
-        ).rowcount
-    )

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import Connection, Engine, select, union, update
 
+from dicom_node.dispatch.results import REPORT
 from dicom_node.dispatch.retrieve import find_last_chest_ct, find_reports, get_series, move_series
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
@@ -23,9 +24,6 @@ from dicom_node.record.database import reading
 from dicom_node.record.schema import instances, jobs, results, studies
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import JobState
-
-REPORT = "report"
-"""The kind of result that tells the figures."""
 
 PAUSE_SECONDS = 300.0
 """After a failure the PACS is not asked again for so long: a study waits for its priors, and others behind it."""

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 from sqlalchemy import Engine, Table, select
 
-from dicom_node.dispatch.jobs import enqueue
+from dicom_node.dispatch.queue import enqueue
 from dicom_node.errors import RejectedInput
 from dicom_node.receive.intake import Intake, StoredInstance
 from dicom_node.record.database import open_database, reading
@@ -46,6 +46,7 @@ class Clock:
         for module in (
             "receive.intake",
             "dispatch.jobs",
+            "dispatch.queue",
             "dispatch.dispatcher",
             "deliver.outbox",
             "deliver.notifier",

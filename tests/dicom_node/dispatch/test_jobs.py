@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from sqlalchemy import Engine, select
 
-from dicom_node.dispatch.jobs import Jobs, enqueue, input_sha256
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.dispatch.queue import enqueue, input_sha256
 from dicom_node.errors import NotAnalysable
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Engine
 
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.dispatch.jobs import Jobs, enqueue
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.dispatch.queue import enqueue
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.retention import Retention

@@ -1,0 +1,116 @@
+"""How a job gets into the queue: anew, again, or as one that only reports."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, select, update
+
+from dicom_node.errors import RejectedInput
+from dicom_node.receive.intake import StoredInstance
+from dicom_node.record.database import now
+from dicom_node.record.schema import job_inputs, jobs
+from dicom_node.study import JobState
+
+
+def enqueue(
+    connection: Connection,
+    study_instance_uid: str,
+    priority: str,
+    inputs: Sequence[StoredInstance],
+    series_instance_uid: str | None,
+    rejection: RejectedInput | None,
+) -> bool:
+    """Record a job for these inputs unless one stands already; runs in the transaction that settles the study.
+
+    It takes the place of an earlier revision that still waits.
+    """
+    digest = input_sha256(inputs, rejection)
+    earlier = (
+        connection.execute(select(jobs.c.input_sha256).where(jobs.c.study_instance_uid == study_instance_uid))
+        .scalars()
+        .all()
+    )
+    if digest in earlier:
+        return False
+    job_id, time = str(uuid.uuid4()), now()
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.QUEUED)
+        .values(
+            state=JobState.SET_ASIDE,
+            finished_at=time,
+            code="superseded",
+            message="more images of the study came in before it was measured",
+        )
+    )
+    connection.execute(
+        jobs.insert().values(
+            job_id=job_id,
+            study_instance_uid=study_instance_uid,
+            series_instance_uid=series_instance_uid,
+            input_sha256=digest,
+            revision=len(earlier) + 1,
+            priority=priority,
+            state=JobState.QUEUED,
+            refusal_code=rejection.code if rejection else None,
+            refusal_message=rejection.message if rejection else None,
+            created_at=time,
+            due_at=time,
+        )
+    )
+    connection.execute(job_inputs.insert(), [{"job_id": job_id, "instance_id": i.instance_id} for i in inputs])
+    return True
+
+
+def input_sha256(inputs: Sequence[StoredInstance], rejection: RejectedInput | None) -> str:
+    """Return what makes two jobs the same: the content of every instance, and the refusal if there is one."""
+    digest = hashlib.sha256((rejection.code if rejection else "").encode())
+    for line in sorted(f"{i.sop_instance_uid} {i.sha256}" for i in inputs):
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def requeue(
+    connection: Connection, which: Sequence[ColumnElement[bool]], due_at: float, *, code: str, message: str
+) -> int:
+    """Queue jobs again; their bell has not been rung."""
+    return connection.execute(
+        update(jobs)
+        .where(*which)
+        .values(state=JobState.QUEUED, due_at=due_at, rung_at=None, lease_token=None, code=code, message=message)
+    ).rowcount
+
+
+def give_up(connection: Connection, which: Sequence[ColumnElement[bool]], code: str, message: str) -> int:
+    """Stop measuring: the job goes on as one that only reports why, so that the study is answered.
+
+    A job that fails even at reporting is FAILED, and stands so in the record.
+    """
+    refusal = {
+        "refusal_code": code,
+        "refusal_message": f"measuring was tried several times and failed: {message}",
+    }
+    failed = connection.execute(
+        update(jobs)
+        .where(*which, jobs.c.refusal_code.is_not(None))
+        .values(state=JobState.FAILED, finished_at=now(), lease_token=None, code=code, message=message)
+    ).rowcount
+    return (
+        failed
+        + connection.execute(
+            update(jobs)
+            .where(*which, jobs.c.refusal_code.is_(None))
+            .values(
+                state=JobState.QUEUED,
+                given_up=True,
+                attempts=0,
+                due_at=now(),
+                rung_at=None,
+                lease_token=None,
+                **refusal,
+            )
+        ).rowcount
+    )

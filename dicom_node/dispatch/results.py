@@ -1,0 +1,77 @@
+"""What a job ends with: objects for every destination, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, select
+
+from dicom_node.record.database import insert_if_absent
+from dicom_node.record.schema import deliveries, jobs, notifications, results
+from dicom_node.study import DeliveryState, Job, Notification, Result
+
+REPORT = "report"
+"""The kind of result that tells the figures."""
+REJECTION_NOTE = "rejection-note"
+"""The kind of result that withdraws others."""
+
+
+def insert_results(
+    connection: Connection, job: Job, found: Sequence[Result], destinations: Sequence[str], time: float
+) -> None:
+    """Enter a job's results into the outbox; those that an earlier run produced keep their first bytes."""
+    uids = [result.sop_instance_uid for result in found]
+    known = set(connection.scalars(select(results.c.sop_instance_uid).where(results.c.sop_instance_uid.in_(uids))))
+    for position, result in enumerate(found):
+        if result.sop_instance_uid in known:
+            continue
+        connection.execute(
+            results.insert().values(
+                sop_instance_uid=result.sop_instance_uid,
+                job_id=job.job_id,
+                sop_class_uid=result.sop_class_uid,
+                transfer_syntax_uid=result.transfer_syntax_uid,
+                kind=result.kind,
+                position=position,
+                path=str(result.path),
+            )
+        )
+        for destination in destinations:
+            connection.execute(
+                deliveries.insert().values(
+                    sop_instance_uid=result.sop_instance_uid,
+                    destination=destination,
+                    state=DeliveryState.PENDING,
+                    due_at=time,
+                )
+            )
+
+
+def insert_notification(connection: Connection, engine: Engine, notification: Notification, time: float) -> None:
+    """Have the webhook told; not again of a job that was retried and ended in the same way."""
+    connection.execute(
+        insert_if_absent(engine, notifications).values(
+            notification_id=notification.notification_id,
+            job_id=notification.job_id,
+            body=notification.body,
+            state=DeliveryState.PENDING,
+            due_at=time,
+        )
+    )
+
+
+def earlier_results(connection: Connection, study_instance_uid: str, revision: int) -> tuple[Path, ...]:
+    """Return where the objects of the newest answer before this revision lie, but for notes on others."""
+    of_study = (
+        jobs.c.study_instance_uid == study_instance_uid,
+        jobs.c.revision < revision,
+        results.c.kind != REJECTION_NOTE,
+    )
+    rows = connection.execute(
+        select(jobs.c.revision, results.c.path)
+        .join(results, results.c.job_id == jobs.c.job_id)
+        .where(*of_study)
+        .order_by(jobs.c.revision.desc(), results.c.position)
+    ).all()
+    return tuple(Path(row.path) for row in rows if row.revision == rows[0].revision)
