@@ -102,13 +102,19 @@ class StudyActivity:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A claimed job, with all that a worker needs. ``lease_token`` proves the claim."""
+class JobKey:
+    """Which job, and of which revision of which study."""
 
     job_id: str
     study_instance_uid: str
-    series_instance_uid: str | None
     revision: int
+
+
+@dataclass(frozen=True)
+class Job(JobKey):
+    """A claimed job, with all that a worker needs. ``lease_token`` proves the claim."""
+
+    series_instance_uid: str | None
     priority: Priority
     attempt: int
     lease_token: str

@@ -53,7 +53,7 @@ class JobRunner:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._jobs = Jobs(open_database(settings.database_url), settings.jobs)
+        self._jobs = Jobs(open_database(settings.database_url), settings.jobs, settings.notification)
         self._files = Files(settings.storage.folder)
         self._method = choose_method(settings.worker)
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from dicom_node.dispatch.results import REPORT
 from dicom_node.record.database import now
 from dicom_node.settings import NotificationSettings
-from dicom_node.study import Job, JobState, Notification, Result
+from dicom_node.study import JobKey, JobState, Notification, Result
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Ending:
     Parameters
     ----------
     outcome : str
-        In a word, as ``results.json`` has it.
+        In a word, as ``results.json`` has it; empty where there is none.
     infected_percent : float or None
         PoIR; None where it is withheld, or nothing was measured.
     flags : tuple of str
         The codes of doubts.
     code, message : str
-        Why a study was refused.
+        Why a study was refused, or failed.
     """
 
     state: JobState
-    outcome: str
+    outcome: str = ""
     infected_percent: float | None = None
     flags: tuple[str, ...] = ()
     code: str = ""
@@ -39,7 +39,7 @@ class Ending:
 
 
 def notification_of(
-    settings: NotificationSettings, job: Job, ending: Ending, found: Sequence[Result]
+    settings: NotificationSettings, job: JobKey, ending: Ending, found: Sequence[Result] = ()
 ) -> Notification | None:
     """Return what the webhook is told of a study, or None where nobody asked for it."""
     percent = None if ending.infected_percent is None else round(ending.infected_percent, 2)  # as the report tells it
@@ -56,7 +56,7 @@ def notification_of(
         "data": {
             "study_instance_uid": job.study_instance_uid,
             "revision": job.revision,
-            "outcome": ending.outcome,
+            "outcome": ending.outcome or None,
             "infected_percent": percent,
             "above_threshold": above,
             "flags": ending.flags,

@@ -63,7 +63,7 @@ class Dispatcher:
         self._doorbell = doorbell
         self._settings = settings
         self._intake = Intake(engine)
-        self._jobs = Jobs(engine, settings.jobs)
+        self._jobs = Jobs(engine, settings.jobs, settings.notification)
         self._priors = PriorFetcher(engine, settings)
         self._watch = Watch()
 

@@ -17,16 +17,27 @@ from dicom_node.dispatch.queue import give_up, requeue
 from dicom_node.dispatch.results import earlier_results, insert_notification, insert_results
 from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.schema import instances, job_inputs, jobs
-from dicom_node.settings import JobSettings
+from dicom_node.settings import JobSettings, NotificationSettings
 from dicom_node.study import FINAL_JOB_STATES, Job, JobState, Notification, Priority, Result
+
+NOBODY_IS_TOLD = NotificationSettings()
 
 
 class Jobs:
-    """Hands out jobs and takes their results; every method is one transaction."""
+    """Hands out jobs and takes their results; every method is one transaction.
 
-    def __init__(self, engine: Engine, settings: JobSettings) -> None:
+    Parameters
+    ----------
+    notification : NotificationSettings, optional
+        Who is told of a job that fails; without it nobody.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: JobSettings, notification: NotificationSettings = NOBODY_IS_TOLD
+    ) -> None:
         self._engine = engine
         self._settings = settings
+        self._notification = notification
         self._longest_pause_seconds = settings.retry_seconds * 2.0**settings.maximum_attempts
 
     def to_ring(self, count_unheard: Callable[[], int]) -> list[tuple[str, Priority]]:
@@ -157,7 +168,7 @@ class Jobs:
                 return False
             insert_results(connection, job, found, destinations, time)
             if notification:
-                insert_notification(connection, self._engine, notification, time)
+                insert_notification(connection, notification, time)
         return True
 
     def give_back(self, job: Job, code: str, message: str) -> bool:
@@ -169,7 +180,7 @@ class Jobs:
         )
         with self._engine.begin() as connection:
             if job.attempt >= self._settings.maximum_attempts:
-                return give_up(connection, held, code, message) == 1
+                return give_up(connection, held, self._notification, code=code, message=message) == 1
             pause = self._settings.retry_seconds * 2 ** (job.attempt - 1)
             return requeue(connection, held, now() + pause, code=code, message=message) == 1
 
@@ -196,9 +207,8 @@ class Jobs:
                 return 0
         spent = jobs.c.attempts >= self._settings.maximum_attempts
         with self._engine.begin() as connection:
-            given_up = give_up(
-                connection, (*lost, spent), "worker-lost", "the workers that measured it stopped answering"
-            )
+            message = "the workers that measured it stopped answering"
+            given_up = give_up(connection, (*lost, spent), self._notification, code="worker-lost", message=message)
             return given_up + requeue(connection, lost, now(), code="worker-lost", message="a worker stopped answering")
 
     def retry(self, study_instance_uid: str) -> int:

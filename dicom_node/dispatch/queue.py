@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
+from dicom_node.deliver.notification import Ending, notification_of
+from dicom_node.dispatch.results import insert_notification
 from dicom_node.errors import RejectedInput
 from dicom_node.receive.intake import StoredInstance
 from dicom_node.record.database import now
 from dicom_node.record.schema import job_inputs, jobs
-from dicom_node.study import JobState
+from dicom_node.settings import NotificationSettings
+from dicom_node.study import JobKey, JobState
 
 
 def enqueue(
@@ -84,33 +87,43 @@ def requeue(
     ).rowcount
 
 
-def give_up(connection: Connection, which: Sequence[ColumnElement[bool]], code: str, message: str) -> int:
+def give_up(
+    connection: Connection,
+    which: Sequence[ColumnElement[bool]],
+    notification: NotificationSettings,
+    *,
+    code: str,
+    message: str,
+) -> int:
     """Stop measuring: the job goes on as one that only reports why, so that the study is answered.
 
-    A job that fails even at reporting is FAILED, and stands so in the record.
+    A job that fails even at reporting is FAILED, stands so in the record, and the webhook is told.
     """
-    refusal = {
-        "refusal_code": code,
-        "refusal_message": f"measuring was tried several times and failed: {message}",
-    }
     failed = connection.execute(
         update(jobs)
         .where(*which, jobs.c.refusal_code.is_not(None))
         .values(state=JobState.FAILED, finished_at=now(), lease_token=None, code=code, message=message)
-    ).rowcount
-    return (
-        failed
-        + connection.execute(
-            update(jobs)
-            .where(*which, jobs.c.refusal_code.is_(None))
-            .values(
-                state=JobState.QUEUED,
-                given_up=True,
-                attempts=0,
-                due_at=now(),
-                rung_at=None,
-                lease_token=None,
-                **refusal,
-            )
-        ).rowcount
+        .returning(jobs.c.job_id, jobs.c.study_instance_uid, jobs.c.revision)
+    ).all()
+    ending = Ending(JobState.FAILED, code=code, message=message)
+    for row in failed:
+        if told := notification_of(notification, JobKey(*row), ending):
+            insert_notification(connection, told, now())
+    refusal = {
+        "refusal_code": code,
+        "refusal_message": f"measuring was tried several times and failed: {message}",
+    }
+    given_up = connection.execute(
+        update(jobs)
+        .where(*which, jobs.c.refusal_code.is_(None))
+        .values(
+            state=JobState.QUEUED,
+            given_up=True,
+            attempts=0,
+            due_at=now(),
+            rung_at=None,
+            lease_token=None,
+            **refusal,
+        )
     )
+    return len(failed) + given_up.rowcount

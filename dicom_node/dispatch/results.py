@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, select
 
 from dicom_node.record.database import insert_if_absent
 from dicom_node.record.schema import deliveries, jobs, notifications, results
@@ -48,10 +48,10 @@ def insert_results(
             )
 
 
-def insert_notification(connection: Connection, engine: Engine, notification: Notification, time: float) -> None:
+def insert_notification(connection: Connection, notification: Notification, time: float) -> None:
     """Have the webhook told; not again of a job that was retried and ended in the same way."""
     connection.execute(
-        insert_if_absent(engine, notifications).values(
+        insert_if_absent(connection.engine, notifications).values(
             notification_id=notification.notification_id,
             job_id=notification.job_id,
             body=notification.body,

@@ -365,9 +365,10 @@ class NotificationSettings(Section):
     """https://HOST/PATH, which gets a POST; empty: nobody is told."""
     secret: Path | None = None
     """A file with the key of the signature, readable by Hilum alone: whsec_ and 24 to 64 bytes in base64."""
-    events: Annotated[tuple[Literal["done", "refused", "above-threshold"], ...], Field(min_length=1)] = (
+    events: Annotated[tuple[Literal["done", "refused", "failed", "above-threshold"], ...], Field(min_length=1)] = (
         "done",
         "refused",
+        "failed",
     )
     """What is told; "above-threshold" is a study that is done with more than threshold_percent."""
     threshold_percent: Annotated[float, Field(ge=0, le=100)] | None = None

@@ -11,14 +11,15 @@ import pytest
 
 from dicom_node.deliver.notification import Ending, notification_of
 from dicom_node.settings import NotificationSettings
-from dicom_node.study import Job, JobState, Priority, Result
+from dicom_node.study import JobKey, JobState, Result
 from tests.dicom_node.webhooks import webhook
 
-JOB = Job("job", "1.2.3", "1.2.3.1", 2, Priority.ROUTINE, 1, "token", (), None)
+JOB = JobKey("job", "1.2.3", 2)
 REPORT = Result("2.25.9", "1.2", "1.2", "report", Path("report.dcm"))
 SEG = Result("2.25.8", "1.2", "1.2", "seg", Path("seg.dcm"))
 DONE = Ending(JobState.DONE, "found", 31.416, ("thick-slices",))
 REFUSED = Ending(JobState.REFUSED, "not-analysable", code="gap", message="a slice is missing")
+FAILED = Ending(JobState.FAILED, code="defect", message="a defect of Hilum")
 
 
 def body_of(settings: NotificationSettings, ending: Ending) -> dict[str, Any]:
@@ -53,18 +54,18 @@ def test_a_refused_study_is_told_with_the_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "done", "refused"),
+    ("events", "told"),
     [
-        (("done",), True, False),
-        (("refused",), False, True),
-        (("above-threshold",), False, False),
-        (("refused", "above-threshold"), False, True),
+        (("done",), [DONE]),
+        (("refused",), [REFUSED]),
+        (("failed",), [FAILED]),
+        (("above-threshold",), []),
+        (("refused", "above-threshold"), [REFUSED]),
     ],
 )
-def test_only_what_was_asked_for_is_told(tmp_path: Path, events: tuple[str, ...], done: bool, refused: bool) -> None:
+def test_only_what_was_asked_for_is_told(tmp_path: Path, events: tuple[str, ...], told: list[Ending]) -> None:
     settings = webhook(tmp_path, 1, events=events, threshold_percent=50)
-    assert (notification_of(settings, JOB, DONE, []) is not None) == done
-    assert (notification_of(settings, JOB, REFUSED, []) is not None) == refused
+    assert [ending for ending in (DONE, REFUSED, FAILED) if notification_of(settings, JOB, ending)] == told
 
 
 @pytest.mark.parametrize(("percent", "above"), [(25.004, False), (25.006, True), (None, False)])
@@ -72,12 +73,12 @@ def test_above_is_more_than_the_threshold_in_the_decimals_of_the_report(
     tmp_path: Path, percent: float | None, above: bool
 ) -> None:
     settings = webhook(tmp_path, 1, events=("above-threshold",), threshold_percent=25)
-    assert (notification_of(settings, JOB, Ending(JobState.DONE, "found", percent), []) is not None) == above
+    assert (notification_of(settings, JOB, Ending(JobState.DONE, "found", percent)) is not None) == above
 
 
 def test_a_study_that_is_set_aside_is_told_to_nobody(tmp_path: Path) -> None:
-    assert notification_of(webhook(tmp_path, 1), JOB, Ending(JobState.SET_ASIDE, ""), []) is None
+    assert notification_of(webhook(tmp_path, 1), JOB, Ending(JobState.SET_ASIDE)) is None
 
 
 def test_without_a_url_nobody_is_told() -> None:
-    assert notification_of(NotificationSettings(), JOB, DONE, []) is None
+    assert notification_of(NotificationSettings(), JOB, DONE) is None

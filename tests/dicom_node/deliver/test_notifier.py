@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from sqlalchemy import Engine
 from dicom_node.deliver.notification import Ending, notification_of
 from dicom_node.deliver.notifier import LEASE_SECONDS, Notifications, Notifier
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.errors import NotAnalysable
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
@@ -91,6 +93,48 @@ def test_a_job_that_was_retried_is_told_again_only_if_it_ends_in_another_way(rec
             connection.execute(jobs.update().values(given_up=True))
         queue.retry(STUDY)
     assert [row["notification_id"] for row in rows(record, notifications)] == [f"{job_id}.refused", f"{job_id}.done"]
+
+
+def fail(record: Engine, settings: Settings) -> Jobs:
+    """Record a study that is not measured any more, and whose report fails once."""
+    queue = Jobs(record, JobSettings(maximum_attempts=1), settings.notification)
+    job = queue.claim(make_job(record, rejection=NotAnalysable("gap", "a slice is missing")))
+    assert job is not None
+    queue.give_back(job, "defect", "a defect of Hilum")
+    return queue
+
+
+def test_a_study_that_failed_is_told_with_the_reason(record: Engine, away: Settings) -> None:
+    fail(record, away)
+    told = json.loads(row_of(record)["body"])
+    assert told["type"] == "study.failed"
+    assert (told["data"]["study_instance_uid"], told["data"]["revision"], told["data"]["outcome"]) == (STUDY, 1, None)
+    assert told["data"]["reason"] == {"code": "defect", "message": "a defect of Hilum"}
+
+
+def test_a_study_that_fails_again_after_a_retry_is_not_told_again(record: Engine, away: Settings) -> None:
+    queue = fail(record, away)
+    queue.retry(STUDY)
+    job = queue.claim(row_of(record)["job_id"])
+    assert job is not None
+    queue.give_back(job, "defect", "a defect of Hilum")
+    assert row_of(record)["notification_id"] == f"{job.job_id}.failed"
+
+
+def test_a_study_that_fails_because_its_workers_are_lost_is_told(record: Engine, away: Settings, clock: Clock) -> None:
+    queue = Jobs(record, JobSettings(maximum_attempts=1), away.notification)
+    assert queue.claim(make_job(record, rejection=NotAnalysable("gap", "a slice is missing")))
+    clock.pass_(61)
+    assert queue.sweep() == 1
+    assert json.loads(row_of(record)["body"])["data"]["reason"]["code"] == "worker-lost"
+
+
+def test_a_study_that_is_given_up_is_told_once_it_is_reported_on(record: Engine, away: Settings) -> None:
+    queue = Jobs(record, JobSettings(maximum_attempts=1), away.notification)
+    job = queue.claim(make_job(record))
+    assert job is not None
+    queue.give_back(job, "defect", "a defect of Hilum")
+    assert rows(record, notifications) == []
 
 
 def test_what_was_taken_is_never_sent_again_whoever_starts_anew(record: Engine, tmp_path: Path, clock: Clock) -> None:
