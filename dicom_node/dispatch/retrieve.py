@@ -35,7 +35,7 @@ from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
 from dicom_node.errors import PassingFailure
-from dicom_node.headers import CT_STORAGE, taken_at
+from dicom_node.headers import CT_STORAGE, as_list, taken_at
 from dicom_node.settings import Destination, Settings
 
 FIND = str(StudyRootQueryRetrieveInformationModelFind)
@@ -50,7 +50,7 @@ WILD_CARDS = frozenset("*?\\")
 REPORTS_OF_HILUM = "Hilum*"
 """The Series Description of our own reports begins so."""
 
-Answer = tuple[Dataset, Dataset | None]
+Response = tuple[Dataset, Dataset | None]
 """A status, and what came with it."""
 
 CT_IMAGES = tuple(
@@ -76,7 +76,8 @@ class FoundSeries:
 def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer: str) -> list[FoundSeries]:
     """Return the series of Hilum's reports that a PACS holds on a patient.
 
-    Studies whose issuer differs are left out; where the PACS tells no issuer, the report itself will.
+    Studies whose issuer differs are left out; where the PACS tells no issuer, the report itself will. Studies that the
+    PACS says have no SR are not looked into.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer:
         return [
             FoundSeries(str(study.StudyInstanceUID), str(series.SeriesInstanceUID))
             for study in list(studies)
-            if is_of(study, patient_id, issuer)
+            if is_of(study, patient_id, issuer) and may_have(study, "SR")
             for series in find(
                 association,
                 "SERIES",
@@ -125,13 +126,13 @@ def find_last_chest_ct(
     if WILD_CARDS & set(patient_id):
         return []
     returned = dict.fromkeys(
-        ("IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription"), ""
+        ("IssuerOfPatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription", "ModalitiesInStudy"), ""
     )
     with associated(peer, settings, FIND) as association:
         studies = list(find(association, "STUDY", PatientID=patient_id, **returned))
         earlier = [study for study in studies if is_of(study, patient_id, issuer) and "" < taken_at(study) < before]
         for study in sorted(earlier, key=taken_at, reverse=True):
-            if series := chest_series(association, study):
+            if may_have(study, "CT") and (series := chest_series(association, study)):
                 return series
     return []
 
@@ -155,6 +156,12 @@ def is_of(study: Dataset, patient_id: str, issuer: str) -> bool:
     """Whether a study that was found is of a patient; where no issuer is told, the objects themselves will."""
     told = str(study.get("IssuerOfPatientID") or issuer).strip()
     return str(study.get("PatientID", "")).strip() == patient_id and told == issuer
+
+
+def may_have(study: Dataset, modality: str) -> bool:
+    """Whether a study may have series of a modality; a PACS need not tell."""
+    told = as_list(study.get("ModalitiesInStudy"))
+    return not told or modality in told
 
 
 def get_series(
@@ -245,7 +252,7 @@ def associated(
             yield association
 
 
-def ask(send: Callable[..., Iterator[Answer]], *request: object) -> Iterator[Answer]:
+def ask(send: Callable[..., Iterator[Response]], *request: object) -> Iterator[Response]:
     """Send a request; return the answers, an empty one where the association has ended already."""
     try:
         return send(*request)

@@ -47,7 +47,7 @@ def pacs(answer: Callable[[evt.Event], Answers] | None = None) -> Iterator[Desti
         ae.shutdown()
 
 
-def study(**attributes: str) -> Dataset:
+def study(**attributes: str | list[str]) -> Dataset:
     ds = Dataset()
     for keyword, value in ({"PatientID": "4711", "StudyDate": "20240101"} | attributes).items():
         setattr(ds, keyword, value)
@@ -93,3 +93,29 @@ def test_an_answer_that_names_no_study_is_left_out() -> None:
     with pacs(answer) as peer:
         assert find_reports(peer, Settings(), "4711", "") == []
         assert find_last_chest_ct(peer, Settings(), "4711", "", "20240301") == []
+
+
+@pytest.mark.parametrize(("modalities", "queries"), [("MR", 1), (["CT", "PT"], 1), (["CT", "SR"], 2), ("", 2)])
+def test_only_studies_that_may_have_a_report_are_looked_into(modalities: str | list[str], queries: int) -> None:
+    levels = list[str]()
+
+    def answer(event: evt.Event) -> Answers:
+        levels.append(str(event.identifier.QueryRetrieveLevel))
+        if levels == ["STUDY"]:
+            yield 0xFF00, study(StudyInstanceUID="1.2.4", ModalitiesInStudy=modalities)
+
+    with pacs(answer) as peer:
+        assert find_reports(peer, Settings(), "4711", "") == []
+    assert levels == ["STUDY", "SERIES"][:queries]
+
+
+def test_only_studies_with_ct_are_looked_into_for_images() -> None:
+    levels = list[str]()
+
+    def answer(event: evt.Event) -> Answers:
+        levels.append(str(event.identifier.QueryRetrieveLevel))
+        yield 0xFF00, study(StudyInstanceUID="1.2.4", ModalitiesInStudy="MR")
+
+    with pacs(answer) as peer:
+        assert find_last_chest_ct(peer, Settings(), "4711", "", "20240301") == []
+    assert levels == ["STUDY"]
