@@ -12,7 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from dicom_node.deliver.outgoing import SOP_CLASS_NOT_SUPPORTED, Outgoing, load
-from dicom_node.errors import PassingFailure
+from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.security.tls import client_context
 from dicom_node.settings import Destination, Settings
 
@@ -33,7 +33,7 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
     Raises
     ------
     PassingFailure
-        The peer cannot be reached or rejects the association.
+        The peer cannot be reached or rejects the association, or Hilum's certificate cannot be read.
     """
 
     def __init__(
@@ -46,7 +46,10 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
     ) -> None:
         self._peer = peer
         self._settings = settings
-        self._tls = (client_context(settings.tls), peer.host) if peer.tls else None
+        try:
+            self._tls = (client_context(settings.tls), peer.host) if peer.tls else None
+        except SettingsError as error:  # its files were good when the process began, and may be so again
+            raise PassingFailure(error.code, error.message) from error
         expected = {(o.sop_class_uid, o.transfer_syntax_uid) for o in taken}
         self._contexts = [*sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in objects}), *sorted(expected)]
         self._roles = [build_role(sop_class_uid, scp_role=True) for sop_class_uid in sorted({c for c, _ in expected})]

@@ -206,6 +206,12 @@ def test_a_file_that_is_missing_is_named(tls: TLSSettings, tmp_path: Path) -> No
         server_context(tls.model_copy(update={"key": tmp_path / "none.key"}))
 
 
+def test_a_file_that_goes_missing_costs_an_association_and_no_process(tls: TLSSettings, tmp_path: Path) -> None:
+    missing = tls.model_copy(update={"key": tmp_path / "none.key"})
+    with pytest.raises(PassingFailure, match=r"tls\.key: .*none\.key cannot be read"):
+        echo(*pacs(free_port(), missing))
+
+
 def test_files_that_do_not_belong_together_are_refused(tls: TLSSettings, theirs: Certificate) -> None:
     with pytest.raises(SettingsError, match="KEY_VALUES_MISMATCH"):
         client_context(tls.model_copy(update={"key": theirs.key}))
