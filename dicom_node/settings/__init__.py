@@ -3,29 +3,23 @@
 Made once at each entry point and passed down. An environment variable names a setting by section and key,
 ``HILUM_NODE__PORT=11112``; a secret is a file of the same name, in lower case, in ``HILUM_SECRETS_DIR``.
 
-``sections`` (what there is to set), ``loading`` (where it comes from), ``names`` (what sets nothing is an error),
-``file`` (``hilum settings``).
+``network``, ``storage``, ``analysis``, ``peers`` (what there is to set), ``loading`` (where it comes from), ``names``
+(what sets nothing is an error), ``file`` (``hilum settings``).
 """
 
+from dicom_node.settings.analysis import JobSettings, ReportSettings, SelectionSettings, WorkerSettings
 from dicom_node.settings.loading import Settings, load_settings
 from dicom_node.settings.names import find_file
-from dicom_node.settings.sections import (
+from dicom_node.settings.network import AuditSettings, NodeSettings, Sender, TLSSettings
+from dicom_node.settings.peers import (
     AnyDestination,
-    AuditSettings,
     DeliverySettings,
     Destination,
-    JobSettings,
-    NodeSettings,
     NotificationSettings,
     PriorSettings,
-    ReportSettings,
-    SelectionSettings,
-    Sender,
-    StorageSettings,
-    TLSSettings,
     WebDestination,
-    WorkerSettings,
 )
+from dicom_node.settings.storage import StorageSettings
 
 __all__ = [
     "AnyDestination",

@@ -22,25 +22,18 @@ from pydantic_settings import (
 )
 
 from dicom_node.errors import SettingsError
+from dicom_node.settings.analysis import JobSettings, ReportSettings, SelectionSettings, WorkerSettings
 from dicom_node.settings.names import find_file, setting_names, unknown_keys, unknown_secrets, unknown_variables
-from dicom_node.settings.sections import (
+from dicom_node.settings.network import AuditSettings, NodeSettings, TLSSettings
+from dicom_node.settings.peers import (
     AnyDestination,
-    AuditSettings,
-    BrokerSettings,
-    DatabaseSettings,
     DeliverySettings,
     Destination,
-    JobSettings,
-    NodeSettings,
     NotificationSettings,
     PriorSettings,
-    ReportSettings,
-    SelectionSettings,
-    StorageSettings,
-    TLSSettings,
     WebDestination,
-    WorkerSettings,
 )
+from dicom_node.settings.storage import BrokerSettings, DatabaseSettings, StorageSettings
 
 
 class Settings(BaseSettings):

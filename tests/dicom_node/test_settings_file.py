@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from dicom_node.cli import main
 from dicom_node.settings import Settings, load_settings
 from dicom_node.settings.file import file_lines
-from dicom_node.settings.sections import Section
+from dicom_node.settings.section import Section
 
 
 def settings_of_a_site() -> Settings:

@@ -1,0 +1,68 @@
+"""What is measured, by whom, and what the answers look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dicom_node.settings.section import Seconds, Section
+
+
+class SelectionSettings(Section):
+    """Which series of a study is measured."""
+
+    minimum_slices: Annotated[int, Field(ge=2)] = 10
+    """A series with fewer slices is not measured."""
+    minimum_extent_mm: Annotated[float, Field(ge=0)] = 100.0
+    """A series that covers less of the body is not measured."""
+    maximum_thickness_mm: Annotated[float, Field(gt=0)] = 10.0
+    """A series with thicker slices is not measured."""
+    preferred_thickness_mm: Annotated[float, Field(gt=0)] = 2.0
+    """Of several series, the one with slices nearest to this is measured."""
+
+
+class JobSettings(Section):
+    """How long a worker may be silent, and how often a job is tried."""
+
+    lease_seconds: Seconds = 60.0
+    """A worker that is silent for so long has lost its job; another takes it."""
+    sweep_seconds: Seconds = 15.0
+    """How often forgotten jobs are looked for."""
+    maximum_attempts: Annotated[int, Field(ge=1)] = 3
+    """A job that failed so often is answered with a report that says so."""
+    retry_seconds: Seconds = 30.0
+    """Pause before a failed job is tried again."""
+
+
+class WorkerSettings(Section):
+    """The analysis on this machine; 0 threads means as many as there are cores.
+
+    With ``method = "network"`` a trained network finds lungs and infection: the one that Hilum ships, or that of
+    ``weights``, a safetensors file with its card beside it.
+    """
+
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of one worker; 0: as many as there are cores."""
+    method: Literal["thresholds", "network"] = "thresholds"
+    """What finds lungs and infection."""
+    weights: Path | None = None
+    """A network's weights, with their card beside them; unset: those that Hilum ships."""
+
+
+class ReportSettings(Section):
+    """What the answers look like.
+
+    OHIF shows a report titled DCM 126000 as a blank page. With ``rejection_note`` an answer that replaces an
+    earlier one withdraws it (IHE IOCM), for archives that then hide it.
+    """
+
+    title: Literal["LN 18748-4", "DCM 126000"] = "LN 18748-4"
+    """Title of the structured report."""
+    rejection_note: bool = False
+    """Withdraw the answer that a newer one replaces."""
+    segmentation: Literal["BINARY", "LABELMAP"] = "BINARY"
+    """LABELMAP is smaller, and few archives and viewers know it yet."""
+    page: bool = False
+    """Send a page to print too, as Encapsulated PDF; it names the patient by ID."""

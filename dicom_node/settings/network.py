@@ -1,0 +1,110 @@
+"""Who Hilum is on the network, who may come in, and who hears of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, IPvAnyNetwork, StringConstraints, model_validator
+
+from dicom_node.settings.section import AETitle, Port, Seconds, Section
+
+
+class Sender(Section):
+    """A peer that may associate: by its AE title, and from these networks (CIDR) where any are named."""
+
+    ae_title: AETitle
+    """Its calling AE title."""
+    addresses: tuple[IPvAnyNetwork, ...] = ()
+    """Networks it may come from, as CIDR; empty: from everywhere."""
+
+
+class NodeSettings(Section):
+    """Who Hilum is on the network, who may come in, and when a study counts as whole.
+
+    Without ``senders`` every calling AE title may. The called one must be Hilum's: a mistyped STAT title would
+    otherwise be routine.
+    """
+
+    ae_title: AETitle = "HILUM"
+    """Called AE title of routine studies, and the calling one of what Hilum sends."""
+    stat_ae_title: AETitle = "HILUM_STAT"
+    """Called AE title of urgent studies; they overtake the routine ones."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every network of this machine."""
+    port: Port = 11112
+    """Port to listen on."""
+    allow_unsecured: bool = False
+    """Listen beyond this machine without TLS, on a network that is safe by other means."""
+    senders: tuple[Sender, ...] = ()
+    """Peers that may associate, [{ ae_title = "CT1", addresses = ["10.0.0.0/8"] }]; empty: all."""
+    any_called_ae_title: bool = False
+    """Take associations that call somebody else, too; they are routine."""
+    maximum_associations: Annotated[int, Field(ge=1)] = 64
+    """Associations at the same time; one more is rejected for now."""
+    maximum_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 2**20
+    """Longest protocol data unit that a sender may use."""
+    maximum_object_bytes: Annotated[int, Field(ge=2**20)] = 4 * 2**30
+    """Largest data set that is stored."""
+    quiet_seconds: Seconds = 30.0
+    """A study counts as whole when nothing of it has come for so long and no association carries it."""
+    association_idle_seconds: Seconds = 60.0
+    """An association that says nothing for so long is aborted."""
+    network_timeout_seconds: Seconds = 60.0
+    """What has begun to arrive must be complete within this time."""
+
+    @model_validator(mode="after")
+    def tell_stat_from_routine(self) -> Self:
+        """The called AE title decides over the queue."""
+        if self.ae_title == self.stat_ae_title:
+            raise ValueError(f"ae_title and stat_ae_title must differ, both are {self.ae_title}")
+        return self
+
+
+class TLSSettings(Section):
+    """Hilum's certificate and key, and the authorities that sign its peers': PEM files, all three or none.
+
+    With them the node listens to TLS alone.
+    """
+
+    certificate: Path | None = None
+    """Hilum's certificate, with those that link it to its authority."""
+    key: Path | None = None
+    """The certificate's private key, readable by Hilum alone."""
+    authorities: Path | None = None
+    """The authorities whose certificates peers must show."""
+
+    @model_validator(mode="after")
+    def all_or_none(self) -> Self:
+        """Certificates are asked for on both sides (PS3.15 B.12)."""
+        missing = [name for name in type(self).model_fields if getattr(self, name) is None]
+        if missing and len(missing) < len(type(self).model_fields):
+            raise ValueError(f"TLS needs certificate, key and authorities; missing: {', '.join(missing)}")
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a certificate."""
+        return self.certificate is not None
+
+
+class AuditSettings(Section):
+    """Where audit messages go: ``udp://HOST:PORT``, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; empty means nowhere."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(|(udp|tcp|tls)://([^/:@\s]+|\[[0-9a-f:]+\]):\d{1,5})$")] = ""
+    """The receiver of audit messages."""
+
+    @property
+    def protocol(self) -> str:
+        """The part before the address."""
+        return self.url.partition(":")[0]
+
+    @property
+    def host(self) -> str:
+        """Name or address of the receiver."""
+        return self.url.partition("://")[2].rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The receiver's port."""
+        return int(self.url.rpartition(":")[2])

@@ -1,0 +1,56 @@
+"""Where Hilum keeps what it has: files, the record, and the queue's doorbell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from dicom_node.settings.section import Section
+
+
+class StorageSettings(Section):
+    """Where received instances and results lie, and the record where it is SQLite; and for how long.
+
+    Below ``refuse_free_gib`` new studies are refused. Files of a study that was answered and delivered are removed
+    ``keep_days`` after the last that happened to it; without ``keep_days`` never.
+    """
+
+    folder: Path = Path("hilum-data")
+    """Received instances, results, and the record where it is SQLite."""
+    keep_days: Annotated[float, Field(gt=0)] | None = None
+    """Remove the files of a study so long after it was answered and delivered; unset: never."""
+    warn_free_gib: Annotated[float, Field(ge=0)] = 10.0
+    """Warn when less is free on the disk."""
+    refuse_free_gib: Annotated[float, Field(ge=0)] = 1.0
+    """Refuse new studies when less is free."""
+
+    @model_validator(mode="after")
+    def warn_first(self) -> Self:
+        """A warning after the refusal is none."""
+        if self.warn_free_gib < self.refuse_free_gib:
+            raise ValueError("warn_free_gib must not be below refuse_free_gib")
+        return self
+
+
+class DatabaseSettings(Section):
+    """The record; empty means SQLite in the storage folder."""
+
+    url: str = ""
+    """postgresql+psycopg://USER@HOST/NAME, where hosts share the record."""
+
+
+class BrokerSettings(Section):
+    """The doorbell; empty means that ``hilum up`` runs a Redis of its own."""
+
+    url: str = ""
+    """redis://HOST:6379/0, rediss://HOST:6379/0 or redis+socket:///FILE."""
+
+    @field_validator("url")
+    @classmethod
+    def must_be_redis(cls, url: str) -> str:
+        """Celery would find out with the first job."""
+        if url and not url.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError("expected redis://HOST:PORT/0, rediss://HOST:PORT/0 or redis+socket:///FILE")
+        return url
