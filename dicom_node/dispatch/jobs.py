@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sqlalchemy import Engine, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, case, exists, func, or_, select, update
 
 from dicom_node.dispatch.priors import prior_reports
 from dicom_node.dispatch.queue import give_up, requeue
@@ -128,7 +128,9 @@ class Jobs:
 
     def renew(self, job: Job, stage: str) -> bool:
         """Prolong the lease and note the stage; False if the lease was lost."""
-        return self._update_held(job, lease_until=now() + self._settings.lease_seconds, stage=stage)
+        prolonged = {"lease_until": now() + self._settings.lease_seconds, "stage": stage}
+        with self._engine.begin() as connection:
+            return connection.execute(update(jobs).where(*held_by(job)).values(prolonged)).rowcount == 1
 
     def finish(
         self,
@@ -150,11 +152,7 @@ class Jobs:
         with self._engine.begin() as connection:
             held = connection.execute(
                 update(jobs)
-                .where(
-                    jobs.c.job_id == job.job_id,
-                    jobs.c.state == JobState.RUNNING,
-                    jobs.c.lease_token == job.lease_token,
-                )
+                .where(*held_by(job))
                 .values(
                     state=state,
                     finished_at=time,
@@ -173,29 +171,12 @@ class Jobs:
 
     def give_back(self, job: Job, code: str, message: str) -> bool:
         """Queue a job again, later, after a failure; give it up when it was tried often enough."""
-        held = (
-            jobs.c.job_id == job.job_id,
-            jobs.c.state == JobState.RUNNING,
-            jobs.c.lease_token == job.lease_token,
-        )
+        held = held_by(job)
         with self._engine.begin() as connection:
             if job.attempt >= self._settings.maximum_attempts:
                 return give_up(connection, held, self._notification, code=code, message=message) == 1
             pause = self._settings.retry_seconds * 2 ** (job.attempt - 1)
             return requeue(connection, held, now() + pause, code=code, message=message) == 1
-
-    def _update_held(self, job: Job, **values: object) -> bool:
-        with self._engine.begin() as connection:
-            held = connection.execute(
-                update(jobs)
-                .where(
-                    jobs.c.job_id == job.job_id,
-                    jobs.c.state == JobState.RUNNING,
-                    jobs.c.lease_token == job.lease_token,
-                )
-                .values(**values)
-            )
-            return held.rowcount == 1
 
     def sweep(self) -> int:
         """Take back the jobs whose lease ran out, and give up those tried often enough; return how many."""
@@ -240,3 +221,8 @@ class Jobs:
                     message="",
                 )
             ).rowcount
+
+
+def held_by(job: Job) -> tuple[ColumnElement[bool], ...]:
+    """Return what is true of a job's row for as long as the lease of its claim holds."""
+    return jobs.c.job_id == job.job_id, jobs.c.state == JobState.RUNNING, jobs.c.lease_token == job.lease_token
