@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from dicom_node.deliver.destination import verify
 from dicom_node.deliver.webhook import connected, read_key
+from dicom_node.dispatch.retrieve import FIND, GET, MOVE, NAMES, associated
 from dicom_node.errors import HilumError, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import configure_logging
@@ -27,7 +28,7 @@ from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import studies
 from dicom_node.security.access import is_loopback, require_security
 from dicom_node.security.tls import server_context
-from dicom_node.settings import NodeSettings, Settings, WebDestination, find_file, load_settings
+from dicom_node.settings import Destination, NodeSettings, Settings, WebDestination, find_file, load_settings
 
 URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
@@ -81,6 +82,8 @@ def checks() -> Iterator[Check]:
             yield Check(name, True, verify(destination, settings))
         except HilumError as error:
             yield Check(name, False, error.message)
+    if settings.priors_source:
+        yield check_priors(settings.priors_source, settings)
 
 
 def check_access(settings: Settings) -> Check:
@@ -185,6 +188,18 @@ def check_webhook(settings: Settings) -> Check:
     except HilumError as error:
         return Check("webhook", False, error.message)
     return Check("webhook", True, f"{settings.notification.host} can be reached; nothing was sent to it")
+
+
+def check_priors(source: Destination, settings: Settings) -> Check:
+    """Associate for each service that priors are asked for with; nothing is asked."""
+    services = (FIND, MOVE, GET) if settings.priors.analyze else (FIND, MOVE)
+    try:
+        for service in services:
+            with associated(source, settings, service):
+                pass
+    except HilumError as error:
+        return Check("priors", False, error.message)
+    return Check("priors", True, f"{source.name} offers {', '.join(NAMES[service] for service in services)}")
 
 
 def check_broker(settings: Settings) -> Check:

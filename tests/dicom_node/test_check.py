@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.check import check_access, check_permissions, check_port
+from dicom_node.check import check_access, check_permissions, check_port, check_priors
+from dicom_node.dispatch.retrieve import FIND, GET, MOVE
 from dicom_node.record.database import open_database
-from dicom_node.settings import NodeSettings, Settings, StorageSettings, TLSSettings, WebDestination
+from dicom_node.settings import NodeSettings, PriorSettings, Settings, StorageSettings, TLSSettings, WebDestination
+from tests.dicom_node.dispatch.test_retrieve import pacs
 from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.webhooks import webhook
 from tests.services import free_port, wait_until
@@ -122,3 +124,22 @@ def test_an_address_that_is_not_this_machines_is_said_to_be_so() -> None:
     check = check_port(NodeSettings(host="192.0.2.1", port=free_port()))
     assert not check.passed
     assert "Cannot assign requested address" in check.message
+
+
+@pytest.mark.node
+@pytest.mark.parametrize(
+    ("offered", "analyze", "passed", "message"),
+    [
+        ((FIND, MOVE), False, True, "offers C-FIND, C-MOVE"),
+        ((FIND, MOVE, GET), True, True, "offers C-FIND, C-MOVE, C-GET"),
+        ((FIND, MOVE), True, False, "does not let HILUM ask by C-GET"),
+        ((), False, False, "does not let HILUM ask by C-FIND"),
+    ],
+)
+def test_a_source_of_priors_is_asked_for_what_it_offers(
+    offered: tuple[str, ...], analyze: bool, passed: bool, message: str
+) -> None:
+    with pacs(None, *offered) as peer:
+        check = check_priors(peer, Settings(destinations=(peer,), priors=PriorSettings(source="PACS", analyze=analyze)))
+    assert check.passed == passed
+    assert message in check.message

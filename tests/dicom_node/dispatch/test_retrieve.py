@@ -34,10 +34,11 @@ SERIES = [FoundSeries("1.2.4", "1.2.4.1")]
 
 
 @contextmanager
-def pacs(answer: Callable[[evt.Event], Answers] | None = None) -> Iterator[Destination]:
-    """Run a PACS that answers C-FIND so, or offers C-ECHO alone."""
+def pacs(answer: Callable[[evt.Event], Answers] | None = None, *offered: str) -> Iterator[Destination]:
+    """Run a PACS that answers C-FIND so, or offers C-ECHO and other services that it never gets to do."""
     ae = AE("PACS")
-    ae.add_supported_context(Find if answer else Verification)
+    for service in (Find,) if answer else (Verification, *offered):
+        ae.add_supported_context(service)
     handlers: list[evt.EventHandlerType] = [(evt.EVT_C_FIND, answer)] if answer else []
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     assert server is not None
