@@ -140,9 +140,12 @@ def ask(association: Association, request: Request, commitments: Commitments) ->
         return status
 
     association.bind(evt.EVT_N_EVENT_REPORT, on_report)
-    answer, _ = association.send_n_action(
-        action_information(request), REQUEST_STORAGE_COMMITMENT, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
-    )
+    try:
+        answer, _ = association.send_n_action(
+            action_information(request), REQUEST_STORAGE_COMMITMENT, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
+        )
+    except RuntimeError:  # it is not established any more
+        return None
     status: int | None = answer.get("Status")
     if status == SUCCESS:
         reported.wait(SAME_ASSOCIATION_SECONDS)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SegmentationStorage
 from pynetdicom import AE, build_role, evt
 from sqlalchemy import Engine
 
-from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments
+from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments, Request, ask
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings
@@ -206,6 +208,16 @@ def test_a_pacs_without_storage_commitment_gets_everything_all_the_same(record: 
     assert len(peer.taken) == 2
     assert [row["state"] for row in rows(record, deliveries)] == [DeliveryState.SENT] * 2
     assert committed(record) == [False, False]
+
+
+def test_a_pacs_that_hangs_up_before_it_is_asked_has_not_answered(record: Engine) -> None:
+    service = Outgoing(Path(), STORAGE_COMMITMENT, ImplicitVRLittleEndian)
+    with (
+        pacs(never) as peer,
+        open_association(peer.settings.destinations[0], peer.settings, [service]) as association,
+    ):
+        association.abort()
+        assert ask(association, Request("2.25.1", ()), Commitments(record, SETTINGS)) is None
 
 
 def test_a_report_on_a_transaction_nobody_began_changes_nothing(record: Engine) -> None:
