@@ -55,8 +55,18 @@ def test_slices_called_free_of_infection_have_none_anywhere() -> None:
     infected = INFECTED.any(axis=(1, 2))
     infected[: len(infected) // 2] = False
     labels = TARGET.label_map(sample({}, infected))
-    assert not (labels[~infected] == UNKNOWN).any()
+    assert not np.isin(labels[~infected], (2, UNKNOWN)).any()
     assert (labels[infected] == UNKNOWN).any()
+
+
+def test_in_slices_called_infected_what_thresholds_find_is_infection() -> None:
+    labels = TARGET.label_map(sample({}, INFECTED.any(axis=(1, 2))))
+    assert (labels[INFECTED] == 2).mean() > 0.7
+    assert not (labels[LUNGS == 0] == 2).any()
+
+
+def test_without_a_verdict_nothing_is_called_infection() -> None:
+    assert not (TARGET.label_map(sample({})) == 2).any()
 
 
 def test_a_scan_without_a_lung_mask_gets_the_lungs_of_the_thresholds() -> None:
