@@ -123,12 +123,12 @@ class Files:
         sync_folder(path.parent)
 
     def remove_abandoned(self) -> int:
-        """Remove what killed processes left half written; return how many files."""
+        """Remove what killed processes left half written; return how many instances and priors."""
         oldest, removed = time.time() - ABANDONED_SECONDS, 0
-        for path in (self._folder / "incoming").glob("*.part"):
+        for path in (*self._folder.glob("incoming/*.part"), *self._folder.glob("priors/*/*.part")):
             with suppress(FileNotFoundError):  # received meanwhile, or removed by another node
                 if path.stat().st_mtime < oldest:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
                     removed += 1
         return removed
 

@@ -138,6 +138,20 @@ def test_what_a_dead_process_left_half_written_is_removed_and_the_rest_is_not(tm
     assert stored.exists()
 
 
+def test_images_of_a_prior_that_a_killed_node_was_fetching_are_removed(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    with files.fetching_prior("1.2.3") as keep:
+        keep("1.2.9", b"whole")
+    killed, fetching = (tmp_path / "priors" / "1.2.4" / name for name in ("killed.part", "fetching.part"))
+    for part in (killed, fetching):
+        files.write(part / "1.2.8.dcm", [b"half"])
+    os.utime(killed, (0, 0))
+    assert files.remove_abandoned() == 1
+    assert not killed.exists()
+    assert fetching.exists()
+    assert len(files.prior_images("1.2.3")) == 1
+
+
 def test_without_a_storage_folder_nothing_was_abandoned(tmp_path: Path) -> None:
     assert Files(tmp_path / "none").remove_abandoned() == 0
 
