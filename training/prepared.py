@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -49,7 +50,7 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     Parameters
     ----------
     folder : Path
-        Made when absent. A folder made with other preprocessing is refused.
+        Made when absent. A folder made with other preprocessing, or by another target's code, is refused.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     BadData
         When there is no sample, or a structure of the target was not annotated.
     """
-    key = hashlib.sha256(f"{_describe(preprocess)} {_describe(target)}".encode()).hexdigest()
+    key = hashlib.sha256(f"{_describe(preprocess)} {_describe(target)}".encode() + _code_of(target)).hexdigest()
     if not (folder / "index.json").exists():
         _write(samples, preprocess, target, folder, key)
     index = read_json(folder / "index.json")
@@ -75,6 +76,11 @@ def scans(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
     for sample in prepared:
         members.setdefault((sample.source, sample.scan), []).append(sample)
     return [sorted(scan, key=lambda sample: sample.position) for scan in members.values()]
+
+
+def _code_of(target: Target) -> bytes:
+    """Return the source of a target that makes its own labels; a plain one's follow from its classes."""
+    return b"" if type(target) is Target else Path(inspect.getfile(type(target))).read_bytes()
 
 
 def _describe(value: object) -> str:

@@ -1,3 +1,5 @@
+import importlib.util
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +41,23 @@ def test_a_setting_that_is_added_later_leaves_a_prepared_folder_open(tmp_path: P
     assert len(prepare([], Later(size), Target.of(INFECTION), tmp_path)) == 1
     with pytest.raises(SettingsError, match="prepared otherwise"):
         prepare([], Later(size, sharpen=True), Target.of(INFECTION), tmp_path)
+
+
+def test_a_folder_prepared_by_a_targets_earlier_code_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "own_target.py"
+    source.write_text("from training.target import Target\n\n\nclass OwnTarget(Target):\n    pass\n")
+    spec = importlib.util.spec_from_file_location("own_target", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["own_target"] = module
+    spec.loader.exec_module(module)
+    target = module.OwnTarget(Target.of(INFECTION).classes)
+    prepare([disc_sample(0)], Preprocess((SIZE, SIZE)), target, tmp_path / "prepared")
+    assert len(prepare((), Preprocess((SIZE, SIZE)), target, tmp_path / "prepared")) == 1
+    source.write_text(source.read_text() + "# another way to make labels\n")
+    with pytest.raises(SettingsError, match="prepared otherwise"):
+        prepare((), Preprocess((SIZE, SIZE)), target, tmp_path / "prepared")
 
 
 def test_a_broken_attempt_is_done_again(tmp_path: Path) -> None:
