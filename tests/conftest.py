@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from dicom_node.record.database import open_database
@@ -22,6 +23,9 @@ from tests.services import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("hilum", deadline=None)  # how long an example takes says nothing here
+hypothesis.settings.load_profile("hilum")
 
 METHOD = "HILUM_WORKER__METHOD"
 os.environ[METHOD] = "thresholds"

@@ -28,7 +28,7 @@ from worker.tasks import JobRunner
 pytestmark = [pytest.mark.node, pytest.mark.peer, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 HU = chest_hu((24, 48, 64))[0]
-PATIENT = {"PatientID": "PRIOR-1", "IssuerOfPatientID": "HOSPITAL"}
+PATIENT = {"PatientID": "MEASURED-PRIOR-1", "IssuerOfPatientID": "HOSPITAL"}
 
 
 def study(folder: Path, date: str, uid: str, **attributes: Any) -> list[Path]:
@@ -43,7 +43,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Destin
     study(folder, "20240101", "1.2.826.1")
     study(folder, "20240220", "1.2.826.2")
     study(folder, "20240225", "1.2.826.3", StudyDescription="CT HEAD", BodyPartExamined="HEAD")
-    study(folder, "20240226", "1.2.826.4", PatientID="PRIOR-10")
+    study(folder, "20240226", "1.2.826.4", PatientID="MEASURED-PRIOR-10")
     study(folder, "20240227", "1.2.826.5", IssuerOfPatientID="OTHER")
     study(folder, "20240228", "1.2.826.6", Modality="MR")
     study(folder, "20240301", "1.2.826.7")
@@ -62,14 +62,14 @@ def settings_for(source: Destination, folder: Path, ae_title: str = "ASKER") -> 
 
 
 def test_the_last_chest_ct_of_the_patient_before_the_study_is_found(source: Destination, tmp_path: Path) -> None:
-    found = find_last_chest_ct(source, settings_for(source, tmp_path), "PRIOR-1", "HOSPITAL", "20240301101112")
+    found = find_last_chest_ct(source, settings_for(source, tmp_path), "MEASURED-PRIOR-1", "HOSPITAL", "20240301101112")
 
     assert {one.study_instance_uid for one in found} == {"1.2.826.2"}
 
 
 def test_images_come_as_they_are_stored(source: Destination, tmp_path: Path) -> None:
     settings, got = settings_for(source, tmp_path), dict[str, bytes]()
-    found = find_last_chest_ct(source, settings, "PRIOR-1", "HOSPITAL", "20240301")
+    found = find_last_chest_ct(source, settings, "MEASURED-PRIOR-1", "HOSPITAL", "20240301")
 
     get_series(source, settings, found, got.__setitem__)
 
@@ -83,7 +83,7 @@ def test_images_come_as_they_are_stored(source: Destination, tmp_path: Path) -> 
 
 def test_a_disk_that_fails_is_a_passing_failure(source: Destination, tmp_path: Path) -> None:
     settings = settings_for(source, tmp_path)
-    found = find_last_chest_ct(source, settings, "PRIOR-1", "HOSPITAL", "20240301")
+    found = find_last_chest_ct(source, settings, "MEASURED-PRIOR-1", "HOSPITAL", "20240301")
 
     def fail(_uid: str, _content: bytes) -> None:
         raise OSError(28, "no space")

@@ -43,7 +43,7 @@ def orientations(draw: st.DrawFn) -> tuple[float, ...]:
     return tuple((row_column @ (about_x @ about_z).T).ravel())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     orientation=orientations(),
     seed=st.integers(0, 99),
@@ -66,7 +66,7 @@ def test_every_voxel_lies_where_its_slice_says(
     np.testing.assert_allclose(corner, expected[0] + 5 * spacing[1] * column + 6 * spacing[2] * row, atol=1e-3)
 
 
-@settings(max_examples=24, deadline=None)
+@settings(max_examples=24)
 @given(orientation=st.sampled_from(STRAIGHT), seed=st.integers(0, 99))
 def test_simpleitk_finds_the_same_values_at_the_same_places(orientation: tuple[float, ...], seed: int) -> None:
     with TemporaryDirectory() as folder:

@@ -435,7 +435,7 @@ class LifeOfJobs(RuleBasedStateMachine):
 
 TestLifeOfJobs = LifeOfJobs.TestCase
 TestLifeOfJobs.settings = settings(
-    max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
