@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from training.examples import Stacking
 from training.metrics import Confusion, Spread, area_plot_likeness, area_plot_roughness
 from training.prepared import Prepared, scans
+from training.scan import Segmenter
 from training.target import UNKNOWN
-from worker.networks.engine import TorchEngine
 from worker.networks.network import SegmentationNetwork
-from worker.networks.scan import Segmenter
+from worker.networks.torch_engine import TorchEngine
 
 
 @dataclass(frozen=True, eq=False)

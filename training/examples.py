@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.prepared import Prepared, scans
+from training.scan import stack_step, window_starts
 from training.target import UNKNOWN
-from worker.networks.scan import stack_step, window_starts
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from dicom_node.errors import SettingsError
 from training.experiments.shipped import CHEST, FOLDS
 from training.files import read_json
 from worker.models.store import CHEST as SHIPPED
-from worker.networks.checkpoint import Card, load, save
+from worker.networks.card import Card
+from worker.networks.checkpoint import load, save
+from worker.networks.export import export
 
 
 def ship(runs: Path, path: Path = SHIPPED) -> Card:
@@ -31,7 +33,8 @@ def ship(runs: Path, path: Path = SHIPPED) -> Card:
     network, card = load(runs / CHEST.name / "split-0" / "weights.safetensors")
     figures = {name: measure["mean"] for name, measure in read_json(judged)["measures"].items()}
     metrics = {name: round(value, 4) for name, value in figures.items() if value is not None}
-    return save(path, network, replace(card, threshold=figures["threshold/all"], metrics=metrics), half=True)
+    save(path, network, replace(card, threshold=figures["threshold/all"], metrics=metrics), half=True)
+    return export(path)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from training.processes import Processes
 from training.provenance import describe_device, source_version
 from training.reporter import Reporter
 from training.state import Progress
-from worker.networks.checkpoint import Card, load, save
+from worker.networks.card import Card
+from worker.networks.checkpoint import load, save
 from worker.networks.network import SegmentationNetwork, count_parameters
 from worker.networks.registry import build
 

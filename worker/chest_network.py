@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from worker.candidates import SMALLEST_ML, by_size
@@ -17,10 +16,9 @@ from worker.framing import Frame, body_box
 from worker.gates import disagreement
 from worker.grid import Bools, Grid, bounding_box, filled
 from worker.lungs import bowel_gas, divide
-from worker.networks.checkpoint import Card
-from worker.networks.engine import Engine, EngineName
-from worker.networks.registry import NetworkError
-from worker.networks.scan import Segmenter
+from worker.networks.card import Card, read_card
+from worker.networks.engine import Engine, EngineName, open_engine
+from worker.networks.errors import NetworkError
 from worker.pipeline import Method
 from worker.volume import Volume
 
@@ -32,6 +30,9 @@ Classes = tuple[int, ...]
 WHOLE_LUNG: Classes = (LUNG, INFECTION)
 INFECTED: Classes = (INFECTION,)
 """What is asked of a pixel: is it one of these classes? Infected lung is lung."""
+
+LEAST = np.float32(1e-6)
+"""Of a probability: its logarithm stays finite."""
 
 BATCH = 8
 """Slices that the network is given together."""
@@ -71,17 +72,18 @@ class ChestNetwork:
         Raises
         ------
         NetworkError
-            As ``Segmenter.open``, or because the network has other classes, no HU window or no square image.
+            As ``open_engine``, or because the card is malformed or the network has other classes, no HU window, no
+            square image or sees more than one slice.
         """
-        segmenter, card = Segmenter.open(path, engine, threads)
+        card = read_card(path.with_suffix(".json"))
         is_square = card.image_size is not None and card.image_size[0] == card.image_size[1]
-        if card.classes != CLASSES or card.window_hu is None or not is_square or segmenter.layout != "2d":
+        if card.classes != CLASSES or card.window_hu is None or not is_square or card.stack_slices != 1:
             raise NetworkError(
                 "no-chest-network",
                 f"expected a 2D network with an HU window, a square image and the classes {', '.join(CLASSES)}; "
                 f"the card of {path.name} names {', '.join(card.classes)}",
             )
-        return cls(segmenter.engine, card)
+        return cls(open_engine(path, card, engine, threads), card)
 
     def segment_lungs(self, volume: Volume) -> Lungs:
         """Segment left and right lung, infection in them included; effusion and large airways are left out."""
@@ -215,15 +217,16 @@ class Agreement:
 
 def log_odds_of(logits: NDArray[np.float32], asked: Sequence[Classes]) -> NDArray[np.float32]:
     """Return the log-odds of unions of classes, (n, asked, rows, columns), of logits (n, classes, rows, columns)."""
-    shares = torch.from_numpy(logits).softmax(dim=1)
-    unions = torch.stack([shares[:, list(classes)].sum(dim=1) for classes in asked], dim=1)
-    log_odds: NDArray[np.float32] = unions.logit(eps=1e-6).numpy()
+    shares: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    unions: NDArray[np.float32] = np.stack([shares[:, classes].sum(axis=1) for classes in asked], axis=1)
+    others = shares.sum(axis=1, keepdims=True) - unions
+    log_odds: NDArray[np.float32] = np.log(np.maximum(unions, LEAST)) - np.log(np.maximum(others, LEAST))
     return log_odds
 
 
 def probability(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the probability that belongs to log-odds."""
-    probabilities: NDArray[np.float32] = torch.from_numpy(log_odds).sigmoid().numpy()
+    probabilities: NDArray[np.float32] = np.reciprocal(1 + np.exp(-log_odds))
     return probabilities
 
 

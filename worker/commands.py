@@ -37,6 +37,13 @@ def add_models(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def add_export(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum export``."""
+    parser.add_argument(
+        "weights", metavar="FILE", type=Path, help="a safetensors file with its card beside it, as `hilum train` writes"
+    )
+
+
 COMMANDS = (
     Command("worker", "take jobs from the queue and measure them", "worker.tasks:run_worker", extra="worker"),
     Command("analyze", "measure a folder's study without a queue", "worker.analyze:run_analyze", add_analyze, "worker"),
@@ -44,4 +51,11 @@ COMMANDS = (
         "demo", "run everything once on a phantom or a study and show it", "worker.demo:run_demo", add_demo, "worker"
     ),
     Command("models", "list the networks' weights and verify them", "worker.models.commands:run_models", add_models),
+    Command(
+        "export",
+        "make a network's weights ready for CPU workers, which have no torch",
+        "worker.models.export:run_export",
+        add_export,
+        "torch",
+    ),
 )

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
+from PIL import Image
 
 from worker.grid import filled
 
@@ -50,22 +49,21 @@ class Frame:
         A new pixel is the mean of those that it covers.
         """
         low, high = window_hu
-        image = torch.from_numpy(np.ascontiguousarray(hu[:, self.rows, self.columns])).float()
-        scaled = ((image - low) / (high - low)).clamp(0, 1)
         left, right, above, below = self._margins
-        square = functional.pad(scaled, (left, right, above, below))
-        shown = functional.interpolate(square[:, None], (self.side,) * 2, mode="bilinear", antialias=True)
-        seen: NDArray[np.float32] = shown[:, 0].clamp(0, 1).numpy()
-        return seen
+        shown = np.empty((len(hu), self.side, self.side), np.float32)
+        for image, square in zip(hu[:, self.rows, self.columns], shown, strict=True):
+            scaled = np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
+            square[...] = resized(np.pad(scaled, ((above, below), (left, right))), (self.side, self.side))
+        return np.clip(shown, 0, 1)
 
     def place(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what a network said of the square, on the rectangle's pixels: (slices, classes, rows, columns)."""
         left, right, above, below = self._margins
         rows, columns = self._shape
-        square = functional.interpolate(
-            torch.from_numpy(values), (rows + above + below, columns + left + right), mode="bilinear"
-        )
-        placed: NDArray[np.float32] = square[..., above : above + rows, left : left + columns].numpy()
+        size = (rows + above + below, columns + left + right)
+        placed = np.empty((*values.shape[:2], rows, columns), np.float32)
+        for i in np.ndindex(values.shape[:2]):
+            placed[i] = resized(values[i], size)[above : above + rows, left : left + columns]
         return placed
 
     @property
@@ -79,6 +77,12 @@ class Frame:
         longer = max(rows, columns)
         left, above = (longer - columns) // 2, (longer - rows) // 2
         return left, longer - columns - left, above, longer - rows - above
+
+
+def resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return an image at another size (rows, columns): bilinear, and where it shrinks, the mean of what it covers."""
+    rows, columns = size
+    return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
 
 
 def body_box(hu: NDArray[np.int16]) -> tuple[slice, slice]:

@@ -16,6 +16,6 @@ def choose_method(settings: WorkerSettings) -> Method:
     """
     if settings.method == "thresholds":
         return THRESHOLDS
-    from worker.models.store import open_network  # torch takes seconds and 250 MB, which thresholds need not
+    from worker.models.store import open_network  # engines take seconds and 250 MB, which thresholds need not
 
     return open_network(settings)

@@ -8,7 +8,8 @@ from PIL import Image
 from dicom_node.errors import SettingsError
 from training import deep_dream
 from training.deep_dream import dream, dream_of
-from worker.networks.checkpoint import Card, save
+from worker.networks.card import Card
+from worker.networks.checkpoint import save
 from worker.networks.registry import build
 
 

@@ -10,9 +10,11 @@ from tests.factories import chest_hu, ct_series
 from tests.worker.test_lungs import dice, volume_of
 from worker.chest_network import CLASSES, ChestNetwork
 from worker.findings import Lungs
-from worker.networks.checkpoint import Card, save
+from worker.networks.card import Card
+from worker.networks.checkpoint import save
 from worker.networks.engine import Engine
-from worker.networks.registry import NetworkError, build
+from worker.networks.errors import NetworkError
+from worker.networks.registry import build
 from worker.pipeline import analyze
 from worker.volume import Volume
 

@@ -19,11 +19,14 @@ from training.batches import seed_from
 from training.experiment import Benchmark, Published
 from training.losses import build_loss
 from training.precision import choose_device, lay_out, mixed_precision, run
+from training.scan import Segmenter
 from training.schedules import ALALWAN
-from worker.networks.engine import make_engine
+from worker.networks.engine import Engine
+from worker.networks.export import convert
 from worker.networks.network import SegmentationNetwork, count_parameters, count_running_statistics
+from worker.networks.openvino_engine import OpenVinoEngine
 from worker.networks.registry import build
-from worker.networks.scan import Segmenter
+from worker.networks.torch_engine import TorchEngine
 
 SLICES = 709
 """Shivdeo et al. 2021, section 5.4."""
@@ -63,7 +66,7 @@ def measure_inference(data: Path, runs: Path, short: bool) -> dict[str, float]:
         ("3d", "vnet", STACK_SLICES, area * -(-SLICES // STACK_SLICES)),
     ):
         network = network_of(name, {"classes": 1})
-        engine = make_engine(network, threads=threads)
+        engine = fastest_engine(network, threads)
         segmenter = Segmenter(engine, network.layout, network.divisors, stack_slices=STACK_SLICES)
         segmenter.labels(scan[:warm_up])  # the first call compiles
         began, cpu_began = time.perf_counter(), time.process_time()
@@ -72,6 +75,13 @@ def measure_inference(data: Path, runs: Path, short: bool) -> dict[str, float]:
         figures[f"{key}/cpu_seconds"] = (time.process_time() - cpu_began) * (factor if short else 1)
     figures["speed_up"] = figures["2d/seconds"] / figures["3d/seconds"]
     return figures
+
+
+def fastest_engine(network: SegmentationNetwork, threads: int) -> Engine:
+    """Return torch on the GPU where there is one, else OpenVINO on CPU."""
+    if torch.cuda.is_available():
+        return TorchEngine(network, "cuda")
+    return OpenVinoEngine(convert(network), threads=threads)
 
 
 def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 from dicom_node.errors import SettingsError
 from dicom_node.settings import WorkerSettings
 from worker.chest_network import ChestNetwork
-from worker.networks.checkpoint import Card, read_card
-from worker.networks.registry import NetworkError
+from worker.networks.card import Card, read_card, read_weights
+from worker.networks.errors import NetworkError
+from worker.networks.exported import read_exported
 from worker.pipeline import Method
 
 SHIPPED = Path(__file__).parent
@@ -38,13 +38,18 @@ def find_models(settings: WorkerSettings) -> Iterator[Model]:
 
 
 def verify(path: Path) -> Model:
-    """Compare weights with the hash on their card."""
+    """Compare weights, and what was exported of them, with the hashes on their card."""
     try:
         card = read_card(path.with_suffix(".json"))
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
     except (NetworkError, OSError) as error:
         return Model(path, None, str(error))
-    return Model(path, card, "" if found == card.weights_sha256 else "the weights are not those of the card")
+    try:
+        read_weights(path, card)
+        if card.openvino_sha256:
+            read_exported(path, card)
+    except (NetworkError, OSError) as error:
+        return Model(path, card, str(error))
+    return Model(path, card, "")
 
 
 def open_network(settings: WorkerSettings) -> Method:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-
-Precision = Literal["auto", "f32", "bf16"]
 
 
 def native_half(device: torch.device) -> torch.dtype | None:

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from worker.networks.classifier import PatchClassifier
 from worker.networks.dense_unet import DenseUNet569
+from worker.networks.errors import NetworkError
 from worker.networks.network import Network
 from worker.networks.segnet import SegNet, SegNetVGG16
 from worker.networks.unet import UNet, UNet25D
@@ -26,19 +27,6 @@ NETWORKS: Mapping[str, type[Network]] = {
     "segnet-vgg16": SegNetVGG16,
     "dense-unet-569": DenseUNet569,
 }
-
-
-class NetworkError(ValueError):
-    """A network or its weights cannot be had; ``code`` is stable, ``message`` says what to do."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-    def __reduce__(self) -> tuple[type[NetworkError], tuple[str, str]]:
-        """Keep both arguments when the error crosses a process."""
-        return type(self), (self.code, self.message)
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> Network:

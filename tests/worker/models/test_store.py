@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,9 @@ from worker.networks.checkpoint import save
 from worker.networks.registry import build
 from worker.phantom.chest import build_chest
 from worker.pipeline import THRESHOLDS
+from worker.volume import read_volume
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_damaged_weights_are_an_error_of_the_settings(weights: Path) -> None:
 def test_weights_are_verified_against_their_card(weights: Path) -> None:
     assert verify(weights).fault == ""
     weights.write_bytes(weights.read_bytes() + b"x")
-    assert verify(weights).fault == "the weights are not those of the card"
+    assert "SHA-256" in verify(weights).fault
 
 
 def test_weights_without_a_card_are_listed_with_what_is_wrong(tmp_path: Path) -> None:
@@ -90,4 +95,52 @@ def test_models_are_listed_as_json_and_damage_ends_in_1(
     assert json.loads(capsys.readouterr().out)[-1]["card"]["licence"] == CARD.licence
     weights.write_bytes(b"x")
     assert main(["models"]) == 1
-    assert "own: the weights are not those of the card" in capsys.readouterr().out
+    assert "own: the weights' SHA-256" in capsys.readouterr().out
+
+
+def test_what_was_exported_is_verified_too(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(weights)]) == 0
+    assert "own.xml" in capsys.readouterr().out
+    assert verify(weights).fault == ""
+    weights.with_suffix(".bin").write_bytes(b"x")
+    assert "hilum export" in verify(weights).fault
+
+
+def test_exporting_what_is_not_there_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path / "none.safetensors")]) == 1
+    assert "none.safetensors" in capsys.readouterr().err
+
+
+def test_a_cpu_worker_reads_scans_without_torch() -> None:
+    script = """
+import sys
+
+for missing in ("torch", "monai", "safetensors"):
+    sys.modules[missing] = None
+import importlib.util
+
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if sys.modules.get(name, True) is None else find_spec(name)
+from dicom_node.settings import WorkerSettings
+from worker.method import choose_method
+from worker.phantom.chest import build_chest
+from tests.worker.test_lungs import volume_of
+
+chest = build_chest(1, 10)
+volume = volume_of(chest.hu)
+method = choose_method(WorkerSettings(method="network"))
+lungs = method.segment_lungs(volume)
+method.segment_infection(volume, lungs)
+assert ((lungs.labels > 0) == (chest.lungs > 0)).mean() > 0.95
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, cwd=ROOT)
+
+
+@pytest.mark.data
+def test_engines_agree_on_a_real_study(shared_data: Path) -> None:
+    volume = read_volume(sorted((shared_data / "ct-studies" / "covid-p001").glob("*.dcm")))
+    one, other = (ChestNetwork.open(CHEST, engine) for engine in ("openvino", "torch"))
+    lungs = one.segment_lungs(volume)
+    assert dice(lungs.labels > 0, other.segment_lungs(volume).labels > 0) > 0.995
+    masks = [network.segment_infection(volume, lungs)[0].array for network in (one, other)]
+    assert dice(*masks) > 0.995

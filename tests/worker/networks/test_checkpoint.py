@@ -13,8 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from worker.networks.checkpoint import Card, load, save
-from worker.networks.registry import NetworkError, build
+from worker.networks.card import Card
+from worker.networks.checkpoint import load, save
+from worker.networks.errors import NetworkError
+from worker.networks.registry import build
 
 CARD = Card(
     network="unet",

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.worker.networks.test_checkpoint import CARD
 from worker.networks import dense_unet
-from worker.networks.engine import EngineName, TorchEngine, make_engine
+from worker.networks.card import Card
+from worker.networks.checkpoint import save
+from worker.networks.engine import EngineName, open_engine
+from worker.networks.errors import NetworkError
+from worker.networks.export import convert, export
 from worker.networks.network import Network
-from worker.networks.registry import NetworkError, build
+from worker.networks.openvino_engine import OpenVinoEngine
+from worker.networks.registry import build
+from worker.networks.torch_engine import TorchEngine
 
 
 @pytest.fixture(scope="module", params=["unet-2.5d", "segnet", "dense-unet-569"])
@@ -33,25 +42,20 @@ def logits_of(network: Network, batch: np.ndarray) -> np.ndarray:
 def test_openvino_gives_the_networks_logits_at_sizes_it_was_not_traced_at(
     network_and_batch: tuple[Network, np.ndarray],
 ) -> None:
-    pytest.importorskip("openvino")
-    from worker.networks.openvino_engine import OpenVinoEngine
-
     network, batch = network_and_batch
-    engine = OpenVinoEngine(network, precision="f32", threads=1)
+    engine = OpenVinoEngine(convert(network), precision="f32", threads=1)
     expected = logits_of(network, batch)
     np.testing.assert_allclose(engine(batch), expected, atol=1e-3)
     np.testing.assert_allclose(engine(batch[:1]), expected[:1], atol=1e-3)
 
 
 def test_engines_agree_in_16_bits() -> None:
-    pytest.importorskip("openvino")
-    from worker.networks.openvino_engine import OpenVinoEngine
-
     torch.manual_seed(0)
     network = build("unet", {"width": 8, "batch_norm": True})
     batch = np.random.default_rng(0).random((2, 1, 64, 64), np.float32)
     exact = 1 / (1 + np.exp(-logits_of(network.eval(), batch)))
-    for engine in (OpenVinoEngine(network, precision="bf16", threads=1), TorchEngine(network, precision="bf16")):
+    openvino_engine = OpenVinoEngine(convert(network), precision="bf16", threads=1)
+    for engine in (openvino_engine, TorchEngine(network, precision="bf16")):
         np.testing.assert_allclose(1 / (1 + np.exp(-engine(batch))), exact, atol=0.02)
 
 
@@ -63,8 +67,6 @@ def test_torch_engine_gives_the_networks_logits() -> None:
 
 
 def test_openvino_cannot_report_to_its_makers() -> None:
-    import worker.networks.openvino_engine  # noqa: F401  # its import is what is tested
-
     with pytest.raises(ImportError):
         importlib.import_module("openvino_telemetry")
 
@@ -80,25 +82,75 @@ def test_name_says_library_device_and_precision() -> None:
     assert TorchEngine(build("unet", {"width": 4}), precision="bf16").name == "torch-cpu-bf16"
 
 
-def test_auto_takes_openvino_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert make_engine(build("unet", {"width": 4})).name.startswith("openvino-cpu-")
+@pytest.fixture
+def weights(tmp_path: Path) -> tuple[Path, Card]:
+    torch.manual_seed(0)
+    path = tmp_path / "chest.safetensors"
+    return path, save(path, build(CARD.network, CARD.arguments), CARD)
 
 
-def test_auto_takes_torch_where_openvino_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_auto_takes_openvino_where_weights_were_exported_and_there_is_no_gpu(
+    weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_gpu(monkeypatch)
+    path, _ = weights
+    assert open_engine(path, export(path)).name.startswith("openvino-cpu-")
+
+
+def test_auto_takes_torch_where_weights_were_not_exported(
+    weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_gpu(monkeypatch)
+    assert open_engine(*weights).name.startswith("torch-cpu-")
+
+
+def test_the_exported_network_gives_the_logits_of_its_weights(weights: tuple[Path, Card]) -> None:
+    path, card = weights
+    batch = np.random.default_rng(0).random((2, 1, 32, 48), np.float32)
+    expected = open_engine(path, card, "torch")(batch)
+    np.testing.assert_allclose(open_engine(path, export(path), "openvino")(batch), expected, atol=0.05)
+
+
+def test_weights_that_were_not_exported_say_how_on_a_machine_without_torch(
+    weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert make_engine(build("unet", {"width": 4})).name.startswith("torch-cpu-")
+    with pytest.raises(NetworkError, match="hilum export") as caught:
+        open_engine(*weights)
+    assert caught.value.code == "not-exported"
 
 
-@pytest.mark.parametrize("name", ["cuda", "openvino"])
-def test_an_engine_that_is_not_here_is_refused_not_replaced(monkeypatch: pytest.MonkeyPatch, name: EngineName) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+def test_a_gpu_that_is_not_here_is_refused_not_replaced(
+    weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_gpu(monkeypatch)
     with pytest.raises(NetworkError) as caught:
-        make_engine(build("unet", {"width": 4}), name)
+        open_engine(*weights, "cuda")
     assert caught.value.code == "engine-not-here"
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".safetensors"])
+def test_damaged_files_are_not_run(weights: tuple[Path, Card], suffix: str) -> None:
+    path, _ = weights
+    card = export(path)
+    damaged = path.with_suffix(suffix)
+    damaged.write_bytes(damaged.read_bytes() + b" ")
+    with pytest.raises(NetworkError) as caught:
+        open_engine(path, card, "openvino")
+    assert caught.value.code == "wrong-weights-hash"
+
+
+@pytest.mark.parametrize("name", ["auto", "openvino"])
+def test_what_was_exported_of_other_weights_is_not_run(weights: tuple[Path, Card], name: EngineName) -> None:
+    path, _ = weights
+    card = replace(export(path), openvino_sha256="0" * 64)
+    with pytest.raises(NetworkError) as caught:
+        open_engine(path, card, name)
+    assert caught.value.code == "wrong-weights-hash"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

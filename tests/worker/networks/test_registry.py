@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from worker.networks.errors import NetworkError
 from worker.networks.network import Network, SegmentationNetwork, count_parameters, count_running_statistics
-from worker.networks.registry import NETWORKS, NetworkError, build
+from worker.networks.registry import NETWORKS, build
 from worker.networks.segnet import SegNetVGG16
 
 NARROW: dict[str, dict[str, Any]] = {"unet": {"width": 4}, "unet-2.5d": {"width": 4}}

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.networks.test_checkpoint import CARD
-from worker.networks.checkpoint import Card, save
-from worker.networks.registry import NetworkError, build
-from worker.networks.scan import Segmenter, stack_step, window_starts
+from training.scan import Segmenter, stack_step, window_starts
+from worker.networks.errors import NetworkError
 
 WINDOWS = st.tuples(st.integers(1, 200), st.integers(1, 40)).flatmap(
     lambda pair: st.tuples(st.just(pair[0]), st.just(pair[1]), st.integers(1, pair[1]))
@@ -177,24 +173,3 @@ def test_tiles_that_the_network_cannot_read_are_refused(layout: str, tile: tuple
     with pytest.raises(NetworkError) as caught:
         Segmenter(echo(layout), layout, (1, 16, 16), tile=tile)
     assert caught.value.code == "bad-tile"
-
-
-def test_segmenter_opens_a_checkpoint_and_reads_as_its_card_says(tmp_path: Path) -> None:
-    network = build(CARD.network, CARD.arguments).eval()
-    card = save(tmp_path / "infection.safetensors", network, CARD)
-    segmenter, opened = Segmenter.open(tmp_path / "infection.safetensors", engine="torch")
-    scan = np.random.default_rng(0).integers(-1200, 600, (5, 18, 21)).astype(np.int16)
-    found = read(segmenter, scan)
-    x = np.pad((scan + 1200) / 1800, ((0, 0), (0, 2), (0, 3)), mode="edge").astype(np.float32)
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(x[:, None])).softmax(1)[..., :18, :21].numpy()
-    np.testing.assert_allclose(found, expected, atol=0.03)  # the engine may compute in 16 bits
-    assert opened == card
-
-
-def test_classifier_is_no_segmenter(tmp_path: Path) -> None:
-    card = Card(**{**CARD.__dict__, "network": "patch-classifier", "arguments": {}, "classes": ("infection",)})
-    save(tmp_path / "classifier.safetensors", build("patch-classifier", {}), card)
-    with pytest.raises(NetworkError) as caught:
-        Segmenter.open(tmp_path / "classifier.safetensors")
-    assert caught.value.code == "no-segmentation-network"

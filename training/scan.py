@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,10 +19,9 @@ from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.networks.checkpoint import Card, load
-from worker.networks.engine import Engine, EngineName, make_engine
-from worker.networks.network import Layout, SegmentationNetwork
-from worker.networks.registry import NetworkError
+from worker.networks.engine import Engine
+from worker.networks.errors import NetworkError
+from worker.networks.network import Layout
 
 
 @dataclass(frozen=True)
@@ -84,28 +82,6 @@ class Segmenter:
                 f"tiles are for 2D and 3D networks and multiples of {self.divisors[1:]}, got {self.tile} for "
                 f"{self.layout}",
             )
-
-    @classmethod
-    def open(cls, path: Path, engine: EngineName = "auto", threads: int | None = None) -> tuple[Self, Card]:
-        """Load a checkpoint and make it ready; return it with its card.
-
-        Raises
-        ------
-        NetworkError
-            As ``checkpoint.load`` and ``make_engine`` do, or because the network is no segmentation network.
-        """
-        network, card = load(path)
-        if not isinstance(network, SegmentationNetwork):
-            raise NetworkError("no-segmentation-network", f"{card.network!r} gives no masks; load it by itself")
-        segmenter = cls(
-            engine=make_engine(network, engine, threads),
-            layout=network.layout,
-            divisors=network.divisors,
-            window_hu=card.window_hu,
-            threshold=card.threshold,
-            stack_slices=card.stack_slices,
-        )
-        return segmenter, card
 
     def labels(self, scan: NDArray[np.generic]) -> NDArray[np.uint8]:
         """Return the class of every voxel, (slices, rows, columns) as the scan: 0 is none of the classes.

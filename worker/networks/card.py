@@ -1,0 +1,132 @@
+"""The JSON card beside a network's weights, which says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from worker.networks.errors import NetworkError
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a person, and the program, must know of a network's weights.
+
+    Parameters
+    ----------
+    network : str
+        Its name in the registry.
+    arguments : dict
+        Its constructor's arguments that differ from the defaults.
+    classes : tuple of str
+        What its channels mean: one name of a sigmoid; background first of a softmax.
+    window_hu : tuple of float, or None
+        HU that become 0 and 1 in its input, clipped beyond; None for images that are not in HU.
+    spacing_mm : tuple of float or None
+        Voxel spacing of its input along (slice, row, column); None where any was seen.
+    image_size : tuple of int, or None
+        (rows, columns) that images were resampled to; None for any.
+    stack_slices : int
+        Slices it sees at once: 1 in 2D, 3 in 2.5D.
+    threshold : float
+        Probability from which a sigmoid's class is said to be there.
+    training_data, commit, licence : str
+        What it learned from, the code that trained it, and the licence of the weights.
+    metrics : dict
+        Figures by name, such as ``{"dice": 0.76}``.
+    weights_sha256 : str
+        Hash of the safetensors file, filled in by ``save``.
+    openvino_sha256 : str
+        Hash of the network as OpenVINO reads it, filled in by ``export``; empty where there is none.
+    """
+
+    network: str
+    arguments: dict[str, Any]
+    classes: tuple[str, ...]
+    window_hu: tuple[float, float] | None
+    spacing_mm: tuple[float | None, float | None, float | None]
+    image_size: tuple[int, int] | None
+    stack_slices: int
+    threshold: float
+    training_data: str
+    commit: str
+    licence: str
+    metrics: dict[str, float]
+    weights_sha256: str = ""
+    openvino_sha256: str = ""
+
+
+def read_card(path: Path) -> Card:
+    """Return the card in a JSON file.
+
+    Raises
+    ------
+    NetworkError
+        It is not JSON, or a field is missing, unknown or not of its kind.
+    """
+    try:
+        values: Any = json.loads(path.read_text())
+    except ValueError as error:
+        raise NetworkError("bad-card", f"the weights' card is not JSON: {error}") from error
+    known = {field.name for field in fields(Card)}
+    if not isinstance(values, dict) or values.keys() != known:
+        differing = sorted(known ^ set(values)) if isinstance(values, dict) else sorted(known)
+        raise NetworkError("bad-card", f"the weights' card has missing or unknown fields: {', '.join(differing)}")
+    wrong = [name for name, value in values.items() if not is_valid(name, value)]
+    if wrong:
+        raise NetworkError("bad-card", f"the weights' card has values of a wrong kind: {', '.join(wrong)}")
+    arguments: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    return Card(**arguments)
+
+
+def read_weights(path: Path, card: Card) -> bytes:
+    """Return the weights in a file, which must be those of the card.
+
+    Raises
+    ------
+    NetworkError
+        They are not.
+    OSError
+        The file cannot be read.
+    """
+    weights = path.read_bytes()
+    found = hashlib.sha256(weights).hexdigest()
+    if found != card.weights_sha256:
+        raise NetworkError(
+            "wrong-weights-hash",
+            f"the weights' SHA-256 should be {card.weights_sha256}, but is {found}; fetch weights and card "
+            "again, together",
+        )
+    return weights
+
+
+def is_valid(name: str, value: object) -> bool:
+    """Whether a field of a card, as JSON has it, is of its kind."""
+    match name, value:
+        case ("arguments", dict()) | ("window_hu" | "image_size", None):
+            return True
+        case "metrics", dict():
+            return all(is_number(v) for v in value.values())
+        case "classes", [_, *_]:
+            return all(isinstance(v, str) for v in value)
+        case "window_hu", [low, high]:
+            return is_number(low) and is_number(high) and low < high
+        case "spacing_mm", [_, _, _]:
+            return all(v is None or (is_number(v) and v > 0) for v in value)
+        case "image_size", [_, _]:
+            return all(isinstance(v, int) and v > 0 for v in value)
+        case "stack_slices", int(count):
+            return count > 0
+        case "threshold", float(probability):
+            return 0 < probability < 1
+        case "network" | "training_data" | "commit" | "licence" | "weights_sha256" | "openvino_sha256", str():
+            return True
+    return False
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number; true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
