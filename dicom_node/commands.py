@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dicom_node.cli import CHECKOUT, Command
 
-BENCHMARKS = ("end_to_end", "growth", "load", "memory", "pipeline", "receive", "results")
+BENCHMARKS = ("end_to_end", "growth", "load", "memory", "pipeline", "receive", "results", "segmenting")
 
 
 def add_json(parser: ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import time
 from types import ModuleType
 from typing import Any
 
-from tests.benchmarks import end_to_end, growth, load, memory, pipeline, receive, results
+from tests.benchmarks import end_to_end, growth, load, memory, pipeline, receive, results, segmenting
 from tests.benchmarks.document import table, write_document
 from tests.benchmarks.machine import commit, describe_machine
 
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "pipeline": pipeline,
     "receive": receive,
     "results": results,
+    "segmenting": segmenting,
 }
 
 
