@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.opacities import Opacities
 from training.target import UNKNOWN
 
 FAINTEST = 0.5
@@ -23,6 +24,8 @@ class Augmentation:
     paste : tuple of int, or None
         (a class, onto a class): where an image has the second, it gets pixels of the first from another image
         of the batch, as lesions placed in healthy lung, some of them fainter.
+    grow : Opacities, or None
+        Opacities drawn into lung.
     flip_rows, flip_columns, flip_slices : float
         Probability of a mirror image along that axis.
     rotate_degrees, shear_degrees : float
@@ -49,6 +52,7 @@ class Augmentation:
     """
 
     paste: tuple[int, int] | None = None
+    grow: Opacities | None = None
     flip_rows: float = 0.0
     flip_columns: float = 0.0
     flip_slices: float = 0.0
@@ -85,6 +89,8 @@ class Augmentation:
         images, labels = self._move(images, labels, draw)
         if self.paste is not None:
             images, labels = _paste(images, labels, *self.paste, self.probability, draw)
+        if self.grow is not None:
+            images, labels = self.grow(images, labels, generator)
         if self.flip_slices:
             flipped = draw.happens(self.flip_slices)
             images = torch.where(flipped, images.flip(1), images)

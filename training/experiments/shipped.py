@@ -11,6 +11,7 @@ from training.augment import Augmentation
 from training.chest_target import ChestTarget
 from training.datasets.sample import INFECTION, LUNG, PLEURAL_EFFUSION
 from training.experiment import Experiment, Published, Short
+from training.opacities import Opacities
 from training.preprocess import WU_WINDOW_HU, Preprocess
 from training.recipe import Recipe
 from training.schedules import Optimiser
@@ -19,6 +20,7 @@ from training.target import TargetClass
 
 WINDOWS_AND_KERNELS = Augmentation(
     paste=(2, 1),
+    grow=Opacities(infected=2, lung=1),
     flip_columns=0.5,
     flip_rows=0.05,
     rotate_degrees=12,
