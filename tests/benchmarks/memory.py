@@ -8,7 +8,10 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from tests.benchmarks.comparison import HILUM, Comparison, alternate
 from tests.benchmarks.machine import pss_mb, scratch
@@ -41,6 +44,7 @@ def measure(rounds: int) -> Iterator[Comparison]:
     worker = [worker_figures() for _ in range(rounds)]
     yield Comparison("worker, idle", "MB", {HILUM: [idle for idle, _ in worker]})
     yield Comparison("worker, seconds until ready", "s", {HILUM: [ready for _, ready in worker]})
+    yield Comparison("installed for a CPU worker", "MB", {HILUM: [installed_mb("hilum[worker]")]})
 
 
 def receiver_figures(name: str, paths: list[Path]) -> dict[str, float]:
@@ -81,6 +85,26 @@ def worker_figures() -> tuple[float, float]:
                 return pss_mb(process.pid), ready
         finally:
             redis_server.stop()
+
+
+def installed_mb(wanted: str) -> float:
+    """Return the size of a package and of all that it requires, as installed, without Hilum's own few files."""
+    todo, sizes = [Requirement(wanted)], {"hilum": 0}
+    done: set[tuple[str, str]] = set()
+    while todo:
+        requirement = todo.pop()
+        package = distribution(requirement.name)
+        name = package.metadata["Name"].lower()
+        if name not in sizes:
+            paths = [Path(str(file.locate())) for file in package.files or ()]
+            sizes[name] = sum(path.stat().st_size for path in paths if path.is_file())
+        for extra in {"", *requirement.extras} - {extra for of, extra in done if of == name}:
+            done.add((name, extra))
+            for text in package.requires or ():
+                needed = Requirement(text)
+                if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                    todo.append(needed)
+    return sum(sizes.values()) / 1e6
 
 
 def waits_for_jobs(redis_server: RedisServer) -> bool:
