@@ -20,6 +20,7 @@ from worker.networks.card import Card, read_card
 from worker.networks.engine import Engine, EngineName, open_engine
 from worker.networks.errors import NetworkError
 from worker.pipeline import Method
+from worker.slabs import Slabs
 from worker.volume import Volume
 
 CLASSES = ("background", "lung", "infection", "pleural_effusion")
@@ -45,6 +46,9 @@ SMALLEST_PART_SHARE = 0.1
 
 MARGIN_MM = 10.0
 """Around the lungs, in what the network sees when it looks for infection."""
+
+SLAB_MM = 2.0
+"""Slices so near are read as one; in the plane the network sees pixels of 1.5 mm or so."""
 
 ALONG_MM = 2.0
 """Standard deviation of the Gaussian along the slices: a lesion continues in the next slice, noise does not."""
@@ -90,10 +94,13 @@ class ChestNetwork:
         labels = np.zeros(volume.hu.shape, np.uint8)
         geometry = volume.geometry
         hu, result = geometry.anatomical(volume.hu), geometry.anatomical(labels)
+        slabs = Slabs.about(SLAB_MM, len(hu), geometry.anatomical_spacing_mm[0])
         rows, columns = body_box(hu)
+        frame = self.frame(rows, columns)
+        log_odds = self.read(hu, slabs, frame, WHOLE_LUNG)[:, 0]
         lung = np.zeros(hu.shape, np.bool_)
-        for part, log_odds in self.read(hu, rows, columns, WHOLE_LUNG):
-            lung[part, rows, columns] = log_odds[:, 0] >= 0
+        for z in range(len(hu)):
+            lung[z, rows, columns] = frame.reaches(slabs.at(log_odds, z), 0)
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
             blocks = grid.shrink(lung.astype(np.int16) * 1000) >= 300
@@ -115,55 +122,60 @@ class ChestNetwork:
             return Mask(infection, geometry), ()
         z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
         slices, rows, columns = bounding_box(lung, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
-        rows, columns = _within(rows, hu.shape[1]), _within(columns, hu.shape[2])
-        box = (slices, rows, columns)
-        found = np.empty(hu[box].shape, np.float16)
+        frame = self.frame(_within(rows, hu.shape[1]), _within(columns, hu.shape[2]))
+        slabs = Slabs.about(SLAB_MM, slices.stop - slices.start, z_mm)
         agreement = Agreement()
-        for part, log_odds in self.read_twice(hu[slices], rows, columns, agreement, INFECTED):
-            found[part] = probability(log_odds[:, 0])
-        result[box] = lung[box] & _is_above(found, self.card.threshold, ALONG_MM / z_mm)
+        log_odds = self.read_twice(hu[slices], slabs, frame, agreement, INFECTED)[:, 0]
+        found = log_odds_at(_smoothed(probability(log_odds), ALONG_MM / (z_mm * slabs.thickness)))
+        least = float(log_odds_at(np.float32(self.card.threshold)))
+        for z in range(slabs.slices):
+            at = (slices.start + z, frame.rows, frame.columns)
+            result[at] = lung[at] & frame.reaches(slabs.at(found, z), least)
         return Mask(infection, geometry), tuple(disagreement(agreement.found_percent, agreement.difference_percent))
 
-    def read(
-        self, hu: NDArray[np.int16], rows: slice, columns: slice, *asked: Classes
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Give out what the network says of consecutive slices, from the first to the last.
+    def frame(self, rows: slice, columns: slice) -> Frame:
+        """Return what the network is shown of each slice."""
+        assert self.card.image_size is not None  # noqa: S101  # by open
+        return Frame(rows, columns, self.card.image_size[0])
+
+    def read(self, hu: NDArray[np.int16], slabs: Slabs, frame: Frame, *asked: Classes) -> NDArray[np.float32]:
+        """Return what the network says of a scan, on its own square.
 
         Parameters
         ----------
         hu : ndarray of int16, (slices, rows, columns)
             Feet to head, front to back, right to left.
-        rows, columns : slice
-            What the network is shown of each slice.
+        slabs : Slabs
+            Of these slices, each read as one.
+        frame : Frame
         asked : tuple of int
             Classes, each time as one.
 
-        Yields
-        ------
-        tuple of slice and ndarray of float32, (slices of the part, asked, rows shown, columns shown)
+        Returns
+        -------
+        ndarray of float32, (slabs, asked, side, side)
             Log-odds that a pixel is one of the classes.
         """
-        for part, frame, batch in self._batches(hu, rows, columns):
-            yield part, frame.place(log_odds_of(self.engine(batch), asked))
+        return np.concatenate([log_odds_of(self.engine(batch), asked) for batch in self._batches(hu, slabs, frame)])
 
     def read_twice(
-        self, hu: NDArray[np.int16], rows: slice, columns: slice, agreement: Agreement, *asked: Classes
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Give out what ``read`` does, from the mean over slices and their mirror images, and note how they agree."""
-        for part, frame, batch in self._batches(hu, rows, columns):
+        self, hu: NDArray[np.int16], slabs: Slabs, frame: Frame, agreement: Agreement, *asked: Classes
+    ) -> NDArray[np.float32]:
+        """Return what ``read`` does, from the mean over slices and their mirror images, and note how they agree."""
+        answers = []
+        for batch in self._batches(hu, slabs, frame):
             plain = self.engine(batch)
             mirrored = np.ascontiguousarray(self.engine(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1])
             agreement.note(*(log_odds_of(logits, (WHOLE_LUNG, INFECTED)) for logits in (plain, mirrored)))
-            yield part, frame.place(log_odds_of(np.float32(0.5) * (plain + mirrored), asked))
+            answers.append(log_odds_of(np.float32(0.5) * (plain + mirrored), asked))
+        return np.concatenate(answers)
 
-    def _batches(
-        self, hu: NDArray[np.int16], rows: slice, columns: slice
-    ) -> Iterator[tuple[slice, Frame, NDArray[np.float32]]]:
-        assert self.card.window_hu is not None and self.card.image_size is not None  # noqa: S101, PT018  # by open
-        frame = Frame(rows, columns, self.card.image_size[0])
-        for first in range(0, len(hu), BATCH):
-            part = slice(first, min(first + BATCH, len(hu)))
-            yield part, frame, frame.show(hu[part], self.card.window_hu)[:, None]
+    def _batches(self, hu: NDArray[np.int16], slabs: Slabs, frame: Frame) -> Iterator[NDArray[np.float32]]:
+        assert self.card.window_hu is not None  # noqa: S101  # by open
+        shown = hu[:, frame.rows, frame.columns]
+        for first in range(0, len(slabs), BATCH):
+            group = range(first, min(first + BATCH, len(slabs)))
+            yield np.stack([frame.show(slabs.mean(shown, slab), self.card.window_hu) for slab in group])[:, None]
 
     @property
     def method(self) -> Method:
@@ -230,16 +242,23 @@ def probability(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def _is_above(found: NDArray[np.float16], threshold: float, sigma: float) -> Bools:
-    """Whether probabilities, smoothed along the slices with a sigma in slices, reach a threshold."""
+def log_odds_at(probabilities: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+    """Return the log-odds that belong to a probability."""
+    sure = np.clip(probabilities, LEAST, 1 - LEAST)
+    log_odds: NDArray[np.float32] = np.log(sure / (1 - sure))
+    return log_odds
+
+
+def _smoothed(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Return values smoothed along the first axis, with a sigma in steps of it."""
     reach = int(2 * sigma)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
-    weights = weights / weights.sum()
-    above = np.empty(found.shape, np.bool_)
-    for z in range(len(found)):
-        near = np.clip(np.arange(z - reach, z + reach + 1), 0, len(found) - 1)
-        above[z] = np.tensordot(weights, found[near].astype(np.float32), 1) >= threshold
-    return above
+    weights = (weights / weights.sum()).astype(np.float32)
+    padded = np.pad(values, ((reach, reach), (0, 0), (0, 0)), mode="edge")
+    smoothed = np.zeros_like(values)
+    for shift, weight in enumerate(weights):
+        smoothed += weight * padded[shift : shift + len(values)]
+    return smoothed
 
 
 def _sides(grid: Grid, blocks: Bools, middle: float) -> tuple[Bools, Bools]:

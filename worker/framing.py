@@ -43,28 +43,28 @@ class Frame:
     columns: slice
     side: int
 
-    def show(self, hu: NDArray[np.int16], window_hu: tuple[float, float]) -> NDArray[np.float32]:
-        """Return the network's image of some slices, in [0, 1], float32 (slices, side, side).
+    def show(self, image: NDArray[np.float32], window_hu: tuple[float, float]) -> NDArray[np.float32]:
+        """Return the network's image, in [0, 1], of the rectangle's HU.
 
         A new pixel is the mean of those that it covers.
         """
         low, high = window_hu
         left, right, above, below = self._margins
-        shown = np.empty((len(hu), self.side, self.side), np.float32)
-        for image, square in zip(hu[:, self.rows, self.columns], shown, strict=True):
-            scaled = np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
-            square[...] = resized(np.pad(scaled, ((above, below), (left, right))), (self.side, self.side))
-        return np.clip(shown, 0, 1)
+        square = np.pad(np.clip((image - low) / (high - low), 0, 1), ((above, below), (left, right)))
+        return np.clip(resized(square, (self.side, self.side)), 0, 1)
 
     def place(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what a network said of the square, on the rectangle's pixels: (slices, classes, rows, columns)."""
+        """Return what a network said of the square, on the rectangle's pixels."""
         left, right, above, below = self._margins
         rows, columns = self._shape
-        size = (rows + above + below, columns + left + right)
-        placed = np.empty((*values.shape[:2], rows, columns), np.float32)
-        for i in np.ndindex(values.shape[:2]):
-            placed[i] = resized(values[i], size)[above : above + rows, left : left + columns]
-        return placed
+        square = resized(values, (rows + above + below, columns + left + right))
+        return square[above : above + rows, left : left + columns]
+
+    def reaches(self, values: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
+        """Return where, on the rectangle's pixels, what a network said of the square is so much at least."""
+        if values.max() < least:  # as in most slices, which saves the time to place it
+            return np.zeros(self._shape, np.bool_)
+        return self.place(values) >= least
 
     @property
     def _shape(self) -> tuple[int, int]:

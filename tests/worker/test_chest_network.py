@@ -24,7 +24,7 @@ CARD = Card(
     classes=CLASSES,
     window_hu=(-1200.0, 600.0),
     spacing_mm=(None, None, None),
-    image_size=(128, 128),
+    image_size=(112, 112),
     stack_slices=1,
     threshold=0.5,
     training_data="none",
@@ -112,6 +112,18 @@ def test_the_network_sees_each_slice_as_it_is_and_mirrored() -> None:
     infection_of(engine, volume, truth)
     plain, mirrored = engine.seen[:2]
     assert np.array_equal(plain[..., ::-1], mirrored)
+
+
+def test_thin_slices_are_read_together_and_still_each_is_segmented() -> None:
+    hu, truth, infection = chest_hu((80, 96, 128))
+    volume = volume_of(hu)
+    volume.geometry.affine[2, 0] = 1.0
+    engine = ByGray()
+    lungs = ChestNetwork(engine, CARD).segment_lungs(volume).labels
+    assert sum(len(batch) for batch in engine.seen) == 40
+    assert dice(lungs > 0, truth > 0) > 0.93
+    found = infection_of(ByGray(), volume, truth)
+    assert (found & infection).sum() > 0.9 * infection.sum()
 
 
 class OneSided(ByGray):

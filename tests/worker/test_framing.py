@@ -40,15 +40,18 @@ def test_air_alone_has_no_body_and_is_shown_whole() -> None:
 @given(st.integers(40, 90), st.integers(40, 90), st.integers(0, 30), st.integers(0, 30))
 def test_what_is_shown_and_placed_again_lies_where_it_was(rows: int, columns: int, top: int, left: int) -> None:
     frame = Frame(slice(top, top + rows), slice(left, left + columns), 96)
-    hu = np.full((1, 130, 130), -1200, np.int16)
-    hu[:, top + 10 : top + 30, left + 5 : left + 35] = 600
-    placed = frame.place(frame.show(hu, WINDOW)[:, None])[0, 0]
-    expected = hu[0, frame.rows, frame.columns] == 600
+    hu = np.full((130, 130), -1200, np.float32)
+    hu[top + 10 : top + 30, left + 5 : left + 35] = 600
+    shown = frame.show(hu[frame.rows, frame.columns], WINDOW)
+    placed = frame.place(shown)
+    expected = hu[frame.rows, frame.columns] == 600
     assert placed.shape == expected.shape
     assert np.mean((placed > 0.5) != expected) < 0.02
+    assert np.array_equal(frame.reaches(shown, 0.5), placed >= 0.5)
+    assert not frame.reaches(shown, 1.5).any()
 
 
 def test_beyond_the_rectangle_a_network_sees_black() -> None:
-    shown = Frame(slice(0, 20), slice(0, 40), 32).show(np.full((1, 20, 40), 600, np.int16), WINDOW)[0]
+    shown = Frame(slice(0, 20), slice(0, 40), 32).show(np.full((20, 40), 600, np.float32), WINDOW)
     assert not shown[:7].any()
     assert shown[9:23].all()

@@ -17,6 +17,7 @@ from training.experiments.shipped import FOLDS
 from training.files import read_json
 from training.metrics import Confusion, Spread
 from worker.chest_network import INFECTED, WHOLE_LUNG, Agreement, ChestNetwork, probability
+from worker.slabs import Slabs
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -83,11 +84,11 @@ def kept_aside(fold: Fold, data: Path) -> list[Sample]:
 def read(network: ChestNetwork, sample: Sample) -> Read:
     """Find lung and infection in a slice that was cropped to the chest."""
     hu, agreement = sample.image.astype(np.int16), Agreement()
-    whole = (slice(0, hu.shape[1]), slice(0, hu.shape[2]))
-    answers = network.read_twice(hu, *whole, agreement, WHOLE_LUNG, INFECTED)
-    log_odds = np.concatenate([log_odds for _, log_odds in answers])
-    lung = log_odds[:, 0] >= 0
-    infection = (probability(log_odds[:, 1]) * lung).astype(np.float16)
+    frame = network.frame(slice(0, hu.shape[1]), slice(0, hu.shape[2]))
+    answers = network.read_twice(hu, Slabs(len(hu)), frame, agreement, WHOLE_LUNG, INFECTED)
+    whole_lung, infected = (np.stack([frame.place(answer) for answer in answers[:, asked]]) for asked in (0, 1))
+    lung = whole_lung >= 0
+    infection = (probability(infected) * lung).astype(np.float16)
     return Read(sample, lung, infection, agreement, network.card.threshold)
 
 

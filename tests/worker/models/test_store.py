@@ -20,6 +20,7 @@ from worker.networks.checkpoint import save
 from worker.networks.registry import build
 from worker.phantom.chest import build_chest
 from worker.pipeline import THRESHOLDS
+from worker.slabs import Slabs
 from worker.volume import read_volume
 
 ROOT = Path(__file__).parents[3]
@@ -45,9 +46,10 @@ def test_the_shipped_weights_are_whole_and_small() -> None:
 def test_the_shipped_network_finds_the_lungs_of_a_phantom() -> None:
     chest = build_chest(1, 10)
     rows, columns = body_box(chest.hu)
-    middle = slice(4, 6)
-    ((_, found),) = ChestNetwork.open(CHEST, "torch").read(chest.hu[middle], rows, columns, WHOLE_LUNG)
-    assert dice(found[:, 0] > 0, chest.lungs[middle, rows, columns] > 0) > 0.9
+    network = ChestNetwork.open(CHEST, "torch")
+    frame = network.frame(rows, columns)
+    (found,) = network.read(chest.hu[4:5], Slabs(1), frame, WHOLE_LUNG)[:, 0]
+    assert dice(frame.reaches(found, 0), chest.lungs[4, rows, columns] > 0) > 0.9
 
 
 def test_a_sites_own_weights_are_measured_with_and_named_by_their_hash(weights: Path) -> None:
