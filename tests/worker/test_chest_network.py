@@ -123,7 +123,7 @@ def test_thin_slices_are_read_together_and_still_each_is_segmented() -> None:
     assert sum(len(batch) for batch in engine.seen) == 40
     assert dice(lungs > 0, truth > 0) > 0.93
     found = infection_of(ByGray(), volume, truth)
-    assert (found & infection).sum() > 0.9 * infection.sum()
+    assert (found & infection).sum() > 0.8 * infection.sum()
 
 
 class OneSided(ByGray):
