@@ -131,14 +131,17 @@ def filled(mask: Bools) -> Bools:
     All slices are labelled at once: empty slices between them keep them apart, and a free frame around
     them makes what is outside one component a slice.
     """
-    count, height, width = mask.shape
+    result = mask.copy()
+    if not mask.any():
+        return result
+    box = bounding_box(mask)
+    count, height, width = mask[box].shape
     background = np.zeros((2 * count, height + 2, width + 2), np.uint8)
     background[::2] = 1
-    background[::2, 1:-1, 1:-1] = ~mask
+    background[::2, 1:-1, 1:-1] = ~mask[box]
     labels = _numbered(sitk.ConnectedComponent(sitk.GetImageFromArray(background)))[::2]
-    outside = labels[:, :1, :1]
-    holes_filled: Bools = labels[:, 1:-1, 1:-1] != outside
-    return holes_filled
+    result[box] = labels[:, 1:-1, 1:-1] != labels[:, :1, :1]
+    return result
 
 
 def _array(image: sitk.Image) -> Bools:
