@@ -53,6 +53,8 @@ STOPPING_SECONDS = 5.0
 WAITING_CONNECTIONS = 128
 CONNECTIONS_WITHOUT_ASSOCIATION = 64
 """How many peers may be connected at once that have not associated yet, or hear why they may not."""
+SECONDS_WITHOUT_ASSOCIATION = 30.0
+"""For how long; then they are cut off."""
 
 log = get_logger()
 
@@ -117,6 +119,7 @@ class Receiver:
         ae.maximum_associations = self._settings.maximum_associations + CONNECTIONS_WITHOUT_ASSOCIATION
         ae.maximum_pdu_size = self._settings.maximum_pdu_bytes
         ae.network_timeout = self._settings.network_timeout_seconds
+        ae.acse_timeout = SECONDS_WITHOUT_ASSOCIATION
         ae.add_supported_context(Verification)
         for sop_class_uid in storage_classes():
             ae.add_supported_context(sop_class_uid, TRANSFER_SYNTAXES)

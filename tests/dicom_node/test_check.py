@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.check import check_access, check_permissions, check_port, check_priors
+from dicom_node.check import check_access, check_disk, check_permissions, check_port, check_priors
 from dicom_node.dispatch.retrieve import FIND, GET, MOVE
 from dicom_node.record.database import open_database
 from dicom_node.settings import NodeSettings, PriorSettings, Settings, StorageSettings, TLSSettings, WebDestination
@@ -102,6 +102,12 @@ def test_a_port_that_is_free_can_be_listened_on_afterwards() -> None:
     node = NodeSettings(port=free_port())
     assert check_port(node).passed
     socket.create_server((node.host, node.port)).close()
+
+
+@pytest.mark.parametrize(("warn_free_gib", "passed"), [(0.0, True), (2.0**40, False)])
+def test_a_disk_with_less_than_warn_free_gib_fails(tmp_path: Path, warn_free_gib: float, passed: bool) -> None:
+    storage = StorageSettings(folder=tmp_path, warn_free_gib=warn_free_gib, refuse_free_gib=0)
+    assert check_disk(Settings(storage=storage)).passed == passed
 
 
 def test_who_has_the_port_is_named() -> None:

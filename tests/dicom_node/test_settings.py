@@ -29,6 +29,31 @@ def test_defaults_stand_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest
     assert load_settings() == Settings.model_construct()
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("node", "host", "127.0.0.1"),
+        ("node", "port", 11112),
+        ("node", "allow_unsecured", False),
+        ("node", "any_called_ae_title", False),
+        ("node", "maximum_associations", 64),
+        ("node", "maximum_pdu_bytes", 2**20),
+        ("node", "maximum_object_bytes", 4 * 2**30),
+        ("node", "network_timeout_seconds", 60.0),
+        ("node", "quiet_seconds", 30.0),
+        ("storage", "keep_days", None),
+        ("storage", "warn_free_gib", 10.0),
+        ("storage", "refuse_free_gib", 1.0),
+        ("priors", "analyze", False),
+        ("notification", "url", ""),
+        ("notification", "events", ("done", "refused", "failed")),
+        ("notification", "timeout_seconds", 10.0),
+    ],
+)
+def test_a_default_is_what_the_operators_guide_says(section: str, name: str, value: object) -> None:
+    assert getattr(getattr(Settings.model_construct(), section), name) == value
+
+
 def test_the_file_here_is_read_without_being_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hilum.toml").write_text("[node]\nport = 104\n")

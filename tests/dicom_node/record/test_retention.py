@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,11 +216,33 @@ def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
         assert not enqueue(connection, STUDY, Priority.ROUTINE, stored, f"{STUDY}.1", None)
 
 
-def test_a_disk_that_fills_is_told(record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_come_after_the_removal_are_a_study_of_their_own(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    store(record, files)
+    answer(record, files)
+    send(record)
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    receive(Intake(record), instance(f"{STUDY}.1.99"))
+    assert [one.sop_instance_uid for one in Intake(record).instances(STUDY)] == [f"{STUDY}.1.99"]
+
+
+def test_a_disk_that_fills_is_told_every_minute(
+    record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
         "dicom_node.record.retention.log.warning", lambda action, **fields: told.append({action: fields})
     )
     storage = StorageSettings(folder=tmp_path, warn_free_gib=2.0**40)
-    Retention(record, Settings.model_construct(storage=storage, destinations=())).turn()
-    assert [list(event) for event in told] == [["disk_low"]]
+    waits: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0)
+            return len(waits) == 2
+
+    Retention(record, Settings.model_construct(storage=storage, destinations=())).run(Stop())
+    assert [list(event) for event in told] == [["disk_low"]] * 2
+    assert waits == [60, 60]

@@ -11,6 +11,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy import Engine
 
 from dicom_node.errors import SettingsError
+from dicom_node.receive.scp import SECONDS_WITHOUT_ASSOCIATION
 from dicom_node.security.access import is_loopback, is_within, require_security
 from dicom_node.settings import NodeSettings
 from tests.dicom_node.receive.test_listeners import started
@@ -22,6 +23,7 @@ HERE = {"ae_title": "SENDER", "addresses": ["127.0.0.0/8"]}
 ELSEWHERE = {"ae_title": "SENDER", "addresses": ["10.0.0.0/8", "fd00::/8"]}
 ANYWHERE = {"ae_title": "SENDER"}
 OTHER = {"ae_title": "OTHER"}
+LOWER_CASE = {"ae_title": "sender"}
 
 
 def answer(port: int, *, called: str = "HILUM", calling: str = "SENDER") -> str:
@@ -46,6 +48,7 @@ def answer(port: int, *, called: str = "HILUM", calling: str = "SENDER") -> str:
         ([OTHER, ELSEWHERE, HERE], "accepted"),
         ([ELSEWHERE], CALLING),
         ([OTHER], CALLING),
+        ([LOWER_CASE], CALLING),
     ],
 )
 def test_a_sender_needs_its_title_and_address_on_the_list(
@@ -124,6 +127,19 @@ def test_connections_beyond_the_limit_are_closed(
         assert opened[3].recv(1) == b""
         for one in opened:
             one.close()
+
+
+@pytest.mark.node
+def test_who_connects_and_asks_for_no_association_is_cut_off(
+    sqlite_record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SECONDS_WITHOUT_ASSOCIATION == 30
+    monkeypatch.setattr("dicom_node.receive.scp.SECONDS_WITHOUT_ASSOCIATION", 0.1)
+    with (
+        listening(sqlite_record, tmp_path) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as peer,
+    ):
+        assert peer.recv(1) == b""
 
 
 def test_ipv4_within_ipv6_counts_as_ipv4() -> None:

@@ -21,6 +21,7 @@ from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.pacs import SmallPACS
 from dicom_node.security.audit import AuditTrail, Participant, Transfer
+from dicom_node.security.syslog import Syslog
 from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings, WebDestination
 from tests.certificates import make_authority
 from tests.dicom_node.dicomweb import service
@@ -302,6 +303,18 @@ def test_messages_wait_for_a_receiver_that_is_away(monkeypatch: pytest.MonkeyPat
     with receiving("tcp", port=port) as receiver:
         wait_until(lambda: receiver.messages("110100"), "the message after a restart")
         trail.close()
+
+
+def test_ten_thousand_messages_wait_and_what_comes_after_is_said_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[str] = []
+    monkeypatch.setattr("dicom_node.security.syslog.log.warning", lambda _action, *, code="", **_: lost.append(code))
+    monkeypatch.setattr("dicom_node.security.syslog.Syslog._work", lambda _: None)  # as if nobody were there
+    syslog = Syslog(AuditSettings(url="tcp://127.0.0.1:1"), None)
+    for _ in range(10_000):
+        syslog.send("ID", "message")
+    assert lost == []
+    syslog.send("ID", "message")
+    assert lost == ["queue-full"]
 
 
 def test_what_xml_cannot_hold_is_replaced() -> None:

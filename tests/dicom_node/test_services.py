@@ -1,0 +1,63 @@
+"""What `hilum node` and `hilum deliver` make of the settings."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_node.receive.scp import listen
+from dicom_node.services import receive, run_deliver
+from dicom_node.settings import NodeSettings, Settings
+from tests.dicom_node.receiving import associated, send
+from tests.dicom_node.security.test_access import answer
+from tests.dicom_node.security.test_audit import receiving
+from tests.factories import ct_series
+from tests.services import wait_until
+
+pytestmark = pytest.mark.node
+
+
+def serve(settings: Settings, sharers: int, work: Callable[[int], object]) -> None:
+    """Receive, as one of several processes, while somebody works at its port."""
+    listener = listen(settings.node)
+    receive(settings, listener, None, sharers, lambda: work(listener.getsockname()[1]))
+
+
+def test_associations_are_shared_out_among_the_listening_processes(tmp_path: Path, sqlite_url: str) -> None:
+    node = NodeSettings(port=0, maximum_associations=2)
+    settings = Settings(node=node, database={"url": sqlite_url}, storage={"folder": tmp_path})
+
+    def work(port: int) -> None:
+        with associated(port):
+            assert answer(port) == "Local limit exceeded"
+
+    serve(settings, 2, work)
+
+
+def test_below_refuse_free_gib_new_studies_are_answered_with_out_of_resources(tmp_path: Path, sqlite_url: str) -> None:
+    storage = {"folder": tmp_path / "storage", "refuse_free_gib": 2.0**30, "warn_free_gib": 2.0**30}
+    settings = Settings(node=NodeSettings(port=0), database={"url": sqlite_url}, storage=storage)
+    (path,) = ct_series(tmp_path / "sent", np.zeros((1, 8, 8), np.int16))
+    statuses: list[int] = []
+    serve(settings, 1, lambda port: statuses.extend(send(port, pydicom.dcmread(path))))
+    assert statuses == [0xA700]
+
+
+def test_the_audit_trail_hears_of_start_and_stop_of_delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    stop.set()
+    monkeypatch.setattr("dicom_node.services.stop_on_signals", lambda: stop)
+    monkeypatch.setattr("dicom_node.services.keep_private", lambda: None)
+    monkeypatch.setenv("HILUM_STORAGE__FOLDER", str(tmp_path))
+    with receiving("udp") as receiver:
+        monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
+        assert run_deliver(argparse.Namespace()) == 0
+        told = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110100"), "both messages")
+    kinds = [message.find("EventIdentification/EventTypeCode").get("csd-code") for message in told]
+    assert kinds == ["110120", "110121"]
