@@ -23,7 +23,7 @@ from dicom_node.cli import Command
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.receive.intake import Intake
-from dicom_node.record.schema import deliveries, jobs, studies
+from dicom_node.record.schema import deliveries, jobs, series, studies
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import JobState, Priority
 from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
@@ -152,8 +152,10 @@ def test_no_studies_yet(record: Engine, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_studies_are_listed_with_their_state_and_result(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
+    with record.begin() as connection:
+        connection.execute(update(studies).values(first_instance_at=0.0))
     _, said, _ = hilum(capsys, "studies")
-    for part in (STUDY, "done", "12.3 %", "1/2 sent", "2 images"):
+    for part in ("1970-01-01T00:00:00+00:00", STUDY, "done", "12.3 %", "1/2 sent", "2 images"):
         assert part in said
 
 
@@ -171,9 +173,22 @@ def test_a_list_says_that_a_study_is_urgent_or_conflicting(record: Engine, capsy
 def test_a_study_is_shown_with_its_jobs_and_deliveries(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
     _, said, _ = hilum(capsys, "studies", STUDY)
-    assert "seg" in said
-    assert "sr" in said
-    assert "0xc000" in said
+    assert "revision 1  done, attempts: 1" in said
+    assert "seg        to PACS: sent, 0x0000" in said
+    assert "sr         to PACS: rejected, 0xc000" in said
+
+
+def test_a_study_is_shown_with_each_series_and_why_it_was_chosen_or_not(
+    record: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_job(record)
+    reasons = {"1.2.3.1": "selected: 40 slices", "1.2.3.2": "expected slices, got localizers"}
+    with record.begin() as connection:
+        for uid, reason in reasons.items():
+            row = {"study_instance_uid": STUDY, "series_instance_uid": uid, "selected": uid == "1.2.3.1"}
+            connection.execute(series.insert().values(row | {"reason": reason}))
+    _, said, _ = hilum(capsys, "studies", STUDY)
+    assert all(re.search(rf"{uid}\s+{reason}", said) for uid, reason in reasons.items())
 
 
 def test_what_a_pacs_promised_to_keep_is_shown(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:

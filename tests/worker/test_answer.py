@@ -40,6 +40,17 @@ def test_a_series_with_a_gap_is_refused_with_a_report(tmp_path: Path) -> None:
     assert [item.kind for item in found.objects] == ["report"]
 
 
+@pytest.mark.parametrize("rejection_note", [True, False])
+def test_the_setting_decides_whether_a_note_withdraws_the_answer_before(tmp_path: Path, rejection_note: bool) -> None:
+    paths, reason = ct_series(tmp_path / "ct", HU[:5]), NotAnalysable("too-few-slices", "expected 10 slices, got 5")
+    earlier = [item.path for item in answer(paths, tmp_path / "first", reason).objects]
+
+    choices = ReportSettings(rejection_note=rejection_note)
+    again = answer_study(paths, reason, tmp_path / "again", choices, lambda *_: None, earlier)
+
+    assert ("rejection-note" in {item.kind for item in again.objects}) == rejection_note
+
+
 def test_slices_that_cannot_be_told_apart_are_refused_with_a_report(tmp_path: Path) -> None:
     found = answer(ct_series(tmp_path / "ct", HU, SOPInstanceUID="1.2.3"), tmp_path / "out")
 

@@ -210,6 +210,15 @@ def test_a_pacs_without_storage_commitment_gets_everything_all_the_same(record: 
     assert committed(record) == [False, False]
 
 
+def test_a_destination_is_not_asked_unless_the_settings_say_so(record: Engine) -> None:
+    with pacs(never) as peer:
+        destination = peer.settings.destinations[0].model_copy(update={"storage_commitment": False})
+        deliverer = Deliverer(Outbox(record, SETTINGS), peer.settings, commitments=Commitments(record, SETTINGS))
+        deliverer.turn(destination, threading.Event())
+    assert len(peer.taken) == 2
+    assert peer.asked == []
+
+
 def test_a_pacs_that_hangs_up_before_it_is_asked_has_not_answered(record: Engine) -> None:
     service = Outgoing(Path(), STORAGE_COMMITMENT, ImplicitVRLittleEndian)
     with (

@@ -132,6 +132,19 @@ def test_an_association_asks_for_what_the_objects_need_and_no_more(record: Engin
     assert asked == [sorted(BOTH)] * 2
 
 
+def test_hilum_calls_by_its_own_ae_title(record: Engine) -> None:
+    callers: list[str] = []
+
+    def answer(event: evt.Event) -> int:
+        callers.append(event.assoc.requestor.ae_title)
+        return 0x0000
+
+    with pacs(answer) as peer:
+        settings = settings_for(peer.port)
+        deliver(record, settings.model_copy(update={"node": NodeSettings(ae_title="CHEST")}))
+    assert callers == ["CHEST"] * 2
+
+
 @pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
 def test_a_warning_means_that_the_instance_was_kept(record: Engine, status: int) -> None:
     with pacs(lambda _: status) as peer:

@@ -108,6 +108,14 @@ def test_a_receiver_must_have_a_certificate_that_is_trusted_and_names_it(
         assert post(settings, key, TOLD) == 204
 
 
+def test_no_proxy_is_asked(tmp_path: Path, key: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "")
+    with receiving() as receiver:
+        assert post(webhook(tmp_path, receiver.port), key, TOLD) == 204
+
+
 @pytest.mark.parametrize(
     "content", ["", "telling", "whsec_", "whsec_dGVsbGluZw==", "whsec_tell!ng", SECRET[6:], "whsec_" + "A" * 88, "ä"]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage
@@ -167,6 +168,16 @@ def test_images_that_come_in_part_are_none_and_the_pacs_is_left_alone(
     source.fails = True
     assert fetch(record, tmp_path, times=2) == []
     assert source.asked == ["find", "get"]
+
+
+def test_a_pacs_that_failed_is_asked_again_after_five_minutes(
+    record: Engine, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.fails = True
+    steady = iter([0.0, 0.0, 299.0, 301.0, 301.0])  # looked at before each study, and when asking failed
+    monkeypatch.setattr("dicom_node.dispatch.priors.time", SimpleNamespace(monotonic=lambda: next(steady)))
+    fetch(record, tmp_path, times=3)
+    assert source.asked == ["find", "get"] * 2
 
 
 def test_a_disk_that_fails_leaves_the_study_without_its_prior(

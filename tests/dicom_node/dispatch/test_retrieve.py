@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,20 @@ def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
     limited = Settings(priors=PriorSettings(longest_seconds=0.1))
     with pacs(answer) as peer, pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
         find_reports(peer, limited, "4711", "")
+
+
+def test_a_pacs_that_is_silent_for_too_long_is_given_up() -> None:
+    given_up = threading.Event()
+
+    def answer(_event: evt.Event) -> Answers:
+        given_up.wait(10)
+        yield 0x0000, None
+
+    limited = Settings(priors=PriorSettings(timeout_seconds=0.2))
+    with pacs(answer) as peer:
+        with pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
+            find_reports(peer, limited, "4711", "")
+        given_up.set()
 
 
 def test_an_answer_that_names_no_study_is_left_out() -> None:
