@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dicom_node.dispatch.selection import select_series
 from dicom_node.errors import NotForHilum, RejectedInput, SettingsError
+from dicom_node.files import PRIVATE_FOLDER
 from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
 from dicom_node.settings import Settings, load_settings
@@ -85,9 +86,9 @@ def named(folder: Path) -> Iterator[None]:
 
 
 def make_writable(out: Path) -> None:
-    """Make the folder of the results; say so if it cannot be written, before a minute's work."""
+    """Make the folder of the results, closed to other users; say so if it cannot be written, before a minute's work."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
         if not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:

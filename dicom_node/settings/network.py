@@ -49,9 +49,9 @@ class NodeSettings(Section):
     quiet_seconds: Seconds = 30.0
     """A study counts as whole when nothing of it has come for so long and no association carries it."""
     association_idle_seconds: Seconds = 60.0
-    """An association that says nothing for so long is aborted."""
+    """An open association that has brought nothing for so long keeps its studies from being whole no longer."""
     network_timeout_seconds: Seconds = 60.0
-    """What has begun to arrive must be complete within this time."""
+    """Who is silent for so long, takes so long for one PDU, or brings less than 16 KiB of a message, is cut off."""
 
     @model_validator(mode="after")
     def tell_stat_from_routine(self) -> Self:

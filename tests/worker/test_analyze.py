@@ -40,6 +40,14 @@ HU, _, INFECTION = chest_hu()
 ANNA: dict[str, Any] = {"PatientID": "4711", "StudyTime": "101112"}
 
 
+def test_the_folder_of_the_results_is_closed_to_other_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ct_series(tmp_path / "in", HU[:5], StudyDescription="Chest")
+    assert cli.main(["analyze", "in", "--out", "out"]) == 1  # too short: a report that says so
+    assert (tmp_path / "out" / "report.dcm").exists()
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.fixture
 def follow_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a study in "now" and an earlier one in "before"."""
