@@ -14,8 +14,10 @@ from pydicom.uid import SegmentationStorage
 from sqlalchemy import Engine
 
 from dicom_node.cli import main
+from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.destination import verify
 from dicom_node.deliver.http import phrase
+from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.stow import CHUNK_BYTES, chunks
 from dicom_node.errors import PassingFailure
 from dicom_node.record.schema import deliveries
@@ -238,6 +240,19 @@ def test_credentials_are_a_password_or_a_token(record: Engine, tmp_path: Path, c
     with service() as peer:
         deliver(record, settings_for(peer.url, credentials=tmp_path / "secret"))
     assert {post.headers["authorization"] for post in peer.posts} == {header}
+
+
+def test_credentials_are_read_anew_for_every_study(record: Engine, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    with service() as peer:
+        settings = settings_for(peer.url, credentials=secret)
+        deliverer = Deliverer(Outbox(record, settings.delivery), settings)
+        for study, token in ((None, "first"), ("1.2.4", "second")):
+            if study:
+                finish_study(record, tmp_path / study, study)
+            secret.write_text(token)
+            deliverer.deliver(settings.destinations[0], threading.Event())
+    assert [post.headers["authorization"] for post in peer.posts] == ["Bearer first"] * 2 + ["Bearer second"] * 2
 
 
 @pytest.mark.parametrize("content", [None, b"", b"two words", b"line\nfeed", b"\xff:\xff"])

@@ -174,7 +174,7 @@ def test_a_pacs_that_failed_is_asked_again_after_five_minutes(
     record: Engine, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.fails = True
-    steady = iter([0.0, 0.0, 299.0, 301.0, 301.0])  # looked at before each study, and when asking failed
+    steady = iter([0.0, 0.0, 299.0, 301.0, 1000.0])  # looked at before each study, and when asking failed
     monkeypatch.setattr("dicom_node.dispatch.priors.time", SimpleNamespace(monotonic=lambda: next(steady)))
     fetch(record, tmp_path, times=3)
     assert source.asked == ["find", "get"] * 2
