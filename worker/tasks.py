@@ -14,7 +14,7 @@ from types import TracebackType
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.deliver.notification import Ending, notification_of
-from dicom_node.dispatch.doorbell import ANALYZE, make_celery
+from dicom_node.dispatch.doorbell import ANALYZE, LISTENING, make_celery
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotAnalysable, PassingFailure
 from dicom_node.files import Files, keep_private, sync_tree
@@ -22,7 +22,7 @@ from dicom_node.log import configure_logging, get_logger
 from dicom_node.record.database import open_database
 from dicom_node.services import broker_url
 from dicom_node.settings import Settings, load_settings
-from dicom_node.study import Job, Priority, Result
+from dicom_node.study import Job, Result
 from worker.answer import Answer, answer_study
 from worker.method import choose_method
 from worker.prior import measure_fetched
@@ -41,11 +41,9 @@ def run_worker(_: argparse.Namespace) -> int:
     app = make_celery(broker_url(settings))
     runner = JobRunner(settings)
     app.task(name=ANALYZE)(runner.run)
-    queues = ",".join((Priority.STAT, Priority.ROUTINE))
     log.info("worker_ready", pid=os.getpid())
     hostname = f"hilum-{os.getpid()}@{platform.node()}"
-    quiet = ("--loglevel=WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
-    app.worker_main(["--quiet", "worker", "--pool=solo", f"--queues={queues}", f"--hostname={hostname}", *quiet])
+    app.worker_main([*LISTENING, f"--hostname={hostname}"])
 
 
 class JobRunner:

@@ -14,6 +14,18 @@ from dicom_node.study import Priority
 ANALYZE = "hilum.analyze"
 """The one task's name: the node publishes by name and never imports the worker."""
 
+LISTENING = (
+    "--quiet",
+    "worker",
+    "--pool=solo",
+    f"--queues={Priority.STAT},{Priority.ROUTINE}",
+    "--loglevel=WARNING",
+    "--without-gossip",
+    "--without-mingle",
+    "--without-heartbeat",
+)
+"""Arguments of a Celery worker: one job at a time, and every stat job before any routine one."""
+
 
 def make_celery(broker_url: str) -> Celery:
     """Return the Celery application that node and worker share."""

@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicom_node.errors import SettingsError
 from dicom_node.receive.scp import listen
 from dicom_node.services import receive, run_deliver
 from dicom_node.settings import NodeSettings, Settings
@@ -49,15 +50,29 @@ def test_below_refuse_free_gib_new_studies_are_answered_with_out_of_resources(tm
     assert statuses == [0xA700]
 
 
-def test_the_audit_trail_hears_of_start_and_stop_of_delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a service end as soon as it has begun, and leave this process as it is."""
     stop = threading.Event()
     stop.set()
     monkeypatch.setattr("dicom_node.services.stop_on_signals", lambda: stop)
     monkeypatch.setattr("dicom_node.services.keep_private", lambda: None)
     monkeypatch.setenv("HILUM_STORAGE__FOLDER", str(tmp_path))
+
+
+@pytest.mark.usefixtures("stopping")
+def test_the_audit_trail_hears_of_start_and_stop_of_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving("udp") as receiver:
         monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
         assert run_deliver(argparse.Namespace()) == 0
         told = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110100"), "both messages")
     kinds = [message.find("EventIdentification/EventTypeCode").get("csd-code") for message in told]
     assert kinds == ["110120", "110121"]
+
+
+@pytest.mark.usefixtures("stopping")
+def test_delivery_does_not_start_without_the_webhooks_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_NOTIFICATION__URL", "https://worklist.example/hilum")
+    monkeypatch.setenv("HILUM_NOTIFICATION__SECRET", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match="No such file"):
+        run_deliver(argparse.Namespace())

@@ -44,6 +44,8 @@ def test_defaults_stand_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest
         ("storage", "keep_days", None),
         ("storage", "warn_free_gib", 10.0),
         ("storage", "refuse_free_gib", 1.0),
+        ("priors", "timeout_seconds", 15.0),
+        ("priors", "longest_seconds", 120.0),
         ("priors", "analyze", False),
         ("notification", "url", ""),
         ("notification", "events", ("done", "refused", "failed")),

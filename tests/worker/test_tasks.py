@@ -10,13 +10,28 @@ from sqlalchemy import update
 
 from dicom_node.files import Files
 from dicom_node.record.database import open_database
-from dicom_node.record.schema import jobs
+from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import Settings
 from dicom_node.study import JobState
-from tests.dicom_node.recording import STUDY, make_job
+from tests.dicom_node.recording import STUDY, make_job, rows
 from worker.answer import Answer
 from worker.reports.history import Unmeasured
 from worker.tasks import JobRunner
+
+
+def test_a_worker_records_what_the_webhook_is_told_and_needs_no_secret(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(JobState.DONE))
+    monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
+    webhook = {"url": "https://worklist.example/hilum", "secret": tmp_path / "nowhere"}
+    settings = Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}, notification=webhook)
+    record = open_database(sqlite_url)
+    job_id = make_job(record)
+
+    JobRunner(settings).run(job_id)
+
+    assert [row["notification_id"] for row in rows(record, notifications)] == [f"{job_id}.done"]
 
 
 @pytest.mark.parametrize(("attempts", "left_out"), [(0, False), (1, True)])

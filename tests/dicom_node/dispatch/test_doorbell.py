@@ -22,15 +22,14 @@ pytestmark = pytest.mark.node
 
 WORKER = """
 import sys, time
-from dicom_node.dispatch.doorbell import ANALYZE, make_celery
+from dicom_node.dispatch.doorbell import ANALYZE, LISTENING, make_celery
 app = make_celery(sys.argv[1])
 @app.task(name=ANALYZE)
 def analyze(job_id):
     with open(sys.argv[2], "a") as heard:
         print(job_id, file=heard, flush=True)
     time.sleep(float(sys.argv[3]))
-app.worker_main(["worker", "--pool=solo", "--queues=stat,routine", "--loglevel=ERROR", "--without-gossip",
-                 "--without-mingle", "--without-heartbeat"])
+app.worker_main([*LISTENING])
 """
 
 

@@ -11,7 +11,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy import Engine
 
 from dicom_node.errors import SettingsError
-from dicom_node.receive.scp import SECONDS_WITHOUT_ASSOCIATION
+from dicom_node.receive.scp import CONNECTIONS_WITHOUT_ASSOCIATION, SECONDS_WITHOUT_ASSOCIATION
 from dicom_node.security.access import is_loopback, is_within, require_security
 from dicom_node.settings import NodeSettings
 from tests.dicom_node.receive.test_listeners import started
@@ -133,7 +133,7 @@ def test_connections_beyond_the_limit_are_closed(
 def test_who_connects_and_asks_for_no_association_is_cut_off(
     sqlite_record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert SECONDS_WITHOUT_ASSOCIATION == 30
+    assert (CONNECTIONS_WITHOUT_ASSOCIATION, SECONDS_WITHOUT_ASSOCIATION) == (64, 30)
     monkeypatch.setattr("dicom_node.receive.scp.SECONDS_WITHOUT_ASSOCIATION", 0.1)
     with (
         listening(sqlite_record, tmp_path) as port,
