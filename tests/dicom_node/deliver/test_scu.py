@@ -433,10 +433,12 @@ def test_a_pacs_that_is_slow_holds_up_no_other(sqlite_record: Engine, tmp_path: 
             target=Deliverer(Outbox(sqlite_record, settings.delivery), settings).run, args=(stop,)
         )
         running.start()
-        wait_until(lambda: len(second.taken) == 2, "the other destination", 10)
-        stop.set()
-        go_on.set()
-        running.join()
+        try:
+            wait_until(lambda: len(second.taken) == 2, "the other destination", 10)
+        finally:
+            stop.set()
+            go_on.set()
+            running.join()
 
 
 def test_a_part_that_breaks_ends_the_process_instead_of_leaving_a_destination_unserved(

@@ -81,7 +81,7 @@ def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
     def answer(_event: evt.Event) -> Answers:
         for _ in range(1_000):
             time.sleep(0.01)
-            yield 0xFF00, study(StudyInstanceUID="1.2.4")
+            yield 0xFF00, study(StudyInstanceUID="1.2.4", ModalitiesInStudy="MR")
 
     limited = Settings(priors=PriorSettings(longest_seconds=0.1))
     with pacs(answer) as peer, pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
