@@ -20,9 +20,13 @@ pytestmark = [pytest.mark.node, pytest.mark.peer]
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Dataset:
-    """A report in the PACS, beside the images and segmentations of its study."""
+    """A report in the PACS, beside the images and segmentations of its study, and an SR of somebody else."""
     folder = tmp_path_factory.mktemp("prior")
     found = make_result(folder, PatientID="RETRIEVE-1", IssuerOfPatientID="HOSPITAL")
+    other = found.read("report")
+    other.SOPInstanceUID, other.SeriesInstanceUID, other.SeriesDescription = "2.25.1", "2.25.2", "Dose Report"
+    other.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
+    other.save_as(folder / "other.dcm")
     store(orthanc, folder)
     orthanc.add_modality("asks", "ASKER", free_port())
     return found.read("report")

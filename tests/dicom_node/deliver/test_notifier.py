@@ -240,6 +240,23 @@ def test_two_senders_never_hold_the_same(record: Engine, record_url: str, away: 
     assert claimed[1] is None
 
 
+def test_of_two_senders_that_see_the_same_one_gets_it(record: Engine, away: Settings) -> None:
+    faster: list[object] = []
+
+    class Slow:
+        """An engine with which another sender claims between the look and the claim."""
+
+        connect = record.connect
+
+        def begin(self) -> object:
+            faster.append(Notifications(record, away).claim())
+            return record.begin()
+
+    end_study(record, away)
+    assert Notifications(Slow(), away).claim() is None  # type: ignore[arg-type]  # an Engine, as far as it is used
+    assert faster != [None]
+
+
 def test_neither_secret_nor_url_is_logged(record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving(answering(500)) as receiver, structlog.testing.capture_logs() as logged:
         url = f"http://localhost:{receiver.port}/telling?sig=telling"

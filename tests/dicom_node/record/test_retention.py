@@ -95,6 +95,28 @@ def test_a_delivered_study_goes_by_age_and_its_answer_stays_in_the_record(
     assert rows(record, studies)[0]["removed_at"] == clock.seconds
 
 
+@pytest.mark.parametrize("last", ["image", "answer", "delivery"])
+def test_the_days_are_counted_from_the_last_that_happened(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock, last: str
+) -> None:
+    images = store(record, files, count=1)
+    if last == "delivery":
+        answer(record, files)
+    clock.pass_(0.75 * DAY)
+    if last == "image":
+        store(record, files)
+        with record.begin() as connection:
+            connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
+    elif last == "answer":
+        answer(record, files, state=JobState.SET_ASIDE)
+    else:
+        send(record)
+    for days, is_there in ((0.75, True), (0.5, False)):
+        clock.pass_(days * DAY)
+        Retention(record, settings(tmp_path)).turn()
+        assert images[0].exists() == is_there
+
+
 @pytest.mark.parametrize("what", ["unsent", "partly sent", "refused by the PACS", "failed", "running", "receiving"])
 def test_what_is_not_delivered_never_goes(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, what: str
