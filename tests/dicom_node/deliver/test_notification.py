@@ -76,6 +76,10 @@ def test_above_is_more_than_the_threshold_in_the_decimals_of_the_report(
     assert (notification_of(settings, JOB, Ending(JobState.DONE, "found", percent)) is not None) == above
 
 
+def test_without_a_threshold_nothing_is_said_to_be_above_or_below(tmp_path: Path) -> None:
+    assert body_of(webhook(tmp_path, 1), DONE)["data"]["above_threshold"] is None
+
+
 def test_a_study_that_is_set_aside_is_told_to_nobody(tmp_path: Path) -> None:
     assert notification_of(webhook(tmp_path, 1), JOB, Ending(JobState.SET_ASIDE)) is None
 
