@@ -170,7 +170,7 @@ def test_a_receiver_that_was_away_is_told_once_it_is_back(record: Engine, tmp_pa
     assert row_of(record)["state"] == "sent"
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
 def test_a_fault_of_the_receivers_own_is_tried_again(record: Engine, tmp_path: Path, status: int) -> None:
     with receiving(answering(status)) as receiver:
         settings = settings_for(tmp_path, receiver.port)
