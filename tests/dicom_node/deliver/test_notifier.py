@@ -95,6 +95,15 @@ def test_a_job_that_was_retried_is_told_again_only_if_it_ends_in_another_way(rec
     assert [row["notification_id"] for row in rows(record, notifications)] == [f"{job_id}.refused", f"{job_id}.done"]
 
 
+def test_a_revised_study_is_told_again_with_its_revision(record: Engine, away: Settings) -> None:
+    for instances in (2, 3):
+        job = Jobs(record, JobSettings()).claim(make_job(record, instances=instances))
+        assert job is not None
+        assert finish(record, job, away)
+    told = [json.loads(str(row["body"]))["data"]["revision"] for row in rows(record, notifications)]
+    assert told == [1, 2]
+
+
 def fail(record: Engine, settings: Settings) -> Jobs:
     """Record a study that is not measured any more, and whose report fails once."""
     queue = Jobs(record, JobSettings(maximum_attempts=1), settings.notification)
