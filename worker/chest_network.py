@@ -15,7 +15,7 @@ from worker.findings import LEFT, RIGHT, Algorithm, Flag, Lungs, Mask
 from worker.framing import Frame, body_box
 from worker.gates import disagreement
 from worker.grid import Bools, Grid, bounding_box, filled
-from worker.lungs import bowel_gas, divide
+from worker.lungs import body_of, bowel_gas, divide
 from worker.networks.card import Card, read_card
 from worker.networks.engine import Engine, EngineName, open_engine
 from worker.networks.errors import NetworkError
@@ -103,8 +103,9 @@ class ChestNetwork:
             lung[z, rows, columns] = frame.reaches(slabs.at(log_odds, z), 0)
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
-            blocks = grid.shrink(lung.astype(np.int16) * 1000) >= 300
-            blocks &= ~bowel_gas(grid, grid.smoothed(grid.shrink(hu), 1.2), blocks)
+            coarse = grid.shrink(hu)
+            blocks = (grid.shrink(lung.astype(np.int16) * 1000) >= 300) & body_of(grid, coarse)
+            blocks &= ~bowel_gas(grid, grid.smoothed(coarse, 1.2), blocks)
             middle = (columns.start + columns.stop) / 2 / grid.strides[2]
             for value, side in zip((LEFT, RIGHT), _sides(grid, blocks, middle), strict=True):
                 result[(result == 0) & filled(lung & grid.expand(side, hu.shape))] = value

@@ -58,14 +58,19 @@ def segment_lungs(volume: Volume) -> Lungs:
     hu, result = geometry.anatomical(volume.hu), geometry.anatomical(labels)
     grid = Grid.about(BLOCK_MM, geometry)
     coarse = grid.shrink(hu)
-    tissue = coarse > TISSUE_HU
-    if tissue.any():
-        body = filled(grid.components(tissue) == 1)
+    body = body_of(grid, coarse)
+    if body.any():
         box = bounding_box(body)
         blocks = np.zeros(coarse.shape, np.uint8)
         blocks[box] = _label_lungs(grid, coarse[box], body[box])
         result[...] = grid.expand(blocks, hu.shape)
     return Lungs(labels, geometry)
+
+
+def body_of(grid: Grid, hu: NDArray[np.int16]) -> Bools:
+    """Return the blocks of the body: the largest piece of tissue, with what it encloses in a slice."""
+    tissue = hu > TISSUE_HU
+    return filled(grid.components(tissue) == 1) if tissue.any() else tissue
 
 
 def _label_lungs(grid: Grid, hu: NDArray[np.int16], body: Bools) -> NDArray[np.uint8]:

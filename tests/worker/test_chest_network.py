@@ -67,6 +67,14 @@ def test_a_lung_alone_is_not_taken_for_two() -> None:
     assert dice(found == 2, truth == 2) > 0.93
 
 
+def test_what_looks_like_lung_outside_the_body_is_not_lung() -> None:
+    hu, truth, _ = chest_hu()
+    hu[:, :22, 98:] = -860  # air between blankets
+    found = ChestNetwork(ByGray(lung_from=0.12), CARD).segment_lungs(volume_of(hu)).labels
+    assert not found[:, :15, 115:].any()
+    assert dice(found > 0, truth > 0) > 0.9
+
+
 def infection_of(engine: Engine, volume: Volume, lungs: NDArray[np.uint8]) -> NDArray[np.bool_]:
     mask, _ = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(lungs, volume.geometry))
     return mask.array
