@@ -14,7 +14,7 @@ from worker.candidates import SMALLEST_ML, by_size
 from worker.findings import LEFT, RIGHT, Algorithm, Flag, Lungs, Mask
 from worker.framing import Frame, body_box
 from worker.gates import disagreement
-from worker.grid import Bools, Grid, bounding_box, filled
+from worker.grid import Bools, Grid, bounding_box, with_enclosed
 from worker.lungs import body_of, bowel_gas, divide
 from worker.networks.card import Card, read_card
 from worker.networks.engine import Engine, EngineName, open_engine
@@ -108,7 +108,7 @@ class ChestNetwork:
             blocks &= ~bowel_gas(grid, grid.smoothed(coarse, 1.2), blocks)
             middle = (columns.start + columns.stop) / 2 / grid.strides[2]
             for value, side in zip((LEFT, RIGHT), _sides(grid, blocks, middle), strict=True):
-                result[(result == 0) & filled(lung & grid.expand(side, hu.shape))] = value
+                result[(result == 0) & with_enclosed(lung & grid.expand(side, hu.shape))] = value
         return Lungs(labels, geometry)
 
     def segment_infection(self, volume: Volume, lungs: Lungs) -> tuple[Mask, tuple[Flag, ...]]:

@@ -144,6 +144,18 @@ def filled(mask: Bools) -> Bools:
     return result
 
 
+def with_enclosed(mask: Bools) -> Bools:
+    """Return a mask with what it encloses on all sides."""
+    result = mask.copy()
+    if not mask.any():
+        return result
+    box = bounding_box(mask)
+    background = np.pad(~mask[box], 1, constant_values=True).view(np.uint8)
+    labels = _numbered(sitk.ConnectedComponent(sitk.GetImageFromArray(background)))
+    result[box] = labels[1:-1, 1:-1, 1:-1] != labels[0, 0, 0]
+    return result
+
+
 def _array(image: sitk.Image) -> Bools:
     return sitk.GetArrayViewFromImage(image).astype(np.bool_)
 

@@ -75,6 +75,15 @@ def test_what_looks_like_lung_outside_the_body_is_not_lung() -> None:
     assert dice(found > 0, truth > 0) > 0.9
 
 
+def test_the_dome_of_the_diaphragm_is_not_lung_and_what_lung_encloses_on_all_sides_is() -> None:
+    hu, _, _ = chest_hu(infected=False)
+    dome, nodule = (slice(0, 14), slice(40, 56), slice(84, 100)), (slice(24, 30), slice(40, 56), slice(84, 100))
+    hu[dome] = hu[nodule] = 40
+    found = ChestNetwork(ByGray(), CARD).segment_lungs(volume_of(hu)).labels
+    assert not found[10:13, 44:52, 88:96].any()
+    assert found[nodule].all()
+
+
 def infection_of(engine: Engine, volume: Volume, lungs: NDArray[np.uint8]) -> NDArray[np.bool_]:
     mask, _ = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(lungs, volume.geometry))
     return mask.array

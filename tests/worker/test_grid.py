@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from worker.geometry import Geometry
-from worker.grid import Grid, bounding_box, filled
+from worker.grid import Grid, bounding_box, filled, with_enclosed
 
 MASKS = arrays(np.bool_, (4, 9, 8))
 
@@ -73,3 +73,19 @@ def test_components_are_ordered_by_size_and_small_ones_dropped() -> None:
     assert (labels[1, 5, :6] == 1).all()
     assert (labels[0, 0, :2] == 2).all()
     assert labels[2, 9, 9] == 0
+
+
+@given(MASKS)
+def test_what_is_enclosed_on_all_sides_is_enclosed_in_its_slice_too(mask: np.ndarray) -> None:
+    result = with_enclosed(mask)
+    assert not (mask & ~result).any()
+    assert not (result & ~filled(mask)).any()
+    assert np.array_equal(with_enclosed(result), result)
+
+
+def test_a_hole_that_opens_to_the_next_slice_is_not_enclosed() -> None:
+    mask = np.ones((4, 5, 5), np.bool_)
+    mask[1, 2, 2] = False
+    assert with_enclosed(mask).all()
+    mask[0, 2, 2] = False
+    assert not with_enclosed(mask)[:2, 2, 2].any()
