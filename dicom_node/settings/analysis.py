@@ -39,13 +39,13 @@ class JobSettings(Section):
 class WorkerSettings(Section):
     """The analysis on this machine; 0 threads means as many as there are cores.
 
-    With ``method = "network"`` a trained network finds lungs and infection: the one that Hilum ships, or that of
+    By default a trained network finds lungs and infection: the one that Hilum ships, or that of
     ``weights``, a safetensors file with its card beside it.
     """
 
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of one worker; 0: as many as there are cores."""
-    method: Literal["thresholds", "network"] = "thresholds"
+    method: Literal["network", "thresholds"] = "network"
     """What finds lungs and infection."""
     weights: Path | None = None
     """A network's weights, with their card beside them; unset: those that Hilum ships."""

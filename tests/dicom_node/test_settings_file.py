@@ -62,7 +62,7 @@ def test_a_destination_is_shown_where_there_is_none() -> None:
 
 
 def test_few_choices_are_named() -> None:
-    assert "# What finds lungs and infection. One of: thresholds, network." in file_lines(Settings.model_construct())
+    assert "# What finds lungs and infection. One of: network, thresholds." in file_lines(Settings.model_construct())
 
 
 def test_no_password_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
