@@ -10,7 +10,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.candidates import SMALLEST_ML, by_size
+from worker.candidates import SMALLEST_ML
+from worker.diaphragm import LOWEST_MM, by_size_and_place
 from worker.findings import LEFT, RIGHT, Algorithm, Flag, Lungs, Mask
 from worker.framing import Frame, body_box
 from worker.gates import disagreement
@@ -190,11 +191,12 @@ class ChestNetwork:
                     ("threshold", str(self.card.threshold)),
                     ("image_size", str(self.card.image_size)),
                     ("smallest_region_ml", str(SMALLEST_ML)),
+                    ("lowest_on_diaphragm_mm", str(LOWEST_MM)),
                 ),
             ),
             segment_lungs=self.segment_lungs,
             segment_infection=self.segment_infection,
-            judge=by_size,
+            judge=by_size_and_place,
         )
 
 

@@ -79,8 +79,20 @@ class Geometry:
         exchanged and reversed.
         """
         view = array.transpose(self._anatomical_axes)
-        signs = [self.affine[row, axis] for row, axis in zip((2, 1, 0), self._anatomical_axes, strict=True)]
-        return view[tuple(slice(None, None, -1 if sign < 0 else 1) for sign in signs)]
+        return view[tuple(slice(None, None, -1 if is_against else 1) for is_against in self._is_against)]
+
+    def anatomical_box(self, box: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+        """Return where a box of the array lies in the view of `anatomical`."""
+        turned = []
+        for axis, is_against in zip(self._anatomical_axes, self._is_against, strict=True):
+            span, length = box[axis], self.shape[axis]
+            turned.append(slice(length - span.stop, length - span.start) if is_against else span)
+        return turned[0], turned[1], turned[2]
+
+    @property
+    def _is_against(self) -> tuple[bool, ...]:
+        """Whether each of these axes runs against the patient's."""
+        return tuple(self.affine[row, axis] < 0 for row, axis in zip((2, 1, 0), self._anatomical_axes, strict=True))
 
     def is_same_as(self, other: Geometry) -> bool:
         """Whether both describe the same voxels, to a hundredth of a millimetre."""

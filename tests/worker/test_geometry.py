@@ -32,6 +32,18 @@ def test_anatomical_view_runs_feet_to_head_front_to_back_right_to_left(
         assert (np.diff(coordinate, axis=view_axis) > 0).all()
 
 
+@pytest.mark.parametrize(("axes", "signs"), EVERY_ORIENTATION)
+def test_a_box_of_the_array_holds_the_same_voxels_in_the_anatomical_view(
+    axes: tuple[int, ...], signs: tuple[float, ...]
+) -> None:
+    g = geometry(axes, signs)
+    array = np.arange(np.prod(g.shape)).reshape(g.shape)
+    box = (slice(1, 2), slice(0, 3), slice(3, 6))
+    assert np.array_equal(
+        np.sort(g.anatomical(array)[g.anatomical_box(box)], axis=None), np.sort(array[box], axis=None)
+    )
+
+
 def test_writing_to_the_anatomical_view_writes_to_the_array() -> None:
     g = geometry((1, 2, 0), (-1, 1, -1))
     array = np.zeros(g.shape, np.uint8)

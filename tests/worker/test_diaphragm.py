@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.worker.test_lungs import volume_of
+from worker.candidates import filter_candidates
+from worker.diaphragm import by_size_and_place
+from worker.findings import Mask
+
+SIGNS = list(product((1, -1), repeat=3))
+
+
+def kept(region: tuple[slice, slice, slice], signs: tuple[int, int, int] = (1, 1, 1), z_mm: float = 2.0) -> bool:
+    """Return whether a region is kept in lung above a diaphragm, whose dome ends at slice 10 of rows 20 to 30."""
+    hu = np.full((30, 40, 50), -850, np.int16)
+    hu[:10, 20:30, 20:30] = 40
+    hu[region] = -500
+    mask = np.zeros(hu.shape, np.bool_)
+    mask[region] = True
+    volume = volume_of(hu, signs)
+    volume.geometry.affine[2, 0] = signs[0] * z_mm
+    flipped = np.ascontiguousarray(mask[tuple(slice(None, None, sign) for sign in signs)])
+    _, (only,) = filter_candidates(volume, Mask(flipped, volume.geometry), by_size_and_place)
+    return only.kept
+
+
+@pytest.mark.parametrize("signs", SIGNS)
+def test_a_thin_layer_on_the_dome_is_removed_however_the_axes_run(signs: tuple[int, int, int]) -> None:
+    assert not kept((slice(10, 13), slice(21, 29), slice(21, 29)), signs)
+
+
+@pytest.mark.parametrize("signs", SIGNS)
+def test_a_lesion_that_rises_from_the_diaphragm_is_kept(signs: tuple[int, int, int]) -> None:
+    assert kept((slice(10, 16), slice(21, 29), slice(21, 29)), signs)
+
+
+@pytest.mark.parametrize("signs", SIGNS)
+def test_a_thin_lesion_in_the_lung_is_kept_though_tissue_lies_above_or_beside_it(signs: tuple[int, int, int]) -> None:
+    assert kept((slice(15, 18), slice(21, 29), slice(21, 29)), signs)
+    assert kept((slice(4, 7), slice(21, 29), slice(12, 20)), signs)
+
+
+def test_of_thick_slices_one_alone_is_a_thin_layer() -> None:
+    assert not kept((slice(10, 11), slice(21, 29), slice(21, 29)), z_mm=10.0)
+    assert kept((slice(10, 12), slice(21, 29), slice(21, 29)), z_mm=10.0)
+
+
+def test_at_the_first_slice_nothing_is_known_of_what_lies_below() -> None:
+    assert kept((slice(0, 3), slice(2, 10), slice(2, 10)))
+
+
+def test_the_reason_is_given() -> None:
+    volume = volume_of(np.full((30, 40, 50), 40, np.int16))
+    mask = np.zeros(volume.hu.shape, np.bool_)
+    mask[10, 10:20, 10:20] = True
+    _, (region,) = filter_candidates(volume, Mask(mask, volume.geometry), by_size_and_place)
+    assert "diaphragm" in region.reason
