@@ -26,6 +26,7 @@ def complaint_about(settings: Path, content: str) -> str:
 
 def test_defaults_stand_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HILUM_WORKER__METHOD")  # that of the other tests
     assert load_settings() == Settings.model_construct()
 
 
@@ -50,6 +51,7 @@ def test_defaults_stand_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest
         ("notification", "url", ""),
         ("notification", "events", ("done", "refused", "failed")),
         ("notification", "timeout_seconds", 10.0),
+        ("worker", "method", "network"),
     ],
 )
 def test_a_default_is_what_the_operators_guide_says(section: str, name: str, value: object) -> None:
