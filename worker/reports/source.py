@@ -130,18 +130,18 @@ def _image(header: Dataset, first: Dataset, frame_of_reference_uid: str | None) 
     image = Dataset()
     for keyword in (*_REFERENCE, "InstanceNumber"):
         if keyword in header:
-            setattr(image, keyword, header.get(keyword))
+            image[keyword] = header[keyword]
     image.Modality = "CT"
     if frame_of_reference_uid is None:
         return image
     image.FrameOfReferenceUID = frame_of_reference_uid or derive_uid("frame-of-reference", str(first.SeriesInstanceUID))
-    image.Rows, image.Columns = header.Rows, header.Columns
+    image["Rows"], image["Columns"] = header["Rows"], header["Columns"]
     if "NumberOfFrames" in header:
         _add_frames(image, header)
         return image
-    image.ImagePositionPatient = header.ImagePositionPatient
-    image.ImageOrientationPatient = first.ImageOrientationPatient
-    image.PixelSpacing = first.PixelSpacing
+    image["ImagePositionPatient"] = header["ImagePositionPatient"]
+    image["ImageOrientationPatient"] = first["ImageOrientationPatient"]
+    image["PixelSpacing"] = first["PixelSpacing"]
     image.SliceThickness = first.get("SliceThickness")
     return image
 
