@@ -104,5 +104,6 @@ def test_training_sees_what_the_worker_shows() -> None:
     image = np.random.default_rng(0).integers(-1000, 400, (2, 120, 160)).astype(np.int16)
     image[:, :20] = -1000
     trained = Preprocess((64, 64), keep_aspect=True, crop_to_body=True).image(sample(image))
-    shown = Frame(*body_box(image), 64).show(image, WU_WINDOW_HU)
+    frame = Frame(*body_box(image), 64)
+    shown = [frame.show(hu[frame.rows, frame.columns].astype(np.float32), WU_WINDOW_HU) for hu in image]
     assert np.allclose(trained, shown, atol=1e-3)
