@@ -105,7 +105,7 @@ class ChestNetwork:
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
             coarse = grid.shrink(hu)
-            blocks = (grid.shrink(lung.astype(np.int16) * 1000) >= 300) & body_of(grid, coarse)
+            blocks = (grid.shrink(np.multiply(lung, 1000, dtype=np.int16)) >= 300) & body_of(grid, coarse)
             blocks &= ~bowel_gas(grid, grid.smoothed(coarse, 1.2), blocks)
             middle = (columns.start + columns.stop) / 2 / grid.strides[2]
             for value, side in zip((LEFT, RIGHT), _sides(grid, blocks, middle), strict=True):
