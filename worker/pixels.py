@@ -45,7 +45,7 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
     try:
         for frame, stored in zip(frames, _stored_values(frames), strict=True):
             yield _to_hu(frame, stored)
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # what pydicom raises for a syntax that it has no decoder for
         message = (
             f"expected pixel data Hilum can decode, got transfer syntax {first.transfer_syntax_uid.name}; "
             "have the sender use Explicit VR Little Endian or a lossless JPEG"

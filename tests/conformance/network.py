@@ -43,7 +43,7 @@ def is_decoded(uid: UID) -> bool:
     """Whether pydicom has a decoder, or needs none."""
     try:
         return get_decoder(uid).is_available
-    except NotImplementedError:
+    except NotImplementedError:  # what pydicom raises for a syntax that it has no decoder for
         return not uid.is_encapsulated
 
 

@@ -223,14 +223,19 @@ def test_a_removal_that_was_cut_short_is_finished_at_the_next_start(
     assert not any(path.exists() for path in images)
 
 
-def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
-    record: Engine, files: Files, tmp_path: Path, clock: Clock
-) -> None:
+def removed(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
+    """Let a study be answered, sent and removed for its age."""
     store(record, files)
     answer(record, files)
     send(record)
     clock.pass_(2 * DAY)
     Retention(record, settings(tmp_path)).turn()
+
+
+def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    removed(record, files, tmp_path, clock)
     store(record, files)
     with record.begin() as connection:
         stored = Intake(record).instances(STUDY)
@@ -241,11 +246,7 @@ def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
 def test_images_that_come_after_the_removal_are_a_study_of_their_own(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    store(record, files)
-    answer(record, files)
-    send(record)
-    clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    removed(record, files, tmp_path, clock)
     receive(Intake(record), instance(f"{STUDY}.1.99"))
     assert [one.sop_instance_uid for one in Intake(record).instances(STUDY)] == [f"{STUDY}.1.99"]
 
