@@ -87,7 +87,6 @@ class Training:
         self.optimiser = recipe.optimiser.build(self.network)
         folder.mkdir(parents=True, exist_ok=True)
         self.progress = self._take_up()
-        self.parallel: nn.Module = DistributedDataParallel(self.network) if processes.count > 1 else self.network
 
     def run(self) -> Progress:
         """Train to the end and return how it went; does nothing where that was done before."""
@@ -95,10 +94,12 @@ class Training:
         writer = SummaryWriter(self.folder / "tensorboard", purge_step=first_step) if self._leads else None
         self.reporter.start(first_step, self._global_step(len(self._phase_epochs), 0))
         saved, pause = time.monotonic(), self.save_seconds
+        # Not kept in self: the processes cannot part as long as something holds it.
+        parallel = DistributedDataParallel(self.network) if self.processes.count > 1 else self.network
         try:
             while not self.progress.finished:
                 began = time.monotonic()
-                self._step()
+                self._step(parallel)
                 if self.progress.step % self.steps_per_epoch == 0:
                     self._end_epoch(writer)
                 self.progress.seconds += time.monotonic() - began
@@ -122,7 +123,7 @@ class Training:
             self._settle_statistics()
         return self.network
 
-    def _step(self) -> None:
+    def _step(self, parallel: nn.Module) -> None:
         """One batch: forward, backward, and a step of the optimiser."""
         progress, recipe = self.progress, self.recipe
         epochs = self._phase_epochs[progress.phase]
@@ -132,9 +133,9 @@ class Training:
             progress.step // self.steps_per_epoch,
         )
         images, labels = self._batch()
-        self.parallel.train()
+        parallel.train()
         with mixed_precision(self.processes.device, self.network.layout):
-            logits = run(self.parallel, self.network.layout, images)
+            logits = run(parallel, self.network.layout, images)
         loss = self.loss(logits, labels)
         value = loss.item()
         if not math.isfinite(value):

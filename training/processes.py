@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
+
+# Imported before processes meet: its functions take the group of that moment as a default and would keep it alive.
+import torch.distributed.nn.functional
 from torch import distributed
 
 from training.precision import choose_device
@@ -52,4 +56,7 @@ def join() -> Iterator[Processes]:
     try:
         yield Processes(distributed.get_rank(), count, choose_device())
     finally:
+        # The group ends its threads when nothing holds it any more, and DistributedDataParallel is a cycle that does.
+        # A thread that outlived the interpreter could abort a finished training.
+        gc.collect()
         distributed.destroy_process_group()
