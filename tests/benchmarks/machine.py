@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -47,6 +49,23 @@ def file_system(folder: Path) -> str:
     """Return the kind of file system a folder lies on."""
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     return max(((p, kind) for p, kind in mounts if folder.resolve().is_relative_to(p)), key=lambda m: len(m[0]))[1]
+
+
+class Run(NamedTuple):
+    """What a command printed, and what it took."""
+
+    output: str
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def run_alone(command: list[str]) -> Run:
+    """Run a command from a small process."""
+    alone = [sys.executable, str(Path(__file__).with_name("alone.py")), *command]
+    printed = subprocess.run(alone, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY).stdout
+    output, _, figures = printed.rstrip("\n").rpartition("\n")
+    return Run(output, *json.loads(figures))
 
 
 def family(pid: int) -> list[int]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.benchmarks.comparison import HILUM, Comparison
-from tests.benchmarks.machine import REPOSITORY, scratch
+from tests.benchmarks.machine import run_alone, scratch
 from tests.benchmarks.receivers import SLICES
 from worker.phantom import write_phantom
 
@@ -66,15 +64,8 @@ def analyze_once(
     """Analyse a study in a new process; return the seconds of each part and the peak memory in MB."""
     started = time.time()
     command = [sys.executable, "-m", "tests.benchmarks.pipeline", str(study), str(out), str(started), method]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY)
-    with process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError("the analysis failed; its message stands above")
-    return json.loads(output), usage.ru_maxrss / 1000
+    run = run_alone(command)
+    return json.loads(run.output), run.peak_mb
 
 
 def main(study: Path, out: Path, started: float, method: str) -> None:

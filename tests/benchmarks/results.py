@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.benchmarks.comparison import HILUM, Comparison
-from tests.benchmarks.machine import REPOSITORY, scratch
+from tests.benchmarks.machine import REPOSITORY, run_alone, scratch
 
 if TYPE_CHECKING:
     from worker.findings import Findings
@@ -38,7 +37,7 @@ def measure(rounds: int) -> Iterator[Comparison]:
     with scratch() as name:
         for count in COUNTS:
             study = Path(name, str(count))
-            subprocess.run(command("prepare", study, str(count)), check=True, cwd=REPOSITORY)  # its memory is its own
+            subprocess.run(command("prepare", study, str(count)), check=True, cwd=REPOSITORY)
             found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
             names = list(CONTENDERS)
             for turn in range(rounds):
@@ -99,19 +98,11 @@ def run(contender: str, study: Path) -> dict[str, float]:
     """Run a contender in a process of its own."""
     with scratch() as name:
         out = Path(name)
-        started = time.perf_counter()
-        process = subprocess.Popen(CONTENDERS[contender](study, out), stdout=subprocess.PIPE, cwd=REPOSITORY)
-        with process:
-            assert process.stdout is not None
-            output = process.stdout.read()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"{contender} failed; its message stands above")
-        whole = {"CPU time": usage.ru_utime + usage.ru_stime, "time": time.perf_counter() - started}
-        seconds = whole if contender == DCMQI else json.loads(output.splitlines()[-1])
+        found = run_alone(CONTENDERS[contender](study, out))
+        whole = {"CPU time": found.cpu_seconds, "time": found.seconds}
+        seconds = whole if contender == DCMQI else json.loads(found.output.splitlines()[-1])
         size_mb = sum(path.stat().st_size for path in out.iterdir()) / 1e6
-        return {**seconds, "peak memory (resident)": usage.ru_maxrss / 1000, "size": size_mb}
+        return {**seconds, "peak memory (resident)": found.peak_mb, "size": size_mb}
 
 
 def command(what: str, study: Path, argument: str | Path) -> list[str]:
