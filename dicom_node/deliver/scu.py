@@ -15,6 +15,7 @@ from dicom_node.deliver.outgoing import SOP_CLASS_NOT_SUPPORTED, Outgoing, load
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.security.tls import client_context
 from dicom_node.settings import Destination, Settings
+from dicom_node.timers import use_steady_timers
 
 MAXIMUM_CONTEXTS = 128
 """PS3.8 9.3.2.2: presentation context IDs are odd numbers up to 255."""
@@ -56,6 +57,7 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
         self._handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, on_store)] if on_store else []
 
     def __enter__(self) -> Association:
+        use_steady_timers()
         timeout = self._settings.delivery.network_timeout_seconds
         ae = AE(ae_title=self._settings.node.ae_title)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout

@@ -17,6 +17,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from dicom_node.receive.reactor import PromptAssociation, PromptDIMSE, PromptDUL, StorageHandler
 from dicom_node.receive.transport import Doorbell, PromptSocket
 from dicom_node.security.access import Doorkeeper, GuardedACSE
+from dicom_node.timers import use_steady_timers
 
 DEFERENCE_SECONDS = 0.002
 """How long a process waits for others to accept a connection, for each association it has open."""
@@ -35,6 +36,7 @@ class PromptServer(ThreadedAssociationServer):
         doorkeeper: Doorkeeper,
         tls: ssl.SSLContext | None,
     ) -> None:
+        use_steady_timers()
         self.handler = handler
         self.doorkeeper = doorkeeper
         self._tls = tls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -271,6 +272,19 @@ def test_a_pacs_that_hangs_up_between_two_instances_is_tried_again(record: Engin
         outbox.sent = sent_then_wait  # type: ignore[method-assign]  # the PACS hangs up before the next one
         Deliverer(outbox, settings).deliver(settings.destinations[0], threading.Event())
     assert said(record) == [(DeliveryState.SENT, 0x0000), (DeliveryState.PENDING, None)]
+
+
+def test_a_clock_set_forward_ends_no_delivery(record: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    true_time = time.time
+
+    def answer(_: evt.Event) -> int:
+        monkeypatch.setattr(time, "time", lambda: true_time() + 5 * 3600.0)
+        time.sleep(0.2)  # the association is looked at
+        return 0x0000
+
+    with pacs(answer) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.SENT, 0x0000)] * 2
 
 
 def test_a_pacs_that_never_answers_is_left_and_tried_again(record: Engine) -> None:

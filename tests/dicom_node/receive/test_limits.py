@@ -143,6 +143,37 @@ def test_who_goes_on_working_is_not_cut_off(port: int) -> None:
             time.sleep(0.3)
 
 
+HOUR = 3600.0
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + seconds)
+
+
+def test_a_clock_set_back_keeps_nobody_who_brings_nothing(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawPeer(port, patience_seconds=20).associate() as peer:
+        set_clock(monkeypatch, -5 * HOUR)
+        assert peer.status() in ENDED
+
+
+def test_a_clock_set_back_keeps_no_connection_without_an_association(
+    sqlite_record: Engine, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.receive.scp.SECONDS_WITHOUT_ASSOCIATION", 1)
+    with listening(sqlite_record, storage) as port, RawPeer(port, patience_seconds=20) as peer:
+        time.sleep(0.2)  # it is accepted, and its timer runs
+        set_clock(monkeypatch, -5 * HOUR)
+        assert peer.status() in ENDED
+
+
+def test_a_clock_set_forward_cuts_nobody_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawPeer(port, patience_seconds=20).associate() as peer:
+        set_clock(monkeypatch, 5 * HOUR)
+        time.sleep(0.2)  # the association is looked at
+        assert peer.store(store_command(), encoded(data_set())) == 0x0000
+
+
 # How oddly
 
 
