@@ -1,4 +1,4 @@
-"""Lungs found by a network: Hilum beside lungmask and a MONAI sliding window, on the same slices."""
+"""Lungs found by a network: Hilum beside lungmask, nnU-Net and a MONAI sliding window, on the same slices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,10 @@ TEXT = f"""\
 From HU in memory to a mask of both lungs, for {SLICES} slices of 512x512 of the phantom, on CPU; networks are loaded
 and warm. lungmask (0.2, `pip install lungmask`) runs its own inference with the architecture of its R231 at 256x256 and
 random weights, which take the same time; its post-processing, which depends on the weights, is off. MONAI's sliding
-window takes its BasicUNet in 2D, in windows of 256x256 that overlap by a quarter, with random weights as well. Hilum's
-time has its post-processing in it: cleaning in 3D, and left from right. Both peers compute in 32 bits."""
+window takes its BasicUNet in 2D, in windows of 256x256 that overlap by a quarter, with random weights as well. nnU-Net
+(2.8, `pip install nnunetv2`) takes the 2D network that it plans for 512x512, eight stages of 32 to 512 channels, with
+random weights, without mirroring and from HU that are resampled and normalised already. Hilum's time has its
+post-processing in it: cleaning in 3D, and left from right. The peers compute in 32 bits."""
 
 MILLISECONDS = 1000 / SLICES
 
@@ -37,6 +40,7 @@ def measure(rounds: int) -> Iterator[Comparison]:
     methods: dict[str, Callable[[NDArray[np.int16]], object]] = {
         HILUM: hilum(),
         "lungmask, R231": lungmask(),
+        "nnU-Net, 2D": nnunet(),
         "MONAI sliding window, BasicUNet": monai(),
     }
     for method in methods.values():
@@ -68,10 +72,7 @@ def lungmask() -> Callable[[NDArray[np.int16]], object]:
     """Return lungmask's inference, with random weights."""
     import torch  # here, for the other benchmarks need none of it
 
-    try:
-        mask, resunet = (importlib.import_module(f"lungmask.{name}") for name in ("mask", "resunet"))
-    except ModuleNotFoundError as error:
-        raise SystemExit(f"hilum bench segmenting needs {error.name}: pip install lungmask") from error
+    mask, resunet = (peer(f"lungmask.{name}", "lungmask") for name in ("mask", "resunet"))
     network = resunet.UNet(n_classes=3, padding=True, depth=5, up_mode="upsample", batch_norm=True, residual=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "random.pth")
@@ -80,6 +81,52 @@ def lungmask() -> Callable[[NDArray[np.int16]], object]:
             modelpath=str(path), force_cpu=True, volume_postprocessing=False, tqdm_disable=True, batch_size=20
         )
     return lambda hu: inferer.apply(hu)
+
+
+def nnunet() -> Callable[[NDArray[np.int16]], object]:
+    """Return nnU-Net's inference by its 2D plan for images of 512x512, with random weights."""
+    import torch
+
+    predict = peer("nnunetv2.inference.predict_from_raw_data", "nnunetv2")
+    plans = peer("nnunetv2.utilities.plans_handling.plans_handler", "nnunetv2")
+    unet = peer("dynamic_network_architectures.architectures.unet", "nnunetv2")
+    stages, channels = 8, 3
+    network = unet.PlainConvUNet(
+        input_channels=1,
+        n_stages=stages,
+        features_per_stage=[min(32 * 2**stage, 512) for stage in range(stages)],
+        conv_op=torch.nn.Conv2d,
+        kernel_sizes=3,
+        strides=[1, *[2] * (stages - 1)],
+        n_conv_per_stage=2,
+        num_classes=channels,
+        n_conv_per_stage_decoder=2,
+        conv_bias=True,
+        norm_op=torch.nn.InstanceNorm2d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=torch.nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+    ).eval()
+    predictor = predict.nnUNetPredictor(
+        use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    plan = {"patch_size": [512, 512], "architecture": {}}
+    labels = {"background": 0, "left lung": 1, "right lung": 2}
+    predictor.manual_initialization(
+        network,
+        plans.PlansManager({"configurations": {"2d": plan}}),
+        plans.ConfigurationManager(plan),
+        parameters=[network.state_dict()],
+        dataset_json={"labels": labels},
+        trainer_name="",
+        inference_allowed_mirroring_axes=None,
+    )
+
+    def segment(hu: NDArray[np.int16]) -> object:
+        images = torch.from_numpy((hu.astype(np.float32) + 600) / 400)[None]
+        return predictor.predict_sliding_window_return_logits(images).argmax(dim=0)
+
+    return segment
 
 
 def monai() -> Callable[[NDArray[np.int16]], object]:
@@ -99,3 +146,11 @@ def monai() -> Callable[[NDArray[np.int16]], object]:
             ]
 
     return segment
+
+
+def peer(module: str, package: str) -> Any:
+    """Import a peer that only this benchmark needs; it brings no types."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"hilum bench segmenting needs {error.name}: pip install {package}") from error
