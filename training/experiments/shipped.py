@@ -10,6 +10,7 @@ from dataclasses import replace
 from training.augment import Augmentation
 from training.chest_target import ChestTarget
 from training.datasets.sample import INFECTION, LUNG, PLEURAL_EFFUSION
+from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
 from training.opacities import Opacities
 from training.preprocess import WU_WINDOW_HU, Preprocess
@@ -71,6 +72,14 @@ FOLDS = Experiment(
     ),
 )
 
+FOLDS_25D = replace(
+    FOLDS,
+    name="chest-folds-2.5d",
+    network="unet-2.5d",
+    stacking=Stacking(3, 2 / 3),
+    differs="as chest-folds, from three neighbouring slices; single images are repeated",
+)
+
 CHEST = replace(
     FOLDS,
     name="shipped-chest",
@@ -79,4 +88,4 @@ CHEST = replace(
     differs="trained on all patients; its own test is one phantom, and chest-folds tells how good it is",
 )
 
-EXPERIMENTS = (FOLDS, CHEST)
+EXPERIMENTS = (FOLDS, FOLDS_25D, CHEST)
