@@ -43,10 +43,11 @@ def failures_logged(**fields: str) -> Iterator[None]:
 
 
 def take_turns(turn: Callable[[], None], stop: threading.Event) -> None:
-    """Take turns until told to stop; a failure outside costs a turn, not the process."""
-    while not stop.wait(TURN_SECONDS):
+    """Take turns until told to stop, the first at once; a failure outside costs a turn, not the process."""
+    while not stop.is_set():
         with failures_logged():
             turn()
+        stop.wait(TURN_SECONDS)
 
 
 def patient_of(found: Sequence[SeriesHeader]) -> Patient:
