@@ -29,8 +29,9 @@ from worker.findings import Findings
 from worker.geometry import Geometry
 from worker.pipeline import analyze
 from worker.reports.context import ResultContext, result_key
-from worker.reports.seg import build_segmentation, label_maps
-from worker.reports.source import read_source
+from worker.reports.labelmap import label_maps
+from worker.reports.seg import build_segmentation
+from worker.reports.source import source_of
 from worker.volume import Volume
 
 FOLDER = "labels"
@@ -80,7 +81,7 @@ def label_patient(patient: Path) -> Path:
 
 def write_segmentations(volume: Volume, findings: Findings, folder: Path) -> None:
     """Write a DICOM SEG of the lungs and one of the infection, each where there is any."""
-    source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
+    source = source_of(volume)
     key = result_key(source, findings.algorithm, volume=volume, settings=(("purpose", "first labels"),))
     shared = ResultContext(source, findings.algorithm, key, datetime.now(UTC))
     for label_map in label_maps(findings):

@@ -32,11 +32,15 @@ _FRAMES_PER_TASK = 16
 
 @dataclass(frozen=True)
 class SourceSlice:
-    """Where a slice of the volume came from; ``frame_number`` (from 1) only in multi-frame objects."""
+    """Where a slice of the volume came from; ``frame_number`` (from 1) only in multi-frame objects.
+
+    ``position_mm`` is what the header says of the centre of its first voxel, in patient coordinates (LPS).
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
+    position_mm: tuple[float, float, float]
     frame_number: int | None = None
 
 
@@ -88,12 +92,17 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     return Volume(
         hu=_decode(frames, geometry.shape),
         geometry=geometry,
-        slices=tuple(SourceSlice(f.path, f.sop_class_uid, f.sop_instance_uid, f.number) for f in frames),
+        slices=tuple(_source_slice(frame) for frame in frames),
         flags=_tilt_flags(geometry),
         body_part=frames[0].body_part,
         kernel=frames[0].kernel,
         has_contrast_agent=frames[0].has_contrast_agent,
     )
+
+
+def _source_slice(frame: Frame) -> SourceSlice:
+    x, y, z = frame.position.tolist()
+    return SourceSlice(frame.path, frame.sop_class_uid, frame.sop_instance_uid, (x, y, z), frame.number)
 
 
 def _require_alike(frames: Sequence[Frame]) -> None:

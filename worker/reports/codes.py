@@ -34,6 +34,7 @@ IMAGING_MEASUREMENT_REPORT = _dcm("126000", "Imaging Measurement Report")
 
 # What was done
 CT = Code("25045-6", "LN", "CT unspecified body region")
+SEGMENTATION = _dcm("113076", "Segmentation")
 SOURCE_IMAGE_FOR_PROCESSING = _dcm("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 DEVICE = _dcm("121007", "Device")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,20 +9,17 @@ from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
-from numpy.typing import NDArray
+from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import format_number_as_ds
 
-from worker.findings import LEFT, RIGHT, Findings
 from worker.reports import codes, context
 from worker.reports.codes import Structure
-from worker.reports.context import Kind, ResultContext
+from worker.reports.context import ResultContext
+from worker.reports.labelmap import BINARY, LABELMAP, LabelMap
+from worker.reports.segframes import add_frames
 from worker.volume import Volume
-
-BINARY, LABELMAP = SegmentationTypeValues.BINARY, SegmentationTypeValues.LABELMAP
-MAX_FRAMES = 400
-"""Weasis turns off segmentations of more frames (nroduit/Weasis#680)."""
 
 
 @dataclass(frozen=True)
@@ -37,80 +33,57 @@ class SegmentReference:
     tracking_uid: UID
 
 
-@dataclass(frozen=True)
-class LabelMap:
-    """Structures that do not overlap, as one uint8 (slice, row, column) array: 0 outside, n the n-th."""
-
-    kind: Kind
-    labels: NDArray[np.uint8]
-    structures: tuple[Structure, ...]
-
-
-def label_maps(findings: Findings, form: SegmentationTypeValues = BINARY) -> Iterator[LabelMap]:
-    """Yield what becomes one segmentation each; a structure without a voxel is in none.
-
-    Both lungs stand in one object, unless that would have more frames than some viewers show. A BINARY one has
-    a frame for each slice and lung, a LABELMAP one a frame a slice.
-    """
-    lungs = findings.lungs.labels
-    # A plane at a time stays in the processor's cache: ten times as fast as all at once.
-    slices = {label: np.array([(plane == label).any() for plane in lungs]) for label in (LEFT, RIGHT)}
-    frames = {label: int(np.count_nonzero(inside)) for label, inside in slices.items()}
-    together = np.count_nonzero(slices[LEFT] | slices[RIGHT]) if form is LABELMAP else sum(frames.values())
-    if all(frames.values()) and together <= MAX_FRAMES:
-        yield LabelMap(context.LUNGS, lungs, (codes.LEFT_LUNG, codes.RIGHT_LUNG))
-    else:
-        for label, kind, lung in (
-            (LEFT, context.LEFT_LUNG, codes.LEFT_LUNG),
-            (RIGHT, context.RIGHT_LUNG, codes.RIGHT_LUNG),
-        ):
-            if frames[label]:
-                yield LabelMap(kind, (lungs == label).view(np.uint8), (lung,))
-    if findings.infection.array.any():
-        yield LabelMap(context.INFECTION, findings.infection.array.view(np.uint8), (codes.INFECTION,))
-
-
 def build_segmentation(
     volume: Volume, label_map: LabelMap, shared: ResultContext, form: SegmentationTypeValues = BINARY
-) -> Segmentation:
-    """Return the segmentation of a label map, each segment's empty frames left out (PS3.3 A.51, A.90)."""
+) -> Dataset:
+    """Return the segmentation of a label map.
+
+    highdicom makes it of a single plane: all that is no frame. See `segframes` for why it does not make them all.
+    """
     segmentation = Segmentation(
-        source_images=list(shared.source.images),
-        pixel_array=_in_source_order(volume, label_map.labels, shared),
+        source_images=[_plane(shared)],
+        pixel_array=np.ones((1, *volume.geometry.shape[1:]), np.uint8),
         segmentation_type=form,
         segment_descriptions=[
-            _describe(number, structure, shared) for number, structure in enumerate(label_map.structures, 1)
+            _describe(number, segment.structure, shared) for number, segment in enumerate(label_map.segments, 1)
         ],
         transfer_syntax_uid=RLELossless if form is LABELMAP else ExplicitVRLittleEndian,
         content_label="HILUM",
         content_description=label_map.kind.series_description,
         **shared.arguments(label_map.kind),
     )
-    groups = segmentation.SharedFunctionalGroupsSequence[0]
+    ds = Dataset()  # a Segmentation would go on with what it knows of the single plane
+    ds.update(segmentation)
+    ds.file_meta = segmentation.file_meta
+    groups = ds.SharedFunctionalGroupsSequence[0]
     groups.FrameAnatomySequence = [_frame_anatomy(label_map)]
     measures = groups.PixelMeasuresSequence[0]
     if "SliceThickness" not in measures:  # the source names none: a mask's own voxels fill the spacing
         measures.SliceThickness = format_number_as_ds(volume.geometry.spacing_mm[0])
+    add_frames(ds, volume, label_map, form)
     if form is LABELMAP:
+        ds["PixelPaddingValue"].VR = "US"  # of US or SS, by the unsigned pixels
         # OHIF 3.13 counts segments from the first item on, and so gives each the colour of the one before.
-        segmentation.SegmentSequence.append(segmentation.SegmentSequence.pop(0))
-    shared.complete(segmentation, label_map.kind)
-    return segmentation
+        ds.SegmentSequence.append(ds.SegmentSequence.pop(0))
+    shared.complete(ds, label_map.kind)
+    encodings = convert_encodings(ds.SpecificCharacterSet)
+    ds.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=encodings)
+    return ds
 
 
 def segment_references(
-    segmentation: Segmentation, label_map: LabelMap, shared: ResultContext
+    segmentation: Dataset, label_map: LabelMap, shared: ResultContext
 ) -> dict[str, SegmentReference]:
     """Return where each structure's segment stands, by the structure's name."""
     return {
-        structure.name: SegmentReference(
+        segment.structure.name: SegmentReference(
             UID(segmentation.SOPClassUID),
             UID(segmentation.SOPInstanceUID),
             UID(segmentation.SeriesInstanceUID),
             number,
-            tracking_uid(structure, shared),
+            tracking_uid(segment.structure, shared),
         )
-        for number, structure in enumerate(label_map.structures, 1)
+        for number, segment in enumerate(label_map.segments, 1)
     }
 
 
@@ -119,22 +92,17 @@ def tracking_uid(structure: Structure, shared: ResultContext) -> UID:
     return shared.uid(structure.name, "tracking")
 
 
-def _in_source_order(volume: Volume, labels: NDArray[np.uint8], shared: ResultContext) -> NDArray[np.uint8]:
-    """Return one plane for each source image or frame, as highdicom expects unchecked.
-
-    Single images are read in the volume's order; a multi-frame object keeps its own, and its frames outside
-    the volume get empty planes, which are left out.
-    """
-    if not shared.source.is_multi_frame:
-        return labels
-    planes = np.zeros((int(shared.source.first.NumberOfFrames), *labels.shape[1:]), np.uint8)
-    planes[[slice_.frame_number - 1 for slice_ in volume.slices if slice_.frame_number is not None]] = labels
-    return planes
+def _plane(shared: ResultContext) -> Dataset:
+    """Return the source's first plane as an image of its own, which it need not be."""
+    plane = Dataset()
+    plane.update(shared.source.first)
+    plane.add_new("SOPClassUID", "UI", CTImageStorage)  # in place of the element, which is the source's own
+    return plane
 
 
 def _frame_anatomy(label_map: LabelMap) -> Dataset:
     """Return which side the frames are of (PS3.3 C.7.6.16.2.8), so that no laterality of the series is missed."""
-    sites = {structure.site for structure in label_map.structures}
+    sites = {segment.structure.site for segment in label_map.segments}
     anatomy = Dataset()
     anatomy.FrameLaterality = "L" if sites == {"left"} else "R" if sites == {"right"} else "B"
     anatomy.AnatomicRegionSequence = [CodedConcept.from_code(codes.LUNG)]

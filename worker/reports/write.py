@@ -19,12 +19,13 @@ from worker.reports import codes, context
 from worker.reports.context import Kind, ResultContext, result_key
 from worker.reports.history import History, Prior, Unmeasured, history_of
 from worker.reports.keyimage import build_key_image
+from worker.reports.labelmap import BINARY, label_maps
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.page import build_page, draw_page
 from worker.reports.picture import draw_picture, slice_of_picture
 from worker.reports.revision import build_rejection_note, read_earlier
-from worker.reports.seg import BINARY, SegmentReference, build_segmentation, label_maps, segment_references
-from worker.reports.source import Source, read_source
+from worker.reports.seg import SegmentReference, build_segmentation, segment_references
+from worker.reports.source import Source, read_source, source_of
 from worker.reports.sr import build_refusal, build_report, refusing_sentences, sentences
 from worker.reports.trend import draw_trend
 from worker.volume import Volume
@@ -99,7 +100,7 @@ def write_reports(
         note.
     """
     findings.geometry.require_same(volume.geometry)
-    source = read_source([slice_.path for slice_ in volume.slices], volume.geometry.frame_of_reference_uid)
+    source = source_of(volume)
     replaced = read_earlier(earlier)
     history = history_of(volume, findings, source.identity, priors, others)
     related = [*_uids(replaced), *history.uids]

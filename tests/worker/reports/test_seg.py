@@ -12,8 +12,8 @@ from pydicom import Dataset, dcmread
 from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
 from tests.worker.reports.results import SHAPE, Result, make_result, report_masks
 from worker.findings import LEFT, RIGHT
-from worker.reports import ReportSettings, seg, write_reports
-from worker.reports.seg import LABELMAP, label_maps
+from worker.reports import ReportSettings, labelmap, write_reports
+from worker.reports.labelmap import LABELMAP, label_maps
 
 ORIGIN_MM = (-150.0, -140.0, -200.0)
 SPACING_MM = (6.0, 3.0, 2.0)
@@ -159,7 +159,7 @@ def test_makes_no_infection_segmentation_where_nothing_was_found(tmp_path: Path)
 def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seg, "MAX_FRAMES", 5)
+    monkeypatch.setattr(labelmap, "MAX_FRAMES", 5)
     hu, labels, infection = chest_hu(SHAPE)
     paths = ct_series(tmp_path / "ct", hu)
 

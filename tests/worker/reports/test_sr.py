@@ -222,6 +222,17 @@ def test_every_image_stands_in_its_evidence(found: Result) -> None:
     assert evidence == images | {found.read("lungs").SOPInstanceUID, found.read("infection").SOPInstanceUID}
 
 
+def test_the_evidence_names_a_multi_frame_source_as_what_it_is(tmp_path: Path) -> None:
+    result = make_result(tmp_path, multiframe=True)
+
+    (study,) = result.read("report").CurrentRequestedProcedureEvidenceSequence
+    named = [item for series in study.ReferencedSeriesSequence for item in series.ReferencedSOPSequence]
+    source = result.volume.slices[0]
+    assert (source.sop_class_uid, source.sop_instance_uid) in [
+        (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID) for item in named
+    ]
+
+
 def test_identifies_the_scheme_of_its_own_codes(found: Result) -> None:
     (scheme,) = found.read("report").CodingSchemeIdentificationSequence
 
