@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser
 
+from dicom_node.settings import WorkerSettings
 from tests.browser.conftest import SCREENSHOTS, store
 from tests.browser.ohif import ListedSegment, Viewer, opened
 from tests.browser.overlay import Overlay, overlay
@@ -19,11 +20,12 @@ from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc
 from tests.worker.reports.results import Result, make_result, report_masks
 from worker.findings import LEFT, RIGHT
+from worker.method import choose_method
 from worker.phantom.series import write_phantom
-from worker.pipeline import THRESHOLDS, analyze
+from worker.pipeline import analyze
 from worker.reports import ReportSettings, write_reports
 from worker.reports.codes import INFECTION, LEFT_LUNG, RIGHT_LUNG, Structure
-from worker.reports.seg import LABELMAP
+from worker.reports.labelmap import LABELMAP
 
 pytestmark = [pytest.mark.browser, pytest.mark.peer]
 
@@ -96,9 +98,9 @@ def label_mapped(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> 
 
 @pytest.fixture(scope="module")
 def pneumonia(shared_data: Path, tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Result:
-    """A real study of community-acquired pneumonia, as Hilum answers it."""
+    """A real study of community-acquired pneumonia, as Hilum answers it by default."""
     folder, ct = tmp_path_factory.mktemp("pneumonia"), shared_data / "ct-studies" / "cap-001"
-    volume, findings = analyze(sorted(ct.rglob("*.dcm")), THRESHOLDS, lambda *_: None)
+    volume, findings = analyze(sorted(ct.rglob("*.dcm")), choose_method(WorkerSettings()))
     result = Result(volume, findings, folder, write_reports(volume, findings, folder))
     store(orthanc, ct)
     store(orthanc, folder)
@@ -114,6 +116,7 @@ def pneumonia(shared_data: Path, tmp_path_factory: pytest.TempPathFactory, ortha
         ("tilted", "infection"),
         ("multi_frame", "lungs"),
         ("label_mapped", "lungs"),
+        ("label_mapped", "infection"),
         pytest.param(("pneumonia", "infection"), marks=pytest.mark.data),
     ],
     ids="-".join,
