@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TypeVar
@@ -72,6 +73,13 @@ class PatientAxes:
         """Return a view of a (slice, row, column) array as (x, y, z) along the patient's axes."""
         arranged = array.transpose(self.order)
         return np.flip(arranged, tuple(axis for axis in (X, Y, Z) if self.reversed_[axis]))
+
+    def arrange_along(self, of_each_axis: Sequence[NDArray[_Scalar]]) -> tuple[NDArray[_Scalar], ...]:
+        """Return what is given along each axis of an array, along the patient's x, y and z."""
+        return tuple(
+            np.flip(of_each_axis[axis]) if is_reversed else of_each_axis[axis]
+            for axis, is_reversed in zip(self.order, self.reversed_, strict=True)
+        )
 
     def cut(self, array: NDArray[_Scalar], plane: Plane, index: int) -> NDArray[_Scalar]:
         """Return a plane of an array that `arrange` gave, as (row, column) to be looked at."""

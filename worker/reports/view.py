@@ -45,8 +45,8 @@ class Scene:
 def look_at(volume: Volume, findings: Findings) -> Scene:
     """Turn a volume and its masks along the patient's axes and crop them to the lungs and some margin."""
     axes = patient_axes(volume.geometry)
-    occupied = axes.arrange(np.logical_or(findings.lungs.labels, findings.infection.array))
-    x, y, z = (_extent(occupied, axis, axes.spacing_mm[axis]) for axis in (X, Y, Z))
+    occupied = axes.arrange_along(_occupied(findings))
+    x, y, z = (_extent(occupied[axis], axes.spacing_mm[axis]) for axis in (X, Y, Z))
     return Scene(
         axes,
         axes.arrange(volume.hu)[x, y, z],
@@ -86,13 +86,20 @@ def draw_level(picture: Image.Image, box: Box, place: Box, share: float) -> None
         draw.line((x, y, x + 5, y), fill=style.ACCENT)
 
 
-def _extent(occupied: NDArray[np.bool_], axis: int, spacing_mm: float) -> slice:
-    others = tuple(other for other in (X, Y, Z) if other != axis)
-    where = np.flatnonzero(occupied.any(axis=others))
+def _occupied(findings: Findings) -> tuple[NDArray[np.bool_], ...]:
+    """Return for each slice, row and column whether lung or infection lies in it."""
+    lungs, infection = findings.lungs.labels, findings.infection.array.view(np.uint8)
+    shadow = np.bitwise_or.reduce(lungs) | np.bitwise_or.reduce(infection)  # of all slices on one
+    slices = (findings.areas.lung_mm2 > 0) | (findings.areas.infection_mm2 > 0)
+    return slices, shadow.any(axis=1), shadow.any(axis=0)
+
+
+def _extent(occupied: NDArray[np.bool_], spacing_mm: float) -> slice:
+    where = np.flatnonzero(occupied)
     margin = round(_MARGIN_MM / spacing_mm)
     if not where.size:
-        return slice(0, occupied.shape[axis])
-    return slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + margin + 1, occupied.shape[axis]))
+        return slice(0, len(occupied))
+    return slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + margin + 1, len(occupied)))
 
 
 def _fit(shape: tuple[int, ...], pixel_mm: tuple[float, float], box: Box) -> tuple[Box, float]:

@@ -39,6 +39,18 @@ def test_arranged_axes_run_left_back_and_up(order: tuple[int, ...], signs: tuple
         assert (np.diff(along, axis=0) > 0).all()
 
 
+@given(st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from((1, -1))] * 3))
+def test_what_is_said_of_each_axis_turns_as_the_array_does(order: list[int], signs: tuple[int, ...]) -> None:
+    axes = patient_axes(geometry(tuple(order), signs))
+    indices = np.indices(SHAPE)
+
+    along = axes.arrange_along([np.arange(count) for count in SHAPE])
+
+    for patient_axis, axis in enumerate(axes.order):
+        turned = np.moveaxis(axes.arrange(indices[axis]), patient_axis, 0)
+        np.testing.assert_array_equal(turned[:, 0, 0], along[patient_axis])
+
+
 @given(st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from((1, -1))] * 3), st.integers(0, SHAPE[0] - 1))
 def test_a_slice_of_the_volume_is_found_again(order: list[int], signs: tuple[int, ...], index: int) -> None:
     axes = patient_axes(geometry(tuple(order), signs))

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+
+from tests.worker.reports.results import findings_of
+from tests.worker.reports.test_planes import geometry
+from worker.geometry import Geometry
+from worker.reports.view import look_at
+from worker.volume import Volume
+
+SHAPE = (20, 32, 48)
+MARGIN = (3, 6, 9)
+"""18 mm, at 6, 3 and 2 mm a voxel."""
+
+
+@pytest.mark.parametrize("order", list(permutations((0, 1, 2))))
+@pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
+def test_shows_what_was_found_and_a_margin_around_it(order: tuple[int, ...], signs: tuple[int, ...]) -> None:
+    small = geometry(order, signs)
+    volume = Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, small.affine, "1.2.3"), ())
+    labels, infection = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, bool)
+    labels[8:10, 10:14, 30], infection[11, 14, 30:33] = 2, True
+
+    scene = look_at(volume, findings_of(volume, labels, infection))
+
+    assert (int(scene.labels.sum()), int(scene.infection.sum())) == (int(labels.sum()), int(infection.sum()))
+    shown = [4 + 2 * MARGIN[0], 5 + 2 * MARGIN[1], 3 + 2 * MARGIN[2]]
+    assert scene.hu.shape == tuple(shown[order.index(axis)] for axis in range(3))
