@@ -10,7 +10,7 @@ from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.deliver.breaker import Breaker
-from dicom_node.deliver.outbox import retry_pause
+from dicom_node.deliver.outbox import is_due, retry_pause
 from dicom_node.deliver.webhook import is_passing, is_success, post, read_key
 from dicom_node.errors import PassingFailure
 from dicom_node.log import get_logger
@@ -38,7 +38,7 @@ class Notifications:
         moment, token = now(), str(uuid.uuid4())
         due = (
             notifications.c.state == DeliveryState.PENDING,
-            has_come(notifications.c.due_at, moment, self._settings.longest_retry_seconds),
+            is_due(notifications.c.due_at, notifications.c.attempts, moment, self._settings),
             or_(
                 notifications.c.lease_until.is_(None),
                 has_come(notifications.c.lease_until, moment, 2 * LEASE_SECONDS),

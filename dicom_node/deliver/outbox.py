@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, case, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.log import get_logger
@@ -21,16 +21,30 @@ from dicom_node.study import Delivery, DeliveryState, Result
 LEASE_SECONDS = 15.0
 """A dead sender's deliveries are free again after it; one that lives renews it, see `Outbox.holding`."""
 BATCH = 100
+MOST_DOUBLINGS = 16
+"""After which the pause counts as the ceiling."""
 
 log = get_logger()
 
 
-def retry_pause(settings: DeliverySettings, attempts: int) -> float:
-    """Return the seconds to wait after so many attempts: doubling up to a ceiling, with jitter."""
+def longest_pause(settings: DeliverySettings, attempts: int) -> float:
+    """Return the seconds that are waited at most after so many attempts: doubling up to a ceiling."""
     doublings = min(attempts, 64)  # a float holds no more than 1023
-    ceiling = min(settings.first_retry_seconds * 2.0**doublings, settings.longest_retry_seconds)
+    return min(settings.first_retry_seconds * 2.0**doublings, settings.longest_retry_seconds)
+
+
+def retry_pause(settings: DeliverySettings, attempts: int) -> float:
+    """Return the seconds to wait after so many attempts, with jitter."""
     # Jitter spreads retries; it protects nothing.
-    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311
+    return longest_pause(settings, attempts) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def is_due(
+    due_at: ColumnElement[float], attempts: ColumnElement[int], time: float, settings: DeliverySettings
+) -> ColumnElement[bool]:
+    """Whether the next attempt may be made; a clock that was set back holds it up no longer than its pause."""
+    pauses = {number: longest_pause(settings, number) for number in range(MOST_DOUBLINGS)}
+    return has_come(due_at, time, case(pauses, value=attempts, else_=settings.longest_retry_seconds))
 
 
 class Outbox:
@@ -49,7 +63,7 @@ class Outbox:
         due = (
             deliveries.c.destination == destination,
             deliveries.c.state == DeliveryState.PENDING,
-            has_come(deliveries.c.due_at, time, self._settings.longest_retry_seconds),
+            is_due(deliveries.c.due_at, deliveries.c.attempts, time, self._settings),
             or_(deliveries.c.lease_until.is_(None), has_come(deliveries.c.lease_until, time, 2 * LEASE_SECONDS)),
         )
         with reading(self._engine) as connection:

@@ -168,9 +168,11 @@ def now() -> float:
     return time.time()
 
 
-def has_come(moment: ColumnElement[float], time: float, longest_seconds: float) -> ColumnElement[bool]:
+def has_come(
+    moment: ColumnElement[float], time: float, longest_seconds: float | ColumnElement[float]
+) -> ColumnElement[bool]:
     """Whether a moment in the record has come.
 
     One that lies further off than it was ever set was written before the clock was set back; it has come too.
     """
-    return or_(moment <= time, moment > time + longest_seconds)
+    return or_(moment <= time, moment - longest_seconds > time)

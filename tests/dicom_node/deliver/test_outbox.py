@@ -157,6 +157,26 @@ def test_a_clock_set_back_holds_up_no_delivery(outbox: Outbox, record: Engine, c
     assert len(outbox.claim("PACS")[1]) == 2
 
 
+@pytest.mark.parametrize("back_seconds", [60, 3000, 86_400])
+def test_a_clock_set_back_holds_up_no_first_attempt(
+    outbox: Outbox, record: Engine, clock: Clock, back_seconds: float
+) -> None:
+    finish_study(record)
+    clock.jump(-back_seconds)
+    assert len(outbox.claim("PACS")[1]) == 2
+
+
+def test_a_clock_set_back_prolongs_no_pause_beyond_the_longest_of_its_attempt(
+    outbox: Outbox, record: Engine, clock: Clock
+) -> None:
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    for delivery in due:
+        outbox.failed(token, delivery, None, "away")
+    clock.jump(-60)
+    assert len(outbox.claim("PACS")[1]) == 2
+
+
 def test_dead_letters_are_sent_again_all_or_those_of_a_study_or_destination(outbox: Outbox, record: Engine) -> None:
     for study in ("1.2.1", "1.2.2"):
         finish_study(record, study, ("PACS", "ARCHIVE"))
