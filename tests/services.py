@@ -120,6 +120,9 @@ class PostgresServer:
     """A PostgreSQL that trusts everyone on the loopback."""
 
     port: int
+    command: list[str | Path]
+    options: dict[str, Any]
+    """Of its process: it refuses to run as root."""
 
     def url(self, database: str) -> str:
         return f"postgresql://hilum@127.0.0.1:{self.port}/{database}"
@@ -137,29 +140,37 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Run Debian's PostgreSQL as an ordinary user: it refuses to run as root."""
+def postgres_cluster(*, durable: bool = True) -> Iterator[PostgresServer]:
+    """Make an empty cluster of Debian's PostgreSQL, which somebody may then start; remove it in the end."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not binaries:
         missing("PostgreSQL")
     user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
     # Not pytest's folders: those are closed to other users, and too long for a socket's name.
-    folder, server = Path(tempfile.mkdtemp(prefix="hilum-pg-")), PostgresServer(free_port())
+    folder, port = Path(tempfile.mkdtemp(prefix="hilum-pg-")), free_port()
     try:
         if user:
             shutil.chown(folder, "postgres")
         quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         initdb = [binaries[-1], "-D", folder / "data", "-U", "hilum", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(initdb, check=True, **quiet, **user)
-        options = [f"port={server.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
-        options += ["fsync=off", "max_connections=200"]
+        options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}"]
+        options += [f"fsync={'on' if durable else 'off'}", "max_connections=200"]
         words = [word for option in options for word in ("-c", option)]
-        command = [binaries[-1].with_name("postgres"), "-D", folder / "data", *words]
-        with running(command, signal.SIGQUIT, **quiet, **user):  # at once: nothing of it is kept
-            wait_until(server.answers, "PostgreSQL")
-            yield server
+        yield PostgresServer(port, [binaries[-1].with_name("postgres"), "-D", folder / "data", *words], quiet | user)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL whose data need not outlive anything."""
+    with (
+        postgres_cluster(durable=False) as server,
+        running(server.command, signal.SIGQUIT, **server.options),  # at once: nothing of it is kept
+    ):
+        wait_until(server.answers, "PostgreSQL")
+        yield server
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ import argparse
 import logging
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 from tests.faults.document import write_documents
 from tests.faults.storm import Storm, run_storm
-from tests.services import postgres_server
 
 
 def main() -> int:
@@ -43,16 +41,10 @@ def run(database: str, arguments: argparse.Namespace) -> Storm:
     def say(line: str) -> None:
         sys.stderr.write(f"{database}: {line}\n")
 
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hilum-faults-")))
-        url = f"sqlite:///{folder}/record.sqlite3"
-        if database == "postgresql":
-            server = stack.enter_context(postgres_server())
-            server.execute("CREATE DATABASE storm")
-            url = server.url("storm")
+    with tempfile.TemporaryDirectory(prefix="hilum-faults-") as folder:
         return run_storm(
-            folder,
-            url,
+            Path(folder),
+            database,
             studies=arguments.studies,
             kills=arguments.kills,
             senders=arguments.senders,

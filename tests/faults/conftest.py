@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -12,11 +14,12 @@ from dicom_node.errors import NotForHilum
 from dicom_node.listing import show_study
 from dicom_node.study import FINAL_JOB_STATES
 from tests.dicom_node.recording import opened
+from tests.faults.clock import Clock
 from tests.faults.pacs import BrokenPACS, BrokenService, Held
 from tests.faults.senders import Study, send_once
 from tests.faults.site import Site, site
 from tests.faults.verdict import judge
-from tests.services import wait_until
+from tests.services import PostgresServer, wait_until
 
 
 @dataclass
@@ -56,16 +59,29 @@ class Hospital:
             assert verdict.clean, verdict
 
 
+@contextmanager
+def hospital_in(
+    folder: Path,
+    *,
+    postgres: PostgresServer | None = None,
+    clock: Clock | None = None,
+    commitment: bool = False,
+    **environment: str,
+) -> Iterator[Hospital]:
+    """Run Redis, node, delivery and two workers, and a PACS and a DICOMweb service that can be broken."""
+    url = postgres.url("postgres") if postgres else f"sqlite:///{folder}/record.sqlite3"
+    services = ("redis", "node", "deliver", "worker-1", "worker-2")
+    with BrokenPACS(folder / "pacs") as pacs, BrokenService(folder / "service") as service:
+        destinations = [pacs.destination | {"storage_commitment": commitment}, service.destination]
+        with (
+            site(folder / "site", url, destinations, services, postgres=postgres, clock=clock, **environment) as there,
+            opened(url) as record,
+        ):
+            yield Hospital(there, pacs, service, record)
+
+
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    """Redis, node, delivery and two workers, and a PACS and a DICOMweb service that can be broken."""
-    folder = tmp_path_factory.mktemp("hospital")
-    url = f"sqlite:///{folder}/record.sqlite3"
-    services = ("redis", "node", "deliver", "worker-1", "worker-2")
-    with (
-        BrokenPACS(folder / "pacs") as pacs,
-        BrokenService(folder / "service") as service,
-        site(folder / "site", url, [pacs.destination, service.destination], services) as there,
-        opened(url) as record,
-    ):
-        yield Hospital(there, pacs, service, record)
+    """One that most tests share."""
+    with hospital_in(tmp_path_factory.mktemp("hospital")) as there:
+        yield there

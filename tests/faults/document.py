@@ -21,12 +21,14 @@ Written by `python -m tests.faults --write-docs`, from docs/reliability.json; do
 
 ## The storm
 
-Node, delivery, two workers and Redis run as services that are started again half a second after they end. Eight
-senders push small CT studies and send again what was not acknowledged. At random moments one of the processes gets
-SIGKILL; half of the time that Redis dies, it loses its data too. Meanwhile the PACS changes its mood: well, slow, full
-(0xA700), refusing (0xC000), hanging up before or after it kept an object, down. Now and then a worker is frozen beyond
-its lease. A third of the studies can be measured, the others have too few slices and get a report that says so; of some
-studies an image comes late, after the first answer. In the end `hilum resend` sends again what the PACS refused.
+Node, delivery, two workers, Redis and PostgreSQL run as services that are started again half a second after they end.
+Eight senders push small CT studies and send again what was not acknowledged. At random moments one of the services
+gets SIGKILL: of PostgreSQL, all processes at once; half of the time that Redis dies, it loses its data too. Meanwhile
+the PACS changes its mood: well, slow, full (0xA700), refusing (0xC000), hanging up before or after it kept an object,
+down. Now and then a worker is frozen beyond its lease; and the wall clock of all these processes is set, up to 12 hours
+forward or back. A third of the studies can be measured, the others have too few slices and get a report that says so;
+of some studies an image comes late, after the first answer. In the end `hilum resend` sends again what the PACS
+refused.
 
 Then a checker compares what the senders were told with what the PACS holds; the record is asked only for what is stuck.
 
@@ -51,17 +53,27 @@ TAIL = """\
 | a study that kills its worker every time | set aside and reported after N tries; the queue goes on | test_workers.py |
 | a worker out of memory | the study is reported; the queue goes on | test_workers.py |
 | two workers with one job | it is done once | test_workers.py |
+| PostgreSQL away | 0xA700; it goes on once PostgreSQL is back; no other process ends | test_postgresql.py |
+| PostgreSQL killed while images come | what was acknowledged is there and answered | test_postgresql.py |
+| the clock set amid a study | it is not cut in two, and not held up | test_clock.py |
+| the clock set while a job, a delivery or a commitment waits | it goes on | test_clock.py |
+| the clock set while a worker measures | one set of results | test_clock.py |
 | Redis away | studies are answered once it is back | test_around.py |
 | the PACS sends results back | nothing starts | test_around.py |
 | a late image | a new report that names the one before | test_around.py |
 
-A clock that is set back or forward is tried with the record's clock in the test's hand (tests/dicom_node:
-test_completion, test_dispatch, test_jobs, test_outbox).
+The clock is set 3 hours forward and 5 hours back. It is the C library's, in every process but senders and PACS
+(tests/faults/clock.c); the monotonic clock goes on, as it does on a machine whose clock is set.
 
 ## What this does not show
 
 SIGKILL leaves the page cache alive: that data survives a power cut follows from the order of the system calls and from
-disks that keep what they say is synced. PostgreSQL itself is not killed. All processes run on one machine.
+disks that keep what they say is synced. All processes run on one machine. Files keep their true times when the clock is
+set.
+
+A clock that is set back can still prolong what waits by its own longest pause: seconds for a first attempt, an hour for
+a delivery that has failed for hours. One that is set while the node begins can have a study answered before its last
+image came, and again when it has come.
 
 How long a process takes to be back is mostly how long Python takes to load its libraries; other work held both cores
 during these storms (load averages up to 18), and a worker then took longer than the sweep interval.
@@ -81,6 +93,7 @@ def figures(storm: Storm) -> dict[str, Any]:
     assert storm.verdict is not None
     return vars(storm) | {
         "kills": dict(storm.kills),
+        "ended": dict(storm.ended),
         "moods": {mood.value: count for mood, count in storm.moods.items()},
         "verdict": {name: len(found) for name, found in asdict(storm.verdict).items()},
         "longest_recovery_seconds": round(storm.longest_recovery_seconds, 1),
@@ -98,15 +111,18 @@ def section(found: dict[str, Any]) -> str:
     machine = found["machine"]
     verdict = ", ".join(f"{count} {name}" for name, count in found["verdict"].items())
     kills = ", ".join(f"{name} {count}" for name, count in sorted(found["kills"].items()))
+    ended = ", ".join(f"{name} {count}" for name, count in sorted(found["ended"].items()) if count)
     recoveries = ", ".join(f"{name} {seconds} s" for name, seconds in sorted(found["recoveries"].items()))
     return f"""\
 ### {found["database"]}
 
 **{found["studies"]} studies through {sum(found["kills"].values())} kills: {verdict}.**
 
-* Kills: {kills}; workers frozen: {found["frozen"]}.
+* Kills: {kills}; workers frozen: {found["frozen"]}; the clock set: {found["jumps"]} times.
+* Ended without being killed, and started again: {ended or "none"}.
 * {found["images"]} images, sent {found["images_sent"]} times; {found["objects"]} results, {found["reports"]} of them
   reports, came to the PACS {found["objects_came"]} times.
+* {found["given_up"]} studies were reported as not measured, because every attempt was cut short.
 * From a kill until the process was at work again: {found["median_recovery_seconds"]} s in the median. The longest:
   {recoveries}. The sweep interval was {found["sweep_seconds"]:g} s.
 * {found["seconds"]:.0f} s on {found["measured_at"]} at {found["commit"]}: {machine["cpu"]}, {machine["cores"]} cores,

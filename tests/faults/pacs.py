@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,12 +16,16 @@ from types import TracebackType
 import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
+from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
 from tests.dicom_node.dicomweb import Answer, Post, response, service
 from tests.services import free_port
 
 OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0xA700, 0xC000
+ALL_KEPT = 1
+"""Event Type ID (PS3.4 J.3.3.1)."""
 
 
 class Mood(StrEnum):
@@ -60,6 +64,12 @@ class Held:
         return frozenset(str(e.value) for e in found)
 
 
+def report_commitment(association: Association, request: Dataset) -> None:
+    """Report that all that was asked for is kept, unless the association is gone."""
+    with suppress(RuntimeError):
+        association.send_n_event_report(request, ALL_KEPT, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
+
+
 class BrokenPACS:
     """Listens on loopback while its ``with`` block runs; ``set_mood`` breaks and mends it."""
 
@@ -70,6 +80,10 @@ class BrokenPACS:
         self.port = free_port()
         self.came: list[Held] = []
         self.mood = Mood.WELL
+        self.commits = True
+        """Whether it reports on storage commitment, having agreed to."""
+        self.asked: list[str] = []
+        """The objects that it was asked to keep, each time."""
         self._random = Random(seed)  # noqa: S311 - chance that can be repeated; it protects nothing
         self._lock = threading.Lock()
         self._close: Callable[[], object] | None = None
@@ -104,7 +118,12 @@ class BrokenPACS:
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
-        ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)])
+        ae.add_supported_context(STORAGE_COMMITMENT)
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_ACTION, self._on_action),
+        ]
+        ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
         return ae.shutdown
 
     def _on_store(self, event: evt.Event) -> int:
@@ -112,6 +131,14 @@ class BrokenPACS:
         if status is None:
             event.assoc.abort()
         return status or 0x0000
+
+    def _on_action(self, event: evt.Event) -> tuple[int, None]:
+        """Agree to keep objects, and report it on the same association (PS3.4 J.3.3)."""
+        request = event.action_information
+        self.asked += [str(item.ReferencedSOPInstanceUID) for item in request.ReferencedSOPSequence]
+        if self.commits:
+            threading.Timer(0.1, report_commitment, (event.assoc, request)).start()
+        return 0x0000, None
 
     def _take(self, ds: Dataset, data_set: bytes, file: bytes) -> int | None:
         """Take an object as the mood is; return the status, or None to hang up."""

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import psutil
 import redis
 
 from tests.conftest import REPOSITORY
-from tests.services import find_redis, free_port, wait_until
+from tests.faults.clock import Clock
+from tests.services import PostgresServer, find_redis, free_port, wait_until
 
 RESTART_SECONDS = 0.5
 """What a service manager waits before it starts a service again."""
@@ -58,6 +59,8 @@ class Service:
     """The event in its log that says it is at work."""
     log: Path
     environment: dict[str, str]
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of its process."""
     process: subprocess.Popen[bytes] | None = None
     wanted: bool = True
     ended_at: float | None = None
@@ -68,14 +71,9 @@ class Service:
     def start(self) -> None:
         self._began_at = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                self.command,
-                env=os.environ | self.environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd=self.log.parent,
-            )
+            options = {"cwd": self.log.parent} | self.options | {"stdout": output, "stderr": output}
+            environment = os.environ | self.environment
+            self.process = subprocess.Popen(self.command, env=environment, start_new_session=True, **options)
         self.starts += 1
         self.ended_at = None
 
@@ -87,6 +85,21 @@ class Service:
     @property
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """Kill the process with SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+
+    def kill_with_children(self) -> None:
+        """Kill the process and all that it began."""
+        children = psutil.Process(self.pid).children(recursive=True)
+        Service.kill(self)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children)
 
     def events(self, action: str = "", begin: int = 0) -> list[dict[str, Any]]:
         """Return the whole lines of the log from a place on, or those of one action."""
@@ -112,6 +125,21 @@ class RedisService(Service):
             return self.runs and bool(redis.Redis(port=self.port, socket_timeout=1).ping())
         except redis.RedisError:
             return False
+
+
+@dataclass
+class PostgresService(Service):
+    """PostgreSQL is ready when it answers."""
+
+    server: PostgresServer | None = None
+
+    def is_ready(self) -> bool:
+        assert self.server is not None
+        return self.runs and self.server.answers()
+
+    def kill(self) -> None:
+        """Kill the server and all that work for it, as a power cut does: they would end by themselves."""
+        self.kill_with_children()
 
 
 @dataclass
@@ -144,9 +172,7 @@ class Site:
         service = self.services[name]
         service.wanted = False
         if service.runs:
-            os.kill(service.pid, signal.SIGKILL)
-            assert service.process is not None
-            service.process.wait()
+            service.kill()
         if wipe:
             shutil.rmtree(self.folder / "redis")
             (self.folder / "redis").mkdir()
@@ -192,10 +218,7 @@ class Site:
         for service in self.services.values():
             service.wanted = False
             if service.runs:
-                for process in [*psutil.Process(service.pid).children(recursive=True), psutil.Process(service.pid)]:
-                    process.kill()
-                assert service.process is not None
-                service.process.wait()
+                service.kill_with_children()
 
 
 @contextmanager
@@ -204,15 +227,23 @@ def site(
     database_url: str,
     destinations: Sequence[dict[str, Any]],
     names: Sequence[str] = ("redis", "node", "deliver", "worker-1"),
+    *,
+    postgres: PostgresServer | None = None,
+    clock: Clock | None = None,
     **environment: str,
 ) -> Iterator[Site]:
-    """Run services for the time of a ``with``; environment adds settings."""
+    """Run services for the time of a ``with``; environment adds settings.
+
+    A PostgreSQL that is handed over is a service, too; and a clock is everyone's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "redis").mkdir()
     redis_port = free_port()
     there = Site(folder, database_url, free_port())
+    time = clock.environment if clock else {}
     settings = {
         **QUICK,
+        **time,
         "PYTHONPATH": str(REPOSITORY),  # this checkout's Hilum, not an installed one
         "HILUM_NODE__PORT": str(there.port),
         "HILUM_STORAGE__FOLDER": str(there.storage),
@@ -224,11 +255,17 @@ def site(
     kept = {"dir": str(folder / "redis"), "appendonly": "yes", "save": ""}
     options = {"port": str(redis_port), "bind": "127.0.0.1", **kept}
     command = [find_redis(), *(word for key, value in options.items() for word in (f"--{key}", value))]
+    if postgres:
+        words = [str(word) for word in postgres.command]
+        log = folder / "postgresql.log"
+        there.services["postgresql"] = PostgresService(
+            "postgresql", words, "", log, time, postgres.options, server=postgres
+        )
     for name in names:
         kind = name.partition("-")[0]
         log = folder / f"{name}.log"
         if kind == "redis":
-            there.services[name] = RedisService(name, command, "", log, {}, port=redis_port)
+            there.services[name] = RedisService(name, command, "", log, time, port=redis_port)
         else:
             there.services[name] = Service(name, [sys.executable, "-m", "dicom_node", kind], READY[kind], log, settings)
     threading.Thread(target=there.tend, name="service manager", daemon=True).start()

@@ -7,25 +7,28 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from sqlalchemy import Engine
 
-from dicom_node.record.schema import deliveries
+from dicom_node.record.schema import deliveries, jobs
 from dicom_node.study import DeliveryState
 from tests.dicom_node.recording import opened, rows
+from tests.faults.clock import Clock, settable_clock
 from tests.faults.pacs import BrokenPACS, Mood
 from tests.faults.senders import Scanner, Senders, Study
 from tests.faults.site import Site, site
 from tests.faults.verdict import Verdict, judge, stuck_studies
-from tests.services import wait_until
+from tests.services import postgres_cluster, wait_until
 
 SERVICES = ("redis", "node", "deliver", "worker-1", "worker-2")
-TARGETS = (*SERVICES, "redis, its data lost")
+REDIS_LOSING_DATA = "redis, its data lost"
 SETTLING_SECONDS = 300.0
+LONGEST_JUMP_SECONDS = 12 * 3600
 LATE_EVERY, MEASURED_EVERY = 20, 3
 
 
@@ -38,6 +41,8 @@ class Storm:
     kills: Counter[str] = field(default_factory=Counter)
     moods: Counter[Mood] = field(default_factory=Counter)
     frozen: int = 0
+    jumps: int = 0
+    """How often the clock was set."""
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from each kill until the process was at work again."""
     images: int = 0
@@ -45,6 +50,10 @@ class Storm:
     reports: int = 0
     objects: int = 0
     objects_came: int = 0
+    given_up: int = 0
+    """Jobs that were reported as not measured, because every attempt was cut short."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """How often a process ended although nobody had killed it."""
     seconds: float = 0.0
     verdict: Verdict | None = None
 
@@ -59,7 +68,7 @@ class Storm:
 
 def run_storm(
     folder: Path,
-    database_url: str,
+    database: str,
     *,
     studies: int,
     kills: int,
@@ -67,34 +76,68 @@ def run_storm(
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Storm:
-    """Send studies while things break; return what was left when the dust had settled."""
-    started, storm = time.monotonic(), Storm(database_url.partition(":")[0], studies)
+    """Send studies while things break; return what was left when the dust had settled.
+
+    Parameters
+    ----------
+    database : str
+        "sqlite" or "postgresql".
+    """
+    started, storm = time.monotonic(), Storm(database, studies)
     # What breaks when is a matter of chance that can be repeated; it protects nothing.
     scanner, chance = Scanner(seed), Random(seed)  # noqa: S311
     sent = [make_study(scanner, number) for number in range(studies)]
-    with (
-        BrokenPACS(folder / "pacs", seed) as pacs,
-        site(folder / "site", database_url, [pacs.destination], SERVICES) as there,
-        opened(database_url) as record,
-    ):
-        modalities = Senders(there.port, senders)
+    with scene(folder, database, seed) as there:
+        modalities = Senders(there.site.port, senders)
         for number in range(kills):
             for study in sent[studies * number // kills : studies * (number + 1) // kills]:
                 modalities.put(study)
-            break_something(there, pacs, storm, chance)
-            say(f"{number + 1} of {kills} kills, {len(pacs.came)} objects in the PACS")
-        pacs.set_mood(Mood.WELL)
-        settle(there, modalities, record, say)
+            break_something(there, storm, chance)
+            say(f"{number + 1} of {kills} kills, {len(there.pacs.came)} objects in the PACS")
+        there.pacs.set_mood(Mood.WELL)
+        settle(there, modalities, say)
         for study in sent:
             if study.late:
                 study.images, study.late = [*study.images, *study.late], []
                 modalities.put(study)
-        settle(there, modalities, record, say)
+        settle(there, modalities, say)
         modalities.close()
-        storm.verdict = judge(sent, pacs.came, record)
-        count(storm, sent, pacs)
+        storm.verdict = judge(sent, there.pacs.came, there.record)
+        count(storm, sent, there)
     storm.seconds = time.monotonic() - started
     return storm
+
+
+@dataclass
+class Scene:
+    """All that can be broken, and the record."""
+
+    site: Site
+    pacs: BrokenPACS
+    clock: Clock
+    record: Engine
+
+    @property
+    def targets(self) -> list[str]:
+        """Whom a kill may hit."""
+        return [*self.site.services, REDIS_LOSING_DATA]
+
+
+@contextmanager
+def scene(folder: Path, database: str, seed: int) -> Iterator[Scene]:
+    """Run everything for the time of a ``with``."""
+    with (
+        BrokenPACS(folder / "pacs", seed) as pacs,
+        settable_clock() as clock,
+        postgres_cluster() if database == "postgresql" else nullcontext() as postgres,
+    ):
+        url = postgres.url("postgres") if postgres else f"sqlite:///{folder}/record.sqlite3"
+        destinations = [pacs.destination]
+        with (
+            site(folder / "site", url, destinations, SERVICES, postgres=postgres, clock=clock) as there,
+            opened(url) as record,
+        ):
+            yield Scene(there, pacs, clock, record)
 
 
 def make_study(scanner: Scanner, number: int) -> Study:
@@ -103,18 +146,22 @@ def make_study(scanner: Scanner, number: int) -> Study:
     return scanner.study(number, 12 if number % MEASURED_EVERY == 0 else 3, late=late)
 
 
-def break_something(there: Site, pacs: BrokenPACS, storm: Storm, chance: Random) -> None:
-    """Change the PACS's mood, perhaps freeze a worker, and kill a process at a random moment."""
+def break_something(there: Scene, storm: Storm, chance: Random) -> None:
+    """Change the PACS's mood, perhaps freeze a worker, perhaps set the clock, and kill a process at a random moment."""
     mood = chance.choice(list(Mood))
-    pacs.set_mood(mood)
+    there.pacs.set_mood(mood)
     storm.moods[mood] += 1
     if chance.random() < 0.1:
-        freeze(there, "worker-1")
+        freeze(there.site, "worker-1")
         storm.frozen += 1
-    time.sleep(chance.uniform(0.0, 2.0))
-    target = chance.choice(TARGETS)
+    time.sleep(chance.uniform(0.0, 1.0))
+    if chance.random() < 0.3:
+        there.clock.set_by(chance.randint(-LONGEST_JUMP_SECONDS, LONGEST_JUMP_SECONDS))
+        storm.jumps += 1
+    time.sleep(chance.uniform(0.0, 1.0))
+    target = chance.choice(there.targets)
     name, _, loses_data = target.partition(", ")
-    storm.recoveries.setdefault(target, []).append(there.kill_until_ready(name, wipe=bool(loses_data)))
+    storm.recoveries.setdefault(target, []).append(there.site.kill_until_ready(name, wipe=bool(loses_data)))
     storm.kills[target] += 1
 
 
@@ -126,24 +173,29 @@ def freeze(there: Site, name: str, seconds: float = 5.0) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
-def settle(there: Site, modalities: Senders, record: Engine, say: Callable[[str], None]) -> None:
+def settle(there: Scene, modalities: Senders, say: Callable[[str], None]) -> None:
     """Wait until all is sent and answered, sending again what the PACS refused, as an administrator would."""
-    wait_until(there.ready, "all services", 60)
+    wait_until(there.site.ready, "all services", 60)
     wait_until(modalities.idle, "the senders", SETTLING_SECONDS)
     deadline = time.monotonic() + SETTLING_SECONDS
-    while stuck := stuck_studies(record):
+    while stuck := stuck_studies(there.record):
         if time.monotonic() > deadline:
             break  # the verdict names them
         say(f"{len(stuck)} to go")
-        if any(row["state"] == DeliveryState.REJECTED for row in rows(record, deliveries)):
-            there.command("resend")
+        if any(row["state"] == DeliveryState.REJECTED for row in rows(there.record, deliveries)):
+            there.site.command("resend")
         time.sleep(1.0)
 
 
-def count(storm: Storm, sent: list[Study], pacs: BrokenPACS) -> None:
+def count(storm: Storm, sent: list[Study], there: Scene) -> None:
     """Write down how much there was."""
+    came = there.pacs.came
     storm.images = sum(len(study.images) for study in sent)
     storm.images_sent = sum(study.times_sent for study in sent)
-    storm.objects_came = len(pacs.came)
-    storm.objects = len({held.sop_instance_uid for held in pacs.came})
-    storm.reports = len({held.sop_instance_uid for held in pacs.came if held.modality == "SR"})
+    storm.objects_came = len(came)
+    storm.objects = len({held.sop_instance_uid for held in came})
+    storm.reports = len({held.sop_instance_uid for held in came if held.modality == "SR"})
+    storm.given_up = sum(bool(row["given_up"]) for row in rows(there.record, jobs))
+    for name, service in there.site.services.items():
+        killed = sum(count for target, count in storm.kills.items() if target.partition(", ")[0] == name)
+        storm.ended[name] = service.starts - 1 - killed

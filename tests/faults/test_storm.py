@@ -12,11 +12,8 @@ pytestmark = [pytest.mark.fault, pytest.mark.node]
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_every_study_has_one_answer_whatever_is_killed(
-    database: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    url = f"sqlite:///{tmp_path}/record.sqlite3" if database == "sqlite" else request.getfixturevalue("postgres_url")
-    storm = run_storm(tmp_path / "storm", url, studies=24, kills=6, senders=4, seed=len(database))
+def test_every_study_has_one_answer_whatever_is_killed(database: str, tmp_path: Path) -> None:
+    storm = run_storm(tmp_path / "storm", database, studies=24, kills=6, senders=4, seed=len(database))
     assert storm.verdict is not None
     assert storm.verdict.clean, storm.verdict
     assert storm.kills.total() == 6

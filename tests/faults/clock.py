@@ -1,0 +1,52 @@
+"""The machine's wall clock as the harness's processes see it; it can be set."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.services import missing
+
+SOURCE = Path(__file__).with_name("clock.c")
+OFFSET_BYTES = 8
+
+
+@dataclass
+class Clock:
+    """Sets CLOCK_REALTIME for the processes with this environment, for all at once; CLOCK_MONOTONIC goes on."""
+
+    library: Path
+    file: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"LD_PRELOAD": str(self.library), "HARNESS_CLOCK": str(self.file)}
+
+    def set_by(self, seconds: int) -> None:
+        """Set the clock so far ahead of the true time, or behind it."""
+        with self.file.open("r+b", buffering=0) as file:
+            file.write(seconds.to_bytes(OFFSET_BYTES, sys.byteorder, signed=True))
+
+
+@contextmanager
+def settable_clock() -> Iterator[Clock]:
+    """Build the library; skip where there is no compiler for it, or no dynamic loader that would preload it."""
+    if not sys.platform.startswith("linux"):
+        missing("a loader that takes LD_PRELOAD as Linux's does")
+    compiler = shutil.which("cc") or missing("a C compiler")
+    # Not in pytest's folders: PostgreSQL's user must be able to read it.
+    with tempfile.TemporaryDirectory(prefix="hilum-clock-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        clock = Clock(folder / "clock.so", folder / "set_by_seconds")
+        clock.file.touch(0o644)
+        clock.set_by(0)
+        command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", clock.library, SOURCE]
+        subprocess.run(command, check=True)
+        yield clock
