@@ -1,7 +1,7 @@
 """``python -m training.ship RUNS``: put the trained and judged network into the package.
 
 The weights are stored in 16 bits. They saw all patients, so the figures on the card are those of
-``chest-folds-judged``: networks of the same recipe, on patients that they never saw. So is the threshold.
+``chest-folds-judged``: networks of the same recipe, on patients that they never saw.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ship(runs: Path, path: Path = SHIPPED) -> Card:
     network, card = load(runs / CHEST.name / "split-0" / "weights.safetensors")
     figures = {name: measure["mean"] for name, measure in read_json(judged)["measures"].items()}
     metrics = {name: round(value, 4) for name, value in figures.items() if value is not None}
-    save(path, network, replace(card, threshold=figures["threshold/all"], metrics=metrics), half=True)
+    save(path, network, replace(card, metrics=metrics), half=True)
     return export(path)
 
 

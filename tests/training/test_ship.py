@@ -22,14 +22,13 @@ def runs(tmp_path: Path) -> Path:
 def test_weights_are_shipped_with_the_figures_of_their_judgement(runs: Path) -> None:
     (runs / "chest-folds-judged").mkdir()
     measures = {
-        "threshold/all": {"mean": 0.2},
         "lung/dice_per_case": {"mean": 0.98},
         "undefined": {"mean": float("nan")},
     }
     write_json(runs / "chest-folds-judged" / "result.json", {"measures": measures})
     card = ship(runs, runs / "chest.safetensors")
-    assert card.metrics == {"threshold/all": 0.2, "lung/dice_per_case": 0.98}
-    assert card.threshold == 0.2
+    assert card.metrics == {"lung/dice_per_case": 0.98}
+    assert card.threshold == CARD.threshold
     assert verify(runs / "chest.safetensors").fault == ""
 
 

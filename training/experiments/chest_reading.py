@@ -1,9 +1,9 @@
-"""The folds' networks read whom they never saw, as the worker does, and say from which probability on is infection."""
+"""The folds' networks read whom they never saw, as the worker does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import SettingsError
 from training import datasets
-from training.datasets.sample import INFECTION, Sample
+from training.datasets.sample import Sample
 from training.experiments.shipped import FOLDS
 from training.files import read_json
-from training.metrics import Confusion, Spread
 from worker.chest_network import INFECTED, WHOLE_LUNG, Agreement, ChestNetwork, probability
 from worker.slabs import Slabs
-
-THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,6 @@ class Fold:
 
     network: ChestNetwork
     tested: frozenset[str]
-
-    def at(self, threshold: float) -> ChestNetwork:
-        """Return the network with another threshold."""
-        return replace(self.network, card=replace(self.network.card, threshold=threshold))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,21 +85,6 @@ def read(network: ChestNetwork, sample: Sample) -> Read:
     return Read(sample, lung, infection, agreement, network.card.threshold)
 
 
-def read_folds(folds: Sequence[Fold], data: Path, every: int) -> list[list[Read]]:
-    """Read every so many slices of those whom each fold never saw, at the threshold that the other folds choose."""
-    reads = [[read(fold.network, sample) for sample in kept_aside(fold, data)[::every]] for fold in folds]
-    if len(folds) == 1:
-        return reads
-    thresholds = [choose_threshold(one for other in reads if other is not own for one in other) for own in reads]
-    return [[replace(one, threshold=t) for one in own] for own, t in zip(reads, thresholds, strict=True)]
-
-
-def choose_threshold(slices: Iterable[Read]) -> float:
-    """Return the threshold with the best Dice of infection, the mean over the patients."""
-    counts: dict[float, dict[str, Confusion]] = {threshold: {} for threshold in THRESHOLDS}
-    for one in slices:
-        true = one.sample.mask(INFECTION)
-        for threshold, patients in counts.items():
-            found = Confusion.of(one.infection >= threshold, true)
-            patients[one.patient] = patients.get(one.patient, Confusion()) + found
-    return max(THRESHOLDS, key=lambda t: Spread.of(patient.dice for patient in counts[t].values()).mean)
+def read_folds(folds: Sequence[Fold], data: Path, every: int) -> list[Read]:
+    """Read every so many slices of those whom each fold never saw."""
+    return [read(fold.network, sample) for fold in folds for sample in kept_aside(fold, data)[::every]]

@@ -82,7 +82,7 @@ class Case:
 
 
 def measure(find: Callable[[Path, Path], list[Case]], data: Path, runs: Path, short: bool) -> dict[str, float]:
-    """Return AUC and best threshold of the classifier, Dice and PoIR without and with it.
+    """Return AUC and best threshold of the classifier, Dice and PoIR without it, with it, and with one that never errs.
 
     Parameters
     ----------
@@ -93,14 +93,19 @@ def measure(find: Callable[[Path, Path], list[Case]], data: Path, runs: Path, sh
     scores = score_candidates(cases, short)
     roc = Roc.of(np.concatenate(scores), [c.is_infection for case in cases for c in case.candidates])
     threshold, accuracy = roc.best_threshold()
-    kept = [filtered(case, case_scores, threshold) for case, case_scores in zip(cases, scores, strict=True)]
+    truth = [np.array([float(c.is_infection) for c in case.candidates]) for case in cases]
+    kept, rightly_kept = (
+        [filtered(case, values, least) for case, values in zip(cases, judged, strict=True)]
+        for judged, least in ((scores, threshold), (truth, 0.5))
+    )
     figures = {
         "classifier/auc": roc.area,
         "classifier/best_threshold": threshold,
         "classifier/accuracy": accuracy,
         "classifier/candidates": float(roc.positives + roc.negatives),
     }
-    for stage, masks in (("before", [case.infection for case in cases]), ("after", kept)):
+    before = [case.infection for case in cases]
+    for stage, masks in (("before", before), ("after", kept), ("faultless", rightly_kept)):
         dice = [Confusion.of(mask, case.true_infection).dice for mask, case in zip(masks, cases, strict=True)]
         figures[f"{stage}/{INFECTION}/dice_per_case"] = Spread.of(dice).mean
         figures |= {f"{stage}/poir/{name}": value for name, value in compare_poir(cases, masks).items()}

@@ -8,15 +8,7 @@ from dicom_node.errors import SettingsError
 from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training.datasets.sample import INFECTION, LUNG, Sample
-from training.experiments.chest_reading import (
-    Fold,
-    Read,
-    choose_threshold,
-    finished_folds,
-    kept_aside,
-    read,
-    read_folds,
-)
+from training.experiments.chest_reading import Fold, finished_folds, kept_aside, read
 from training.experiments.shipped import CHEST, FOLDS
 from training.experiments.shipped_judged import Patient, poir, slice_figures, slice_tiles
 from training.files import write_json
@@ -101,26 +93,7 @@ def test_a_run_that_is_not_finished_is_not_judged(tmp_path: Path) -> None:
         finished_folds(tmp_path)
 
 
-def reads_of(patient: str, doubtful: float) -> list[Read]:
-    """Return slices in which all infection has a probability, and all other lung half of it."""
-    return [
-        replace(
-            one, infection=np.where(one.sample.mask(INFECTION), doubtful, one.lung * doubtful / 2).astype(np.float16)
-        )
-        for one in (read(NETWORK, sample) for sample in slices_of(patient))
-    ]
-
-
-def test_the_threshold_is_the_best_for_the_patients() -> None:
-    assert choose_threshold(reads_of("a", 0.11)) == 0.1
-    assert 0.3 <= choose_threshold(reads_of("a", 0.55)) <= 0.5
-
-
-def test_a_fold_is_judged_at_the_threshold_that_the_others_choose(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"a": reads_of("a", 0.11), "b": reads_of("b", 0.75)}
-    monkeypatch.setattr("training.experiments.chest_reading.kept_aside", lambda fold, _data: answers[min(fold.tested)])
-    monkeypatch.setattr("training.experiments.chest_reading.read", lambda _network, one: one)
-    folds = [Fold(NETWORK, frozenset(name)) for name in "ab"]
-    (of_a, of_b) = read_folds(folds, Path(), every=1)
-    assert {one.threshold for one in of_b} == {0.1}
-    assert {one.threshold for one in of_a} <= {0.4, 0.5, 0.6, 0.7}
+def test_dice_is_told_at_other_probabilities_too() -> None:
+    reads = [replace(read(NETWORK, sample), infection=np.full((1, *HU.shape[1:]), 0.25)) for sample in slices_of("a")]
+    figures = slice_figures(reads)
+    assert figures["infection/dice_per_case/at-0.2"] > figures["infection/dice_per_case/at-0.3"] == 0
