@@ -11,6 +11,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
+from dicom_node.deliver.checkpoint import keep_answers
 from dicom_node.deliver.outgoing import SOP_CLASS_NOT_SUPPORTED, Outgoing, load
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.security.tls import client_context
@@ -76,6 +77,7 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
             )
         except (socket.gaierror, UnicodeError) as error:
             raise self._unreachable(f"has no address: {self._peer.host} is not known here; check host") from error
+        keep_answers(self._association)
         # A peer that took none of the contexts is there: `send` tells each object that its class is not supported.
         if not self._association.is_established and not self._association.rejected_contexts:
             raise self._unreachable(self._what_happened())

@@ -17,6 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from dicom_node.deliver.checkpoint import keep_answers
 from tests.factories import chest_hu, ct_series
 
 ROOT = "1.2.826.0.1.3680043.8.498.54"
@@ -71,7 +72,9 @@ def associate(port: int, sop_classes: Iterable[str] = (CTImageStorage,)) -> Asso
     ae.connection_timeout = SENDERS_TIMEOUT_SECONDS
     for sop_class in sop_classes:
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
-    return ae.associate("127.0.0.1", port, ae_title="HILUM")
+    association = ae.associate("127.0.0.1", port, ae_title="HILUM")
+    keep_answers(association)
+    return association
 
 
 def send_once(port: int, study: Study) -> list[int | None]:

@@ -1,0 +1,68 @@
+"""pynetdicom's reactor drops no answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+
+from dicom_node.deliver.checkpoint import Checkpoint
+from dicom_node.deliver.outgoing import Outgoing
+from dicom_node.deliver.scu import open_association
+from tests.dicom_node.deliver.test_scu import pacs, settings_for
+from tests.services import wait_until
+
+
+@pytest.fixture
+def association() -> Iterator[Association]:
+    with pacs() as peer:
+        settings = settings_for(peer.port)
+        echo = Outgoing(Path(), str(Verification), ImplicitVRLittleEndian)
+        with open_association(settings.destinations[0], settings, [echo]) as association:
+            yield association
+
+
+@pytest.mark.node
+def test_a_reactor_that_was_told_to_go_on_counts_as_paused_no_longer(association: Association) -> None:
+    for _ in range(20):
+        association._reactor_checkpoint.clear()
+        wait_until(lambda: association._is_paused, "the pause")
+        association._reactor_checkpoint.set()
+        assert not association._is_paused  # whether or not its thread has run since
+        association._reactor_checkpoint.clear()
+        wait_until(lambda: association._is_paused, "the next pause")
+        association._reactor_checkpoint.set()
+
+
+@pytest.mark.node
+def test_nobody_waits_for_a_reactor_that_has_ended(association: Association) -> None:
+    association.abort()
+    association._reactor_checkpoint.clear()
+    assert association._is_paused
+
+
+@pytest.mark.node
+def test_answers_are_heard_over_a_mended_association(association: Association) -> None:
+    assert [association.send_c_echo().Status for _ in range(20)] == [0x0000] * 20
+
+
+def test_who_waits_at_a_closed_checkpoint_passes_only_once_it_is_open() -> None:
+    checkpoint, passed = Checkpoint(), threading.Event()
+    checkpoint.clear()
+
+    def go() -> None:
+        checkpoint.wait()
+        passed.set()
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    wait_until(lambda: checkpoint.is_waiting, "the thread")
+    assert not passed.is_set()
+    checkpoint.set()
+    thread.join(10)
+    assert passed.is_set()
