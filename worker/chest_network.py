@@ -42,6 +42,9 @@ BATCH = 8
 BLOCK_MM = 1.6
 """Grid on which the lungs are cleaned."""
 
+LUNG_SHARE = 0.3
+"""Of its voxels makes a block one of the lungs'."""
+
 SMALLEST_PART_SHARE = 0.1
 """Of a side's largest part: smaller ones are bowel or airways."""
 
@@ -105,11 +108,15 @@ class ChestNetwork:
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
             coarse = grid.shrink(hu)
-            blocks = (grid.shrink(np.multiply(lung, 1000, dtype=np.int16)) >= 300) & body_of(grid, coarse)
+            blocks = (grid.share(lung) >= LUNG_SHARE) & body_of(grid, coarse)
             blocks &= ~bowel_gas(grid, grid.smoothed(coarse, 1.2), blocks)
             middle = (columns.start + columns.stop) / 2 / grid.strides[2]
             for value, side in zip((LEFT, RIGHT), _sides(grid, blocks, middle), strict=True):
-                result[(result == 0) & with_enclosed(lung & grid.expand(side, hu.shape))] = value
+                if side.any():
+                    box = bounding_box(side)
+                    at = grid.voxels(box, hu.shape)
+                    own = with_enclosed(lung[at] & grid.expand(side[box], lung[at].shape))
+                    result[at][own & (result[at] == 0)] = value
         return Lungs(labels, geometry)
 
     def segment_infection(self, volume: Volume, lungs: Lungs) -> tuple[Mask, tuple[Flag, ...]]:
@@ -119,11 +126,12 @@ class ChestNetwork:
         """
         geometry = volume.geometry
         infection = np.zeros(volume.hu.shape, np.bool_)
-        hu, lung, result = (geometry.anatomical(array) for array in (volume.hu, lungs.labels != 0, infection))
-        if not lung.any():
+        hu, labels = geometry.anatomical(volume.hu), geometry.anatomical(lungs.labels)
+        result = geometry.anatomical(infection)
+        if not labels.any():
             return Mask(infection, geometry), ()
         z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
-        slices, rows, columns = bounding_box(lung, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
+        slices, rows, columns = bounding_box(labels, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
         frame = self.frame(_within(rows, hu.shape[1]), _within(columns, hu.shape[2]))
         slabs = Slabs.about(SLAB_MM, slices.stop - slices.start, z_mm)
         agreement = Agreement()
@@ -132,7 +140,7 @@ class ChestNetwork:
         least = float(log_odds_at(np.float32(self.card.threshold)))
         for z in range(slabs.slices):
             at = (slices.start + z, frame.rows, frame.columns)
-            result[at] = lung[at] & frame.reaches(slabs.at(found, z), least)
+            result[at] = (labels[at] != 0) & frame.reaches(slabs.at(found, z), least)
         return Mask(infection, geometry), tuple(disagreement(agreement.found_percent, agreement.difference_percent))
 
     def frame(self, rows: slice, columns: slice) -> Frame:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from dicom_node.errors import NotAnalysable, NotForHilum
 from worker.findings import Flag, Lungs, Measurement
 from worker.frames import names_chest, refusal
@@ -80,7 +78,7 @@ def require_lungs(volume: Volume, lungs: Lungs) -> None:
     NotForHilum
         It does not: nothing says that this is a chest.
     """
-    found_ml = lungs.both.volume_ml
+    found_ml = int(lungs.slice_voxels.sum()) * lungs.geometry.voxel_volume_ml
     if found_ml >= ONE_LUNG_ML:
         return
     message = (
@@ -112,7 +110,7 @@ def disagreement(found_percent: float, difference_percent: float) -> Iterator[Fl
 
 
 def _coverage(lungs: Lungs) -> Iterator[Flag]:
-    areas = np.count_nonzero(lungs.labels, axis=(1, 2))
+    areas = lungs.slice_voxels
     for place, share in (("first", areas[0] / areas.max()), ("last", areas[-1] / areas.max())):
         if share > CUT_OFF_SHARE:
             message = f"The lungs reach beyond the {place} slice: the scan does not cover them whole."

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +48,20 @@ class Grid:
 
     def shrink(self, hu: NDArray[np.int16]) -> NDArray[np.int16]:
         """Return the mean of every whole block."""
+        return (self._total(hu) // math.prod(self.strides)).astype(np.int16)
+
+    def share(self, mask: Bools) -> NDArray[np.float32]:
+        """Return the true share of every whole block."""
+        share: NDArray[np.float32] = np.divide(self._total(mask), math.prod(self.strides), dtype=np.float32)
+        return share
+
+    def _total(self, values: NDArray[np.int16] | Bools) -> NDArray[np.int32]:
         a, b, c = self.strides
-        depth, height, width = (n // s for n, s in zip(hu.shape, self.strides, strict=True))
+        depth, height, width = (n // s for n, s in zip(values.shape, self.strides, strict=True))
         total = np.zeros((depth, height, width), np.int32)
         for z, y, x in np.ndindex(a, b, c):
-            total += hu[z : depth * a : a, y : height * b : b, x : width * c : c]
-        return (total // (a * b * c)).astype(np.int16)
+            total += values[z : depth * a : a, y : height * b : b, x : width * c : c]
+        return total
 
     def expand(self, blocks: NDArray[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
         """Repeat every block over its voxels, and the last ones over what `shrink` left out."""
@@ -60,6 +69,14 @@ class Grid:
             index = np.minimum(np.arange(count) // stride, blocks.shape[axis] - 1)
             blocks = blocks.take(index, axis)
         return blocks
+
+    def voxels(self, box: Box, shape: tuple[int, ...]) -> Box:
+        """Return the voxels of a box of blocks, the last blocks with what `shrink` left out."""
+        z, y, x = (
+            slice(span.start * stride, span.stop * stride if span.stop < count // stride else count)
+            for span, stride, count in zip(box, self.strides, shape, strict=True)
+        )
+        return z, y, x
 
     def dilated(self, mask: Bools, radius_mm: float) -> Bools:
         """Grow by a ball."""
@@ -115,8 +132,8 @@ class Grid:
         return image
 
 
-def bounding_box(mask: Bools, margin: tuple[int, ...] = (0, 0, 0)) -> Box:
-    """Return the slices around the true elements of a mask that has some, with a margin where there is room."""
+def bounding_box(mask: Bools | NDArray[np.uint8], margin: tuple[int, ...] = (0, 0, 0)) -> Box:
+    """Return the slices around what is not 0 in an array that has some, with a margin where there is room."""
     ranges = []
     for axis, extra in enumerate(margin):
         others = tuple(a for a in range(3) if a != axis)
@@ -139,7 +156,8 @@ def filled(mask: Bools) -> Bools:
     background = np.zeros((2 * count, height + 2, width + 2), np.uint8)
     background[::2] = 1
     background[::2, 1:-1, 1:-1] = ~mask[box]
-    labels = _numbered(sitk.ConnectedComponent(sitk.GetImageFromArray(background)))[::2]
+    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(background))
+    labels = sitk.GetArrayViewFromImage(labelled)[::2]
     result[box] = labels[:, 1:-1, 1:-1] != labels[:, :1, :1]
     return result
 
@@ -151,7 +169,8 @@ def with_enclosed(mask: Bools) -> Bools:
         return result
     box = bounding_box(mask)
     background = np.pad(~mask[box], 1, constant_values=True).view(np.uint8)
-    labels = _numbered(sitk.ConnectedComponent(sitk.GetImageFromArray(background)))
+    labelled = sitk.ConnectedComponent(sitk.GetImageFromArray(background))
+    labels = sitk.GetArrayViewFromImage(labelled)
     result[box] = labels[1:-1, 1:-1, 1:-1] != labels[0, 0, 0]
     return result
 

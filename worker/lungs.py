@@ -63,7 +63,10 @@ def segment_lungs(volume: Volume) -> Lungs:
         box = bounding_box(body)
         blocks = np.zeros(coarse.shape, np.uint8)
         blocks[box] = _label_lungs(grid, coarse[box], body[box])
-        result[...] = grid.expand(blocks, hu.shape)
+        if blocks.any():
+            box = bounding_box(blocks)
+            at = grid.voxels(box, hu.shape)
+            result[at] = grid.expand(blocks[box], result[at].shape)
     return Lungs(labels, geometry)
 
 

@@ -54,11 +54,9 @@ def measure(volume: Volume, lungs: Lungs, infection: Mask) -> tuple[Measurement,
 
 def slice_areas(lungs: Lungs, infection: Mask) -> SliceAreas:
     """Return the area of lung and of infection in every slice (Shivdeo et al. 2021, area-plot)."""
-    pixel_mm2 = lungs.geometry.pixel_area_mm2
-    return SliceAreas(
-        lung_mm2=np.count_nonzero(lungs.labels, axis=(1, 2)) * pixel_mm2,
-        infection_mm2=np.count_nonzero(infection.array & (lungs.labels != 0), axis=(1, 2)) * pixel_mm2,
-    )
+    sick = np.array([np.count_nonzero(lung[ill]) for lung, ill in zip(lungs.labels, infection.array, strict=True)])
+    pixel_mm2 = np.float64(lungs.geometry.pixel_area_mm2)
+    return SliceAreas(lung_mm2=lungs.slice_voxels * pixel_mm2, infection_mm2=sick * pixel_mm2)
 
 
 def hu_bands(volume: Volume, lungs: Lungs) -> tuple[HuBand, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.candidates import SMALLEST_ML, Judge, by_size, filter_candidates
-from worker.findings import Algorithm, Findings, Flag, Lungs, Mask
+from worker.findings import Algorithm, Findings, Flag, Lungs, Mask, Region
 from worker.gates import flags_of, require_chest_extent, require_lungs
 from worker.infection import AERATED_HU, segment_infection
 from worker.lungs import LUNG_HU, segment_lungs
@@ -79,8 +79,7 @@ def analyze(
     require_lungs(volume, lungs)
 
     progress("finding infection", 0.6)
-    candidates, doubts = method.segment_infection(volume, lungs)
-    infection, regions = filter_candidates(volume, candidates, method.judge)
+    infection, regions, doubts = _infection(volume, lungs, method)
 
     progress("measuring", 0.85)
     measurements = measure(volume, lungs, infection)
@@ -100,3 +99,9 @@ def analyze(
         algorithm=method.algorithm,
         flags=flags,
     )
+
+
+def _infection(volume: Volume, lungs: Lungs, method: Method) -> tuple[Mask, tuple[Region, ...], tuple[Flag, ...]]:
+    """Find infection and judge it; what was found at first is not held any longer."""
+    candidates, doubts = method.segment_infection(volume, lungs)
+    return *filter_candidates(volume, candidates, method.judge), doubts

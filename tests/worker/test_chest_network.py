@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tests.factories import chest_hu, ct_series
 from tests.worker.test_lungs import dice, volume_of
 from worker.chest_network import CLASSES, ChestNetwork
 from worker.findings import Lungs
+from worker.geometry import Geometry
 from worker.networks.card import Card
 from worker.networks.checkpoint import save
 from worker.networks.engine import Engine
@@ -187,3 +189,16 @@ def test_gas_of_the_bowel_below_a_lung_is_not_lung() -> None:
     found = ChestNetwork(ByGray(lung_from=0.12), CARD).segment_lungs(volume_of(hu)).labels
     assert not found[5:9, 33:57, 88:102].any()
     assert dice(found[12:] > 0, truth[12:] > 0) > 0.9
+
+
+def test_finding_the_lungs_takes_five_bytes_a_voxel_at_most() -> None:
+    hu, _, _ = chest_hu((64, 256, 256))
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 0.8, 0.8, 0.8, 1
+    volume = Volume(hu, Geometry(hu.shape, affine, "1.2"), (), body_part="CHEST")
+    tracemalloc.start()
+    lungs = ChestNetwork(ByGray(), CARD).segment_lungs(volume)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(np.unique(lungs.labels)) == {0, 1, 2}
+    assert peak < 5 * hu.size, f"{peak / hu.size:.1f} bytes a voxel"

@@ -35,6 +35,23 @@ def test_expanding_repeats_blocks_over_the_remainder() -> None:
     np.testing.assert_array_equal(Grid((1, 2, 3), (1, 2, 3)).expand(blocks, (1, 3, 7))[0, 2], [1, 1, 1, 2, 2, 2, 2])
 
 
+def test_a_share_is_that_of_the_voxels_of_a_whole_block() -> None:
+    mask = np.zeros((1, 5, 7), np.bool_)
+    mask[0, :2, :3] = True
+    mask[0, 4], mask[0, 3, 5] = True, True  # the last row is in no block
+    np.testing.assert_array_equal(Grid((1, 2, 3), (1, 2, 3)).share(mask)[0], np.float32([[1, 0], [0, 1 / 6]]))
+
+
+@given(arrays(np.uint8, (2, 4, 2)).filter(lambda blocks: blocks.any()))
+def test_expanding_a_box_of_blocks_gives_the_voxels_of_the_box(blocks: np.ndarray) -> None:
+    grid, shape = Grid((1, 2, 3), (1, 2, 3)), (2, 9, 8)
+    box = bounding_box(blocks)
+    at = grid.voxels(box, shape)
+    expanded = np.zeros(shape, np.uint8)
+    expanded[at] = grid.expand(blocks[box], expanded[at].shape)
+    np.testing.assert_array_equal(expanded, grid.expand(blocks, shape))
+
+
 @given(MASKS)
 def test_filling_leaves_only_what_reaches_the_edge_of_its_slice(mask: np.ndarray) -> None:
     result = filled(mask)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from dicom_node.errors import Defect
 from tests.worker.test_lungs import volume_of
 from worker.findings import Lungs, Mask
+from worker.gates import flags_of, require_lungs
 from worker.geometry import Geometry
 from worker.measure import hu_bands, measure, slice_areas
 
@@ -99,3 +102,18 @@ def test_a_voxel_lies_in_the_band_that_begins_at_or_below_it(hu: int, index: int
 
     assert [n for n, band in enumerate(bands) if band.both_ml] == [index]
     assert bands[index].left_ml == 0
+
+
+def test_figures_and_doubts_are_counted_without_a_second_volume() -> None:
+    labels = np.zeros((200, 40, 40), np.uint8)
+    labels[2:-2, :, :18], labels[2:-2, :, 20:] = 1, 2
+    volume = volume_of(np.full(labels.shape, -800, np.int16))
+    lungs, infection = Lungs(labels, volume.geometry), Mask(labels == 1, volume.geometry)
+    tracemalloc.start()
+    require_lungs(volume, lungs)
+    flags_of(volume, lungs, measure(volume, lungs, infection))
+    slice_areas(lungs, infection)
+    hu_bands(volume, lungs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < labels.nbytes / 2
