@@ -111,7 +111,7 @@ class IncomingFile:
         """Remove the file unless it was kept."""
         if self._file is not None:
             self._close_file()
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
 
     def _close_file(self) -> None:
         if self._file is not None:

@@ -35,6 +35,13 @@ def test_what_is_not_kept_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_was_removed_meanwhile_is_reported_and_closed(tmp_path: Path) -> None:
+    with IncomingFile(tmp_path / "x.part", b"head") as incoming:
+        (tmp_path / "x.part").unlink()  # as abandoned, by a clock that was set forward
+        with pytest.raises(FileNotFoundError):
+            incoming.keep(tmp_path / "kept.dcm")
+
+
 def test_a_failing_disk_is_reported_when_the_file_is_to_be_kept_and_not_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
