@@ -62,10 +62,11 @@ def build_segmentation(
         measures.SliceThickness = format_number_as_ds(volume.geometry.spacing_mm[0])
     add_frames(ds, volume, label_map, form)
     if form is LABELMAP:
-        ds["PixelPaddingValue"].VR = "US"  # of US or SS, by the unsigned pixels
+        ds["PixelPaddingValue"].VR = "US"  # of US or SS, as the pixels are unsigned
         # OHIF 3.13 counts segments from the first item on, and so gives each the colour of the one before.
         ds.SegmentSequence.append(ds.SegmentSequence.pop(0))
     shared.complete(ds, label_map.kind)
+    # As of a file read so: then pydicom writes the sequences that `add_frames` encoded as they are.
     encodings = convert_encodings(ds.SpecificCharacterSet)
     ds.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=encodings)
     return ds

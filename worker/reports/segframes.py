@@ -24,6 +24,9 @@ from worker.reports.encoding import add_sequence, code, element, sequence, text
 from worker.reports.labelmap import LABELMAP, LabelMap
 from worker.volume import SourceSlice, Volume
 
+_PURPOSE = sequence("PurposeOfReferenceCodeSequence", code(codes.SOURCE_IMAGE_FOR_PROCESSING))
+_DERIVATION = sequence("DerivationCodeSequence", code(codes.SEGMENTATION))
+
 
 def add_frames(ds: Dataset, volume: Volume, label_map: LabelMap, form: SegmentationTypeValues) -> None:
     """Add to a segmentation all its frames, with what they refer to and how they are spaced.
@@ -64,13 +67,12 @@ def _functional_groups(
         _reference(source)
         + (text("ReferencedFrameNumber", "IS", str(number)) if number is not None else b"")
         + text("SpatialLocationsPreserved", "CS", "YES")
-        + sequence("PurposeOfReferenceCodeSequence", code(codes.SOURCE_IMAGE_FOR_PROCESSING))
+        + _PURPOSE
     )
-    derivation = sequence("SourceImageSequence", image) + sequence("DerivationCodeSequence", code(codes.SEGMENTATION))
     indices = struct.pack(f"<{len(dimension_indices)}I", *dimension_indices)
     position = "\\".join(format_number_as_ds(mm) for mm in source.position_mm)
     groups = (
-        sequence("DerivationImageSequence", derivation)
+        sequence("DerivationImageSequence", sequence("SourceImageSequence", image) + _DERIVATION)
         + sequence("FrameContentSequence", element("DimensionIndexValues", "UL", indices))
         + sequence("PlanePositionSequence", text("ImagePositionPatient", "DS", position))
     )
