@@ -98,26 +98,27 @@ class ChestNetwork:
         labels = np.zeros(volume.hu.shape, np.uint8)
         geometry = volume.geometry
         hu, result = geometry.anatomical(volume.hu), geometry.anatomical(labels)
-        slabs = Slabs.about(SLAB_MM, len(hu), geometry.anatomical_spacing_mm[0])
         rows, columns = body_box(hu)
-        frame = self.frame(rows, columns)
-        log_odds = self.read(hu, slabs, frame, WHOLE_LUNG)[:, 0]
-        lung = np.zeros(hu.shape, np.bool_)
-        for z in range(len(hu)):
-            lung[z, rows, columns] = frame.reaches(slabs.at(log_odds, z), 0)
+        lung = self._lung(hu, geometry.anatomical_spacing_mm[0], rows, columns)
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
-            coarse = grid.shrink(hu)
-            blocks = (grid.share(lung) >= LUNG_SHARE) & body_of(grid, coarse)
-            blocks &= ~bowel_gas(grid, grid.smoothed(coarse, 1.2), blocks)
             middle = (columns.start + columns.stop) / 2 / grid.strides[2]
-            for value, side in zip((LEFT, RIGHT), _sides(grid, blocks, middle), strict=True):
+            for value, side in zip((LEFT, RIGHT), _sides(grid, _blocks(grid, hu, lung), middle), strict=True):
                 if side.any():
                     box = bounding_box(side)
                     at = grid.voxels(box, hu.shape)
                     own = with_enclosed(lung[at] & grid.expand(side[box], lung[at].shape))
                     result[at][own & (result[at] == 0)] = value
         return Lungs(labels, geometry)
+
+    def _lung(self, hu: NDArray[np.int16], z_mm: float, rows: slice, columns: slice) -> Bools:
+        """Return the voxels that the network takes for lung, as they are."""
+        slabs, frame = Slabs.about(SLAB_MM, len(hu), z_mm), self.frame(rows, columns)
+        log_odds = self.read(hu, slabs, frame, WHOLE_LUNG)[:, 0]
+        lung = np.zeros(hu.shape, np.bool_)
+        for z in range(len(hu)):
+            lung[z, rows, columns] = frame.reaches(slabs.at(log_odds, z), 0)
+        return lung
 
     def segment_infection(self, volume: Volume, lungs: Lungs) -> tuple[Mask, tuple[Flag, ...]]:
         """Segment infection in the lungs, from the mean of the slices as they are and mirrored.
@@ -270,6 +271,13 @@ def _smoothed(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     for shift, weight in enumerate(weights):
         smoothed += weight * padded[shift : shift + len(values)]
     return smoothed
+
+
+def _blocks(grid: Grid, hu: NDArray[np.int16], lung: Bools) -> Bools:
+    """Return the blocks of the lungs, without those outside the body and of gas in the bowel."""
+    coarse = grid.shrink(hu)
+    blocks = (grid.share(lung) >= LUNG_SHARE) & body_of(grid, coarse)
+    return blocks & ~bowel_gas(grid, grid.smoothed(coarse, 1.2), blocks)
 
 
 def _sides(grid: Grid, blocks: Bools, middle: float) -> tuple[Bools, Bools]:
