@@ -21,7 +21,9 @@ from dicom_node.deliver.checkpoint import keep_answers
 from tests.factories import chest_hu, ct_series
 
 ROOT = "1.2.826.0.1.3680043.8.498.54"
-SENDERS_TIMEOUT_SECONDS = 8.0
+SENDERS_TIMEOUT_SECONDS = 30.0
+STUDIES_OF_A_PATIENT = 9
+"""Some: a worker reads the reports on a patient's other studies."""
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Scanner:
             image = copy.deepcopy(template)
             image.StudyInstanceUID, image.SeriesInstanceUID = uid, f"{uid}.1"
             image.FrameOfReferenceUID, image.SOPInstanceUID = f"{uid}.2", f"{uid}.1.{position}"
+            image.PatientID = f"{self._seed}-{number // STUDIES_OF_A_PATIENT}"
             image.file_meta = template.file_meta
             images.append(image)
         kept_back = images[slices - late :]
