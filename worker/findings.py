@@ -48,7 +48,7 @@ class Lungs:
 
     @property
     def slice_voxels(self) -> NDArray[np.int64]:
-        """Voxels of both lungs in every slice, counted one by one so that no second volume is made."""
+        """Voxels of both lungs in every slice, counted slice by slice so that no second volume is made."""
         return np.array([np.count_nonzero(plane) for plane in self.labels])
 
     def side(self, side: Side) -> Mask:
