@@ -55,7 +55,8 @@ def filter_candidates(volume: Volume, mask: Mask, judge: Judge) -> tuple[Mask, t
 
     Regions are connected through faces. Wu et al. 2020 judge candidates by a classifier after segmentation.
     """
-    kept = np.zeros_like(mask.array)
+    # Not zeros_like, which touches every page: the system gives zeros for nothing.
+    kept = np.zeros(mask.array.shape, np.bool_)
     if not mask.array.any():
         return Mask(kept, mask.geometry), ()
     box = bounding_box(mask.array)

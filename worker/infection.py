@@ -56,7 +56,7 @@ def segment_infection(volume: Volume, lungs: Lungs) -> Mask:
         hu, lung = hu[box], lung[box]
         grid = Grid.about(BLOCK_MM, geometry)
         smooth = grid.smoothed(grid.shrink(hu), 0.8)
-        lesions = _lesions(grid, smooth, grid.shrink(lung.astype(np.int16) * 1000) >= 500)
+        lesions = _lesions(grid, smooth, grid.share(lung) >= 0.5)
         result[box] = lung & grid.expand(lesions, hu.shape)
     return Mask(infection, geometry)
 
