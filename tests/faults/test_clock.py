@@ -97,6 +97,18 @@ def test_a_job_that_a_worker_holds_is_answered_once(hospital: Hospital, clock: C
 
 
 @FORWARD_AND_BACK
+def test_a_job_whose_worker_died_is_taken_up_again(hospital: Hospital, clock: Clock, jump_seconds: int) -> None:
+    study = Scanner(26, LARGE).study(abs(jump_seconds), LARGE[0])
+    hospital.send(study)
+    caught(hospital, study).kill()
+    clock.set_by(jump_seconds)
+    hospital.settled(study, 60)
+    hospital.assert_answered_once(study)
+    (job,) = show_study(hospital.record, study.study_instance_uid)["jobs"]
+    assert (job["state"], job["attempts"]) == ("done", 2)
+
+
+@FORWARD_AND_BACK
 def test_what_waits_to_be_sent_again_is_sent(hospital: Hospital, clock: Clock, jump_seconds: int) -> None:
     study = Scanner(24).study(abs(jump_seconds))
     hospital.pacs.set_mood(Mood.DOWN)
