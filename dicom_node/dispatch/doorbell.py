@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from dicom_node.errors import PassingFailure
 from dicom_node.study import Priority
@@ -59,7 +60,7 @@ def broker_failures() -> Iterator[None]:
     """Turn what Celery raises on a broker that does not answer into a passing failure."""
     try:
         yield
-    except (OperationalError, OSError) as error:
+    except (OperationalError, RedisError, OSError) as error:
         raise PassingFailure("broker-unreachable", "Redis does not answer; check broker.url and the server") from error
 
 

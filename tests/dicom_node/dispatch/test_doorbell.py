@@ -103,6 +103,19 @@ def test_bells_of_a_broker_that_is_down_cannot_be_counted(doorbell: Doorbell, re
         doorbell.count_unheard()
 
 
+def test_a_broker_that_goes_down_between_two_counts_is_a_passing_failure(
+    doorbell: Doorbell, redis_server: RedisServer
+) -> None:
+    doorbell.ring("job-1", Priority.ROUTINE)
+    assert doorbell.count_unheard() == 1
+    redis_server.stop()
+    for _ in range(3):
+        with pytest.raises(PassingFailure):
+            doorbell.count_unheard()
+    redis_server.start()
+    assert doorbell.count_unheard() == 0
+
+
 def test_a_broker_that_is_down_is_a_passing_failure(redis_server: RedisServer) -> None:
     doorbell = Doorbell(make_celery(redis_server.url))
     doorbell.ring("job-1", Priority.ROUTINE)
