@@ -54,6 +54,7 @@ BILATERAL = _sct("51440002", "Bilateral")
 # What was measured
 VOLUME = _sct("118565006", "Volume")
 AREA = _sct("42798000", "Area")
+SOURCE_OF_MEASUREMENT = _dcm("121112", "Source of Measurement")
 MEAN = _sct("373098007", "Mean")
 MAXIMUM = _sct("56851009", "Maximum")
 ATTENUATION_COEFFICIENT = _dcm("112031", "Attenuation Coefficient")

@@ -34,6 +34,13 @@ class Kind:
     series_number: int
     series_description: str
 
+    def part(self, number: int, of: int) -> Kind:
+        """Return the kind of one of several objects that are needed in place of one."""
+        if of == 1:
+            return self
+        description = f"{self.series_description}, {number} of {of}"
+        return Kind(f"{self.name}-{number}", self.series_number + 10 * number, description)
+
 
 LUNGS = Kind("lungs", 90001, "Hilum lungs")
 LEFT_LUNG = Kind("left-lung", 90002, "Hilum left lung")

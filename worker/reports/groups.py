@@ -28,6 +28,7 @@ from worker.reports.context import ResultContext
 from worker.reports.history import BOTH_LUNGS, CHANGE, TECHNIQUE, History
 from worker.reports.outcome import Outcome, outcome_of
 from worker.reports.seg import SegmentReference
+from worker.reports.sliceareas import SLICE_AREAS
 from worker.volume import Volume
 
 Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -36,27 +37,29 @@ Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQual
 def groups_of(
     volume: Volume,
     findings: Findings,
-    segments: Mapping[str, SegmentReference],
+    segments: Mapping[str, Sequence[SegmentReference]],
     texts: Sequence[str],
     history: History,
     shared: ResultContext,
 ) -> Iterator[Group]:
     """Yield every group of a measured study, the summary first."""
     yield summary(_outcome_code(findings), texts, shared)
-    yield _infection_group(findings, "both", segments.get(codes.INFECTION.name), shared)
-    yield _infection_group(findings, "left", None, shared)
-    yield _infection_group(findings, "right", None, shared)
+    yield _infection_group(findings, "both", segments.get(codes.INFECTION.name, ()), shared)
+    yield _infection_group(findings, "left", (), shared)
+    yield _infection_group(findings, "right", (), shared)
     if history.comparison and history.comparison.change:
         yield _change_group(history.comparison.change, shared)
-    yield _lung_group(findings, "both", None, shared)
-    yield _lung_group(findings, "left", segments.get(codes.LEFT_LUNG.name), shared)
-    yield _lung_group(findings, "right", segments.get(codes.RIGHT_LUNG.name), shared)
+    yield _lung_group(findings, "both", (), shared)
+    yield _lung_group(findings, "left", segments.get(codes.LEFT_LUNG.name, ()), shared)
+    yield _lung_group(findings, "right", segments.get(codes.RIGHT_LUNG.name, ()), shared)
     if findings.infection.array.any():
         yield _largest_area_group(volume, findings, shared)
     if findings.severity:
         yield _severity_group(findings.severity, shared)
     yield _band_group(findings, shared)
     yield _technique_group(volume, shared)
+    if findings.infection.array.any():
+        yield _group(SLICE_AREAS, codes.LESION, "both", [], (), shared)  # `add_slice_areas` fills it
 
 
 def _outcome_code(findings: Findings) -> Code:
@@ -85,21 +88,23 @@ def summary(outcome: Code, texts: Sequence[str], shared: ResultContext) -> Group
     return group
 
 
-def _lung_group(findings: Findings, site: Site, segment: SegmentReference | None, shared: ResultContext) -> Group:
+def _lung_group(findings: Findings, site: Site, segments: Sequence[SegmentReference], shared: ResultContext) -> Group:
     figures = findings.measurement(site)
     measurements = [_volume(figures.lung_volume_ml), *_mean_hu(figures.lung_mean_hu)]
     identifier = {"left": "Left lung", "right": "Right lung", "both": BOTH_LUNGS}[site]
-    return _group(identifier, codes.LUNG, site, measurements, segment, shared)
+    return _group(identifier, codes.LUNG, site, measurements, segments, shared)
 
 
-def _infection_group(findings: Findings, site: Site, segment: SegmentReference | None, shared: ResultContext) -> Group:
+def _infection_group(
+    findings: Findings, site: Site, segments: Sequence[SegmentReference], shared: ResultContext
+) -> Group:
     figures = findings.measurement(site)
     measurements = [_volume(figures.infection_volume_ml), *_mean_hu(figures.infection_mean_hu)]
     if figures.infected_percent is not None:
         percent = _rounded(figures.infected_percent, 2)
         measurements.append(Measurement(codes.INFECTED_PERCENT, percent, codes.PERCENT))
     identifier = codes.INFECTION.tracking_id if site == "both" else f"Infection, {site} lung"
-    return _group(identifier, codes.LESION, site, measurements, segment, shared)
+    return _group(identifier, codes.LESION, site, measurements, segments, shared)
 
 
 def _group(
@@ -107,13 +112,17 @@ def _group(
     finding: Code,
     site: Site,
     measurements: Sequence[Measurement],
-    segment: SegmentReference | None,
+    segments: Sequence[SegmentReference],
     shared: ResultContext,
 ) -> Group:
-    """Return the figures of one structure, with its segment (TID 1411) where it has one (else TID 1501)."""
-    uid = segment.tracking_uid if segment else shared.uid(identifier, "tracking")
+    """Return the figures of one structure, with its segment (TID 1411) where it has one.
+
+    Where it has none, or several, of which TID 1411 can name one alone, only the tracking UID says which it is
+    (TID 1501).
+    """
+    uid = segments[0].tracking_uid if segments else shared.uid(identifier, "tracking")
     tracking = TrackingIdentifier(uid=uid, identifier=identifier)
-    if segment is None:
+    if len(segments) != 1:
         return MeasurementsAndQualitativeEvaluations(
             tracking_identifier=tracking,
             finding_type=finding,
@@ -121,6 +130,7 @@ def _group(
             algorithm_id=_algorithm(shared),
             measurements=measurements,
         )
+    (segment,) = segments
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking,
         finding_type=finding,
@@ -153,7 +163,7 @@ def _largest_area_group(volume: Volume, findings: Findings, shared: ResultContex
             )
         ],
     )
-    return _group("Largest infected area of a slice", codes.LESION, "both", [area], None, shared)
+    return _group("Largest infected area of a slice", codes.LESION, "both", [area], (), shared)
 
 
 def _severity_group(severity: Severity, shared: ResultContext) -> Group:
@@ -162,7 +172,7 @@ def _severity_group(severity: Severity, shared: ResultContext) -> Group:
         (codes.SIX_ZONE_SCORE, severity.six_zone_score),
     )
     measurements = [Measurement(name, value, codes.SCORE) for name, value in scores]
-    return _group("Severity", codes.LESION, "both", measurements, None, shared)
+    return _group("Severity", codes.LESION, "both", measurements, (), shared)
 
 
 def _band_group(findings: Findings, shared: ResultContext) -> Group:
@@ -170,7 +180,7 @@ def _band_group(findings: Findings, shared: ResultContext) -> Group:
     volumes = [
         Measurement(codes.lung_in_band(band), _rounded(band.both_ml, 2), codes.MILLILITER) for band in findings.bands
     ]
-    return _group("HU bands, both lungs", codes.LUNG, "both", volumes, None, shared)
+    return _group("HU bands, both lungs", codes.LUNG, "both", volumes, (), shared)
 
 
 def _change_group(change: Change, shared: ResultContext) -> Group:
@@ -184,7 +194,7 @@ def _change_group(change: Change, shared: ResultContext) -> Group:
     if change.infection_percent is not None:
         percent = _rounded(change.infection_percent, 1)
         measurements.insert(1, Measurement(codes.VOLUME_CHANGE_PERCENT, percent, codes.PERCENT))
-    return _group(CHANGE, codes.LESION, "both", measurements, None, shared)
+    return _group(CHANGE, codes.LESION, "both", measurements, (), shared)
 
 
 def _technique_group(volume: Volume, shared: ResultContext) -> Group:

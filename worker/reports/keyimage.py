@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from highdicom.sr import CodedConcept
 from PIL import Image
@@ -19,11 +21,11 @@ _DERIVATIONS = {
 }
 
 
-def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultContext, kind: Kind) -> Dataset:
+def build_key_image(picture: Image.Image, shown: Sequence[SourceSlice], shared: ResultContext, kind: Kind) -> Dataset:
     """Return a picture as Secondary Capture (PS3.3 A.8.1).
 
-    It holds plots, and maybe several views, so it claims no position, orientation or spacing; it names the slice
-    it shows, or speaks of, as its source.
+    It holds plots, and maybe several views, so it claims no position, orientation or spacing; it names the
+    slices it shows, or speaks of, as its source.
     """
     ds = Dataset()
     arguments = shared.arguments(kind)
@@ -38,7 +40,7 @@ def build_key_image(picture: Image.Image, shown: SourceSlice, shared: ResultCont
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.BurnedInAnnotation = "YES"
     ds.DerivationDescription = _DERIVATIONS[kind]
-    ds.SourceImageSequence = [_source_image(shown)]
+    ds.SourceImageSequence = [_source_image(where) for where in shown]
     for keyword in LOSSY_COMPRESSION:  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
         if keyword in shared.source.first:
             ds[keyword] = shared.source.first[keyword]

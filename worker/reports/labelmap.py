@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from highdicom.seg import SegmentationTypeValues
@@ -47,8 +47,9 @@ class LabelMap:
 def label_maps(findings: Findings, form: SegmentationTypeValues = BINARY) -> Iterator[LabelMap]:
     """Yield what becomes one segmentation each; a structure without a voxel is in none.
 
-    Both lungs stand in one object, unless that would have more frames than some viewers show. A BINARY one has
-    a frame for each slice and lung, a LABELMAP one a frame a slice.
+    Both lungs stand in one object, unless that would have more frames than some viewers show; a structure that
+    has more by itself stands in several. A BINARY object has a frame for each slice and lung, a LABELMAP one a
+    frame a slice.
     """
     labels = findings.lungs.labels
     left = _segment(labels, LEFT, codes.LEFT_LUNG)
@@ -58,13 +59,17 @@ def label_maps(findings: Findings, form: SegmentationTypeValues = BINARY) -> Ite
     if left.slices and right.slices and frames <= MAX_FRAMES:
         yield both
     else:
-        for kind, lung in ((context.LEFT_LUNG, left), (context.RIGHT_LUNG, right)):
-            if lung.slices:
-                yield LabelMap(kind, labels, (lung,))
+        yield from _in_parts(context.LEFT_LUNG, labels, left)
+        yield from _in_parts(context.RIGHT_LUNG, labels, right)
     infection = findings.infection.array.view(np.uint8)
-    infected = _segment(infection, _INFECTED, codes.INFECTION)
-    if infected.slices:
-        yield LabelMap(context.INFECTION, infection, (infected,))
+    yield from _in_parts(context.INFECTION, infection, _segment(infection, _INFECTED, codes.INFECTION))
+
+
+def _in_parts(kind: Kind, labels: NDArray[np.uint8], segment: Segment) -> Iterator[LabelMap]:
+    """Yield a structure in as many objects as its slices need."""
+    parts = [segment.slices[start : start + MAX_FRAMES] for start in range(0, len(segment.slices), MAX_FRAMES)]
+    for number, slices in enumerate(parts, 1):
+        yield LabelMap(kind.part(number, len(parts)), labels, (replace(segment, slices=slices),))
 
 
 def _segment(labels: NDArray[np.uint8], value: int, structure: Structure) -> Segment:

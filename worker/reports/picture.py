@@ -1,4 +1,4 @@
-"""The picture of a result: the slice most infected, a second view, the figures and the area-plot."""
+"""The picture of a result: the slices most infected, a second view, the figures and the area-plot."""
 
 from __future__ import annotations
 
@@ -16,19 +16,31 @@ from worker.reports.style import WARNING, Box
 from worker.reports.view import WINDOW_HU, Scene, draw_level, draw_view, look_at, text
 from worker.volume import Volume
 
-SIZE = (1280, 1060)
+SIZE = (1280, 1302)
 
 _SLICE_BOX: Box = (16, 84, 796, 664)
 _CROSS_BOX: Box = (812, 84, 1264, 664)
-_LUNG_PLOT_BOX: Box = (16, 684, 796, 826)
-_INFECTION_PLOT_BOX: Box = (16, 846, 796, 988)
-_TABLE_BOX: Box = (812, 684, 1264, 1012)
+_FURTHER_BOXES: tuple[Box, ...] = tuple((left, 676, left + 303, 906) for left in range(16, 1264, 315))
+_FURTHER_NOTE = (640, 791)
+_LUNG_PLOT_BOX: Box = (16, 926, 796, 1068)
+_INFECTION_PLOT_BOX: Box = (16, 1088, 796, 1230)
+_TABLE_BOX: Box = (812, 926, 1264, 1254)
+
+_APART_MM = 15.0
+"""Between slices that are shown: neighbours look alike."""
 
 
-def slice_of_picture(findings: Findings) -> int:
-    """Return the index of the slice with the largest infected area; with none, of the largest lung area."""
+def slices_of_picture(findings: Findings) -> list[int]:
+    """Return the indices of the slices with the largest infected areas, the worst first; with none, of lung areas."""
     areas = findings.areas
-    return int(np.argmax(areas.infection_mm2 if areas.infection_mm2.any() else areas.lung_mm2))
+    areas_mm2 = areas.infection_mm2 if areas.infection_mm2.any() else areas.lung_mm2
+    apart = _APART_MM / findings.geometry.spacing_mm[0]
+    chosen: list[int] = []
+    for index in map(int, np.argsort(-areas_mm2, kind="stable")):
+        is_apart = all(abs(index - other) >= apart for other in chosen)
+        if not chosen or (areas_mm2[index] and is_apart and len(chosen) <= len(_FURTHER_BOXES)):
+            chosen.append(index)
+    return chosen
 
 
 def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
@@ -36,9 +48,14 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
     picture = Image.new("RGB", SIZE, style.BACKGROUND)
     draw = ImageDraw.Draw(picture)
     scene = look_at(volume, findings)
-    index = slice_of_picture(findings)
+    index, *further = slices_of_picture(findings)
     _draw_views(picture, scene, scene.axes.index(index, len(volume.slices)))
     text(draw, (_SLICE_BOX[0] + 12, _SLICE_BOX[3] - 12), _whereabouts(volume, index), 16, style.TEXT, "lb")
+    for box, other in zip(_FURTHER_BOXES, further, strict=False):
+        draw_view(picture, box, scene, scene.axes.slice_plane, scene.axes.index(other, len(volume.slices)))
+        text(draw, (box[0] + 8, box[3] - 8), f"Slice {other + 1}", 14, style.TEXT, "lb")
+    if findings.infection.array.any() and not further:
+        text(draw, _FURTHER_NOTE, f"No infection {_APART_MM:.0f} mm or more from this slice.", 17, style.MUTED, "mm")
     for box, what, area_mm2, colour in (
         (_LUNG_PLOT_BOX, "Lung area", findings.areas.lung_mm2, style.MUTED),
         (_INFECTION_PLOT_BOX, "Infected area", findings.areas.infection_mm2, codes.INFECTION.rgb),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from highdicom.sr import Comprehensive3DSR, MeasurementReport, ObservationContext
 from pydicom.dataset import Dataset
@@ -17,6 +18,7 @@ from worker.reports.history import History, describe
 from worker.reports.outcome import Outcome, conclusion, describe_zones, outcome_of
 from worker.reports.revision import reports_among
 from worker.reports.seg import SegmentReference
+from worker.reports.sliceareas import add_slice_areas
 from worker.volume import Volume
 
 _CAVEAT = "Computed automatically and not reviewed by a physician. Not for diagnostic use."
@@ -25,7 +27,7 @@ _CAVEAT = "Computed automatically and not reviewed by a physician. Not for diagn
 def build_report(
     volume: Volume,
     findings: Findings,
-    segments: Mapping[str, SegmentReference],
+    segments: Mapping[str, Sequence[SegmentReference]],
     history: History,
     shared: ResultContext,
     title: Code,
@@ -35,13 +37,17 @@ def build_report(
     Parameters
     ----------
     segments : mapping
-        Where each structure's segment stands, by the structure's name; one that is absent has no voxel.
+        Where each structure's segments stand, by the structure's name; one that is absent has no voxel, and one
+        with too many slices for an object has several.
     title : Code
         Of the document. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
     """
     groups = list(groups_of(volume, findings, segments, sentences(findings, history), history, shared))
     evidence = [*_segmentations(segments, shared), *(history.prior.evidence if history.prior else [])]
-    return _document(groups, evidence, shared, title, is_complete=outcome_of(findings) is not Outcome.WITHHELD)
+    report = _document(groups, evidence, shared, title, is_complete=outcome_of(findings) is not Outcome.WITHHELD)
+    if findings.infection.array.any():
+        add_slice_areas(report, volume, findings)
+    return report
 
 
 def build_refusal(reason: RejectedInput, shared: ResultContext, title: Code) -> Comprehensive3DSR:
@@ -100,9 +106,9 @@ def _separate(item: Dataset) -> None:
         _separate(child)
 
 
-def _segmentations(segments: Mapping[str, SegmentReference], shared: ResultContext) -> Iterator[Dataset]:
+def _segmentations(segments: Mapping[str, Sequence[SegmentReference]], shared: ResultContext) -> Iterator[Dataset]:
     """Yield what the report's evidence needs of each segmentation it refers to."""
-    for segment in segments.values():
+    for segment in chain.from_iterable(segments.values()):
         evidence = Dataset()
         evidence.SOPClassUID = segment.sop_class_uid
         evidence.SOPInstanceUID = segment.sop_instance_uid

@@ -22,7 +22,7 @@ from worker.reports.keyimage import build_key_image
 from worker.reports.labelmap import BINARY, label_maps
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.page import build_page, draw_page
-from worker.reports.picture import draw_picture, slice_of_picture
+from worker.reports.picture import draw_picture, slices_of_picture
 from worker.reports.revision import build_rejection_note, read_earlier
 from worker.reports.seg import SegmentReference, build_segmentation, segment_references
 from worker.reports.source import Source, read_source, source_of
@@ -107,16 +107,17 @@ def write_reports(
     key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings), related=related)
     shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC), replaced)
     written = []
-    segments: dict[str, SegmentReference] = {}
+    segments: dict[str, list[SegmentReference]] = {}
     for label_map in label_maps(findings, settings.segmentation):
         segmentation = build_segmentation(volume, label_map, shared, settings.segmentation)
-        segments |= segment_references(segmentation, label_map, shared)
+        for name, reference in segment_references(segmentation, label_map, shared).items():
+            segments.setdefault(name, []).append(reference)
         written.append(_write(segmentation, label_map.kind, out))
     report = build_report(volume, findings, segments, history, shared, settings.title)
     written.append(_write(report, context.REPORT, out))
     picture = draw_picture(volume, findings)
     picture.save(out / "key-image.png", compress_level=1)  # half the time for a seventh more bytes
-    shown = volume.slices[slice_of_picture(findings)]
+    shown = [volume.slices[index] for index in slices_of_picture(findings)]
     written.append(_write(build_key_image(picture, shown, shared, context.KEY_IMAGE), context.KEY_IMAGE, out))
     if len(history.curve) > 1:
         trend = build_key_image(draw_trend(history.curve), shown, shared, context.TREND)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from tests.worker.reports.results import CUT_OFF, SHAPE, findings_of
 from worker.findings import Findings, Flag
 from worker.reports import codes
 from worker.reports.outcome import conclusion, format_percent
-from worker.reports.picture import SIZE, draw_picture, slice_of_picture
+from worker.reports.picture import SIZE, draw_picture, slices_of_picture
 from worker.volume import Volume, read_volume
 
 AXIAL_VIEW = (slice(84, 664), slice(16, 796))
+FURTHER_VIEWS = np.s_[676:906, 16:1264]
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +52,29 @@ def test_outlines_nothing_where_nothing_was_found(volume: Volume) -> None:
 def test_shows_the_slice_with_the_largest_infected_area(volume: Volume) -> None:
     findings = found(volume)
 
-    assert slice_of_picture(findings) == int(np.argmax(findings.areas.infection_mm2))
+    assert slices_of_picture(findings)[0] == int(np.argmax(findings.areas.infection_mm2))
 
 
 def test_shows_the_slice_with_the_most_lung_where_nothing_was_found(volume: Volume) -> None:
     findings = found(volume, infected=False)
 
-    assert slice_of_picture(findings) == int(np.argmax(findings.areas.lung_mm2))
+    assert slices_of_picture(findings)[0] == int(np.argmax(findings.areas.lung_mm2))
+
+
+def test_shows_the_next_worst_slices_some_way_from_each_other(volume: Volume) -> None:
+    areas_mm2 = np.array([0.0, 3, 9, 8, 0, 6, 0, 5, 0, 4, 0, 2])  # slices 6 mm apart
+    findings = found(volume)
+    findings = replace(findings, areas=replace(findings.areas, infection_mm2=areas_mm2))
+
+    assert slices_of_picture(findings) == [2, 5, 9]
+
+
+def test_outlines_the_infection_on_the_next_worst_slice(volume: Volume) -> None:
+    _, labels, infection = chest_hu(SHAPE)
+    infection[[2, 9]] = infection[5]
+    picture = np.asarray(draw_picture(volume, findings_of(volume, labels, infection)))
+
+    assert is_colour(picture[FURTHER_VIEWS], codes.INFECTION.rgb).any()
 
 
 def test_is_drawn_for_empty_masks_too(volume: Volume) -> None:
@@ -67,7 +85,7 @@ def test_is_drawn_for_empty_masks_too(volume: Volume) -> None:
 
 def test_warns_on_every_picture(volume: Volume) -> None:
     for findings in (found(volume), found(volume, CUT_OFF), found(volume, infected=False)):
-        footer = np.asarray(draw_picture(volume, findings))[1010:]
+        footer = np.asarray(draw_picture(volume, findings))[SIZE[1] - 50 :]
         assert is_colour(footer, (250, 204, 60)).sum() > 500
 
 

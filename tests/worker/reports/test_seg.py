@@ -13,7 +13,7 @@ from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_pos
 from tests.worker.reports.results import SHAPE, Result, make_result, report_masks
 from worker.findings import LEFT, RIGHT
 from worker.reports import ReportSettings, labelmap, write_reports
-from worker.reports.labelmap import LABELMAP, label_maps
+from worker.reports.labelmap import BINARY, LABELMAP, label_maps
 
 ORIGIN_MM = (-150.0, -140.0, -200.0)
 SPACING_MM = (6.0, 3.0, 2.0)
@@ -62,6 +62,18 @@ def test_every_voxel_lies_where_it_was_found(tmp_path: Path, orientation: tuple[
     assert shared.PixelMeasuresSequence[0].PixelSpacing == pytest.approx(SPACING_MM[1:])
     assert_lies_on(lungs, 1, labels == 1, positions)
     assert_lies_on(lungs, 2, labels == 2, positions)
+    assert_lies_on(result.read("infection"), 1, infection, positions)
+
+
+@pytest.mark.parametrize("matrix", [(256, 256), (512, 768), (1024, 1024)])
+def test_lies_on_matrices_of_every_size(tmp_path: Path, matrix: tuple[int, int]) -> None:
+    hu, labels, infection = chest_hu((6, *matrix))
+    paths = ct_series(tmp_path / "ct", hu, origin_mm=ORIGIN_MM, spacing_mm=(6.0, 0.4, 0.3))
+
+    result = report_masks(tmp_path, paths, labels, infection)
+
+    positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, 6.0)
+    assert_lies_on(result.read("lungs"), 2, labels == RIGHT, positions)
     assert_lies_on(result.read("infection"), 1, infection, positions)
 
 
@@ -159,7 +171,7 @@ def test_makes_no_infection_segmentation_where_nothing_was_found(tmp_path: Path)
 def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelmap, "MAX_FRAMES", 5)
+    monkeypatch.setattr(labelmap, "MAX_FRAMES", 12)
     hu, labels, infection = chest_hu(SHAPE)
     paths = ct_series(tmp_path / "ct", hu)
 
@@ -168,6 +180,59 @@ def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
     positions = slice_positions(len(hu), AXIAL, ORIGIN_MM, 6.0)
     assert_lies_on(result.read("left-lung"), 1, labels == 1, positions)
     assert_lies_on(result.read("right-lung"), 1, labels == 2, positions)
+
+
+@pytest.fixture(params=[BINARY, LABELMAP], ids=["binary", "label-map"])
+def parted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """A result whose structures are on more slices than an object may have frames."""
+    monkeypatch.setattr(labelmap, "MAX_FRAMES", 1)
+    result = make_result(tmp_path)
+    (tmp_path / "parted").mkdir()
+    settings = ReportSettings(segmentation=request.param)
+    return replace(result, objects=write_reports(result.volume, result.findings, tmp_path / "parted", settings))
+
+
+def test_no_object_has_more_frames_than_viewers_show(parted: Result) -> None:
+    for item in parted.objects:
+        assert dcmread(item.path, stop_before_pixels=True).get("NumberOfFrames", 1) == 1
+
+
+@pytest.mark.parametrize("kind", ["left-lung", "right-lung", "infection"])
+def test_the_parts_of_a_structure_hold_all_of_it(parted: Result, kind: str) -> None:
+    findings = parted.findings
+    mask = {
+        "left-lung": findings.lungs.labels == LEFT,
+        "right-lung": findings.lungs.labels == RIGHT,
+        "infection": findings.infection.array,
+    }[kind]
+    parts = [dcmread(item.path) for item in parted.objects if item.kind.startswith(kind)]
+    positions = np.array([slice_.position_mm for slice_ in parted.volume.slices])
+    found = np.zeros_like(mask)
+    for part in parts:
+        images = part.pixel_array.reshape(-1, part.Rows, part.Columns)
+        for group, image in zip(part.PerFrameFunctionalGroupsSequence, images, strict=True):
+            position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+            found[np.argmin(np.linalg.norm(positions - position, axis=1))] = image
+
+    assert np.array_equal(found, mask)
+    names = [part.SeriesDescription for part in parts]
+    assert names == [f"Hilum {kind.replace('-', ' ')}, {n} of {len(parts)}" for n in range(1, len(parts) + 1)]
+
+
+def test_the_report_follows_a_structure_in_parts_by_its_tracking_uid(parted: Result) -> None:
+    report = parted.read("report")
+    parts = [dcmread(item.path) for item in parted.objects if item.kind.startswith("infection-")]
+    (tracking_uid,) = {part.SegmentSequence[0].TrackingUID for part in parts}
+    evidence = {
+        instance.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+
+    assert tracking_uid in str(report)
+    assert {part.SOPInstanceUID for part in parts} <= evidence
+    assert "Referenced Segment" not in str(report)
 
 
 def test_leaves_out_a_lung_that_is_not_there(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.worker.reports.results import (
     make_result,
     report_masks,
 )
-from worker.reports import write_refusal
+from worker.reports import codes, write_refusal
 
 MISSING = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the whole series again")
 
@@ -142,6 +142,35 @@ def test_names_the_slice_with_the_largest_infected_area(found: Result) -> None:
     (image,) = (i for i in area.ContentSequence if i.ValueType == "IMAGE")
     shown = found.volume.slices[int(np.argmax(areas))].sop_instance_uid
     assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == shown
+
+
+def test_gives_the_infected_area_of_each_slice_that_has_any(found: Result) -> None:
+    measured = group(found.read("report"), "Infected area of each slice")
+    told = {}
+    for area in (i for i in measured.ContentSequence if i.ValueType == "NUM"):
+        (image,) = (i for i in area.ContentSequence if i.ValueType == "IMAGE")
+        uid = image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        told[uid] = float(area.MeasuredValueSequence[0].NumericValue)
+
+    slices, areas_mm2 = found.volume.slices, found.findings.areas.infection_mm2
+    truth = {where.sop_instance_uid: area for where, area in zip(slices, areas_mm2, strict=True) if area}
+    assert told == pytest.approx(truth, abs=0.1)
+
+
+@pytest.mark.parametrize("multiframe", [False, True])
+def test_the_area_of_a_slice_reads_as_highdicom_makes_it(tmp_path: Path, *, multiframe: bool) -> None:
+    result = make_result(tmp_path, multiframe=multiframe)
+    index = int(np.flatnonzero(result.findings.areas.infection_mm2)[0])
+    where = result.volume.slices[index]
+    frames = [where.frame_number] if where.frame_number is not None else None
+    image = hd.sr.SourceImageForMeasurement(where.sop_class_uid, where.sop_instance_uid, frames)
+    area_mm2 = round(float(result.findings.areas.infection_mm2[index]), 1)
+    (made,) = hd.sr.Measurement(codes.AREA, area_mm2, codes.SQUARE_MILLIMETER, referenced_images=[image])
+
+    measured = group(result.read("report"), "Infected area of each slice")
+
+    read = next(item for item in measured.ContentSequence if item.ValueType == "NUM")
+    assert read.to_json_dict() == made.to_json_dict()
 
 
 def test_names_algorithm_version_and_weights_with_every_group(found: Result) -> None:

@@ -23,6 +23,7 @@ from tests.worker.reports.results import (
 )
 from worker.reports import write_refusal, write_reports
 from worker.reports.identity import REQUIRED
+from worker.reports.picture import slices_of_picture
 from worker.volume import read_volume
 
 
@@ -93,12 +94,12 @@ def test_the_key_image_claims_no_place_in_the_patient(found: Result) -> None:
     assert (ds.BurnedInAnnotation, ds.ConversionType, ds.BodyPartExamined) == ("YES", "WSD", "CHEST")
 
 
-def test_the_key_image_names_the_slice_it_shows(found: Result) -> None:
-    shown = found.volume.slices[int(np.argmax(found.findings.areas.infection_mm2))]
+def test_the_key_image_names_the_slices_it_shows(found: Result) -> None:
+    shown = [found.volume.slices[index] for index in slices_of_picture(found.findings)]
 
-    (source,) = found.read("key-image").SourceImageSequence
+    sources = found.read("key-image").SourceImageSequence
 
-    assert source.ReferencedSOPInstanceUID == shown.sop_instance_uid
+    assert [source.ReferencedSOPInstanceUID for source in sources] == [where.sop_instance_uid for where in shown]
 
 
 def test_the_picture_is_the_key_images_pixels(found: Result) -> None:
