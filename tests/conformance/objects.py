@@ -175,11 +175,14 @@ def report_content() -> Rows:
 
 
 def content_rows(parent: Dataset, depth: int, *, first: bool = True) -> Rows:
-    """Yield the items below one; what every group repeats is shown of the first alone."""
+    """Yield the items below one; what groups or figures repeat is shown of the first alone."""
     groups = 0
+    before = ""
     for item in parent.get("ContentSequence", []):
         name = name_of(item) or "Image"
-        if not first and name in OF_EVERY_GROUP:
+        is_another = item.ValueType == "NUM" and name == before  # as the areas of slices
+        before = name
+        if is_another or (not first and name in OF_EVERY_GROUP):
             continue
         groups += name == "Measurement Group"
         yield [f"{'&emsp;' * depth}{name}", item.ValueType, example(item)]

@@ -77,6 +77,7 @@ def test_reads_the_reports_figures(dcmjs: Path, result: Result) -> None:
     for truth in result.findings.measurements:
         lung, infection = GROUPS[truth.site]
         assert groups[lung]["Volume"] == [pytest.approx(truth.lung_volume_ml, abs=0.01), "mL"]
+        assert groups[lung]["Attenuation Coefficient"] == [pytest.approx(truth.lung_mean_hu, abs=0.1), "[hnsf'U]"]
         assert groups[infection]["Volume"] == [pytest.approx(truth.infection_volume_ml, abs=0.01), "mL"]
         assert groups[infection]["Proportion of infected region"] == [
             pytest.approx(truth.infected_percent, abs=0.01),
