@@ -33,12 +33,11 @@ class Checkpoint:
             self._is_open = False
 
     def wait(self) -> None:
-        """Return as soon as it is open."""
+        """Return as soon as it is opened, even if it is closed again by then: the reactor must have its turns."""
         with self._changed:
-            while not self._is_open:
-                self.is_waiting = True
+            self.is_waiting = not self._is_open
+            while self.is_waiting:
                 self._changed.wait()
-            self.is_waiting = False
 
 
 class PausingAssociation(Association):

@@ -51,18 +51,27 @@ def test_answers_are_heard_over_a_mended_association(association: Association) -
     assert [association.send_c_echo().Status for _ in range(20)] == [0x0000] * 20
 
 
-def test_who_waits_at_a_closed_checkpoint_passes_only_once_it_is_open() -> None:
-    checkpoint, passed = Checkpoint(), threading.Event()
+@pytest.fixture
+def waiting() -> Iterator[tuple[Checkpoint, threading.Thread]]:
+    """A closed checkpoint, and a thread that waits there."""
+    checkpoint = Checkpoint()
     checkpoint.clear()
-
-    def go() -> None:
-        checkpoint.wait()
-        passed.set()
-
-    thread = threading.Thread(target=go)
+    thread = threading.Thread(target=checkpoint.wait, daemon=True)
     thread.start()
     wait_until(lambda: checkpoint.is_waiting, "the thread")
-    assert not passed.is_set()
+    yield checkpoint, thread
     checkpoint.set()
+
+
+def test_who_waits_at_a_closed_checkpoint_stays(waiting: tuple[Checkpoint, threading.Thread]) -> None:
+    _, thread = waiting
+    thread.join(0.1)
+    assert thread.is_alive()
+
+
+def test_each_opening_lets_pass_who_waits_however_short_it_is(waiting: tuple[Checkpoint, threading.Thread]) -> None:
+    checkpoint, thread = waiting
+    checkpoint.set()
+    checkpoint.clear()
     thread.join(10)
-    assert passed.is_set()
+    assert not thread.is_alive()
