@@ -121,7 +121,10 @@ def lengthen_log(engine: Engine) -> None:
 
 def reading(engine: Engine) -> Connection:
     """Return a connection for reading: a snapshot that holds up no writer. Use it in a ``with``."""
-    return engine.connect().execution_options(read_only=True)
+    connection = engine.connect().execution_options(read_only=True)
+    if engine.dialect.name == "postgresql":  # by default each of its statements sees another moment
+        connection = connection.execution_options(isolation_level="REPEATABLE READ")
+    return connection
 
 
 def migrate(engine: Engine) -> None:

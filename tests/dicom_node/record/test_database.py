@@ -90,9 +90,9 @@ def test_an_instance_without_its_study_is_refused(record_url: str) -> None:
         connection.execute(instances.insert().values(**row, size_bytes=0, stored_at=0.0))
 
 
-def test_a_reader_sees_one_moment_and_holds_up_no_writer(sqlite_url: str) -> None:
+def test_a_reader_sees_one_moment_and_holds_up_no_writer(record_url: str) -> None:
     study = {"study_instance_uid": "1", "state": "receiving", "priority": "routine", "first_instance_at": 0.0}
-    with opened(sqlite_url) as engine, reading(engine) as reader:
+    with opened(record_url) as engine, reading(engine) as reader:
         assert reader.execute(text("SELECT count(*) FROM studies")).scalar() == 0
         with engine.begin() as writer:
             writer.execute(studies.insert().values(**study))
