@@ -182,14 +182,17 @@ def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
     assert_lies_on(result.read("right-lung"), 1, labels == 2, positions)
 
 
-@pytest.fixture(params=[BINARY, LABELMAP], ids=["binary", "label-map"])
-def parted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+@pytest.fixture(scope="module", params=[BINARY, LABELMAP], ids=["binary", "label-map"])
+def parted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A result whose structures are on more slices than an object may have frames."""
-    monkeypatch.setattr(labelmap, "MAX_FRAMES", 1)
-    result = make_result(tmp_path)
-    (tmp_path / "parted").mkdir()
-    settings = ReportSettings(segmentation=request.param)
-    return replace(result, objects=write_reports(result.volume, result.findings, tmp_path / "parted", settings))
+    folder = tmp_path_factory.mktemp("parted")
+    result = make_result(folder)
+    (folder / "parts").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labelmap, "MAX_FRAMES", 1)
+        settings = ReportSettings(segmentation=request.param)
+        objects = write_reports(result.volume, result.findings, folder / "parts", settings)
+    return replace(result, objects=objects)
 
 
 def test_no_object_has_more_frames_than_viewers_show(parted: Result) -> None:
