@@ -56,7 +56,7 @@ TAIL = """\
 | PostgreSQL away | 0xA700; it goes on once PostgreSQL is back; no other process ends | test_postgresql.py |
 | PostgreSQL killed while images come | what was acknowledged is there and answered | test_postgresql.py |
 | the clock set amid a study | it is not cut in two, and not held up | test_clock.py |
-| the clock set while a job, a delivery or a commitment waits | it goes on | test_clock.py |
+| the clock set while a job, a dead worker's job, a delivery or a commitment waits | it goes on | test_clock.py |
 | the clock set while a worker measures | one set of results | test_clock.py |
 | Redis away | studies are answered once it is back | test_around.py |
 | the PACS sends results back | nothing starts | test_around.py |
@@ -122,7 +122,7 @@ def section(found: dict[str, Any]) -> str:
 * Ended without being killed, and started again: {ended or "none"}.
 * {found["images"]} images, sent {found["images_sent"]} times; {found["objects"]} results, {found["reports"]} of them
   reports, came to the PACS {found["objects_came"]} times.
-* {found["given_up"]} studies were reported as not measured, because every attempt was cut short.
+* Reported as not measured, because every attempt was cut short: {found["given_up"]}.
 * From a kill until the process was at work again: {found["median_recovery_seconds"]} s in the median. The longest:
   {recoveries}. The sweep interval was {found["sweep_seconds"]:g} s.
 * {found["seconds"]:.0f} s on {found["measured_at"]} at {found["commit"]}: {machine["cpu"]}, {machine["cores"]} cores,
