@@ -106,5 +106,5 @@ COMMANDS = (
         add_resend,
     ),
     Command("remove", "remove the files of a delivered study", "dicom_node.listing:run_remove", add_remove),
-    Command("bench", "measure Hilum beside its peers", "tests.benchmarks:run_bench", add_bench, extra=CHECKOUT),
+    Command("bench", "measure Hilum beside its peers", "tests.benchmarks.bench:run_bench", add_bench, extra=CHECKOUT),
 )
