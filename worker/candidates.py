@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
 
 
 Judge = Callable[[Volume, Mask, Candidate], Verdict]
-"""Decides on one candidate of a mask. Wu et al.'s classifier (2020) will stand here."""
+"""Decides on one candidate of a mask. Why it is not a classifier (Wu et al. 2020), docs/models.md says."""
 
 
 def by_size(volume: Volume, mask: Mask, candidate: Candidate) -> Verdict:
