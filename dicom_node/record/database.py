@@ -103,19 +103,24 @@ def lengthen_log(engine: Engine) -> None:
     if engine.dialect.name != "sqlite":
         return
     connection = engine.raw_connection()
+    cursor = connection.cursor()
+    (cache_size,) = cursor.execute("PRAGMA cache_size").fetchone()
     try:
-        cursor = connection.cursor()
-        for statement in (  # each a transaction of its own: what one removes again would not be logged
-            "DROP TABLE IF EXISTS filler",
+        for statement in (
+            "PRAGMA cache_size=1",  # what does not fit goes to the log at once, and stays there as room
+            "BEGIN IMMEDIATE",
             "CREATE TABLE filler (bytes BLOB)",
             f"INSERT INTO filler VALUES (zeroblob({LOG_BYTES}))",  # noqa: S608 - our own number
-            "DROP TABLE filler",
+            "ROLLBACK",
             "PRAGMA wal_checkpoint(RESTART)",
         ):
             cursor.execute(statement)
     except sqlite3.Error as error:  # the disk is full: the node has to start all the same, and to say so to senders
         log.warning("log_not_lengthened", error=type(error).__name__)
     finally:
+        if cursor.connection.in_transaction:
+            cursor.execute("ROLLBACK")
+        cursor.execute(f"PRAGMA cache_size={cache_size}")
         connection.close()
 
 

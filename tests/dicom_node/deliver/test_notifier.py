@@ -255,7 +255,7 @@ def test_of_two_senders_that_see_the_same_one_gets_it(record: Engine, away: Sett
     class Slow:
         """An engine with which another sender claims between the look and the claim."""
 
-        connect = record.connect
+        connect, dialect = record.connect, record.dialect
 
         def begin(self) -> object:
             faster.append(Notifications(record, away).claim())

@@ -157,3 +157,13 @@ def test_lengthening_the_log_leaves_the_schema_as_it_was(sqlite_url: str) -> Non
     before = inspect(engine).get_table_names()
     lengthen_log(engine)
     assert inspect(engine).get_table_names() == before
+
+
+def test_lengthening_the_log_takes_no_room_in_the_record_itself(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    lengthen_log(engine)
+    with engine.connect() as connection:
+        pages, page_bytes = (
+            connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("page_count", "page_size")
+        )
+    assert pages * page_bytes < LOG_BYTES / 4
