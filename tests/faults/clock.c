@@ -16,7 +16,7 @@ static const volatile int64_t *set_by_seconds;
 
 __attribute__((constructor)) static void open_clock(void)
 {
-    const char *path = getenv("HARNESS_CLOCK");
+    const char *path = getenv("TEST_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0)
         abort();

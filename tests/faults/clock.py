@@ -21,12 +21,12 @@ OFFSET_BYTES = 8
 class Clock:
     """Sets CLOCK_REALTIME for the processes with this environment, for all at once; CLOCK_MONOTONIC goes on."""
 
-    library: Path
+    preloaded: Path
     file: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"LD_PRELOAD": str(self.library), "HARNESS_CLOCK": str(self.file)}
+        return {"LD_PRELOAD": str(self.preloaded), "TEST_CLOCK": str(self.file)}
 
     def set_by(self, seconds: int) -> None:
         """Set the clock so far ahead of the true time, or behind it."""
@@ -47,6 +47,6 @@ def settable_clock() -> Iterator[Clock]:
         clock = Clock(folder / "clock.so", folder / "set_by_seconds")
         clock.file.touch(0o644)
         clock.set_by(0)
-        command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", clock.library, SOURCE]
+        command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", clock.preloaded, SOURCE]
         subprocess.run(command, check=True)
         yield clock
