@@ -8,9 +8,10 @@ import platform
 import shutil
 import threading
 import time
-from collections.abc import Iterable
-from types import TracebackType
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
+from celery.signals import worker_ready
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.deliver.notification import Ending, notification_of
@@ -41,9 +42,14 @@ def run_worker(_: argparse.Namespace) -> int:
     app = make_celery(broker_url(settings))
     runner = JobRunner(settings)
     app.task(name=ANALYZE)(runner.run)
-    log.info("worker_ready", pid=os.getpid())
+    worker_ready.connect(say_ready)
     hostname = f"hilum-{os.getpid()}@{platform.node()}"
     app.worker_main([*LISTENING, f"--hostname={hostname}"])
+
+
+def say_ready(**_: object) -> None:
+    """Say that bells are heard from now on."""
+    log.info("worker_ready", pid=os.getpid())
 
 
 class JobRunner:
@@ -54,6 +60,7 @@ class JobRunner:
         self._jobs = Jobs(open_database(settings.database_url), settings.jobs, settings.notification)
         self._files = Files(settings.storage.folder)
         self._method = choose_method(settings.worker)
+        self._heartbeat = Heartbeat(self._jobs, settings.jobs.lease_seconds / 3)
 
     def run(self, job_id: str) -> None:
         """Claim, run and finish a job; a bell that rings for a job taken or done is ignored."""
@@ -63,8 +70,8 @@ class JobRunner:
         started = time.monotonic()
         log.info("job_started", job_id=job_id, study_instance_uid=job.study_instance_uid, attempt=job.attempt)
         try:
-            with Heartbeat(self._jobs, job, self._settings.jobs.lease_seconds / 3) as heartbeat:
-                self._finish(job, self._answer(job, heartbeat))
+            with self._heartbeat.prolonging(job):
+                self._finish(job, self._answer(job))
         except PassingFailure as error:
             self._give_back(job, error.code, error.message)
         except MemoryError:
@@ -79,7 +86,7 @@ class JobRunner:
             seconds=round(time.monotonic() - started, 2),
         )
 
-    def _answer(self, job: Job, heartbeat: Heartbeat) -> Answer:
+    def _answer(self, job: Job) -> Answer:
         rejection = NotAnalysable(*job.refusal) if job.refusal else None
         out = self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
         return answer_study(
@@ -87,14 +94,14 @@ class JobRunner:
             rejection,
             out,
             self._settings.report,
-            heartbeat.progress,
+            self._heartbeat.progress,
             job.earlier,
             job.priors,
             self._method,
-            list(self._others(job, heartbeat)),
+            list(self._others(job)),
         )
 
-    def _others(self, job: Job, heartbeat: Heartbeat) -> Iterable[Prior | Unmeasured]:
+    def _others(self, job: Job) -> Iterable[Prior | Unmeasured]:
         """Measure the prior that was fetched for the comparison; a job that failed with it goes on without."""
         fetched = self._files.prior_images(job.study_instance_uid)
         if job.refusal or not fetched or not self._settings.priors.analyze:
@@ -106,7 +113,7 @@ class JobRunner:
             job.paths,
             self._settings.selection,
             self._method,
-            lambda stage, share: heartbeat.progress(f"the prior: {stage}", share),
+            lambda stage, share: self._heartbeat.progress(f"the prior: {stage}", share),
         )
 
     def _finish(self, job: Job, answer: Answer) -> None:
@@ -150,34 +157,47 @@ class JobRunner:
 
 
 class Heartbeat:
-    """Prolongs a job's lease while it runs, and tells the record its stage."""
+    """Prolongs a job's lease while it runs, and tells the record its stage.
 
-    def __init__(self, jobs: Jobs, job: Job, seconds: float) -> None:
+    Its thread lives as long as the worker: one that a study left without memory could begin no other, and so
+    could not even report that.
+    """
+
+    def __init__(self, jobs: Jobs, seconds: float) -> None:
         self._jobs = jobs
-        self._job = job
         self._seconds = seconds
+        self._job: Job | None = None
         self._stage = ""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._changed = threading.Condition()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    @contextmanager
+    def prolonging(self, job: Job) -> Iterator[None]:
+        """Prolong this job's lease for the time of a ``with``."""
+        self._turn_to(job)
+        try:
+            yield
+        finally:
+            self._turn_to(None)
 
     def progress(self, stage: str, share: float) -> None:
         """Take note of the stage; the next beat writes it down."""
         self._stage = f"{stage} ({share:.0%})"
 
+    def _turn_to(self, job: Job | None) -> None:
+        with self._changed:
+            self._job, self._stage = job, ""
+            self._changed.notify()
+
     def _beat(self) -> None:
-        while not self._stop.wait(self._seconds):
+        while True:
+            with self._changed:
+                changed = self._changed.wait(self._seconds if self._job else None)
+                job = self._job
+            if changed or job is None:
+                continue
             try:
-                if not self._jobs.renew(self._job, self._stage):
-                    return
-            except DBAPIError as error:
-                log.warning("heartbeat_failed", job_id=self._job.job_id, error=type(error.orig).__name__)
+                self._jobs.renew(job, self._stage)
+            except Exception as error:  # without this thread no later job would keep its lease
+                with suppress(MemoryError):
+                    log.warning("heartbeat_failed", job_id=job.job_id, error=type(error).__name__)

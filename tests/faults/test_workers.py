@@ -26,7 +26,7 @@ LARGE = (40, 192, 256)
 """Takes a worker some seconds, so that it can be caught at it."""
 
 TOO_LARGE = (72, 512, 512)
-"""Its volume is 38 MB, and what is over 32 MB is always asked of the system: no room left over from before serves."""
+"""Its volume is 38 MB, and what is over 32 MB is always asked of the system: no room that was freed serves."""
 
 
 def said_in(report: Held) -> str:
@@ -87,6 +87,8 @@ def test_a_study_that_kills_its_worker_every_time_is_reported_and_the_queue_goes
 
 def test_a_study_too_large_for_the_workers_memory_is_reported_and_the_queue_goes_on(hospital: Hospital) -> None:
     large, small = Scanner(4, TOO_LARGE).study(1, TOO_LARGE[0]), Scanner(4).study(2)
+    for name in ("worker-1", "worker-2"):
+        hospital.site.kill_until_ready(name)  # no memory is left over from earlier jobs
     workers = [hospital.site.services[name] for name in ("worker-1", "worker-2")]
     for worker in workers:
         limit_memory(worker, 1.0)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from dicom_node.dispatch.jobs import Jobs
 from dicom_node.files import Files
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import Settings
-from dicom_node.study import JobState
+from dicom_node.study import Job, JobState
 from tests.dicom_node.recording import STUDY, make_job, rows
+from tests.services import wait_until
 from worker.answer import Answer
 from worker.reports.history import Unmeasured
 from worker.tasks import JobRunner
@@ -64,3 +67,53 @@ def test_a_job_that_failed_with_a_prior_goes_on_without_it(
     JobRunner(settings).run(job_id)
 
     assert told == ([Unmeasured(None, "an attempt to measure both studies failed")] if left_out else ["measured"])
+
+
+def test_a_worker_that_can_begin_no_more_threads_answers_all_the_same(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # what a lack of memory looks like to Python
+
+    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(JobState.REFUSED))
+    monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
+    record = open_database(sqlite_url)
+    job_id = make_job(record)
+    runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    runner.run(job_id)
+
+    assert [row["state"] for row in rows(record, jobs)] == [JobState.REFUSED]
+
+
+def test_every_job_of_a_worker_keeps_its_lease_though_the_record_fails_once(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = open_database(sqlite_url)
+    failures = iter([MemoryError()])
+    renew = Jobs.renew
+
+    def fail_once(self: Jobs, job: Job, stage: str) -> bool:
+        if failure := next(failures, None):
+            raise failure
+        return renew(self, job, stage)
+
+    def lease() -> float:
+        (until,) = (row["lease_until"] for row in rows(record, jobs) if row["state"] == JobState.RUNNING)
+        return float(until)
+
+    def answer(*_: Any) -> Answer:
+        begun = lease()
+        wait_until(lambda: lease() > begun, "a longer lease", 20)
+        return Answer(JobState.DONE)
+
+    monkeypatch.setattr(Jobs, "renew", fail_once)
+    monkeypatch.setattr("worker.tasks.answer_study", answer)
+    monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
+    settings = Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}, jobs={"lease_seconds": 0.6})
+    runner = JobRunner(settings)
+    for study in ("1.2.3", "1.2.4"):
+        runner.run(make_job(record, study=study))
+
+    assert [row["state"] for row in rows(record, jobs)] == [JobState.DONE, JobState.DONE]
