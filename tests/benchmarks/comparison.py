@@ -22,6 +22,8 @@ class Comparison:
     unit: str
     values: Mapping[str, list[float]]
     higher_is_better: bool = False
+    along: str = ""
+    """What grows from contender to contender, whose names are then numbers: drawn as a curve."""
 
     def ratios(self, peer: str) -> list[float]:
         """Return by how many times Hilum is better than a peer, in each round."""
@@ -34,6 +36,7 @@ class Comparison:
             "title": self.title,
             "unit": self.unit,
             "higher_is_better": self.higher_is_better,
+            "along": self.along,
             "contenders": {
                 name: {
                     "values": [round(value, 4) for value in values],

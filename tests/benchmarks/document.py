@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.benchmarks.comparison import HILUM
+from tests.benchmarks.curves import draw_curves
 from tests.benchmarks.machine import REPOSITORY
 
 FIGURES = REPOSITORY / "docs" / "performance.json"
 DOCUMENT = REPOSITORY / "docs" / "performance.md"
+PLOTS = REPOSITORY / "docs" / "images" / "performance"
 README = REPOSITORY / "README.md"
 
 IN_README = (
@@ -41,6 +43,9 @@ def write_document(sections: dict[str, Any]) -> None:
     """Keep the figures of these benchmarks, beside those of others measured earlier, and write the document."""
     kept = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     kept |= sections
+    for name in sections:
+        if curves := [comparison for comparison in kept[name]["comparisons"] if comparison.get("along")]:
+            draw_curves(PLOTS / f"{name}.png", curves)
     FIGURES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     DOCUMENT.write_text("\n".join([HEAD, *(section(name, kept[name]) for name in sorted(kept))]), encoding="utf-8")
     README.write_text(with_figures(README.read_text(encoding="utf-8"), kept), encoding="utf-8")
@@ -73,8 +78,11 @@ def section(name: str, found: dict[str, Any]) -> str:
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['file_system']}, {machine['system']}, "
         f"Python {machine['python']}; load before: {machine['load_before']}."
     )
+    plot = PLOTS / f"{name}.png"
+    plots = [f"![{found['title']}]({plot.relative_to(DOCUMENT.parent)})"] if plot.is_file() else []
     tables = [table(comparison) for comparison in found["comparisons"]]
-    return "\n\n".join([f"## {found['title']}", f"`hilum bench {name}`", found["text"], *tables, origin]) + "\n"
+    parts = [f"## {found['title']}", f"`hilum bench {name}`", found["text"], *plots, *tables, origin]
+    return "\n\n".join(parts) + "\n"
 
 
 def table(comparison: dict[str, Any]) -> str:
@@ -83,7 +91,9 @@ def table(comparison: dict[str, Any]) -> str:
     compared = any(contender["hilum_is_better_by"] for contender in contenders.values())
     head = [comparison["title"], comparison["unit"], "least to greatest"] + ["Hilum is better by"] * compared
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for name, contender in contenders.items():
+    along = comparison.get("along")
+    for contender_name, contender in contenders.items():
+        name = f"{int(contender_name):,} {along}" if along else contender_name
         values, ratio = contender["values"], contender["hilum_is_better_by"]
         row = [name, number(contender["median"]), f"{number(min(values))} to {number(max(values))}"]
         if compared:

@@ -1,13 +1,16 @@
-"""How time and memory grow with the slices of a study, and with the studies in the record."""
+"""How time and memory grow: with a study's slices and matrix, with associations, with studies in the record."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pydicom
 from sqlalchemy import Connection, Engine, insert
 
 from dicom_node.dispatch.jobs import Jobs
@@ -17,55 +20,114 @@ from dicom_node.record.schema import jobs, studies
 from dicom_node.settings import JobSettings
 from dicom_node.study import JobState, Priority, StudyState
 from tests.benchmarks.comparison import Comparison
-from tests.benchmarks.machine import scratch
+from tests.benchmarks.machine import pss_mb, scratch
 from tests.benchmarks.pipeline import analyze_once
+from tests.benchmarks.receivers import hilum, make_slices, send
 from worker.phantom import write_phantom
 
-SLICES = (50, 150, 300, 700, 1200)
-STUDIES = (1_000, 100_000, 1_000_000)
+SLICES = (50, 150, 300, 700, 1200, 2000)
+MATRICES = (256, 512, 768, 1024)
+SLICES_OF_MATRICES = 150
+ASSOCIATIONS = (1, 2, 4, 8, 16, 32)
+STUDIES = (1_000, 10_000, 100_000, 1_000_000)
 LISTED = 50
+
+Figures = defaultdict[str, list[float]]
 
 TITLE = "How cost grows"
 TEXT = f"""\
-The whole analysis of phantoms of the same length with more and thinner slices. Then the record in SQLite: listing
-the newest {LISTED} studies, and claiming a job, among more and more studies that are done."""
+The whole analysis of phantoms of the same length with more and thinner slices, and of one of {SLICES_OF_MATRICES}
+slices with more and smaller pixels. Receiving 300 instances of 512 KB over more and more associations at once, with the
+node's memory (PSS) after that. Then the record in SQLite: listing the newest {LISTED} studies, and claiming a job,
+among more and more studies that are done."""
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
-    """Measure studies of more slices, then a record of more studies."""
-    seconds: dict[str, list[float]] = defaultdict(list)
-    peak: dict[str, list[float]] = defaultdict(list)
+    """Measure one after another what grows."""
     with scratch() as name:
-        for slices in SLICES:
-            study = Path(name, f"study{slices}")
-            write_phantom(study, slices=slices)
-            for turn in range(rounds):
-                parts, peak_mb = analyze_once(study, Path(name, f"out{slices}-{turn}"))
-                seconds[f"{slices} slices"].append(sum(parts.values()))
-                peak[f"{slices} slices"].append(peak_mb)
-    yield Comparison("the whole analysis, by slices", "s", seconds)
-    yield Comparison("its peak memory (resident)", "MB", peak)
-    yield from measure_record(rounds)
+        yield from measure_studies(rounds, "slices", longer_studies(Path(name)))
+    with scratch() as name:
+        yield from measure_studies(rounds, "columns", finer_studies(Path(name)))
+    with scratch() as name:
+        yield from measure_associations(rounds, Path(name))
+    with scratch() as name:
+        yield from measure_record(rounds, Path(name))
 
 
-def measure_record(rounds: int) -> Iterator[Comparison]:
+def longer_studies(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Yield studies of more and more slices."""
+    for slices in SLICES:
+        study = folder / str(slices)
+        write_phantom(study, slices=slices)
+        yield slices, study
+
+
+def finer_studies(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Yield studies of the same body with more and more columns and rows."""
+    phantom = folder / "phantom"
+    write_phantom(phantom, slices=SLICES_OF_MATRICES)
+    for columns in MATRICES:
+        study = folder / str(columns)
+        study.mkdir()
+        for path in sorted(phantom.iterdir()):
+            with_matrix(pydicom.dcmread(path), columns).save_as(study / path.name)
+        yield columns, study
+
+
+def with_matrix(ds: pydicom.Dataset, columns: int) -> pydicom.Dataset:
+    """Return an image with so many columns and rows, each pixel that of the place."""
+    nearest = np.arange(columns) * ds.Columns // columns
+    pixels = ds.pixel_array[np.ix_(nearest, nearest)]
+    ds.PixelSpacing = [float(spacing) * ds.Columns / columns for spacing in ds.PixelSpacing]
+    ds.Rows = ds.Columns = columns
+    ds.PixelData = pixels.tobytes()
+    return ds
+
+
+def measure_studies(rounds: int, along: str, grown: Iterable[tuple[int, Path]]) -> Iterator[Comparison]:
+    """Analyse studies."""
+    seconds, peak = Figures(list), Figures(list)
+    for size, study in grown:
+        for turn in range(rounds):
+            parts, peak_mb = analyze_once(study, study.with_name(f"out{size}-{turn}"))
+            seconds[str(size)].append(sum(parts.values()))
+            peak[str(size)].append(peak_mb)
+    yield Comparison(f"the whole analysis, by {along}", "s", seconds, along=along)
+    yield Comparison(f"its peak memory (resident), by {along}", "MB", peak, along=along)
+
+
+def measure_associations(rounds: int, folder: Path) -> Iterator[Comparison]:
+    """Receive the same instances from more and more senders, each time with a new node."""
+    rate, memory = Figures(list), Figures(list)
+    paths = make_slices(folder / "slices")
+    for _ in range(rounds):
+        for count in ASSOCIATIONS:
+            with hilum(Path(tempfile.mkdtemp(dir=folder))) as receiver:
+                started = time.perf_counter()
+                send(paths, receiver, count)
+                rate[str(count)].append(len(paths) / (time.perf_counter() - started))
+                memory[str(count)].append(pss_mb(receiver.process.pid))
+    yield Comparison("receiving", "instances/s", rate, higher_is_better=True, along="associations")
+    yield Comparison("the node's memory after that (PSS)", "MB", memory, along="associations")
+
+
+def measure_record(rounds: int, folder: Path) -> Iterator[Comparison]:
     """Fill a record further and further, and ask it."""
-    listing: dict[str, list[float]] = defaultdict(list)
-    claiming: dict[str, list[float]] = defaultdict(list)
-    with scratch() as name:
-        record = open_database(f"sqlite:///{Path(name, 'record.sqlite3')}")
-        held = 0
-        for size in STUDIES:
-            fill(record, held, size)
-            held = size
-            for turn in range(rounds):
-                listing[f"{size:,} studies"].append(milliseconds(partial(list_studies, record, LISTED)))
-                job_id = wait_in_record(record, f"waiting-{size}-{turn}")
-                claim = partial(Jobs(record, JobSettings()).claim, job_id)
-                claiming[f"{size:,} studies"].append(milliseconds(claim))
-        record.dispose()
-    yield Comparison(f"listing {LISTED} studies of a record", "ms", listing)
-    yield Comparison("claiming a job in a record", "ms", claiming)
+    listing, claiming = Figures(list), Figures(list)
+    record = open_database(f"sqlite:///{folder / 'record.sqlite3'}")
+    Jobs(record, JobSettings()).claim(wait_in_record(record, "the first"))  # takes longer, whatever the size
+    list_studies(record, LISTED)
+    held = 0
+    for size in STUDIES:
+        fill(record, held, size)
+        held = size
+        for turn in range(rounds):
+            listing[str(size)].append(milliseconds(partial(list_studies, record, LISTED)))
+            job_id = wait_in_record(record, f"waiting-{size}-{turn}")
+            claiming[str(size)].append(milliseconds(partial(Jobs(record, JobSettings()).claim, job_id)))
+    record.dispose()
+    yield Comparison(f"listing {LISTED} studies of a record", "ms", listing, along="studies")
+    yield Comparison("claiming a job in a record", "ms", claiming, along="studies")
 
 
 def fill(record: Engine, begin: int, end: int, batch: int = 20_000) -> None:

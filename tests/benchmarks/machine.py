@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -78,3 +80,9 @@ def pss_mb(pid: int) -> float:
     """Return the proportional set size of a process and all that it started, in MB."""
     sizes = [Path(f"/proc/{member}/smaps_rollup").read_text() for member in family(pid)]
     return sum(int(line.split()[1]) for text in sizes for line in text.splitlines() if line.startswith("Pss:")) / 1000
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor's time that a process and all that it started have taken."""
+    times = [psutil.Process(member).cpu_times() for member in family(pid)]
+    return sum(time.user + time.system for time in times)

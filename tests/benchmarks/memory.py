@@ -14,15 +14,17 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from tests.benchmarks.comparison import HILUM, Comparison, alternate
-from tests.benchmarks.machine import pss_mb, scratch
+from tests.benchmarks.machine import cpu_seconds, pss_mb, scratch
 from tests.benchmarks.receivers import RECEIVERS, SLICES, make_slices, send
 from tests.services import RedisServer, find_redis, free_port, running, wait_until
+
+IDLE_SECONDS = 10
 
 TITLE = "Memory and start"
 TEXT = f"""\
 Memory is the proportional set size (PSS) over all processes of a receiver: idle, and after {SLICES} instances of
 512 KB over eight associations. Ready means that the port accepts connections; a worker is ready when it listens to
-its queue."""
+its queue. The processor's time that an idle process takes is that of {IDLE_SECONDS} s."""
 
 COMPARED = {name: RECEIVERS[name] for name in (HILUM, "Orthanc")}
 
@@ -38,12 +40,16 @@ def measure(rounds: int) -> Iterator[Comparison]:
                 for what, value in receiver_figures(name, paths).items():
                     found[what][name].append(value)
     yield Comparison("receiver, idle", "MB", found["idle"])
+    yield Comparison("receiver, processor's time when idle", "%", found["idle_percent"])
     yield Comparison(f"receiver, after {SLICES} instances", "MB", found["after"])
     yield Comparison("receiver, seconds until ready", "s", found["ready"])
     yield Comparison("`hilum --help`", "s", alternate(rounds, {HILUM: help_seconds}))
     worker = [worker_figures() for _ in range(rounds)]
-    yield Comparison("worker, idle", "MB", {HILUM: [idle for idle, _ in worker]})
-    yield Comparison("worker, seconds until ready", "s", {HILUM: [ready for _, ready in worker]})
+    yield Comparison("worker, idle", "MB", {HILUM: [figures["idle"] for figures in worker]})
+    yield Comparison(
+        "worker, processor's time when idle", "%", {HILUM: [figures["idle_percent"] for figures in worker]}
+    )
+    yield Comparison("worker, seconds until ready", "s", {HILUM: [figures["ready"] for figures in worker]})
     yield Comparison("installed for a CPU worker", "MB", {HILUM: [installed_mb("hilum[worker]")]})
 
 
@@ -53,10 +59,17 @@ def receiver_figures(name: str, paths: list[Path]) -> dict[str, float]:
         started = time.perf_counter()
         with COMPARED[name](Path(folder)) as receiver:
             ready = time.perf_counter() - started
-            time.sleep(1)
-            idle = pss_mb(receiver.process.pid)
+            figures = {"ready": ready, **idle_figures(receiver.process.pid)}
             send(paths, receiver, 8)
-            return {"ready": ready, "idle": idle, "after": pss_mb(receiver.process.pid)}
+            return figures | {"after": pss_mb(receiver.process.pid)}
+
+
+def idle_figures(pid: int) -> dict[str, float]:
+    """Return the memory in MB and the share of a processor that a process takes, with all that it started."""
+    time.sleep(1)
+    begun = cpu_seconds(pid)
+    time.sleep(IDLE_SECONDS)
+    return {"idle": pss_mb(pid), "idle_percent": 100 * (cpu_seconds(pid) - begun) / IDLE_SECONDS}
 
 
 def help_seconds() -> float:
@@ -66,8 +79,8 @@ def help_seconds() -> float:
     return time.perf_counter() - started
 
 
-def worker_figures() -> tuple[float, float]:
-    """Start a worker on a Redis of its own; return its idle memory in MB and the seconds until it is ready."""
+def worker_figures() -> dict[str, float]:
+    """Start a worker on a Redis of its own; return the seconds until it is ready, and what it takes when idle."""
     with scratch() as name:
         folder = Path(name)
         redis_server = RedisServer(find_redis(), free_port(), folder)
@@ -81,8 +94,7 @@ def worker_figures() -> tuple[float, float]:
             ):
                 wait_until(lambda: waits_for_jobs(redis_server), "hilum worker")
                 ready = time.perf_counter() - started
-                time.sleep(1)
-                return pss_mb(process.pid), ready
+                return {"ready": ready, **idle_figures(process.pid)}
         finally:
             redis_server.stop()
 

@@ -1,0 +1,37 @@
+"""How cost grows, as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PANELS_IN_A_ROW = 2
+LOGARITHMIC_FROM = 50
+"""Where the last point is so many times the first, it is the ratios between points that are seen."""
+
+
+def draw_curves(path: Path, comparisons: Sequence[dict[str, Any]]) -> None:
+    """Draw a panel for each comparison: medians, and a band from the least to the greatest."""
+    from matplotlib.figure import Figure  # takes long, and few need it
+
+    rows = -(-len(comparisons) // PANELS_IN_A_ROW)
+    figure = Figure(figsize=(9.0, 2.9 * rows), dpi=110, layout="constrained")
+    for number, comparison in enumerate(comparisons, 1):
+        axes = figure.add_subplot(rows, PANELS_IN_A_ROW, number)
+        contenders = comparison["contenders"]
+        along = [int(name) for name in contenders]
+        values = [contender["values"] for contender in contenders.values()]
+        axes.fill_between(along, [min(v) for v in values], [max(v) for v in values], alpha=0.2)
+        axes.plot(along, [contender["median"] for contender in contenders.values()], marker="o", markersize=4)
+        axes.set_title(comparison["title"], fontsize=10)
+        axes.set_xlabel(comparison["along"])
+        axes.set_ylabel(comparison["unit"])
+        if along[-1] >= LOGARITHMIC_FROM * along[0]:
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
+        axes.set_ylim(0, 1.1 * max(map(max, values)))
+        axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
