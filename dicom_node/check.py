@@ -22,7 +22,7 @@ from dicom_node.dispatch.retrieve import FIND, GET, MOVE, NAMES, associated
 from dicom_node.errors import HilumError, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import configure_logging
-from dicom_node.receive.port import listeners
+from dicom_node.receive.port import listeners, outgoing_ports
 from dicom_node.receive.scp import listen
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import studies
@@ -114,7 +114,11 @@ def check_port(node: NodeSettings) -> Check:
             return Check("port", True, f"hilum node listens at port {node.port} already")
         held = "; ".join(f"{Path(one.command[0]).name} (process {one.pid}) listens there" for one in found)
         return Check("port", False, f"{error.message}; {held}" if held else error.message)
-    return Check("port", True, f"{node.host}, port {node.port} can be listened on")
+    message = f"{node.host}, port {node.port} can be listened on"
+    if node.port in (taken := outgoing_ports()):
+        message += f", unless an outgoing connection has it just then: those get {taken[0]} to {taken[-1]}"
+        return Check("port", True, message, warns=True)
+    return Check("port", True, message)
 
 
 def check_permissions(settings: Settings) -> Check:

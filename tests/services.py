@@ -26,6 +26,8 @@ import psycopg
 import pytest
 import redis
 
+from dicom_node.receive.port import outgoing_ports
+
 STARTING_SECONDS = 30.0
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
@@ -43,9 +45,8 @@ def free_port() -> int:
     The system gives those its local ports from a range of its own, where one could take the port of a service
     that is being started again: even a client that tries to reach just that service, and so reaches itself.
     """
-    lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.randrange(10_000, lowest_outgoing)  # noqa: S311 - protects nothing
+        port = random.randrange(10_000, outgoing_ports()[0])  # noqa: S311 - protects nothing
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -11,6 +11,8 @@ PROC = Path("/proc")
 LISTENING = "0A"
 """Of the kernel's tcp_states.h."""
 
+OUTGOING_PORTS = PROC / "sys" / "net" / "ipv4" / "ip_local_port_range"
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -44,3 +46,9 @@ def listening_sockets(port: int) -> Iterator[str]:
                 _, local, _, state, *_, inode = line.split()[:10]
                 if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
                     yield inode
+
+
+def outgoing_ports() -> range:
+    """Return the ports of which outgoing connections get one each (ip(7))."""
+    lowest, highest = OUTGOING_PORTS.read_text().split()
+    return range(int(lowest), int(highest) + 1)

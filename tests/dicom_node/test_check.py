@@ -104,6 +104,15 @@ def test_a_port_that_is_free_can_be_listened_on_afterwards() -> None:
     socket.create_server((node.host, node.port)).close()
 
 
+def test_a_port_that_an_outgoing_connection_may_have_is_warned_of() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    check = check_port(NodeSettings(port=port))
+    assert (check.passed, check.warns) == (True, True)
+    assert "outgoing connection" in check.message
+    assert not check_port(NodeSettings(port=free_port())).warns
+
+
 @pytest.mark.parametrize(("warn_free_gib", "passed"), [(0.0, True), (2.0**40, False)])
 def test_a_disk_with_less_than_warn_free_gib_fails(tmp_path: Path, warn_free_gib: float, passed: bool) -> None:
     storage = StorageSettings(folder=tmp_path, warn_free_gib=warn_free_gib, refuse_free_gib=0)
