@@ -25,7 +25,8 @@ TEXT = f"""\
 time in a new process, with the network that Hilum ships and with HU thresholds. The parts are those of the network,
 named as the pipeline's progress names them; "start" is the interpreter, its imports and the network's weights. Then a
 study as large as the largest that Shivdeo et al. 2021 measured: 1145 s in 2D and 229 s in 3D on their CPU, for the
-segmentation alone.
+segmentation alone. All of it is on CPU: the network runs on a GPU where torch finds one, but none was at hand to be
+measured.
 
 Memory is that of a machine with torch, which is asked for a GPU and takes 180 MB for it; a CPU worker has no torch. On
 {LONG} slices and without torch, the scan takes 372 MB, the lungs and the infection up to 186 MB each, and interpreter,
