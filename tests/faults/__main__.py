@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -36,21 +37,25 @@ def main() -> int:
 
 
 def run(database: str, arguments: argparse.Namespace) -> Storm:
-    """Run the storm on one database."""
+    """Run the storm on one database; what it leaves is kept unless all went well."""
 
     def say(line: str) -> None:
         sys.stderr.write(f"{database}: {line}\n")
 
-    with tempfile.TemporaryDirectory(prefix="hilum-faults-") as folder:
-        return run_storm(
-            Path(folder),
-            database,
-            studies=arguments.studies,
-            kills=arguments.kills,
-            senders=arguments.senders,
-            seed=arguments.seed,
-            say=say,
-        )
+    folder = Path(tempfile.mkdtemp(prefix="hilum-faults-"))
+    say(f"logs, record and storage: {folder}")
+    storm = run_storm(
+        folder,
+        database,
+        studies=arguments.studies,
+        kills=arguments.kills,
+        senders=arguments.senders,
+        seed=arguments.seed,
+        say=say,
+    )
+    if storm.verdict and storm.verdict.clean:
+        shutil.rmtree(folder)
+    return storm
 
 
 if __name__ == "__main__":

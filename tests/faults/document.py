@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from dicom_node.settings import JobSettings
 from tests.benchmarks.machine import REPOSITORY, commit, describe_machine
 from tests.faults.site import QUICK
 from tests.faults.storm import Storm
@@ -124,7 +125,7 @@ def section(found: dict[str, Any]) -> str:
   reports, came to the PACS {found["objects_came"]} times.
 * Reported as not measured, because every attempt was cut short: {found["given_up"]}.
 * From a kill until the process was at work again: {found["median_recovery_seconds"]} s in the median. The longest:
-  {recoveries}. The sweep interval was {found["sweep_seconds"]:g} s.
+  {recoveries}. The sweep interval was {found["sweep_seconds"]:g} s ({JobSettings().sweep_seconds:g} s by default).
 * {found["seconds"]:.0f} s on {found["measured_at"]} at {found["commit"]}: {machine["cpu"]}, {machine["cores"]} cores,
   load average {machine["load_before"]} at the end.
 """
