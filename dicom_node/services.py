@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import signal
 import socket
 import ssl
 import threading
@@ -35,6 +34,7 @@ from dicom_node.security.access import require_security
 from dicom_node.security.audit import AuditTrail
 from dicom_node.security.tls import client_context, server_context
 from dicom_node.settings import Settings, load_settings
+from dicom_node.stopping import stop_on_signals
 
 LISTENING_PROCESSES = 2
 """One Python process uses one core. Two write faster than most networks bring, within 120 MB of memory."""
@@ -156,11 +156,3 @@ def broker_url(settings: Settings) -> str:
             "no-broker", "set broker.url to a Redis (redis://host:6379/0), or use `hilum up`, which runs one"
         )
     return settings.broker.url
-
-
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and Ctrl-C set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

@@ -19,8 +19,8 @@ from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import keep_private
 from dicom_node.log import configure_logging, get_logger
 from dicom_node.record.database import open_database
-from dicom_node.services import stop_on_signals
 from dicom_node.settings import load_settings
+from dicom_node.stopping import stop_on_signals
 
 TURN_SECONDS = 1.0
 CRASHING_SECONDS = 30.0

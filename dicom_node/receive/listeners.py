@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from dicom_node.log import get_logger
+from dicom_node.stopping import set_by_signal
 
 STOPPING_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1
@@ -39,7 +40,7 @@ class Listeners:
     def _on_end(self, *_: object) -> None:
         if not self._stop.is_set():
             self.ended_early = True
-            self._stop.set()
+            set_by_signal(self._stop)
 
     def stop(self) -> None:
         """Tell the processes to end, and wait; one that does not listen is killed."""

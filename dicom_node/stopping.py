@@ -1,0 +1,26 @@
+"""How a process is told to stop."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and Ctrl-C set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: set_by_signal(stop))
+    return stop
+
+
+def set_by_signal(event: threading.Event) -> None:
+    """Set an event from a signal's handler.
+
+    A handler runs amid whatever its thread was doing. Setting an event takes the event's lock: where the thread, or
+    a handler that this one interrupted, holds it already, it would wait for itself forever. So another thread sets
+    it; to start that one this way takes no lock of Python's own.
+    """
+    if not event.is_set():
+        _thread.start_new_thread(event.set, ())
