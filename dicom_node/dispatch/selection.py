@@ -16,6 +16,9 @@ from dicom_node.settings import SelectionSettings
 AXIAL_WITHIN_DEGREES = 35.0
 """A tilted gantry (up to 30 degrees) is still axial; a coronal or sagittal reformat is not."""
 
+LEAST_SINE = 1e-6
+"""Of the angle between row and column; what is nearer to parallel spans no plane."""
+
 CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULMO|HRCT")
 OTHER_PARTS = frozenset(
     "HEAD BRAIN SKULL NECK SINUS ORBIT CSPINE LSPINE PELVIS HIP LEG KNEE ANKLE FOOT ARM SHOULDER ELBOW WRIST HAND "
@@ -161,10 +164,12 @@ def describe(series: SeriesHeader) -> str:
 
 
 def normal(orientation: tuple[float, ...]) -> Vector:
-    """Return the unit normal of a slice: row cosines x column cosines (PS3.3 C.7.6.2.1.1)."""
+    """Return the unit normal of a slice, or 0: row cosines x column cosines (PS3.3 C.7.6.2.1.1)."""
     ax, ay, az, bx, by, bz = orientation
     x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    length = math.hypot(x, y, z) or 1.0
+    length = math.hypot(x, y, z)
+    if length < LEAST_SINE:
+        return 0.0, 0.0, 0.0
     return x / length, y / length, z / length
 
 
