@@ -32,10 +32,9 @@ def make_celery(broker_url: str) -> Celery:
     """Return the Celery application that node and worker share."""
     app = Celery("hilum", broker=broker_url)
     app.conf.update(
-        # A job is acknowledged when it is done, and a worker holds no second one: STAT waits for nobody.
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        worker_prefetch_multiplier=1,
+        # No limit to unacknowledged bells: a worker that could not acknowledge one, because Redis died just then, would
+        # hear no other. It takes one job at a time all the same (--pool=solo), and the sweep rings again for lost ones.
+        worker_prefetch_multiplier=0,
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
@@ -46,7 +45,6 @@ def make_celery(broker_url: str) -> Celery:
         # By default Redis queues are served in turn; so every stat job goes before any routine one.
         broker_transport_options={
             "queue_order_strategy": "priority",
-            "visibility_timeout": 6 * 3600,
             "max_retries": 0,  # else six seconds of trying again; the next turn does that
             "socket_connect_timeout": 5,
             "socket_timeout": 30,

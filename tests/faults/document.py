@@ -60,6 +60,7 @@ TAIL = """\
 | the clock set while a job, a dead worker's job, a delivery or a commitment waits | it goes on | test_clock.py |
 | the clock set while a worker measures | one set of results | test_clock.py |
 | Redis away | studies are answered once it is back | test_around.py |
+| Redis away when a worker ends a job | the worker takes the next one | test_workers.py |
 | the PACS sends results back | nothing starts | test_around.py |
 | a late image | a new report that names the one before | test_around.py |
 
@@ -76,8 +77,7 @@ A clock that is set back can still prolong what waits by its own longest pause: 
 a delivery that has failed for hours. One that is set while the node begins can have a study answered before its last
 image came, and again when it has come.
 
-How long a process takes to be back is mostly how long Python takes to load its libraries; other work held both cores
-during these storms (load averages up to 18), and a worker then took longer than the sweep interval.
+How long a process takes to be back is mostly how long Python takes to load its libraries.
 """
 
 

@@ -25,8 +25,10 @@ pytestmark = [pytest.mark.fault, pytest.mark.node]
 LARGE = (40, 192, 256)
 """Takes a worker some seconds, so that it can be caught at it."""
 
-TOO_LARGE = (72, 512, 512)
-"""Its volume is 38 MB, and what is over 32 MB is always asked of the system: no room that was freed serves."""
+TOO_LARGE = (300, 512, 512)
+"""Its volume is 157 MB, and so much is always asked of the system: no room that was freed serves."""
+ROOM_MB = 120.0
+"""Enough for a report that says so."""
 
 
 def said_in(report: Held) -> str:
@@ -91,7 +93,7 @@ def test_a_study_too_large_for_the_workers_memory_is_reported_and_the_queue_goes
         hospital.site.kill_until_ready(name)  # no memory is left over from earlier jobs
     workers = [hospital.site.services[name] for name in ("worker-1", "worker-2")]
     for worker in workers:
-        limit_memory(worker, 1.0)
+        limit_memory(worker, ROOM_MB)
     try:
         hospital.send(large)
         report = the_report(hospital.settled(large))
@@ -103,6 +105,31 @@ def test_a_study_too_large_for_the_workers_memory_is_reported_and_the_queue_goes
     hospital.send(small)
     hospital.settled(small)
     hospital.assert_answered_once(large, small)
+
+
+def test_a_worker_that_ends_a_job_while_redis_is_away_takes_the_next_one(hospital: Hospital) -> None:
+    hospital.site.kill_until_ready("redis")
+    hospital.send(before := Scanner(11).study(1))
+    hospital.settled(before)
+    first, second = Scanner(11, LARGE).study(2, LARGE[0]), Scanner(11).study(3)
+    hospital.send(first)
+    worker = caught(hospital, first)
+    (other,) = [service for name, service in hospital.site.services.items() if "worker" in name and service != worker]
+    hospital.site.stop("redis")
+    wait_until(lambda: ended(worker, first), "the end of its job", 60)
+    os.kill(other.pid, signal.SIGSTOP)
+    try:
+        hospital.site.services["redis"].wanted = True
+        hospital.send(second)
+        wait_until(lambda: ended(worker, second), "the end of its next job", 60)
+    finally:
+        os.kill(other.pid, signal.SIGCONT)
+    hospital.settled(second)
+    hospital.assert_answered_once(first, second)
+
+
+def ended(worker: Service, study: Study) -> bool:
+    return study.study_instance_uid in [event["study_instance_uid"] for event in worker.events("job_ended")]
 
 
 def limit_memory(worker: Service, more_mb: float) -> None:
