@@ -38,8 +38,9 @@ TITLE = "How cost grows"
 TEXT = f"""\
 The whole analysis of phantoms of the same length with more and thinner slices, and of one of {SLICES_OF_MATRICES}
 slices with more and smaller pixels. Receiving 300 instances of 512 KB over more and more associations at once, with the
-node's memory (PSS) after that. Then the record in SQLite: listing the newest {LISTED} studies, and claiming a job,
-among more and more studies that are done."""
+node's memory (PSS) after that: each proposes 128 presentation contexts, and of 32 each brings nine instances, so that
+more and more of the time goes into associating (`hilum bench load` has the throughput itself). Then the record in
+SQLite: listing the newest {LISTED} studies, and claiming a job, among more and more studies that are done."""
 
 
 def measure(rounds: int) -> Iterator[Comparison]:

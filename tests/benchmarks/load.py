@@ -26,7 +26,8 @@ WARMING_UP = 1000
 """Of each kind, before memory is first looked at: by then every import, cache and heap of a thread is there."""
 SENDERS = 8
 FEW, MANY = 4, 40
-SLICES, SLICE_BYTES = 600, 512 * 1024
+SLICES, SLICE_BYTES = 2400, 512 * 1024
+"""Sixty an association where there are most: how long a study takes to begin is not the question."""
 PIXEL_BYTES = 8192
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes closing a reset."""
