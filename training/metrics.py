@@ -8,7 +8,7 @@ a mean over cases leaves them out, and says over how many it went.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -144,6 +144,15 @@ def bootstrap_interval(cases: Sequence[Case], statistic: Callable[[Sequence[Case
         return math.nan, math.nan
     low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)
+
+
+def with_interval(
+    name: str, statistic: Callable[[Sequence[Case]], float], patients: Mapping[str, Case]
+) -> dict[str, float]:
+    """Return a figure with its 95 % interval, from patients drawn anew."""
+    values = list(patients.values())
+    low, high = bootstrap_interval(values, statistic)
+    return {name: statistic(values), f"{name}_low": low, f"{name}_high": high}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from training.experiments import (
     classifier,
     efficiency,
     four_classes,
+    layouts,
     saood,
     shipped,
     shipped_judged,
@@ -32,6 +33,7 @@ _ALL: Iterable[Iterable[Entry]] = (
     efficiency.BENCHMARKS,
     shipped.EXPERIMENTS,
     shipped_judged.BENCHMARKS,
+    layouts.BENCHMARKS,
     four_classes.EXPERIMENTS,
 )
 

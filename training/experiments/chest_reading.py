@@ -60,12 +60,16 @@ class Read:
 
 def finished_folds(runs: Path) -> list[Fold]:
     """Return the folds of the run that are trained."""
-    folders = sorted(path.parent for path in (runs / FOLDS.name).glob("split-*/result.json"))
+    return [Fold(ChestNetwork.open(weights), tested) for weights, tested in finished_weights(runs, FOLDS.name)]
+
+
+def finished_weights(runs: Path, name: str) -> list[tuple[Path, frozenset[str]]]:
+    """Return the weights of the folds of a run that are trained, and the names of those that they never saw."""
+    folders = sorted(path.parent for path in (runs / name).glob("split-*/result.json"))
     if not folders:
-        raise SettingsError("missing-run", f"expected the run {FOLDS.name} in {runs}; train it first")
+        raise SettingsError("missing-run", f"expected the run {name} in {runs}; train it first")
     return [
-        Fold(ChestNetwork.open(folder / "weights.safetensors"), frozenset(read_json(folder / "result.json")["tested"]))
-        for folder in folders
+        (folder / "weights.safetensors", frozenset(read_json(folder / "result.json")["tested"])) for folder in folders
     ]
 
 

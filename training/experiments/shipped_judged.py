@@ -18,16 +18,15 @@ from training.experiment import Benchmark, Published
 from training.experiments.chest_reading import Read, finished_folds, read_folds
 from training.experiments.shipped import FOLDS
 from training.metrics import (
-    Case,
     Confusion,
     Roc,
     Spread,
-    bootstrap_interval,
     infected_percent,
     mean_absolute_error,
     mean_absolute_percent_error,
     pearson_r,
     ratio,
+    with_interval,
 )
 from training.overlays import Tile, write_page
 from worker.chest_network import Agreement
@@ -122,15 +121,6 @@ def compared(compare: Compare, patients: Sequence[Patient]) -> float:
     """Return a measure of PoIR found against PoIR true."""
     found, true = ([poir(patient, of) for patient in patients] for of in ("found", "true"))
     return compare(found, true)
-
-
-def with_interval(
-    name: str, statistic: Callable[[Sequence[Case]], float], patients: Mapping[str, Case]
-) -> dict[str, float]:
-    """Return a figure with its 95 % interval, from patients drawn anew."""
-    values = list(patients.values())
-    low, high = bootstrap_interval(values, statistic)
-    return {name: statistic(values), f"{name}_low": low, f"{name}_high": high}
 
 
 def poir(patient: Patient, of: str) -> float:

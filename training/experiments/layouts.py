@@ -1,0 +1,199 @@
+"""2D beside 2.5D, each as it is and mirrored, and all together: which the chest network should be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import SettingsError
+from training import datasets
+from training.datasets.sample import INFECTION, LUNG, Sample
+from training.experiment import Benchmark, Experiment, Published
+from training.experiments.chest_reading import finished_weights
+from training.experiments.shipped import FOLDS, FOLDS_25D
+from training.metrics import Confusion, Spread, with_interval
+from training.scan import Segmenter
+from worker.chest_network import INFECTED, WHOLE_LUNG
+from worker.framing import Frame
+from worker.networks.checkpoint import load
+from worker.networks.network import SegmentationNetwork
+from worker.networks.torch_engine import TorchEngine
+
+LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS, "2.5d": FOLDS_25D}
+
+MIRRORED = "{}-mirrored"
+"""Way of the mean over the slices as they are and their mirror images."""
+
+TOGETHER = "together"
+"""Way of the mean over all layouts, mirrored."""
+
+SHIPPED_WAY = MIRRORED.format("2d")
+
+Probabilities = NDArray[np.float32]
+"""Of every class, (slices, classes, side, side)."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A fold's network of one layout, and the names of those that it never saw."""
+
+    segmenter: Segmenter
+    window_hu: tuple[float, float]
+    side: int
+    tested: frozenset[str]
+
+    def frame(self, sample: Sample) -> Frame:
+        """Return what the network is shown of a slice: all of it, as it was cropped to the chest."""
+        _, rows, columns = sample.image.shape
+        return Frame(slice(0, rows), slice(0, columns), self.side)
+
+    def read(self, images: NDArray[np.float32]) -> Probabilities:
+        """Return what the network says of a scan's images, (slices, side, side)."""
+        return np.concatenate([chunk for _, chunk in self.segmenter.probabilities(images)])
+
+
+@dataclass
+class Score:
+    """What was counted over a patient's slices, read in one way."""
+
+    lung: Confusion = field(default_factory=Confusion)
+    infection: Confusion = field(default_factory=Confusion)
+    seconds: float = 0.0
+    slices: int = 0
+
+
+def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
+    """Return Dice and computing time of every way; the short form takes every tenth slice."""
+    scores: dict[str, dict[str, Score]] = {}
+    samples = list(datasets.read("infection-slices", data))
+    for readers in open_folds(runs):
+        for patient, scan in kept_aside(samples, readers):
+            score_scan(scan[:: 10 if short else 1], readers, scores, patient)
+    return dict(figures(scores))
+
+
+def open_folds(runs: Path) -> Iterator[Mapping[str, Reader]]:
+    """Give out the networks of each fold, by layout.
+
+    Raises
+    ------
+    SettingsError
+        A run is missing, or the runs have other folds.
+    """
+    found = {layout: finished_weights(runs, experiment.name) for layout, experiment in LAYOUTS.items()}
+    if len({tuple(tested for _, tested in folds) for folds in found.values()}) != 1:
+        raise SettingsError("other-splits", "the runs of the layouts have other folds; train all folds of each")
+    for fold in zip(*found.values(), strict=True):
+        yield {layout: open_reader(*one) for layout, one in zip(found, fold, strict=True)}
+
+
+def open_reader(weights: Path, tested: frozenset[str]) -> Reader:
+    """Load a network of any layout."""
+    network, card = load(weights)
+    if not isinstance(network, SegmentationNetwork) or card.window_hu is None or card.image_size is None:
+        raise TypeError(f"{weights} holds no network of scans in HU on a square")
+    segmenter = Segmenter(TorchEngine(network), network.layout, network.divisors)
+    return Reader(segmenter, card.window_hu, card.image_size[0], tested)
+
+
+def kept_aside(samples: Sequence[Sample], readers: Mapping[str, Reader]) -> Iterator[tuple[str, list[Sample]]]:
+    """Give out the patients whom the fold's networks never saw, and their slices from one end to the other."""
+    tested = next(iter(readers.values())).tested
+    chosen = sorted((s for s in samples if s.patient in tested), key=lambda s: (s.scan, s.position))
+    for _, scan in groupby(chosen, key=lambda s: s.scan):
+        slices = list(scan)
+        yield slices[0].patient or slices[0].scan, slices
+
+
+def score_scan(
+    scan: Sequence[Sample], readers: Mapping[str, Reader], scores: dict[str, dict[str, Score]], patient: str
+) -> None:
+    """Read a scan in every way, and add to the scores by way and patient."""
+    frames = [next(iter(readers.values())).frame(sample) for sample in scan]
+    for way, probabilities, seconds in read_in_every_way(scan, frames, readers):
+        score = scores.setdefault(way, {}).setdefault(patient, Score())
+        score.seconds += seconds
+        score.slices += len(scan)
+        lung, infection = (probabilities[:, classes].sum(axis=1) for classes in (WHOLE_LUNG, INFECTED))
+        for frame, sample, in_lung, infected in zip(frames, scan, lung, infection, strict=True):
+            found = frame.place(in_lung) >= 0.5
+            score.lung += Confusion.of(found, sample.mask(LUNG)[0])
+            score.infection += Confusion.of(found & (frame.place(infected) >= 0.5), sample.mask(INFECTION)[0])
+
+
+def read_in_every_way(
+    scan: Sequence[Sample], frames: Sequence[Frame], readers: Mapping[str, Reader]
+) -> Iterator[tuple[str, Probabilities, float]]:
+    """Give out each way's name, what it says of the scan, and how long it computed."""
+    everything, all_seconds = [], 0.0
+    for layout, reader in readers.items():
+        images = np.stack(
+            [f.show(s.image[0].astype(np.float32), reader.window_hu) for f, s in zip(frames, scan, strict=True)]
+        )
+        plain, seconds = timed(reader, images)
+        flipped, flipped_seconds = timed(reader, np.ascontiguousarray(images[..., ::-1]))
+        mirrored = np.float32(0.5) * (plain + flipped[..., ::-1])
+        yield layout, plain, seconds
+        yield MIRRORED.format(layout), mirrored, seconds + flipped_seconds
+        everything.append(mirrored)
+        all_seconds += seconds + flipped_seconds
+    yield TOGETHER, np.mean(everything, axis=0, dtype=np.float32), all_seconds
+
+
+def timed(reader: Reader, images: NDArray[np.float32]) -> tuple[Probabilities, float]:
+    """Return what a network says of images, and the seconds that it computed, over all threads."""
+    began = time.process_time()
+    probabilities = reader.read(images)
+    return probabilities, time.process_time() - began
+
+
+def figures(scores: Mapping[str, Mapping[str, Score]]) -> Iterator[tuple[str, float]]:
+    """Yield Dice with intervals over patients, what each way gains on the shipped one, and its computing time."""
+    shipped = scores[SHIPPED_WAY]
+    for way, patients in scores.items():
+        for structure in (LUNG, INFECTION):
+            counts = {name: getattr(score, structure) for name, score in sorted(patients.items())}
+            yield from with_interval(f"{way}/{structure}/dice_per_case", mean_dice, counts).items()
+            yield f"{way}/{structure}/dice_global", sum(counts.values(), Confusion()).dice
+        yield from ((f"{way}/{INFECTION}/dice/{name}", s.infection.dice) for name, s in sorted(patients.items()))
+        if way != SHIPPED_WAY:
+            pairs = {name: (s.infection.dice, shipped[name].infection.dice) for name, s in sorted(patients.items())}
+            yield from with_interval(f"{way}/{INFECTION}/gain", mean_gain, pairs).items()
+        yield (
+            f"{way}/cpu_seconds_per_slice",
+            sum(s.seconds for s in patients.values()) / sum(s.slices for s in patients.values()),
+        )
+
+
+def mean_dice(counts: Sequence[Confusion]) -> float:
+    """Return the mean Dice over patients."""
+    return Spread.of(count.dice for count in counts).mean
+
+
+def mean_gain(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return how much higher, in the mean, the first of each pair is."""
+    return Spread.of(one - other for one, other in pairs).mean
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="chest-layouts",
+        paper="ours: 2D and 2.5D, mirrored, and together",
+        measure=measure,
+        published=(
+            Published("2d/infection/dice_per_case", 0.684, "Wu et al. 2020, table 1"),
+            Published("2.5d/infection/dice_per_case", 0.693, "Wu et al. 2020, table 1"),
+            Published("2d/lung/dice_per_case", 0.972, "Wu et al. 2020, table 1"),
+            Published("2.5d/lung/dice_per_case", 0.967, "Wu et al. 2020, table 1"),
+        ),
+        short_form="every tenth slice",
+        differs="four folds by patient; every slice of these scans was cropped by itself, and some are left out, "
+        "so that neighbours do not lie on each other",
+    ),
+)
