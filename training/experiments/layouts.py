@@ -1,4 +1,4 @@
-"""2D beside 2.5D, each as it is and mirrored, and all together: which the chest network should be."""
+"""2D, 2.5D and 3D side by side, each as it is and mirrored, and two together: which the chest network should be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Benchmark, Experiment, Published
 from training.experiments.chest_reading import finished_weights
-from training.experiments.shipped import FOLDS, FOLDS_25D
+from training.experiments.shipped import FOLDS, FOLDS_3D, FOLDS_25D
 from training.metrics import Confusion, Spread, with_interval
 from training.scan import Segmenter
 from worker.chest_network import INFECTED, WHOLE_LUNG
@@ -25,18 +25,19 @@ from worker.networks.checkpoint import load
 from worker.networks.network import SegmentationNetwork
 from worker.networks.torch_engine import TorchEngine
 
-LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS, "2.5d": FOLDS_25D}
+LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS, "2.5d": FOLDS_25D, "3d": FOLDS_3D}
 
 MIRRORED = "{}-mirrored"
 """Way of the mean over the slices as they are and their mirror images."""
 
-TOGETHER = "together"
-"""Way of the mean over all layouts, mirrored."""
-
 SHIPPED_WAY = MIRRORED.format("2d")
 
-Probabilities = NDArray[np.float32]
-"""Of every class, (slices, classes, side, side)."""
+MEMBERS = (SHIPPED_WAY, MIRRORED.format("2.5d"))
+TOGETHER = "2d+2.5d-mirrored"
+"""Way of the mean over those."""
+
+Probabilities = list[NDArray[np.float32]]
+"""Of whole lung and of infection, (2, rows, columns) of each slice, on its own pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,24 @@ class Reader:
     side: int
     tested: frozenset[str]
 
-    def frame(self, sample: Sample) -> Frame:
-        """Return what the network is shown of a slice: all of it, as it was cropped to the chest."""
-        _, rows, columns = sample.image.shape
-        return Frame(slice(0, rows), slice(0, columns), self.side)
+    def read(self, scan: Sequence[Sample], mirrored: bool) -> tuple[Probabilities, float]:
+        """Return what the network says of a scan's slices, and the seconds that it computed, over all threads.
 
-    def read(self, images: NDArray[np.float32]) -> Probabilities:
-        """Return what the network says of a scan's images, (slices, side, side)."""
-        return np.concatenate([chunk for _, chunk in self.segmenter.probabilities(images)])
+        It is shown all of each slice, as that was cropped to the chest.
+        """
+        frames = [Frame(slice(0, s.image.shape[1]), slice(0, s.image.shape[2]), self.side) for s in scan]
+        images = np.stack(
+            [f.show(s.image[0].astype(np.float32), self.window_hu) for f, s in zip(frames, scan, strict=True)]
+        )
+        step = -1 if mirrored else 1
+        began = time.process_time()
+        answers = np.concatenate([chunk for _, chunk in self.segmenter.probabilities(images[..., ::step])])
+        seconds = time.process_time() - began
+        asked = np.stack([answers[:, classes].sum(axis=1) for classes in (WHOLE_LUNG, INFECTED)], axis=1)
+        return [
+            np.stack([frame.place(np.ascontiguousarray(one)) for one in answer])
+            for frame, answer in zip(frames, asked[..., ::step], strict=True)
+        ], seconds
 
 
 @dataclass
@@ -98,7 +109,7 @@ def open_reader(weights: Path, tested: frozenset[str]) -> Reader:
     network, card = load(weights)
     if not isinstance(network, SegmentationNetwork) or card.window_hu is None or card.image_size is None:
         raise TypeError(f"{weights} holds no network of scans in HU on a square")
-    segmenter = Segmenter(TorchEngine(network), network.layout, network.divisors)
+    segmenter = Segmenter(TorchEngine(network), network.layout, network.divisors, stack_slices=card.stack_slices)
     return Reader(segmenter, card.window_hu, card.image_size[0], tested)
 
 
@@ -115,42 +126,35 @@ def score_scan(
     scan: Sequence[Sample], readers: Mapping[str, Reader], scores: dict[str, dict[str, Score]], patient: str
 ) -> None:
     """Read a scan in every way, and add to the scores by way and patient."""
-    frames = [next(iter(readers.values())).frame(sample) for sample in scan]
-    for way, probabilities, seconds in read_in_every_way(scan, frames, readers):
+    for way, probabilities, seconds in read_in_every_way(scan, readers):
         score = scores.setdefault(way, {}).setdefault(patient, Score())
         score.seconds += seconds
         score.slices += len(scan)
-        lung, infection = (probabilities[:, classes].sum(axis=1) for classes in (WHOLE_LUNG, INFECTED))
-        for frame, sample, in_lung, infected in zip(frames, scan, lung, infection, strict=True):
-            found = frame.place(in_lung) >= 0.5
+        for sample, (lung, infection) in zip(scan, probabilities, strict=True):
+            found = lung >= 0.5
             score.lung += Confusion.of(found, sample.mask(LUNG)[0])
-            score.infection += Confusion.of(found & (frame.place(infected) >= 0.5), sample.mask(INFECTION)[0])
+            score.infection += Confusion.of(found & (infection >= 0.5), sample.mask(INFECTION)[0])
 
 
 def read_in_every_way(
-    scan: Sequence[Sample], frames: Sequence[Frame], readers: Mapping[str, Reader]
+    scan: Sequence[Sample], readers: Mapping[str, Reader]
 ) -> Iterator[tuple[str, Probabilities, float]]:
-    """Give out each way's name, what it says of the scan, and how long it computed."""
-    everything, all_seconds = [], 0.0
+    """Give out each way's name, what it says of the scan, and how long its networks computed."""
+    members = []
     for layout, reader in readers.items():
-        images = np.stack(
-            [f.show(s.image[0].astype(np.float32), reader.window_hu) for f, s in zip(frames, scan, strict=True)]
-        )
-        plain, seconds = timed(reader, images)
-        flipped, flipped_seconds = timed(reader, np.ascontiguousarray(images[..., ::-1]))
-        mirrored = np.float32(0.5) * (plain + flipped[..., ::-1])
+        plain, seconds = reader.read(scan, mirrored=False)
+        flipped, flipped_seconds = reader.read(scan, mirrored=True)
+        way, both = MIRRORED.format(layout), mean_of(plain, flipped)
         yield layout, plain, seconds
-        yield MIRRORED.format(layout), mirrored, seconds + flipped_seconds
-        everything.append(mirrored)
-        all_seconds += seconds + flipped_seconds
-    yield TOGETHER, np.mean(everything, axis=0, dtype=np.float32), all_seconds
+        yield way, both, seconds + flipped_seconds
+        if way in MEMBERS:
+            members.append((both, seconds + flipped_seconds))
+    yield TOGETHER, mean_of(*(both for both, _ in members)), sum(seconds for _, seconds in members)
 
 
-def timed(reader: Reader, images: NDArray[np.float32]) -> tuple[Probabilities, float]:
-    """Return what a network says of images, and the seconds that it computed, over all threads."""
-    began = time.process_time()
-    probabilities = reader.read(images)
-    return probabilities, time.process_time() - began
+def mean_of(*readings: Probabilities) -> Probabilities:
+    """Return the mean of several readings of the same slices."""
+    return [np.mean(slices, axis=0, dtype=np.float32) for slices in zip(*readings, strict=True)]
 
 
 def figures(scores: Mapping[str, Mapping[str, Score]]) -> Iterator[tuple[str, float]]:
@@ -184,11 +188,12 @@ def mean_gain(pairs: Sequence[tuple[float, float]]) -> float:
 BENCHMARKS = (
     Benchmark(
         name="chest-layouts",
-        paper="ours: 2D and 2.5D, mirrored, and together",
+        paper="ours: 2D, 2.5D and 3D, mirrored, and two together",
         measure=measure,
         published=(
             Published("2d/infection/dice_per_case", 0.684, "Wu et al. 2020, table 1"),
             Published("2.5d/infection/dice_per_case", 0.693, "Wu et al. 2020, table 1"),
+            Published("3d/infection/dice_per_case", 0.79, "Shivdeo et al. 2021, table 2"),
             Published("2d/lung/dice_per_case", 0.972, "Wu et al. 2020, table 1"),
             Published("2.5d/lung/dice_per_case", 0.967, "Wu et al. 2020, table 1"),
         ),

@@ -80,6 +80,27 @@ FOLDS_25D = replace(
     differs="as chest-folds, from three neighbouring slices; single images are repeated",
 )
 
+FOLDS_3D = replace(
+    FOLDS,
+    name="chest-folds-3d",
+    data=("infection-slices", "ct-studies", "phantom"),
+    preprocess=replace(FOLDS.preprocess, size=(112, 112)),
+    network="vnet",
+    arguments={"classes": 4},
+    stacking=Stacking(16, 0.5),
+    recipe=replace(
+        FOLDS.recipe,
+        batch_size=1,
+        epochs=6,
+        steps_per_epoch=50,
+        optimiser=Optimiser("adamw", 1e-3, l2=1e-2),
+        # Stacks are changed alike in every slice, so that what is pasted or grown would be a column.
+        augmentation=replace(WINDOWS_AND_KERNELS, paste=None, grow=None),
+    ),
+    short=Short(epochs=2, steps_per_epoch=10, size=(64, 64)),
+    differs="canonical V-Net on stacks of 16 slices at 112x112, as long as chest-folds takes; without single images",
+)
+
 CHEST = replace(
     FOLDS,
     name="shipped-chest",
@@ -88,4 +109,4 @@ CHEST = replace(
     differs="trained on all patients; its own test is one phantom, and chest-folds tells how good it is",
 )
 
-EXPERIMENTS = (FOLDS, FOLDS_25D, CHEST)
+EXPERIMENTS = (FOLDS, FOLDS_25D, FOLDS_3D, CHEST)
