@@ -91,7 +91,7 @@ FOLDS_3D = replace(
     recipe=replace(
         FOLDS.recipe,
         batch_size=1,
-        epochs=6,
+        epochs=4,
         steps_per_epoch=50,
         optimiser=Optimiser("adamw", 1e-3, l2=1e-2),
         # Stacks are changed alike in every slice, so that what is pasted or grown would be a column.
