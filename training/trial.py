@@ -27,6 +27,7 @@ from training.prepared import Prepared, prepare
 from training.processes import Processes
 from training.provenance import describe_device, source_version
 from training.reporter import Reporter
+from training.start import take_over
 from training.state import Progress
 from worker.networks.card import Card
 from worker.networks.checkpoint import load, save
@@ -163,8 +164,11 @@ class Trial:
         training = self._pick(self.splits[number].training)
         validation = self._pick(self.splits[number].validation)
         torch.manual_seed(seed)
+        network = self._new_network()
+        if experiment.start is not None:
+            take_over(network, self.folder.parent / experiment.start, experiment.target.names)
         return Training(
-            self._new_network(),
+            network,
             cut(training, experiment.stacking),
             recipe,
             build_loss(recipe.loss, self._class_weights(training), **recipe.loss_arguments),

@@ -132,3 +132,11 @@ def test_a_run_begun_before_its_claim_named_the_data_sets_goes_on(tmp_path: Path
     (tmp_path / "run" / "trial.json").write_text(json.dumps(claim))
     trial(tmp_path, short=True)
     assert json.loads((tmp_path / "run" / "trial.json").read_text()) == claim | {"sets": ["discs"]}
+
+
+def test_a_trial_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
+    first = trial(tmp_path, splits=[0]).train()
+    (tmp_path / "run").rename(tmp_path / "first")
+    going_on = replace(DISCS, start=Path("first", "split-0", "weights.safetensors"))
+    second = trial(tmp_path, experiment=going_on, splits=[0]).train()
+    assert second["splits"][0]["loss_first"] < 0.5 * first["splits"][0]["loss_first"]
