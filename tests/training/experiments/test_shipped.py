@@ -9,13 +9,16 @@ from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiments.chest_reading import Fold, finished_folds, kept_aside, read
-from training.experiments.shipped import CHEST, FOLDS
+from training.experiments.shipped import CHEST, FOLDS, OWN
 from training.experiments.shipped_judged import Patient, poir, slice_figures, slice_tiles
 from training.files import write_json
 from training.metrics import Confusion
 from training.splits import NamedFolds
+from training.start import take_over
 from worker.chest_network import ChestNetwork
+from worker.networks.card import read_card
 from worker.networks.checkpoint import save
+from worker.networks.network import SegmentationNetwork
 from worker.networks.registry import build
 
 HU, LUNGS, INFECTED = chest_hu()
@@ -47,6 +50,15 @@ def test_nobody_is_named_in_two_folds() -> None:
 def test_the_shipped_network_is_the_folds_trained_for_longer() -> None:
     assert (CHEST.network, CHEST.arguments, CHEST.preprocess) == (FOLDS.network, FOLDS.arguments, FOLDS.preprocess)
     assert CHEST.recipe.epochs > FOLDS.recipe.epochs
+
+
+def test_a_site_goes_on_from_the_shipped_weights(tmp_path: Path) -> None:
+    assert OWN.start is not None
+    network = build(OWN.network, OWN.arguments)
+    assert isinstance(network, SegmentationNetwork)
+    take_over(network, OWN.start, OWN.target.names)
+    save(tmp_path / "own.safetensors", network, replace(read_card(OWN.start.with_suffix(".json")), metrics={}))
+    ChestNetwork.open(tmp_path / "own.safetensors", "torch")
 
 
 def test_dice_is_counted_by_patient_and_poir_is_compared() -> None:
