@@ -67,6 +67,12 @@ def _experiments_arguments(parser: ArgumentParser) -> None:
 
 def _label_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", type=Path, help="folder with a folder of DICOM for each patient")
+    parser.add_argument(
+        "--by",
+        choices=("thresholds", "network"),
+        default="thresholds",
+        help="HU thresholds (default), or the network of `worker.weights`, else the shipped one",
+    )
 
 
 def _dream_arguments(parser: ArgumentParser) -> None:
@@ -91,7 +97,7 @@ COMMANDS = (
     ),
     Command(
         "label",
-        "write first labels from HU, as DICOM SEG and NIfTI, for annotators to correct",
+        "write first labels, as DICOM SEG and NIfTI, for annotators to correct",
         "training.label:label",
         _label_arguments,
         extra="training",

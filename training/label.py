@@ -1,4 +1,4 @@
-"""First labels from HU, for annotators to correct: Wu et al. 2020, "Use the value of HU".
+"""First labels for annotators to correct, from HU (Wu et al. 2020, "Use the value of HU") or by a network.
 
 ::
 
@@ -24,10 +24,12 @@ from rich.console import Console
 
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import read_series
+from dicom_node.settings import load_settings
 from training.datasets.sample import BadData
 from worker.findings import Findings
 from worker.geometry import Geometry
-from worker.pipeline import analyze
+from worker.models.store import open_network
+from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.reports.context import ResultContext, result_key
 from worker.reports.labelmap import label_maps
 from worker.reports.seg import build_segmentation
@@ -40,13 +42,14 @@ FOLDER = "labels"
 def label(arguments: Namespace) -> int:
     """Write first labels for each patient's folder; go on where one has no CT that can be read, and say so."""
     console = Console()
+    method = open_network(load_settings().worker) if arguments.by == "network" else THRESHOLDS
     patients = sorted(path for path in arguments.data.iterdir() if path.is_dir())
     if not patients:
         raise BadData("missing-file", f"{arguments.data}: expected a folder for each patient, found none")
     failures = 0
     for patient in patients:
         try:
-            folder = label_patient(patient)
+            folder = label_patient(patient, method)
         except RejectedInput as error:
             failures += 1
             console.print(f"{patient}: {error.message}", style="red", highlight=False, soft_wrap=True)
@@ -55,7 +58,7 @@ def label(arguments: Namespace) -> int:
     return 1 if failures else 0
 
 
-def label_patient(patient: Path) -> Path:
+def label_patient(patient: Path, method: Method = THRESHOLDS) -> Path:
     """Write first labels of the series with the most slices and return their folder.
 
     Raises
@@ -70,7 +73,7 @@ def label_patient(patient: Path) -> Path:
         raise BadData("labels-there", f"{folder} is there already; remove it to label again")
     series = read_series(sorted(path for path in patient.rglob("*") if path.is_file()))
     paths = [image.path for image in max(series, key=lambda one: one.slices).ct_images] if series else []
-    volume, findings = analyze(paths)
+    volume, findings = analyze(paths, method)
     folder.mkdir()
     write_segmentations(volume, findings, folder)
     save_nifti(folder / "ct.nii.gz", volume.hu, volume.geometry)

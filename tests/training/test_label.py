@@ -6,17 +6,19 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 
+from dicom_node.settings import WorkerSettings
 from tests.factories import AXIAL, chest_hu, ct_series
 from training import datasets
 from training.label import label, label_patient, save_nifti
+from worker.models.store import open_network
 from worker.pipeline import analyze
 from worker.volume import read_volume
 
 SHAPE = (40, 96, 128)
 
 
-def arguments(folder: Path) -> Namespace:
-    return Namespace(data=folder)
+def arguments(folder: Path, by: str = "thresholds") -> Namespace:
+    return Namespace(data=folder, by=by)
 
 
 @pytest.fixture
@@ -43,6 +45,15 @@ def test_the_nifti_masks_are_read_back_as_the_segmentations(patients: Path) -> N
     assert np.array_equal(from_nifti.image, from_dicom.image)
     for structure in ("left_lung", "right_lung", "infection"):
         assert np.array_equal(from_nifti.mask(structure), from_dicom.mask(structure))
+
+
+def test_the_network_gives_first_labels_where_it_is_asked_for(patients: Path) -> None:
+    assert label(arguments(patients, "network")) == 0
+    paths = sorted((patients / "anna" / "ct").iterdir())
+    _, findings = analyze(paths, open_network(WorkerSettings()))
+    (sample,) = datasets.read("labels", patients)
+    assert np.array_equal(sample.mask("left_lung"), findings.lungs.labels == 1)
+    assert not np.array_equal(sample.mask("left_lung"), analyze(paths)[1].lungs.labels == 1)
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, (1, 0, 0, 0, 0, -1), (0.96, 0.28, 0, -0.28, 0.96, 0)])
