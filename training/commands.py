@@ -13,7 +13,8 @@ the same command goes on with the very next step.
 
   hilum train saood-segnet-binary --data DATA --out RUNS/saood-segnet-binary
   hilum train wu-infection-unet --data DATA --out RUNS/try --short --splits 0
-  hilum train wu-infection-unet --data PATIENTS --sets labels --out RUNS/own
+  hilum train chest-own --data PATIENTS --out RUNS/own           # fine-tunes the shipped network
+  hilum train wu-infection-unet --data PATIENTS --sets labels --out RUNS/own-wu
   torchrun --nproc-per-node 4 -m dicom_node train shivdeo-2d --data DATA --out RUNS/shivdeo-2d
 
 DATA holds each data set in a folder of its name; docs/training.md describes their layouts. RUN gets result.json, and
@@ -68,7 +69,7 @@ def _experiments_arguments(parser: ArgumentParser) -> None:
 def _label_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", type=Path, help="folder with a folder of DICOM for each patient")
     parser.add_argument(
-        "--by",
+        "--method",
         choices=("thresholds", "network"),
         default="thresholds",
         help="HU thresholds (default), or the network of `worker.weights`, else the shipped one",

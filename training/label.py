@@ -28,7 +28,7 @@ from dicom_node.settings import load_settings
 from training.datasets.sample import BadData
 from worker.findings import Findings
 from worker.geometry import Geometry
-from worker.models.store import open_network
+from worker.method import choose_method
 from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.reports.context import ResultContext, result_key
 from worker.reports.labelmap import label_maps
@@ -42,7 +42,7 @@ FOLDER = "labels"
 def label(arguments: Namespace) -> int:
     """Write first labels for each patient's folder; go on where one has no CT that can be read, and say so."""
     console = Console()
-    method = open_network(load_settings().worker) if arguments.by == "network" else THRESHOLDS
+    method = choose_method(load_settings().worker.model_copy(update={"method": arguments.method}))
     patients = sorted(path for path in arguments.data.iterdir() if path.is_dir())
     if not patients:
         raise BadData("missing-file", f"{arguments.data}: expected a folder for each patient, found none")

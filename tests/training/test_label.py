@@ -17,8 +17,8 @@ from worker.volume import read_volume
 SHAPE = (40, 96, 128)
 
 
-def arguments(folder: Path, by: str = "thresholds") -> Namespace:
-    return Namespace(data=folder, by=by)
+def arguments(folder: Path, method: str = "thresholds") -> Namespace:
+    return Namespace(data=folder, method=method)
 
 
 @pytest.fixture
@@ -80,6 +80,24 @@ def test_the_newest_segmentation_of_a_structure_stands(patients: Path) -> None:
     (sample,) = datasets.read("dicom", patients)
     assert not sample.mask("infection").any()
     assert sample.mask("lung").any()
+
+
+@pytest.mark.parametrize(
+    ("parts", "stands"), [(("Consolidation",), True), (("Consolidation", "Ground glass opacity"), False)]
+)
+def test_infection_drawn_anew_in_all_its_parts_replaces_the_whole(
+    patients: Path, parts: tuple[str, ...], stands: bool
+) -> None:
+    label(arguments(patients))
+    for number, part in enumerate(parts):
+        drawn = dcmread(patients / "anna" / "labels" / "infection.dcm")
+        drawn.SOPInstanceUID = drawn.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
+        drawn.ContentDate = "99991231"
+        drawn.SegmentSequence[0].SegmentLabel = part
+        drawn.PixelData = bytes(len(drawn.PixelData))
+        drawn.save_as(patients / "anna" / f"{number}.dcm")
+    (sample,) = datasets.read("dicom", patients)
+    assert bool(sample.mask("infection").any()) == stands
 
 
 def test_labels_are_not_overwritten(patients: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from training.datasets.sample import (
     LUNG,
     PLEURAL_EFFUSION,
     RIGHT_LUNG,
+    UNIONS,
     BadData,
     Sample,
 )
@@ -66,7 +67,11 @@ def read_patient(folder: Path) -> Iterator[Sample]:
         volume, window_hu = read_ct(ct[uid], folder)
         masks: dict[str, NDArray[np.bool_]] = {}
         for path in paths:
-            masks |= read_masks(path, volume)
+            newer = read_masks(path, volume)
+            masks |= newer
+            for union, parts in UNIONS.items():
+                if union not in newer and newer.keys() & set(parts) and masks.keys() >= set(parts):
+                    masks.pop(union, None)  # it was drawn anew, in its parts
         yield volume_sample(volume, f"{folder.name}/{uid}", "dicom", folder.name, masks, window_hu)
 
 
