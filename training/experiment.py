@@ -59,8 +59,8 @@ class Experiment:
         For ``worker.networks.registry.build``.
     threshold : float
         Probability from which a single foreground class is said to be there.
-    start : Path or None
-        Weights to start from, rather than from chance; a relative path begins at the folder of the runs.
+    pretrained : Path or None
+        Weights to begin with; a relative path begins at the folder of the runs.
     differs : str
         In what the experiment differs from the paper's, other than the data.
     """
@@ -77,7 +77,7 @@ class Experiment:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stacking: Stacking = field(default_factory=Stacking)
     threshold: float = 0.5
-    start: Path | None = None
+    pretrained: Path | None = None
     published: tuple[Published, ...] = ()
     differs: str = ""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -19,9 +20,11 @@ from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.networks.engine import Engine
+from worker.networks.card import Card, read_card
+from worker.networks.engine import Engine, EngineName, open_engine
 from worker.networks.errors import NetworkError
-from worker.networks.network import Layout
+from worker.networks.network import Layout, SegmentationNetwork
+from worker.networks.registry import build
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,35 @@ class Segmenter:
         low, high = self.window_hu
         scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0.0, 1.0)
         return scaled
+
+
+def open_segmenter(path: Path, engine: EngineName = "auto", threads: int | None = None) -> tuple[Segmenter, Card]:
+    """Return weights ready to read scans, and their card.
+
+    Raises
+    ------
+    NetworkError
+        They are those of no segmentation network, or as ``open_engine``.
+    OSError
+        A file cannot be read.
+    """
+    card = read_card(path.with_suffix(".json"))
+    with torch.device("meta"):
+        network = build(card.network, card.arguments)
+    if not isinstance(network, SegmentationNetwork):
+        raise NetworkError("no-segmentation", f"{path.name} holds a {card.network!r}, which segments nothing")
+    opened = open_engine(path, card, engine, threads)
+    return (
+        Segmenter(
+            opened,
+            network.layout,
+            network.divisors,
+            window_hu=card.window_hu,
+            threshold=card.threshold,
+            stack_slices=card.stack_slices,
+        ),
+        card,
+    )
 
 
 def stack_step(depth: int, overlap_factor: float) -> int:

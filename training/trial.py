@@ -24,10 +24,10 @@ from training.fit import Training
 from training.losses import build_loss, median_frequency_weights
 from training.metrics import Spread
 from training.prepared import Prepared, prepare
+from training.pretrained import load_pretrained, open_pretrained
 from training.processes import Processes
 from training.provenance import describe_device, source_version
 from training.reporter import Reporter
-from training.start import take_over
 from training.state import Progress
 from worker.networks.card import Card
 from worker.networks.checkpoint import load, save
@@ -75,7 +75,10 @@ class Trial:
         self.seed = seed
         self.processes = processes
         self.console = console
-        self._claim_folder()
+        self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
+        self._claim_folder(data)
+        if self.pretrained is not None:
+            open_pretrained(self.pretrained)  # before data are read for minutes
         samples = chain.from_iterable(datasets.read(name, data) for name in experiment.data)
         if processes.rank == 0:
             prepare(samples, experiment.preprocess, experiment.target, folder / "prepared")
@@ -144,7 +147,8 @@ class Trial:
         recipe, size = self.experiment.recipe, self.experiment.preprocess.size
         epochs = " + ".join(str(e) for e in (*recipe.phases, recipe.epochs))
         steps = f" of {recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else ""
-        return f"{epochs} epochs{steps} at {size[0]}x{size[1]}"
+        pretrained = ", from pretrained weights" if self.pretrained is not None else ""
+        return f"{epochs} epochs{steps} at {size[0]}x{size[1]}{pretrained}"
 
     def _train_split(self, number: int) -> None:
         """Train one split and write its weights and its measures."""
@@ -165,8 +169,8 @@ class Trial:
         validation = self._pick(self.splits[number].validation)
         torch.manual_seed(seed)
         network = self._new_network()
-        if experiment.start is not None:
-            take_over(network, self.folder.parent / experiment.start, experiment.target.names)
+        if self.pretrained is not None:
+            load_pretrained(network, self.pretrained, self._classes(network))
         return Training(
             network,
             cut(training, experiment.stacking),
@@ -213,7 +217,17 @@ class Trial:
         if len(names) == 2:
             tuned = tuned_dice(network, self.experiment.stacking, self._pick(split.validation), self._pick(split.test))
             measures |= {f"tuned/{names[1]}/{name}": value for name, value in tuned.items()}
-        return measures
+        return measures | self._measure_pretrained(number)
+
+    def _measure_pretrained(self, number: int) -> dict[str, float]:
+        """Return what the weights that training began with get on the test part, where they know its classes."""
+        if self.pretrained is None:
+            return {}
+        network, card = open_pretrained(self.pretrained)
+        if not isinstance(network, SegmentationNetwork) or card.classes != self._classes(network):
+            return {}
+        judged = self._judge(network.to(self.processes.device), number)
+        return {f"before/{name}": value for name, value in measure(judged, self.experiment.target.names).items()}
 
     def _judge(self, network: SegmentationNetwork, number: int) -> list[Judged]:
         test = self._pick(self.splits[number].test)
@@ -225,18 +239,30 @@ class Trial:
     def _split_folder(self, number: int) -> Path:
         return self.folder / f"split-{number}"
 
-    def _claim_folder(self) -> None:
-        """Refuse a folder that another run has begun."""
+    def _classes(self, network: SegmentationNetwork) -> tuple[str, ...]:
+        """Return what the network's channels mean: a sigmoid has none for the background."""
+        names = self.experiment.target.names
+        return names if network.classes > 1 else names[1:]
+
+    def _claim_folder(self, data: Path) -> None:
+        """Refuse a folder that another run has begun, or the same before a site's own files changed."""
         claim = {
             "experiment": self.experiment.name,
             "short": self.short,
             "seed": self.seed,
             "sets": list(self.experiment.data),
+            "files": datasets.fingerprint(self.experiment.data, data),
         }
         path = self.folder / "trial.json"
         # A claim written before a key was added agrees in it.
-        if path.exists() and claim | read_json(path) != claim:
+        made = claim | read_json(path) if path.exists() else claim
+        if made | {"files": claim["files"]} != claim:
             raise SettingsError("other-run", f"{self.folder} holds {read_json(path)}; choose another folder")
+        if made != claim:
+            raise SettingsError(
+                "other-files",
+                f"the files in {data} are others than when {self.folder} was begun; choose another folder",
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.processes.rank == 0:
             write_json(path, claim)
@@ -263,17 +289,17 @@ class Trial:
     def _card(self, network: SegmentationNetwork, measures: dict[str, float]) -> Card:
         experiment = self.experiment
         window = experiment.preprocess.window_hu
-        names = experiment.target.names
+        before = "" if self.pretrained is None else open_pretrained(self.pretrained)[1].training_data
         return Card(
             network=experiment.network,
             arguments=dict(experiment.arguments),
-            classes=names if network.classes > 1 else names[1:],
+            classes=self._classes(network),
             window_hu=None if window == "header" else window,
             spacing_mm=(None, None, None),
             image_size=experiment.preprocess.size,
             stack_slices=experiment.stacking.slices,
             threshold=experiment.threshold,
-            training_data=", ".join(experiment.data),
+            training_data=", ".join(experiment.data) + (f"; before that {before}" if before else ""),
             commit=source_version(),
             licence=LICENCE,
             metrics={name: value for name, value in measures.items() if not math.isnan(value)},

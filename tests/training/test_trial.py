@@ -131,12 +131,36 @@ def test_a_run_begun_before_its_claim_named_the_data_sets_goes_on(tmp_path: Path
     claim = {"experiment": "discs", "short": True, "seed": 0}
     (tmp_path / "run" / "trial.json").write_text(json.dumps(claim))
     trial(tmp_path, short=True)
-    assert json.loads((tmp_path / "run" / "trial.json").read_text()) == claim | {"sets": ["discs"]}
+    assert json.loads((tmp_path / "run" / "trial.json").read_text()) == claim | {"sets": ["discs"], "files": ""}
 
 
-def test_a_trial_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
+def test_a_trial_begins_with_pretrained_weights_and_says_how_good_they_were(tmp_path: Path) -> None:
     first = trial(tmp_path, splits=[0]).train()
     (tmp_path / "run").rename(tmp_path / "first")
-    going_on = replace(DISCS, start=Path("first", "split-0", "weights.safetensors"))
+    going_on = replace(DISCS, pretrained=Path("first", "split-0", "weights.safetensors"))
     second = trial(tmp_path, experiment=going_on, splits=[0]).train()
     assert second["splits"][0]["loss_first"] < 0.5 * first["splits"][0]["loss_first"]
+    dice = "infection/dice_global"
+    assert second["measures"][f"before/{dice}"] == first["measures"][dice]
+    assert second["length"].endswith(", from pretrained weights")
+    assert load(tmp_path / "run" / "split-0" / "weights.safetensors")[1].training_data == "discs; before that discs"
+
+
+def test_missing_pretrained_weights_are_noticed_before_data_are_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="train them first"):
+        trial(tmp_path, experiment=replace(DISCS, pretrained=Path("first", "weights.safetensors")))
+    assert not (tmp_path / "run" / "prepared").exists()
+
+
+def test_a_run_is_refused_when_the_sites_own_labels_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(datasets.READERS, "labels", datasets.READERS["discs"])
+    label = tmp_path / "labels" / "anna" / "infection.nii.gz"
+    label.parent.mkdir(parents=True)
+    label.write_bytes(b"first")
+    trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)
+    trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)
+    label.write_bytes(b"corrected")
+    with pytest.raises(SettingsError, match=r"others than when .* was begun"):
+        trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)

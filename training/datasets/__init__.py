@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
@@ -32,6 +33,9 @@ READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
     "phantom": phantom.read,
 }
 
+OWN = ("dicom", "labels")
+"""Sets of a site's own scans, which grow."""
+
 
 def read(name: str, data: Path) -> Iterator[Sample]:
     """Yield the samples of a data set.
@@ -54,5 +58,19 @@ def read(name: str, data: Path) -> Iterator[Sample]:
         raise SettingsError("unknown-data-set", f"no data set {name!r}; known are {', '.join(READERS)}")
     if not data.is_dir():
         raise SettingsError("no-data", f"expected a folder of data sets, got {data}")
-    folder = data / name
-    return READERS[name](folder if folder.is_dir() else data)
+    return READERS[name](folder_of(name, data))
+
+
+def folder_of(name: str, data: Path) -> Path:
+    """Return the folder of a set: the one of its name, or the one given."""
+    return data / name if (data / name).is_dir() else data
+
+
+def fingerprint(names: Sequence[str], data: Path) -> str:
+    """Return a hash of the names and sizes of a site's own files, or nothing where no set of those is read.
+
+    Labels are corrected and patients added while there is a run already; it has seen none of that.
+    """
+    files = [path for name in names if name in OWN for path in folder_of(name, data).rglob("*") if path.is_file()]
+    lines = sorted(f"{path.relative_to(data)} {path.stat().st_size}" for path in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""

@@ -41,7 +41,7 @@ WINDOWS_AND_KERNELS = Augmentation(
 
 FOLDS = Experiment(
     name="chest-folds",
-    paper="ours; issue's goals as the published figures",
+    paper="ours, four folds by patient",
     data=("infection-slices", "medseg-chest", "lung-slices", "ct-studies", "phantom"),
     target=ChestTarget(tuple(TargetClass(name, (name,)) for name in (LUNG, INFECTION, PLEURAL_EFFUSION))),
     preprocess=Preprocess(size=(224, 224), window_hu=WU_WINDOW_HU, keep_aspect=True, crop_to_body=True),
@@ -95,7 +95,7 @@ FOLDS_3D = replace(
         epochs=4,
         steps_per_epoch=50,
         optimiser=Optimiser("adamw", 1e-3, l2=1e-2),
-        # Stacks are changed alike in every slice, so that what is pasted or grown would be a column.
+        # A batch of one has no other stack to paste from, and a grown opacity would be a column of 16 slices.
         augmentation=replace(WINDOWS_AND_KERNELS, paste=None, grow=None),
     ),
     short=Short(epochs=2, steps_per_epoch=10, size=(64, 64)),
@@ -105,6 +105,7 @@ FOLDS_3D = replace(
 CHEST = replace(
     FOLDS,
     name="shipped-chest",
+    paper="ours, the network that Hilum ships",
     recipe=replace(FOLDS.recipe, epochs=32),
     split=Named((), ("phantom-107",), ("phantom-108",), validation=0, test=0),
     differs="trained on all patients; its own test is one phantom, and chest-folds tells how good it is",
@@ -113,10 +114,10 @@ CHEST = replace(
 OWN = replace(
     FOLDS,
     name="chest-own",
-    paper="ours; the shipped network goes on with your own labels",
+    paper="ours, the shipped network fine-tuned on your labels",
     data=("labels",),
     recipe=replace(FOLDS.recipe, epochs=8, optimiser=Optimiser("adamw", 5e-4, l2=1e-2)),
-    start=SHIPPED,
+    pretrained=SHIPPED,
     split=Holdout(validation=0.1, test=0.2),
     published=(),
     differs="a tenth of your patients watches, a fifth judges",

@@ -14,11 +14,9 @@ from training.experiments.shipped_judged import Patient, poir, slice_figures, sl
 from training.files import write_json
 from training.metrics import Confusion
 from training.splits import NamedFolds
-from training.start import take_over
 from worker.chest_network import ChestNetwork
 from worker.networks.card import read_card
 from worker.networks.checkpoint import save
-from worker.networks.network import SegmentationNetwork
 from worker.networks.registry import build
 
 HU, LUNGS, INFECTED = chest_hu()
@@ -52,13 +50,11 @@ def test_the_shipped_network_is_the_folds_trained_for_longer() -> None:
     assert CHEST.recipe.epochs > FOLDS.recipe.epochs
 
 
-def test_a_site_goes_on_from_the_shipped_weights(tmp_path: Path) -> None:
-    assert OWN.start is not None
-    network = build(OWN.network, OWN.arguments)
-    assert isinstance(network, SegmentationNetwork)
-    take_over(network, OWN.start, OWN.target.names)
-    save(tmp_path / "own.safetensors", network, replace(read_card(OWN.start.with_suffix(".json")), metrics={}))
-    ChestNetwork.open(tmp_path / "own.safetensors", "torch")
+def test_a_site_fine_tunes_what_the_worker_can_read() -> None:
+    assert OWN.pretrained is not None
+    card = read_card(OWN.pretrained.with_suffix(".json"))
+    assert (card.network, card.classes, card.window_hu) == (OWN.network, OWN.target.names, OWN.preprocess.window_hu)
+    assert (card.image_size, card.stack_slices) == (OWN.preprocess.size, OWN.stacking.slices)
 
 
 def test_dice_is_counted_by_patient_and_poir_is_compared() -> None:

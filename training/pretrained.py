@@ -1,0 +1,71 @@
+"""Fine-tuning: a network begins with the weights of another one rather than with chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dicom_node.errors import SettingsError
+from worker.networks.card import Card
+from worker.networks.checkpoint import load
+from worker.networks.errors import NetworkError
+from worker.networks.network import Network, SegmentationNetwork
+from worker.networks.registry import build
+
+
+def open_pretrained(path: Path) -> tuple[Network, Card]:
+    """Return the network and the card of weights to begin with.
+
+    Raises
+    ------
+    SettingsError
+        They are missing or damaged.
+    """
+    try:
+        return load(path)
+    except OSError as error:
+        raise SettingsError(
+            "no-pretrained",
+            f"expected pretrained weights in {path}, and their card: {error.strerror}; train them first",
+        ) from error
+    except NetworkError as error:
+        raise SettingsError(error.code, f"pretrained weights in {path}: {error.message}") from error
+
+
+def load_pretrained(network: SegmentationNetwork, path: Path, classes: tuple[str, ...]) -> None:
+    """Give a network the weights in a file; the head, which answers for classes, only where these are the same.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        What the network's channels shall mean, as its card will name them.
+
+    Raises
+    ------
+    SettingsError
+        The weights are missing, damaged, or of another network.
+    """
+    source, card = open_pretrained(path)
+    pretrained = source.state_dict()
+    if card.classes != classes:
+        head = head_tensors(card)
+        pretrained = {name: tensor for name, tensor in pretrained.items() if name not in head}
+    own = network.state_dict()
+    differing = {name for name, tensor in pretrained.items() if name not in own or own[name].shape != tensor.shape}
+    if differing or type(source) is not type(network):
+        raise SettingsError(
+            "other-network", f"{path} holds a {card.network!r} of other layers than those of the network to be trained"
+        )
+    network.load_state_dict({**own, **pretrained})
+
+
+def head_tensors(card: Card) -> set[str]:
+    """Return the names of the tensors whose shape depends on how many classes a network has."""
+    shapes: list[Mapping[str, Tensor]] = []
+    for more in (0, 1):
+        with torch.device("meta"):
+            shapes.append(build(card.network, {**card.arguments, "classes": len(card.classes) + more}).state_dict())
+    return {name for name, tensor in shapes[0].items() if tensor.shape != shapes[1][name].shape}
