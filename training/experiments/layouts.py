@@ -200,7 +200,7 @@ BENCHMARKS = (
             Published("2.5d/lung/dice_per_case", 0.967, "Wu et al. 2020, table 1"),
         ),
         short_form="every tenth slice",
-        differs="four folds by patient; every slice of these scans was cropped by itself, and some are left out, "
-        "so that neighbours do not lie on each other",
+        differs="four folds by patient; every slice was cropped by itself, so that neighbours do not lie quite on each "
+        "other, and the radiopaedia scans have few and thick ones",
     ),
 )
