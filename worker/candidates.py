@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
-from worker.findings import Mask, Region
-from worker.grid import bounding_box
+from worker.findings import Flag, Mask, Region
+from worker.grid import Box, bounding_box
 from worker.volume import Volume
 
 SMALLEST_ML = 0.5
@@ -22,11 +23,26 @@ UNCOUNTED_ML = 0.01
 """Specks below are dropped without a word."""
 
 
+class Candidates(NamedTuple):
+    """What was found before it is judged.
+
+    Parameters
+    ----------
+    doubts : tuple of Flag
+        About all of it.
+    percent : ndarray of uint8, shape of the mask, or None
+        How probable infection is where the mask is true, and 0 elsewhere; None where no network ran.
+    """
+
+    mask: Mask
+    doubts: tuple[Flag, ...] = ()
+    percent: NDArray[np.uint8] | None = None
+
+
 class Verdict(NamedTuple):
-    """Whether a region is infection, the classifier's probability where one ran, and why."""
+    """Whether a region is infection, and why."""
 
     kept: bool
-    score: float | None
     reason: str
 
 
@@ -35,6 +51,7 @@ class Candidate(NamedTuple):
 
     volume_ml: float
     mean_hu: float
+    probability: float | None
     first: tuple[int, int, int]
     last: tuple[int, int, int]
 
@@ -46,15 +63,16 @@ Judge = Callable[[Volume, Mask, Candidate], Verdict]
 def by_size(volume: Volume, mask: Mask, candidate: Candidate) -> Verdict:
     """Keep what is not too small to be told from vessels and noise."""
     if candidate.volume_ml < SMALLEST_ML:
-        return Verdict(False, None, f"smaller than {SMALLEST_ML} mL")
-    return Verdict(True, None, f"at least {SMALLEST_ML} mL; no classifier ran")
+        return Verdict(False, f"smaller than {SMALLEST_ML} mL")
+    return Verdict(True, f"at least {SMALLEST_ML} mL")
 
 
-def filter_candidates(volume: Volume, mask: Mask, judge: Judge) -> tuple[Mask, tuple[Region, ...]]:
+def filter_candidates(volume: Volume, candidates: Candidates, judge: Judge) -> tuple[Mask, tuple[Region, ...]]:
     """Return the mask without the regions judged not to be infection, and every region, largest first.
 
     Regions are connected through faces. Wu et al. 2020 judge candidates by a classifier after segmentation.
     """
+    mask = candidates.mask
     # Not zeros_like, which touches every page: the system gives zeros for nothing.
     kept = np.zeros(mask.array.shape, np.bool_)
     if not mask.array.any():
@@ -67,6 +85,7 @@ def filter_candidates(volume: Volume, mask: Mask, judge: Judge) -> tuple[Mask, t
     statistics = sitk.LabelIntensityStatisticsImageFilter()
     statistics.Execute(labelled, sitk.GetImageFromArray(volume.hu[box]))
     labels = statistics.GetLabels()
+    probabilities = _probabilities(sitk.GetArrayViewFromImage(labelled), candidates.percent, box)
     is_kept = np.zeros(max(labels, default=0) + 1, np.bool_)
     regions = []
     for label in labels:
@@ -75,6 +94,7 @@ def filter_candidates(volume: Volume, mask: Mask, judge: Judge) -> tuple[Mask, t
         candidate = Candidate(
             volume_ml=statistics.GetNumberOfPixels(label) * volume.geometry.voxel_volume_ml,
             mean_hu=statistics.GetMean(label),
+            probability=None if probabilities is None else float(probabilities[label]),
             first=first,
             last=(first[0] + depth - 1, first[1] + height - 1, first[2] + width - 1),
         )
@@ -83,3 +103,16 @@ def filter_candidates(volume: Volume, mask: Mask, judge: Judge) -> tuple[Mask, t
         regions.append(Region(*candidate, *verdict))
     kept[box] = is_kept[sitk.GetArrayViewFromImage(labelled)]
     return Mask(kept, mask.geometry), tuple(regions)
+
+
+def _probabilities(
+    labelled: NDArray[np.integer], percent: NDArray[np.uint8] | None, box: Box
+) -> NDArray[np.float64] | None:
+    """Return the mean probability of every label, from 0 to 1; that of the background means nothing."""
+    if percent is None:
+        return None
+    inside = labelled != 0
+    labels = labelled[inside]
+    sums = np.bincount(labels, weights=percent[box][inside])
+    means: NDArray[np.float64] = sums / np.maximum(np.bincount(labels), 1) / 100
+    return means

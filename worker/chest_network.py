@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.candidates import SMALLEST_ML
+from worker.candidates import SMALLEST_ML, Candidates
 from worker.diaphragm import LOWEST_MM, by_size_and_place
-from worker.findings import LEFT, RIGHT, Algorithm, Flag, Lungs, Mask
+from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
 from worker.framing import Frame, body_box
 from worker.gates import disagreement
 from worker.grid import Bools, Grid, bounding_box, with_enclosed
@@ -120,17 +120,16 @@ class ChestNetwork:
             lung[z, rows, columns] = frame.reaches(slabs.at(log_odds, z), 0)
         return lung
 
-    def segment_infection(self, volume: Volume, lungs: Lungs) -> tuple[Mask, tuple[Flag, ...]]:
+    def segment_infection(self, volume: Volume, lungs: Lungs) -> Candidates:
         """Segment infection in the lungs, from the mean of the slices as they are and mirrored.
 
-        A flag says where the two disagree so much that neither can be believed.
+        A doubt says where the two disagree so much that neither can be believed.
         """
         geometry = volume.geometry
-        infection = np.zeros(volume.hu.shape, np.bool_)
+        infection, percent = np.zeros(volume.hu.shape, np.bool_), np.zeros(volume.hu.shape, np.uint8)
         hu, labels = geometry.anatomical(volume.hu), geometry.anatomical(lungs.labels)
-        result = geometry.anatomical(infection)
         if not labels.any():
-            return Mask(infection, geometry), ()
+            return Candidates(Mask(infection, geometry), (), percent)
         z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
         slices, rows, columns = bounding_box(labels, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
         frame = self.frame(_within(rows, hu.shape[1]), _within(columns, hu.shape[2]))
@@ -140,9 +139,15 @@ class ChestNetwork:
         found = log_odds_at(_smoothed(probability(log_odds), ALONG_MM / (z_mm * slabs.thickness)))
         least = float(log_odds_at(np.float32(self.card.threshold)))
         for z in range(slabs.slices):
-            at = (slices.start + z, frame.rows, frame.columns)
-            result[at] = (labels[at] != 0) & frame.reaches(slabs.at(found, z), least)
-        return Mask(infection, geometry), tuple(disagreement(agreement.found_percent, agreement.difference_percent))
+            values = slabs.at(found, z)
+            if values.max() >= least:
+                at = (slices.start + z, frame.rows, frame.columns)
+                placed = frame.place(values)
+                inside = (labels[at] != 0) & (placed >= least)
+                geometry.anatomical(infection)[at] = inside
+                geometry.anatomical(percent)[at][inside] = np.round(100 * probability(placed[inside]))
+        doubts = tuple(disagreement(agreement.found_percent, agreement.difference_percent))
+        return Candidates(Mask(infection, geometry), doubts, percent)
 
     def frame(self, rows: slice, columns: slice) -> Frame:
         """Return what the network is shown of each slice."""

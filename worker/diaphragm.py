@@ -25,7 +25,7 @@ def by_size_and_place(volume: Volume, mask: Mask, candidate: Candidate) -> Verdi
     """Keep what is not too small to be told from noise, nor a thin layer on the diaphragm."""
     verdict = by_size(volume, mask, candidate)
     if verdict.kept and rests_on_tissue(volume, mask, candidate):
-        return Verdict(False, None, f"no higher than {LOWEST_MM:g} mm on tissue below: the diaphragm's dome, blurred")
+        return Verdict(False, f"no higher than {LOWEST_MM:g} mm on tissue below: the diaphragm's dome, blurred")
     return verdict
 
 

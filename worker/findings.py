@@ -64,18 +64,18 @@ class Region:
     ----------
     first, last : tuple of int
         Corners of the bounding box in (slice, row, column), both inclusive.
-    score : float or None
-        The classifier's probability of infection (Wu et al. 2020); None where no classifier ran.
+    probability : float or None
+        Mean over its voxels of the probability of infection that the network gave them; None where no network ran.
     reason : str
         Why it was kept or removed, for the log and the reader.
     """
 
     volume_ml: float
     mean_hu: float
+    probability: float | None
     first: tuple[int, int, int]
     last: tuple[int, int, int]
     kept: bool
-    score: float | None
     reason: str
 
 

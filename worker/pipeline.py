@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from worker.candidates import SMALLEST_ML, Judge, by_size, filter_candidates
+from worker.candidates import SMALLEST_ML, Candidates, Judge, by_size, filter_candidates
 from worker.findings import Algorithm, Findings, Flag, Lungs, Mask, Region
 from worker.gates import flags_of, require_chest_extent, require_lungs
 from worker.infection import AERATED_HU, segment_infection
@@ -23,12 +23,12 @@ Progress = Callable[[str, float], None]
 class Method:
     """The stages that a network may replace, and the name under which their results are reported.
 
-    ``segment_infection`` gives its doubts too, which stand in the report beside those of the gates.
+    The doubts of ``segment_infection`` stand in the report beside those of the gates.
     """
 
     algorithm: Algorithm
     segment_lungs: Callable[[Volume], Lungs]
-    segment_infection: Callable[[Volume, Lungs], tuple[Mask, tuple[Flag, ...]]]
+    segment_infection: Callable[[Volume, Lungs], Candidates]
     judge: Judge
 
 
@@ -43,7 +43,7 @@ THRESHOLDS = Method(
         ),
     ),
     segment_lungs=segment_lungs,
-    segment_infection=lambda volume, lungs: (segment_infection(volume, lungs), ()),
+    segment_infection=lambda volume, lungs: Candidates(segment_infection(volume, lungs)),
     judge=by_size,
 )
 """Wu et al.'s first method (2020): mask(-200 HU) minus mask(-750 HU)."""
@@ -103,5 +103,5 @@ def analyze(
 
 def _infection(volume: Volume, lungs: Lungs, method: Method) -> tuple[Mask, tuple[Region, ...], tuple[Flag, ...]]:
     """Find infection and judge it; what was found at first is not held any longer."""
-    candidates, doubts = method.segment_infection(volume, lungs)
-    return *filter_candidates(volume, candidates, method.judge), doubts
+    candidates = method.segment_infection(volume, lungs)
+    return *filter_candidates(volume, candidates, method.judge), candidates.doubts

@@ -18,6 +18,7 @@ from dicom_node.folder import files_in
 from dicom_node.headers import read_series
 from dicom_node.settings import ReportSettings, SelectionSettings
 from worker.answer import Answer, answer_study
+from worker.candidates import Candidates
 from worker.findings import LEFT, RIGHT, Flag, Lungs, Mask
 from worker.pipeline import Method, ignore_progress
 from worker.prior import measure_prior
@@ -76,13 +77,12 @@ def _of_refused(study: Study, folder: Path, method: Method) -> Iterator[tuple[st
 def _of_measured(study: Study, folder: Path, method: Method) -> Iterator[tuple[str, Answer]]:
     volume = read_volume(study.paths)
     lungs = method.segment_lungs(volume)
-    infection, doubts = method.segment_infection(volume, lungs)
+    candidates = method.segment_infection(volume, lungs)
 
-    def found(lungs: Lungs = lungs, infection: Mask = infection, *flags: Flag) -> Method:
+    def found(lungs: Lungs = lungs, candidates: Candidates = candidates, *flags: Flag) -> Method:
         """Return the method with its answer at hand: a network takes seconds, and is asked once."""
-        return replace(
-            method, segment_lungs=lambda _: lungs, segment_infection=lambda *_: (infection, (*doubts, *flags))
-        )
+        doubting = candidates._replace(doubts=(*candidates.doubts, *flags))
+        return replace(method, segment_lungs=lambda _: lungs, segment_infection=lambda *_: doubting)
 
     def answer(
         name: str,
@@ -94,14 +94,15 @@ def _of_measured(study: Study, folder: Path, method: Method) -> Iterator[tuple[s
         method = method or found()
         return name, answer_study(paths, None, folder / name, choices, ignore_progress, method=method, **given)
 
+    nothing = Candidates(Mask(np.zeros_like(candidates.mask.array), volume.geometry))
     yield (first := answer("as measured"))
-    yield answer("nothing found", method=found(lungs, Mask(np.zeros_like(infection.array), volume.geometry)))
-    yield answer("flagged", method=found(lungs, infection, FLAG))
-    yield answer("withheld", method=found(lungs, infection, WITHHOLDING))
+    yield answer("nothing found", method=found(lungs, nothing))
+    yield answer("flagged", method=found(lungs, candidates, FLAG))
+    yield answer("withheld", method=found(lungs, candidates, WITHHOLDING))
     for side, label in (("left", LEFT), ("right", RIGHT)):
         alone = Lungs(np.where(lungs.labels == label, lungs.labels, 0).astype(np.uint8), volume.geometry)
-        within = Mask(infection.array & (alone.labels > 0), volume.geometry)
-        yield answer(f"{side} lung alone", method=found(alone, within))
+        within = Mask(candidates.mask.array & (alone.labels > 0), volume.geometry)
+        yield answer(f"{side} lung alone", method=found(alone, candidates._replace(mask=within)))
     missing = volume.slices[len(volume.slices) // 2].path
     yield answer("not analysable", paths=[path for path in study.paths if path != missing])
     yield answer("revised", WITH_NOTE, earlier=paths_of(first[1]))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tests.factories import chest_hu, ct_series
 from tests.worker.test_lungs import dice, volume_of
+from worker.candidates import by_size, filter_candidates
 from worker.chest_network import CLASSES, ChestNetwork
 from worker.findings import Lungs
 from worker.geometry import Geometry
@@ -87,8 +88,27 @@ def test_the_dome_of_the_diaphragm_is_not_lung_and_what_lung_encloses_on_all_sid
 
 
 def infection_of(engine: Engine, volume: Volume, lungs: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    mask, _ = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(lungs, volume.geometry))
-    return mask.array
+    return ChestNetwork(engine, CARD).segment_infection(volume, Lungs(lungs, volume.geometry)).mask.array
+
+
+def test_regions_tell_how_probable_the_network_found_them() -> None:
+    class HalfSure(ByGray):
+        def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+            logits = super().__call__(batch)
+            return np.where(logits[:, [2]] > 0, np.float32([0, 0, 2, 0]).reshape(1, 4, 1, 1), logits)
+
+    hu, truth, _ = chest_hu()
+    volume = volume_of(hu)
+    lungs = Lungs(truth, volume.geometry)
+    mean = {}
+    for engine in (ByGray(), HalfSure()):
+        candidates = ChestNetwork(engine, CARD).segment_infection(volume, lungs)
+        _, regions = filter_candidates(volume, candidates, by_size)
+        assert regions[0].probability is not None
+        mean[type(engine)] = regions[0].probability
+    assert mean[ByGray] > 0.9
+    # A logit of 2 among three of 0 makes 0.71; the border of the region is less sure.
+    assert 0.6 < mean[HalfSure] < 0.72
 
 
 def test_infection_is_found_where_it_is() -> None:
@@ -159,7 +179,7 @@ def test_readings_that_disagree_are_flagged_and_those_that_agree_are_not() -> No
     hu, truth, _ = chest_hu()
     volume = volume_of(hu)
     for engine, expected in ((ByGray(), []), (OneSided(), ["network-unsure"])):
-        _, flags = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth, volume.geometry))
+        flags = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth, volume.geometry)).doubts
         assert [flag.code for flag in flags] == expected
         assert all(flag.withholds_percentage for flag in flags)
 

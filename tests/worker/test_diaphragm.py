@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.worker.test_lungs import volume_of
-from worker.candidates import filter_candidates
+from worker.candidates import Candidates, filter_candidates
 from worker.diaphragm import by_size_and_place
 from worker.findings import Mask
 
@@ -23,7 +23,7 @@ def kept(region: tuple[slice, slice, slice], signs: tuple[int, int, int] = (1, 1
     volume = volume_of(hu, signs)
     volume.geometry.affine[2, 0] = signs[0] * z_mm
     flipped = np.ascontiguousarray(mask[tuple(slice(None, None, sign) for sign in signs)])
-    _, (only,) = filter_candidates(volume, Mask(flipped, volume.geometry), by_size_and_place)
+    _, (only,) = filter_candidates(volume, Candidates(Mask(flipped, volume.geometry)), by_size_and_place)
     return only.kept
 
 
@@ -56,5 +56,5 @@ def test_the_reason_is_given() -> None:
     volume = volume_of(np.full((30, 40, 50), 40, np.int16))
     mask = np.zeros(volume.hu.shape, np.bool_)
     mask[10, 10:20, 10:20] = True
-    _, (region,) = filter_candidates(volume, Mask(mask, volume.geometry), by_size_and_place)
+    _, (region,) = filter_candidates(volume, Candidates(Mask(mask, volume.geometry)), by_size_and_place)
     assert "diaphragm" in region.reason

@@ -8,6 +8,7 @@ import pytest
 
 from dicom_node.errors import NotAnalysable, NotForHilum
 from tests.factories import chest_hu, ct_series, multiframe_ct
+from worker.candidates import Candidates
 from worker.findings import Algorithm, Flag, Lungs, Mask
 from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.volume import Volume
@@ -61,8 +62,8 @@ def test_stages_run_in_order_and_shares_grow(tmp_path: Path) -> None:
 
 
 def test_a_stage_is_replaced_without_touching_the_rest(tmp_path: Path) -> None:
-    def everything(volume: Volume, lungs: Lungs) -> tuple[Mask, tuple[Flag, ...]]:
-        return Mask(lungs.labels != 0, volume.geometry), (Flag("all", "Everything is called infected."),)
+    def everything(volume: Volume, lungs: Lungs) -> Candidates:
+        return Candidates(Mask(lungs.labels != 0, volume.geometry), (Flag("all", "Everything is called infected."),))
 
     method: Method = replace(THRESHOLDS, algorithm=Algorithm("All", "1"), segment_infection=everything)
     _, findings = analyze(ct_series(tmp_path, chest_hu()[0]), method)

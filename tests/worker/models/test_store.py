@@ -144,5 +144,5 @@ def test_engines_agree_on_a_real_study(shared_data: Path) -> None:
     one, other = (ChestNetwork.open(CHEST, engine) for engine in ("openvino", "torch"))
     lungs = one.segment_lungs(volume)
     assert dice(lungs.labels > 0, other.segment_lungs(volume).labels > 0) > 0.995
-    masks = [network.segment_infection(volume, lungs)[0].array for network in (one, other)]
+    masks = [network.segment_infection(volume, lungs).mask.array for network in (one, other)]
     assert dice(*masks) > 0.995
