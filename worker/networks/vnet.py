@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from monai.networks.nets.vnet import DownTransition, InputTransition, LUConv, OutputTransition
-from monai.networks.nets.vnet import VNet as MonaiVNet
+from monai.networks.nets.vnet import DownTransition, InputTransition, LUConv, OutputTransition, UpTransition
 from torch import Tensor, nn
 
 from worker.networks.network import Layout, SegmentationNetwork
@@ -27,57 +26,38 @@ class VNet(SegmentationNetwork):
         Channels of the output.
     dropout : float
         Share of channels dropped in the two deepest levels and in the skip connections, in training.
+    width : int
+        Channels of the first level; each next has twice as many. 16 in the paper.
     """
 
     layout: ClassVar[Layout] = "3d"
 
-    def __init__(self, classes: int = 1, dropout: float = 0.5) -> None:
+    def __init__(self, classes: int = 1, dropout: float = 0.5, width: int = 16) -> None:
         super().__init__()
         self.classes = classes
         self.divisors = (16, 16, 16)
-        self.vnet = MonaiVNet(out_channels=classes, dropout_prob_down=dropout, dropout_prob_up=(dropout, dropout))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits."""
-        logits: Tensor = self.vnet(x)
-        return logits
-
-
-class WideVNet(SegmentationNetwork):
-    """V-Net with twice the channels, 205.85 M: (n, 1, slices, rows, columns) to (n, classes, ...).
-
-    Parameters
-    ----------
-    classes : int
-        Channels of the output.
-    dropout : float
-        Share of channels dropped in the two deepest levels, in training.
-    """
-
-    layout: ClassVar[Layout] = "3d"
-
-    def __init__(self, classes: int = 1, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.classes = classes
-        self.divisors = (16, 16, 16)
-        self.stem = InputTransition(3, 1, 32, ACTIVATION)
+        self.stem = InputTransition(3, 1, width, ACTIVATION)
         self.down = nn.ModuleList(
             [
-                DownTransition(3, 32, 1, ACTIVATION),
-                DownTransition(3, 64, 2, ACTIVATION),
-                DownTransition(3, 128, 3, ACTIVATION, dropout_prob=dropout),
-                DownTransition(3, 256, 2, ACTIVATION, dropout_prob=dropout),
+                DownTransition(3, width, 1, ACTIVATION),
+                DownTransition(3, 2 * width, 2, ACTIVATION),
+                DownTransition(3, 4 * width, 3, ACTIVATION, dropout_prob=dropout),
+                DownTransition(3, 8 * width, 2, ACTIVATION, dropout_prob=dropout),
             ]
         )
-        self.up = nn.ModuleList(
+        self.up = self.decoder(width, dropout)
+        self.head = OutputTransition(3, 2 * width, classes, ACTIVATION)
+
+    def decoder(self, width: int, dropout: float) -> nn.ModuleList:
+        """Return the way up; each level takes what the one below gives, and the encoder's features."""
+        return nn.ModuleList(
             [
-                WideUpTransition(512, 512, skip=256, convolutions=2),
-                WideUpTransition(512, 256, skip=128, convolutions=2),
-                WideUpTransition(256, 128, skip=64, convolutions=1),
-                WideUpTransition(128, 64, skip=32, convolutions=1),
+                UpTransition(3, 16 * width, 16 * width, 2, ACTIVATION, (dropout, dropout)),
+                UpTransition(3, 16 * width, 8 * width, 2, ACTIVATION, (dropout, dropout)),
+                UpTransition(3, 8 * width, 4 * width, 1, ACTIVATION, (None, dropout)),
+                UpTransition(3, 4 * width, 2 * width, 1, ACTIVATION, (None, dropout)),
             ]
         )
-        self.head = OutputTransition(3, 64, classes, ACTIVATION)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
@@ -89,6 +69,32 @@ class WideVNet(SegmentationNetwork):
             x = up(x, levels.pop())
         logits: Tensor = self.head(x)
         return logits
+
+
+class WideVNet(VNet):
+    """V-Net with twice the channels, 205.85 M: (n, 1, slices, rows, columns) to (n, classes, ...).
+
+    Parameters
+    ----------
+    classes : int
+        Channels of the output.
+    dropout : float
+        Share of channels dropped in the two deepest levels, in training.
+    """
+
+    def __init__(self, classes: int = 1, dropout: float = 0.5) -> None:
+        super().__init__(classes, dropout, width=32)
+
+    def decoder(self, width: int, dropout: float) -> nn.ModuleList:
+        """Return the way up, which drops nothing."""
+        return nn.ModuleList(
+            [
+                WideUpTransition(16 * width, 16 * width, skip=8 * width, convolutions=2),
+                WideUpTransition(16 * width, 8 * width, skip=4 * width, convolutions=2),
+                WideUpTransition(8 * width, 4 * width, skip=2 * width, convolutions=1),
+                WideUpTransition(4 * width, 2 * width, skip=width, convolutions=1),
+            ]
+        )
 
 
 class WideUpTransition(nn.Module):
