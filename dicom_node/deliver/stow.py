@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydicom.dataset import Dataset
 
 from dicom_node.deliver.http import USER_AGENT, connected, phrase
-from dicom_node.deliver.outgoing import Answer, Outcome, Outgoing, failure, load
+from dicom_node.deliver.outgoing import HELD_ALREADY, Answer, Outcome, Outgoing, failure, load
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.headers import UNREADABLE
 from dicom_node.security.tls import service_context
@@ -170,7 +170,8 @@ def read_answer(said: bytes, sop_instance_uid: str) -> Answer | None:
         ds = Dataset.from_json(said)
         for item in ds.get("FailedSOPSequence") or []:
             if item.ReferencedSOPInstanceUID == sop_instance_uid:
-                return failure(int(item.get("FailureReason") or PROCESSING_FAILURE))
+                reason = int(item.get("FailureReason") or PROCESSING_FAILURE)
+                return Answer(Outcome.TAKEN, reason) if reason == HELD_ALREADY else failure(reason)
         for item in ds.get("ReferencedSOPSequence") or []:
             if item.ReferencedSOPInstanceUID == sop_instance_uid:
                 return Answer(Outcome.TAKEN, int(item.get("WarningReason") or 0))

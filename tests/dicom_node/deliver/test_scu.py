@@ -153,6 +153,12 @@ def test_a_warning_means_that_the_instance_was_kept(record: Engine, status: int)
     assert said(record) == [(DeliveryState.SENT, status)] * 2
 
 
+def test_what_the_pacs_holds_already_counts_as_sent(record: Engine) -> None:
+    with pacs(lambda _: 0x0111) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.SENT, 0x0111)] * 2
+
+
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0x0122, 0x0124])
 def test_a_refusal_is_final(record: Engine, status: int) -> None:
     with pacs(lambda _: status) as peer:
@@ -383,7 +389,7 @@ def test_c_echo_of_a_peer_without_verification_is_a_passing_failure() -> None:
 
 def test_a_status_is_success_or_passing_or_final() -> None:
     assert not [status for status in range(0x10000) if is_success(status) and is_passing(status)]
-    assert [status for status in range(0x10000) if is_success(status)] == [0x0000, 0xB000, 0xB006, 0xB007]
+    assert [status for status in range(0x10000) if is_success(status)] == [0x0000, 0x0111, 0xB000, 0xB006, 0xB007]
 
 
 def test_more_contexts_than_an_association_holds_take_several(sqlite_record: Engine, tmp_path: Path) -> None:

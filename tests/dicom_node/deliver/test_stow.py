@@ -77,6 +77,7 @@ def test_a_warning_means_that_the_instance_was_kept(record: Engine, warning: int
     [
         *((reason, REJECTED) for reason in (0xA900, 0xB00E, 0xC000, 0x0122)),
         *((reason, PENDING) for reason in (0xA700, 0x0110)),
+        (0x0111, SENT),
     ],
 )
 def test_the_reason_of_a_failure_says_whether_it_is_tried_again(
