@@ -99,8 +99,7 @@ FOLDS_3D = replace(
     recipe=replace(
         FOLDS.recipe,
         batch_size=1,
-        # A batch of one has no other stack to paste from, and a grown opacity would be a column of 16 slices.
-        augmentation=replace(WINDOWS_AND_KERNELS, paste=None, grow=None),
+        augmentation=replace(WINDOWS_AND_KERNELS, paste=None),  # a batch of one has no other stack to paste from
     ),
     short=Short(epochs=2, steps_per_epoch=10, size=(64, 64)),
     differs="V-Net of half the width, on stacks of 16 slices at 112x112; without single images",
