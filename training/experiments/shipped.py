@@ -99,10 +99,12 @@ FOLDS_3D = replace(
     recipe=replace(
         FOLDS.recipe,
         batch_size=1,
+        epochs=10,
+        optimiser=Optimiser("adamw", 5e-3, l2=1e-2),
         augmentation=replace(WINDOWS_AND_KERNELS, paste=None),  # a batch of one has no other stack to paste from
     ),
     short=Short(epochs=2, steps_per_epoch=10, size=(64, 64)),
-    differs="V-Net of half the width, on stacks of 16 slices at 112x112; without single images",
+    differs="V-Net of half the width, on stacks of 16 slices at 112x112, as long as chest-folds; without single images",
 )
 
 CHEST = replace(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from monai.networks.nets.vnet import DownTransition, InputTransition, LUConv, OutputTransition, UpTransition
+from monai.networks.nets.vnet import DownTransition, InputTransition, LUConv, UpTransition
 from torch import Tensor, nn
 
 from worker.networks.network import Layout, SegmentationNetwork
@@ -46,7 +46,9 @@ class VNet(SegmentationNetwork):
             ]
         )
         self.up = self.decoder(width, dropout)
-        self.head = OutputTransition(3, 2 * width, classes, ACTIVATION)
+        # Figure 2 of Milletari et al. MONAI's squeezes all it knows through as many channels as there are classes,
+        # with batch normalisation, and then learns rare classes late or never.
+        self.head = nn.Conv3d(2 * width, classes, kernel_size=1)
 
     def decoder(self, width: int, dropout: float) -> nn.ModuleList:
         """Return the way up; each level takes what the one below gives, and the encoder's features."""
