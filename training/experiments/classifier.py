@@ -1,6 +1,6 @@
 """Wu et al. 2020: the classifier of candidate regions, Dice before and after it, and PoIR.
 
-Needs the runs ``wu-infection-...`` and ``wu-lung-...`` beside its own, or ``chest-folds``. Every patient is
+Needs the runs ``wu-infection-...`` and ``wu-lung-...`` beside its own, or ``chest-folds-2d``. Every patient is
 judged by networks and a classifier that have not seen it: candidates come from the test part of each split, and
 the classifier of a split learns from the candidates of the others.
 """
@@ -26,7 +26,7 @@ from training.evaluate import Judged, foreground_dice
 from training.examples import Stacking, cut
 from training.experiment import Benchmark, Published
 from training.experiments import wu
-from training.experiments.shipped import FOLDS
+from training.experiments.shipped import FOLDS_2D
 from training.files import read_json
 from training.fit import Training
 from training.losses import build_loss
@@ -129,7 +129,7 @@ def find_wu_cases(network: str, data: Path, runs: Path) -> list[Case]:
 
 def find_chest_cases(data: Path, runs: Path) -> list[Case]:
     """Predict every scan with masks by the fold of the shipped network's recipe that tested it."""
-    trial = open_trial(FOLDS.name, data, runs)
+    trial = open_trial(FOLDS_2D.name, data, runs)
     lung, infection = (trial.experiment.target.names.index(name) for name in (LUNG, INFECTION))
     return [
         make_case(
@@ -164,7 +164,7 @@ def open_trial(name: str, data: Path, runs: Path) -> Trial:
     if not claim.exists():
         raise SettingsError("missing-run", f"expected the run {name} in {runs}; train it first")
     content = read_json(claim)
-    experiment = next(e for e in (*wu.EXPERIMENTS, FOLDS) if e.name == name)
+    experiment = next(e for e in (*wu.EXPERIMENTS, FOLDS_2D) if e.name == name)
     return Trial(
         experiment,
         data,

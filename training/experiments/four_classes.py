@@ -7,31 +7,31 @@ from pathlib import Path
 
 from training.datasets.sample import CONSOLIDATION, GROUND_GLASS_OPACITY, LUNG, PLEURAL_EFFUSION
 from training.experiment import Published
-from training.experiments.shipped import FOLDS, WINDOWS_AND_KERNELS
+from training.experiments.shipped import FOLDS_2D, WINDOWS_AND_KERNELS
 from training.splits import KFold, Named
 from training.target import Target
 
 GOAL = "goal"
 
 PRETRAINED = replace(
-    FOLDS,
+    FOLDS_2D,
     name="chest-without-medseg",
     paper="ours, what chest-four-classes begins with",
-    data=tuple(name for name in FOLDS.data if name != "medseg-chest"),
+    data=tuple(name for name in FOLDS_2D.data if name != "medseg-chest"),
     split=Named((), ("phantom-107",), ("phantom-108",), validation=0, test=0),
     published=(),
     differs="trained without the slices that chest-four-classes is judged on",
 )
 
 FOUR_CLASSES = replace(
-    FOLDS,
+    FOLDS_2D,
     name="chest-four-classes",
     paper="ours, on the slices of Saood & Hatem 2021",
     data=("medseg-chest",),
     target=Target.of(LUNG, GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION),
-    arguments={**FOLDS.arguments, "classes": 5},
+    arguments={**FOLDS_2D.arguments, "classes": 5},
     recipe=replace(
-        FOLDS.recipe,
+        FOLDS_2D.recipe,
         # The rarer, the more.
         class_weights=(1.0, 1.0, 1.0, 1.5, 3.0),
         # What is pasted and grown is infection of one kind.
@@ -52,8 +52,8 @@ WITHIN_LUNGS = replace(
     FOUR_CLASSES,
     name="chest-four-classes-lungs",
     target=Target.of(GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION),
-    arguments=FOLDS.arguments,
-    preprocess=replace(FOLDS.preprocess, within_lungs=True),
+    arguments=FOLDS_2D.arguments,
+    preprocess=replace(FOLDS_2D.preprocess, within_lungs=True),
     recipe=replace(FOUR_CLASSES.recipe, class_weights=(1.0, 1.0, 1.5, 3.0)),
     differs="98 of the 100 slices, in estimated HU, blackened outside the annotated lungs as in the paper, which "
     "hold most of the effusion: a worker has no such mask; the folds of chest-four-classes",

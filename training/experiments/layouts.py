@@ -16,13 +16,13 @@ from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Benchmark, Experiment, Published
 from training.experiments.chest_reading import finished_weights
-from training.experiments.shipped import FOLDS, FOLDS_3D, FOLDS_25D
+from training.experiments.shipped import FOLDS_2D, FOLDS_3D, FOLDS_25D
 from training.metrics import Confusion, Spread, with_interval
 from training.scan import Segmenter, open_segmenter
 from worker.chest_network import INFECTED, WHOLE_LUNG
 from worker.framing import Frame
 
-LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS, "2.5d": FOLDS_25D, "3d": FOLDS_3D}
+LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS_2D, "2.5d": FOLDS_25D, "3d": FOLDS_3D}
 
 MIRRORED = "{}-mirrored"
 """Way of the mean over the slices as they are and their mirror images."""

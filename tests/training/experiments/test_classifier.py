@@ -90,11 +90,11 @@ def test_lung_and_infection_of_one_network_are_judged_alike(
 ) -> None:
     both = replace(
         tiny(INFECTION),
-        name="chest-folds",
+        name="chest-folds-2d",
         target=Target.of(LUNG, INFECTION),
         arguments={"classes": 3, "width": 4, "depth": 1, "batch_norm": True},
     )
-    monkeypatch.setattr(classifier, "FOLDS", both)
+    monkeypatch.setattr(classifier, "FOLDS_2D", both)
     train(both, tmp_path)
     cases = classifier.find_chest_cases(tmp_path, tmp_path)
     assert {case.scan for case in cases} == {"disc-0", "disc-1", "disc-2"}
