@@ -8,9 +8,8 @@ from pathlib import Path
 
 from training.evaluate import Judged
 from training.files import replace_file
-from training.metrics import Values, area_plot, area_plot_likeness
+from training.metrics import FEWEST_SLICES, Values, area_plot, area_plot_likeness
 
-FEWEST_SLICES = 10
 WIDTH, HEIGHT = 480, 120
 MARGIN = 24
 

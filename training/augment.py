@@ -26,7 +26,7 @@ class Augmentation:
         of the batch, as lesions placed in healthy lung, some of them fainter.
     grow : Opacities, or None
         Opacities drawn into lung.
-    flip_rows, flip_columns, flip_slices : float
+    flip_rows, flip_columns : float
         Probability of a mirror image along that axis.
     rotate_degrees, shear_degrees : float
         Drawn from minus to plus this; shear along rows and columns each.
@@ -55,7 +55,6 @@ class Augmentation:
     grow: Opacities | None = None
     flip_rows: float = 0.0
     flip_columns: float = 0.0
-    flip_slices: float = 0.0
     rotate_degrees: float = 0.0
     shear_degrees: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
@@ -91,10 +90,6 @@ class Augmentation:
             images, labels = _paste(images, labels, *self.paste, self.probability, draw)
         if self.grow is not None:
             images, labels = self.grow(images, labels, generator)
-        if self.flip_slices:
-            flipped = draw.happens(self.flip_slices)
-            images = torch.where(flipped, images.flip(1), images)
-            labels = torch.where(flipped, labels.flip(1), labels)
         return self._repaint(images, draw).clamp(0, 1), labels
 
     def _move(self, images: Tensor, labels: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
         Of this run. Earlier runs that the benchmark needs lie beside it, named after their experiments.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    source = source_version()  # of what measures, not of what lies there an hour later
     figures = benchmark.measure(data, folder.resolve().parent, short)
     result = {
         "experiment": benchmark.name,
@@ -37,7 +38,7 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
         "split_by": "",
         "parameters": 0,
         "seed": 0,
-        "source": source_version(),
+        "source": source,
         "torch": torch.__version__,
         "device": describe_device(choose_device()),
         "measures": {

@@ -31,7 +31,7 @@ PLEURA_RADIUS = 20
 
 @dataclass(frozen=True)
 class ChestTarget(Target):
-    """Lung, infection and effusion, where parts that nobody annotated are unknown rather than absent.
+    """Lung, infection and effusion, where parts of the first two that nobody annotated are unknown, not absent.
 
     - Without a lung mask, lungs are those of the HU thresholds.
     - Without an infection mask, slices that a radiologist called free of infection have none. In all others,
@@ -39,6 +39,7 @@ class ChestTarget(Target):
       what lies dense around lungs by threshold, which lose consolidation.
     - In slices that a radiologist called infected, what HU thresholds find is infection: Wu et al. 2020's first
       labels, which nobody corrected.
+    - Without a mask of effusion there is none: hardly anyone has any.
     """
 
     def label_map(self, sample: Sample) -> NDArray[np.uint8]:

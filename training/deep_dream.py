@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from dicom_node.errors import SettingsError
-from worker.networks.checkpoint import load
+from training.pretrained import open_pretrained
 from worker.networks.network import SegmentationNetwork
 
 SIZES = (128, 184, 256)
@@ -26,7 +26,7 @@ STEP_LENGTH = 0.05
 
 def dream(arguments: Namespace) -> int:
     """Write one picture with an image for every class, side by side."""
-    network, card = load(arguments.weights)
+    network, card = open_pretrained(arguments.weights)
     if not isinstance(network, SegmentationNetwork) or network.layout != "2d":
         raise SettingsError("not-2d", f"deep dreams need a 2D segmentation network, got {card.network}")
     images = [dream_of(network, channel) for channel in range(network.classes)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.examples import Stacking
-from training.metrics import Confusion, Spread, area_plot_likeness, area_plot_roughness
+from training.metrics import FEWEST_SLICES, Confusion, Spread, area_plot_likeness, area_plot_roughness, ratio
 from training.prepared import Prepared, scans
 from training.scan import Segmenter
 from training.target import UNKNOWN
@@ -81,9 +81,7 @@ def measure(judged: Sequence[Judged], class_names: Sequence[str]) -> dict[str, f
         the scans of at least ten slices (Shivdeo et al. 2021, section 5.3).
     """
     accuracies = Spread.of(
-        float(np.mean(predicted == true))
-        for scan in judged
-        for predicted, true in zip(scan.predicted, scan.true, strict=True)
+        accuracy(predicted, true) for scan in judged for predicted, true in zip(scan.predicted, scan.true, strict=True)
     )
     measures = {
         "accuracy_per_image": accuracies.mean,
@@ -96,11 +94,10 @@ def measure(judged: Sequence[Judged], class_names: Sequence[str]) -> dict[str, f
 
 
 def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
-    pairs = [(scan.predicted == label, scan.true == label) for scan in judged]
-    cases = [Confusion.of(predicted, true) for predicted, true in pairs]
-    images = [Confusion.of(p, t) for case in pairs for p, t in zip(*case, strict=True)]
+    cases = [count(scan.predicted, scan.true, label) for scan in judged]
+    images = [count(p, t, label) for scan in judged for p, t in zip(scan.predicted, scan.true, strict=True)]
     whole = reduce(add, cases)
-    volumes = [pair for pair in pairs if len(pair[1]) >= 10]
+    volumes = [(s.predicted == label, s.true == label) for s in judged if len(s.true) >= FEWEST_SLICES]
     return {
         "dice_global": whole.dice,
         "dice_per_case": Spread.of(case.dice for case in cases).mean,
@@ -115,6 +112,18 @@ def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
     }
 
 
+def accuracy(predicted: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
+    """Return the share of the known pixels that have the right class, all classes together."""
+    known = true != UNKNOWN
+    return ratio(int(np.count_nonzero(predicted[known] == true[known])), int(np.count_nonzero(known)))
+
+
+def count(predicted: NDArray[np.uint8], true: NDArray[np.uint8], label: int) -> Confusion:
+    """Count the known pixels of one class against all others."""
+    known = true != UNKNOWN
+    return Confusion.of(predicted[known] == label, true[known] == label)
+
+
 def sweep_thresholds(
     network: SegmentationNetwork, stacking: Stacking, prepared: Sequence[Prepared]
 ) -> dict[float, Confusion]:
@@ -125,9 +134,9 @@ def sweep_thresholds(
         image, labels = (np.concatenate([getattr(s, name) for s in scan]) for name in ("image", "labels"))
         for first, probabilities in segmenter.probabilities(image):
             foreground = probabilities[:, -1]
-            true = labels[first : first + len(foreground)] == 1
+            true = labels[first : first + len(foreground)]
             for threshold in THRESHOLDS:
-                totals[threshold] += Confusion.of(foreground >= threshold, true)
+                totals[threshold] += count((foreground >= threshold).astype(np.uint8), true, 1)
     return totals
 
 
@@ -149,7 +158,5 @@ def foreground_dice(
     """Return the global Dice, a mean over the foreground classes that somebody has: the validation's figure."""
     judged = judge(network, stacking, prepared, threshold)
     labels = range(1, max(2, network.classes))
-    sums = [
-        reduce(add, (Confusion.of(scan.predicted == label, scan.true == label) for scan in judged)) for label in labels
-    ]
+    sums = [reduce(add, (count(scan.predicted, scan.true, label) for scan in judged)) for label in labels]
     return Spread.of(s.dice for s in sums if s.true_positive + s.false_negative).mean

@@ -183,7 +183,7 @@ class Training:
         rate = float(self.optimiser.param_groups[0]["lr"])
         progress.loss_sum = 0.0
         progress.history.append({"phase": progress.phase, "epoch": epoch, "loss": loss, "dice": dice, "rate": rate})
-        if dice > progress.best_dice:
+        if not dice <= progress.best_dice:  # without foreground to validate on it is NaN: the latest are kept
             progress.best_dice, progress.best_epoch = dice, epoch
             self._save_weights("best")
         if writer is not None:

@@ -21,6 +21,9 @@ Values = NDArray[np.float64]
 
 BOOTSTRAP_DRAWS = 2000
 
+FEWEST_SLICES = 10
+"""Curves over the slices, and PoIR, are compared over scans of at least so many."""
+
 
 @dataclass(frozen=True)
 class Confusion:

@@ -59,7 +59,7 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     BadData
         When there is no sample, or a structure of the target was not annotated.
     """
-    key = hashlib.sha256(f"{_describe(preprocess)} {_describe(target)}".encode() + _code_of(target)).hexdigest()
+    key = hashlib.sha256(f"{describe(preprocess)} {describe(target)}".encode() + _code_of(target)).hexdigest()
     if not (folder / "index.json").exists():
         _write(samples, preprocess, target, folder, key)
     index = read_json(folder / "index.json")
@@ -83,14 +83,14 @@ def _code_of(target: Target) -> bytes:
     return b"" if type(target) is Target else Path(inspect.getfile(type(target))).read_bytes()
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
     """Return a value as text, defaults left out: a setting that is added later leaves earlier runs as they are."""
     if isinstance(value, tuple):
-        return f"({', '.join(map(_describe, value))})"
+        return f"({', '.join(map(describe, value))})"
     if not is_dataclass(value):
         return repr(value)
     changed = ((f.name, getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default)
-    return f"{type(value).__name__}({', '.join(f'{name}={_describe(content)}' for name, content in changed)})"
+    return f"{type(value).__name__}({', '.join(f'{name}={describe(content)}' for name, content in changed)})"
 
 
 def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, folder: Path, key: str) -> None:

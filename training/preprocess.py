@@ -26,9 +26,10 @@ class Preprocess:
     ----------
     size : tuple of int
         (rows, columns) of the network's image.
-    window_hu : tuple of float, or "header"
+    window_hu : tuple of float, "header" or None
         HU clipped to this and scaled to [0, 1]; "header" takes the window of the DICOM header
-        (Shivdeo et al. 2021, section 3). 8-bit images without a known window are divided by 255.
+        (Shivdeo et al. 2021, section 3). 8-bit images without a known window are divided by 255;
+        None where there are no others.
     keep_aspect : bool
         Whether to pad the shorter side rather than stretch it.
     within_lungs : bool
@@ -38,7 +39,7 @@ class Preprocess:
     """
 
     size: tuple[int, int]
-    window_hu: tuple[float, float] | Literal["header"] = WU_WINDOW_HU
+    window_hu: tuple[float, float] | Literal["header"] | None = WU_WINDOW_HU
     keep_aspect: bool = False
     within_lungs: bool = False
     crop_to_body: bool = False
@@ -69,7 +70,10 @@ class Preprocess:
             return sample.image.astype(np.float32) / np.float32(255)
         window = sample.window_hu if self.window_hu == "header" else self.window_hu
         if window is None:
-            raise BadData("no-window", f"{sample.name}: no window in the DICOM header; choose a window_hu instead")
+            raise BadData(
+                "no-window",
+                f"{sample.name}: no window in the DICOM header; choose a window_hu instead",
+            )
         lower, upper = window
         clipped: NDArray[np.float32] = np.clip(sample.image.astype(np.float32), lower, upper)
         return (clipped - np.float32(lower)) / np.float32(upper - lower)

@@ -60,7 +60,8 @@ def describe(result: Result) -> str:
     seconds = [split["training_seconds"] for split in result["splits"]]
     if seconds:
         parts.append(f"{sum(seconds) / len(seconds) / 60:.1f} min of training a split")
-    parts.append(f"{result['device']}, torch {result['torch']}, source {result['source'][:12]}, seed {result['seed']}")
+    source = ", ".join(commit[:12] for commit in result["source"].split(", "))
+    parts.append(f"{result['device']}, torch {result['torch']}, source {source}, seed {result['seed']}")
     return "; ".join(parts)
 
 

@@ -76,33 +76,20 @@ class KFold:
 
 @dataclass(frozen=True)
 class Named:
-    """One split whose patients are named; ``validation`` and ``test`` are shares of all that no part names."""
+    """One split whose validation and test patients are named; all others train."""
 
-    training_patients: tuple[str, ...]
     validation_patients: tuple[str, ...]
     test_patients: tuple[str, ...]
-    validation: float = 0.05
-    test: float = 0.15
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return the one split."""
         groups, by = shuffled_groups(patients, seed)
-        parts: list[list[list[int]]] = [[], [], []]
-        others: list[list[int]] = []
-        for group in groups:
-            named = (self.training_patients, self.validation_patients, self.test_patients)
-            part = next((i for i, names in enumerate(named) if patients[group[0]] in names), None)
-            (others if part is None else parts[part]).append(group)
-        tested = round(len(others) * self.test)
-        validated = tested + round(len(others) * self.validation)
-        return [
-            Split(
-                training=indices(parts[0] + others[validated:]),
-                validation=indices(parts[1] + others[tested:validated]),
-                test=indices(parts[2] + others[:tested]),
-                by=by,
-            )
-        ]
+        validated, tested = (
+            [group for group in groups if patients[group[0]] in names]
+            for names in (self.validation_patients, self.test_patients)
+        )
+        rest = [group for group in groups if group not in validated and group not in tested]
+        return [Split(training=indices(rest), validation=indices(validated), test=indices(tested), by=by)]
 
 
 @dataclass(frozen=True)

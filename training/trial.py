@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,14 +24,14 @@ from training.files import read_json, write_json
 from training.fit import Training
 from training.losses import build_loss, median_frequency_weights
 from training.metrics import Spread
-from training.prepared import Prepared, prepare
+from training.prepared import Prepared, describe, prepare
 from training.pretrained import load_pretrained, open_pretrained
 from training.processes import Processes
 from training.provenance import describe_device, source_version
 from training.reporter import Reporter
 from training.state import Progress
-from worker.networks.card import Card
-from worker.networks.checkpoint import load, save
+from worker.networks.card import Card, read_card
+from worker.networks.checkpoint import save
 from worker.networks.network import SegmentationNetwork, count_parameters
 from worker.networks.registry import build
 
@@ -99,7 +100,7 @@ class Trial:
 
     def evaluate(self) -> dict[str, Any]:
         """Test the weights of the chosen splits again and return the result as it is written."""
-        for number in self.chosen:
+        for number in (n for n in self.chosen if n in self.finished()):
             path = self._split_folder(number) / "result.json"
             measures = self._measure(self._load(number), number)
             write_json(path, read_json(path) | {"measures": measures})
@@ -129,7 +130,7 @@ class Trial:
             "length": self._length(),
             "parameters": count_parameters(self._new_network()),
             "seed": self.seed,
-            "source": source_version(),
+            "source": self._sources(),
             "torch": torch.__version__,
             "device": describe_device(self.processes.device),
             "measures": {name: asdict(Spread.of(s["measures"][name] for s in splits)) for name in names},
@@ -141,6 +142,11 @@ class Trial:
         self.processes.wait()
         written: dict[str, Any] = read_json(self.folder / "result.json")
         return written
+
+    def _sources(self) -> str:
+        """Return the commits that trained the splits."""
+        cards = [read_card(path.with_name("weights.json")) for path in sorted(self.folder.glob("split-*/result.json"))]
+        return ", ".join(dict.fromkeys(card.commit for card in cards)) or source_version()
 
     def _length(self) -> str:
         """Return how long and on which images a split trains, such as "160 epochs at 256x256"."""
@@ -202,7 +208,7 @@ class Trial:
 
     def _load(self, number: int) -> SegmentationNetwork:
         folder = self._split_folder(number)
-        network, _ = load(folder / "weights.safetensors")
+        network, _ = open_pretrained(folder / "weights.safetensors")
         if not isinstance(network, SegmentationNetwork):
             raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
         return network.to(self.processes.device)
@@ -252,12 +258,17 @@ class Trial:
             "seed": self.seed,
             "sets": list(self.experiment.data),
             "files": datasets.fingerprint(self.experiment.data, data),
+            "recipe": self._recipe_fingerprint(),
         }
         path = self.folder / "trial.json"
         # A claim written before a key was added agrees in it.
         made = claim | read_json(path) if path.exists() else claim
-        if made | {"files": claim["files"]} != claim:
+        if made | {"files": claim["files"], "recipe": claim["recipe"]} != claim:
             raise SettingsError("other-run", f"{self.folder} holds {read_json(path)}; choose another folder")
+        if made["recipe"] != claim["recipe"]:
+            raise SettingsError(
+                "other-recipe", f"{self.folder} was begun with another recipe or network; choose another folder"
+            )
         if made != claim:
             raise SettingsError(
                 "other-files",
@@ -266,6 +277,12 @@ class Trial:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.processes.rank == 0:
             write_json(path, claim)
+
+    def _recipe_fingerprint(self) -> str:
+        experiment = self.experiment
+        text = f"{experiment.network} {sorted(experiment.arguments.items())} "
+        text += f"{describe(experiment.stacking)} {describe(experiment.recipe)}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _split_result(self, number: int, progress: Progress, measures: dict[str, float]) -> dict[str, Any]:
         split = self.splits[number]

@@ -8,6 +8,7 @@ from tests.training.synthetic import discs, tiny_network
 from training.evaluate import Judged, judge, measure, sweep_thresholds, tuned_dice
 from training.examples import Stacking
 from training.metrics import Confusion
+from training.target import UNKNOWN
 
 
 def judged(predicted: NDArray[np.uint8], true: NDArray[np.uint8], scan: str = "a") -> Judged:
@@ -39,6 +40,14 @@ def test_accuracy_is_a_mean_over_images_of_all_classes() -> None:
     measures = measure([judged(predicted, true)], ("background", "infection"))
     assert measures["accuracy_per_image"] == 0.5
     assert measures["accuracy_per_image_sd"] == pytest.approx(np.std([1, 0], ddof=1))
+
+
+def test_unknown_pixels_count_in_no_measure() -> None:
+    true = np.array([[[0, 1, UNKNOWN, UNKNOWN]]], np.uint8)
+    predicted = np.array([[[1, 1, UNKNOWN, UNKNOWN]]], np.uint8)
+    measures = measure([judged(predicted, true)], ("background", "infection"))
+    assert measures["accuracy_per_image"] == 0.5
+    assert measures["infection/specificity"] == 0.0
 
 
 def test_area_plots_need_ten_slices() -> None:

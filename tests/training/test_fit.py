@@ -92,6 +92,13 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> No
     assert len(progress.history) == 3
 
 
+def test_without_anything_to_validate_on_the_latest_weights_are_kept(tmp_path: Path) -> None:
+    stopping = replace(RECIPE, epochs=4, stop_after=2, keep="best")
+    training = train_discs(tmp_path, stopping, validate=lambda network: float("nan"))
+    assert len(training.progress.history) == 4
+    assert_same(weights(tmp_path, "best"), weights(tmp_path, "last"))
+
+
 class Interrupted(Reporter):
     """Interrupts the training after a step."""
 

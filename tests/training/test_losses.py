@@ -79,8 +79,7 @@ def test_focal_tversky_punishes_what_is_missed_more_than_what_is_too_much() -> N
     assert loss(missed, labels) > loss(too_much, labels)
 
 
-def test_median_frequency_weights_are_those_of_the_papers_table() -> None:
-    # Saood & Hatem 2021, table 1, with C3 corrected to 34,265 pixels: one image a row of pixel counts, scaled.
+def test_a_class_is_weighted_by_its_share_of_the_images_that_show_it() -> None:
     images = [torch.tensor([0] * 90 + [1] * 10), torch.tensor([0] * 95 + [2] * 5), torch.tensor([0] * 100)]
     frequencies = np.array([285 / 300, 10 / 100, 5 / 100])
     expected = np.median(frequencies) / frequencies

@@ -64,14 +64,9 @@ def test_three_parts_of_two_patients_are_refused() -> None:
         Holdout().splits(["a", "b"], 0)
 
 
-def test_named_patients_are_where_they_are_named_and_all_others_are_dealt_by_shares() -> None:
-    people = ["a", "a", "b", "c", *[None] * 100]
-    (split,) = Named(("a",), ("b",), ("c",), validation=0.1, test=0.2).splits(people, 0)
-    assert {0, 1} <= set(split.training)
-    assert 2 in split.validation
-    assert 3 in split.test
-    assert [len(part) for part in (split.training, split.validation, split.test)] == [72, 11, 21]
-    assert sorted(split.training + split.validation + split.test) == list(range(104))
+def test_named_patients_are_where_they_are_named_and_all_others_train() -> None:
+    (split,) = Named(("b",), ("c",)).splits(["a", "a", "b", "c", None, "b"], 0)
+    assert (split.training, split.validation, split.test) == ((0, 1, 4), (2, 5), (3,))
 
 
 FOLDS = NamedFolds((("a", "b"), ("c",), ("d",)))

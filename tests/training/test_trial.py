@@ -12,6 +12,7 @@ from dicom_node.errors import SettingsError
 from tests.training.synthetic import RECIPE, SIZE, disc_sample
 from training import datasets
 from training.datasets.sample import INFECTION, Sample
+from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
 from training.preprocess import Preprocess
 from training.processes import Processes
@@ -108,6 +109,40 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         trial(tmp_path, short=False)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(DISCS, recipe=replace(DISCS.recipe, epochs=61)),
+        replace(DISCS, arguments={**DISCS.arguments, "width": 8}),
+        replace(DISCS, stacking=Stacking(3, 2 / 3), network="unet-2.5d"),
+    ],
+)
+def test_a_run_is_refused_when_its_recipe_or_network_has_changed(tmp_path: Path, changed: Experiment) -> None:
+    trial(tmp_path)
+    trial(tmp_path)
+    with pytest.raises(SettingsError, match="another recipe or network"):
+        trial(tmp_path, experiment=changed)
+
+
+def test_the_result_names_the_source_of_each_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, source in enumerate(("aaa", "bbb", "aaa")):
+        monkeypatch.setattr("training.trial.source_version", lambda source=source: source)
+        result = trial(tmp_path, short=True, splits=[number]).train()
+    assert result["source"] == "aaa, bbb"
+
+
+def test_only_splits_that_are_trained_are_evaluated(tmp_path: Path) -> None:
+    trained = trial(tmp_path, short=True, splits=[1]).train()
+    assert trial(tmp_path, short=True).evaluate()["splits"][0]["split"] == trained["splits"][0]["split"] == 1
+
+
+def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
+    trial(tmp_path, short=True, splits=[0]).train()
+    (tmp_path / "run" / "split-0" / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(SettingsError, match=r"weights\.safetensors"):
+        trial(tmp_path, short=True).evaluate()
+
+
 def test_a_network_that_gives_other_classes_is_refused(tmp_path: Path) -> None:
     four_classes = replace(DISCS, arguments={"classes": 4})
     with pytest.raises(SettingsError, match="does not give 2 classes"):
@@ -131,7 +166,8 @@ def test_a_run_begun_before_its_claim_named_the_data_sets_goes_on(tmp_path: Path
     claim = {"experiment": "discs", "short": True, "seed": 0}
     (tmp_path / "run" / "trial.json").write_text(json.dumps(claim))
     trial(tmp_path, short=True)
-    assert json.loads((tmp_path / "run" / "trial.json").read_text()) == claim | {"sets": ["discs"], "files": ""}
+    later = json.loads((tmp_path / "run" / "trial.json").read_text())
+    assert later == claim | {"sets": ["discs"], "files": "", "recipe": later["recipe"]}
 
 
 def test_a_trial_begins_with_pretrained_weights_and_says_how_good_they_were(tmp_path: Path) -> None:
@@ -161,6 +197,6 @@ def test_a_run_is_refused_when_the_sites_own_labels_have_changed(
     label.write_bytes(b"first")
     trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)
     trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)
-    label.write_bytes(b"corrected")
+    label.write_bytes(b"later")  # of the same size
     with pytest.raises(SettingsError, match=r"others than when .* was begun"):
         trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)

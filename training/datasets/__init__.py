@@ -67,10 +67,10 @@ def folder_of(name: str, data: Path) -> Path:
 
 
 def fingerprint(names: Sequence[str], data: Path) -> str:
-    """Return a hash of the names and sizes of a site's own files, or nothing where no set of those is read.
+    """Return a hash of the names, sizes and times of a site's own files, or nothing where no set of those is read.
 
     Labels are corrected and patients added while there is a run already; it has seen none of that.
     """
     files = [path for name in names if name in OWN for path in folder_of(name, data).rglob("*") if path.is_file()]
-    lines = sorted(f"{path.relative_to(data)} {path.stat().st_size}" for path in files)
+    lines = sorted(f"{path.relative_to(data)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""

@@ -31,6 +31,7 @@ from training.files import read_json
 from training.fit import Training
 from training.losses import build_loss
 from training.metrics import (
+    FEWEST_SLICES,
     Confusion,
     Roc,
     Spread,
@@ -62,9 +63,6 @@ ALONE = Processes(0, 1, choose_device())
 
 LungAndInfection = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 """Two masks of one scan, (slices, rows, columns) each."""
-
-FEWEST_SLICES = 10
-"""PoIR is compared over patients of at least so many slices."""
 
 
 @dataclass(frozen=True, eq=False)

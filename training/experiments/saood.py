@@ -130,7 +130,7 @@ def experiment(
         paper=f"Saood & Hatem 2021, {paper}",
         data=("medseg100",),
         target=target,
-        preprocess=Preprocess(size=(256, 256)),
+        preprocess=Preprocess(size=(256, 256), window_hu=None),
         network=network,
         arguments={"classes": len(target.names), **ARGUMENTS[network]},
         recipe=Recipe(

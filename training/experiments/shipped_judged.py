@@ -18,6 +18,7 @@ from training.experiment import Benchmark, Published
 from training.experiments.chest_reading import Read, finished_folds, read_folds
 from training.experiments.shipped import FOLDS
 from training.metrics import (
+    FEWEST_SLICES,
     Confusion,
     Roc,
     Spread,
@@ -33,9 +34,6 @@ from worker.chest_network import Agreement
 from worker.findings import Findings
 from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.volume import Volume
-
-FEWEST_SLICES = 10
-"""PoIR is compared over patients of at least so many slices."""
 
 LINES = (0.1, 0.2, 0.3, 0.5, 0.7)
 """Probabilities at which Dice is given too, to show how little depends on where the line is drawn."""

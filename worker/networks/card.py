@@ -24,7 +24,8 @@ class Card:
     classes : tuple of str
         What its channels mean: one name of a sigmoid; background first of a softmax.
     window_hu : tuple of float, or None
-        HU that become 0 and 1 in its input, clipped beyond; None for images that are not in HU.
+        HU that become 0 and 1 in its input, clipped beyond; None for images that are not in HU, or that
+        each DICOM header shows in a window of its own.
     spacing_mm : tuple of float or None
         Voxel spacing of its input along (slice, row, column); None where any was seen.
     image_size : tuple of int, or None

@@ -1,7 +1,7 @@
 """V-Net, canonical and in the size of Shivdeo et al. 2021, section 4.2; Milletari et al. 2016, figure 2.
 
 The canonical V-Net has 45.59 M parameters; Shivdeo's has 206 M and no description of its layers. Twice the
-channels, with up-convolutions that keep the width of their level, come to 205.85 M.
+channels, with up-convolutions that keep the width of their level, come to 205.84 M.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class VNet(SegmentationNetwork):
 
 
 class WideVNet(VNet):
-    """V-Net with twice the channels, 205.85 M: (n, 1, slices, rows, columns) to (n, classes, ...).
+    """V-Net with twice the channels, 205.84 M: (n, 1, slices, rows, columns) to (n, classes, ...).
 
     Parameters
     ----------
