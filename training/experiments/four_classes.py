@@ -1,4 +1,4 @@
-"""Ground glass, consolidation and effusion told apart on the 100 slices, by the shipped network's recipe."""
+"""Ground glass, consolidation and effusion told apart on the 100 slices, by half of the shipped network's recipe."""
 
 from __future__ import annotations
 
