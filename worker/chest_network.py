@@ -52,7 +52,7 @@ MARGIN_MM = 10.0
 """Around the lungs, in what the network sees when it looks for infection."""
 
 SLAB_MM = 2.0
-"""Slices so near are read as one; in the plane the network sees pixels of 1.5 mm or so."""
+"""As many slices as fit into this are read as one; in the plane the network sees pixels of 1.5 mm or so."""
 
 ALONG_MM = 2.0
 """Standard deviation of the Gaussian along the slices: a lesion continues in the next slice, noise does not."""

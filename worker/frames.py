@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from dicom_node.deflated import read_bounded
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+from dicom_node.headers import as_list
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
@@ -201,7 +202,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         slope=float(numbers("RescaleSlope", 1, "no-rescale")[0]),
         intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
         padding=_padding(ds),
-        kernel=str(_attribute(ds, "ConvolutionKernel", index) or ""),
+        kernel=" ".join(map(str, as_list(_attribute(ds, "ConvolutionKernel", index)))),
         has_contrast_agent=bool(ds.get("ContrastBolusAgent") or ds.get("ContrastBolusAgentSequence")),
     )
 

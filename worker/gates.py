@@ -43,8 +43,7 @@ second share, only the tip of a recess or an apex is missing.
 DIFFERENCE_PERCENT, DIFFERENCE_SHARE = 1.0, 0.5
 """Of the lung, and of the infection found: a network that reads mirrored slices more differently is unsure.
 
-On whom it never saw the share was at most 0.3 with COVID-19 and 0.4 with bronchiectasis, and 0.6 to 0.8 in
-images whose gray was inverted (docs/models.md).
+docs/models.md has what it was on whom the network never saw.
 """
 
 

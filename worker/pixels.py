@@ -27,6 +27,9 @@ Retired from the standard and refused by pydicom, but still in archives; libjpeg
 
 
 BYTES_PER_PIXEL = 4
+
+BITS_AT_MOST = 16
+"""Of a pixel of a CT (PS3.3 C.8.2.1.1.4)."""
 """At most."""
 
 
@@ -95,6 +98,8 @@ def _to_hu(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int16]:
 
 def _significant_bits(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int32]:
     """Drop what old scanners keep in the bits above Bits Stored (overlays), and extend the sign."""
+    if frame.bits_stored > BITS_AT_MOST:
+        raise ValueError(f"expected at most {BITS_AT_MOST} bits stored, got {frame.bits_stored}")
     values = stored.astype(np.int32)
     unused = 32 - frame.bits_stored
     if frame.is_signed:

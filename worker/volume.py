@@ -137,7 +137,7 @@ def _require_even_spacing(frames: Sequence[Frame], normal: NDArray[np.float64]) 
     positions = np.array([frame.position for frame in frames])
     distances = np.diff(positions @ normal)
     nominal = float(np.median(distances))
-    twice = int(np.count_nonzero(distances <= max(0.01, 0.01 * nominal)))
+    twice = int(np.count_nonzero(distances <= max(0.01, SPACING_TOLERANCE * nominal)))
     if twice:
         raise refuse("duplicate-positions", f"expected one slice a position, got {twice} position(s) filled twice")
     off = np.abs(distances - nominal) > SPACING_TOLERANCE * nominal

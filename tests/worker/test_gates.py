@@ -115,7 +115,7 @@ def test_a_short_scan_of_another_body_part_is_not_answered() -> None:
         require_chest_extent(of)
 
 
-@pytest.mark.parametrize("kernel", ["B60f", "Br59", "I70f\\2", "LUNG", "BONEPLUS", "YC", "L", "FC51"])
+@pytest.mark.parametrize("kernel", ["B60f", "Br59", "I70f 2", "LUNG", "BONEPLUS", "YC", "L", "FC51"])
 def test_a_sharp_kernel_is_told(kernel: str) -> None:
     assert flags(labels(), replace(volume(), kernel=kernel)) == {"sharp-kernel": False} | THICK
 

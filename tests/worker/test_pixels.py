@@ -59,6 +59,18 @@ def test_damaged_pixels_are_refused(tmp_path: Path, syntax: str) -> None:
     assert caught.value.code == "damaged-pixels"
 
 
+def test_more_bits_than_a_ct_has_are_refused(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, SLICE)
+    ds = dcmread(path)
+    ds.PixelData = np.frombuffer(ds.PixelData, "<i2").astype("<u4").tobytes()
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 32, 32, 31, 0
+    ds["PixelData"].VR = "OW"
+    ds.save_as(path)
+    with pytest.raises(NotAnalysable) as caught:
+        list(decode_hu(read_frames(path)))
+    assert caught.value.code == "damaged-pixels"
+
+
 def test_pixels_cut_short_are_refused(tmp_path: Path) -> None:
     (path,) = ct_series(tmp_path, SLICE)
     path.write_bytes(path.read_bytes()[:-3000])

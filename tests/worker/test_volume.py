@@ -232,6 +232,12 @@ def test_missing_slices_are_refused(tmp_path: Path, missing: list[int]) -> None:
     assert caught.value.code == "missing-slices"
 
 
+def test_a_slice_beside_another_fills_its_place_twice(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path, gradient((10, 4, 4)), spacing_mm=(5.0, 3.0, 3.0))
+    moved(paths[4], (0.0, 0.0, -4.7))
+    refused(paths, NotAnalysable, "duplicate-positions")
+
+
 def moved(path: Path, by_mm: tuple[float, float, float]) -> None:
     ds = dcmread(path)
     ds.ImagePositionPatient = [p + d for p, d in zip(ds.ImagePositionPatient, by_mm, strict=True)]
@@ -293,3 +299,5 @@ def test_kernel_and_contrast_agent_travel_with_the_volume(tmp_path: Path) -> Non
     assert (plain.kernel, plain.has_contrast_agent) == ("STANDARD", False)
     enhanced = read_volume(ct_series(tmp_path / "enhanced", gradient(), ContrastBolusAgent="Iopamidol"))
     assert enhanced.has_contrast_agent
+    iterative = read_volume(ct_series(tmp_path / "iterative", gradient(), ConvolutionKernel=["I70f", "2"]))
+    assert iterative.kernel == "I70f 2"

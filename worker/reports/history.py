@@ -24,7 +24,6 @@ BOTH_LUNGS, TECHNIQUE, CHANGE = "Both lungs", "Technique", "Change since the pri
 """Names of the report's groups."""
 
 _WEIGHTS = "weights_sha256"
-_TIME_FORMS = ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S", "%Y%m%d%H%M")
 
 
 @dataclass(frozen=True)
@@ -206,15 +205,13 @@ def _made_at(report: Dataset) -> str:
 
 
 def taken_at(ds: Dataset) -> datetime | None:
-    """Return Study Date and Time, as the hospital's clock told them."""
+    """Return Study Date and Time, as the hospital's clock told them; None where either is missing."""
     values = clean(ds, ("StudyDate", "StudyTime"))
-    text = f"{values.get('StudyDate', '')}{values.get('StudyTime', '')}"
-    for form in _TIME_FORMS:
-        try:
-            return datetime.strptime(text, form)  # noqa: DTZ007 - most studies name no time zone
-        except ValueError:
-            continue
-    return None
+    date, time = (str(values.get(keyword, "")) for keyword in ("StudyDate", "StudyTime"))
+    try:
+        return datetime.fromisoformat(f"{date}T{time}") if date and time else None
+    except ValueError:
+        return None
 
 
 def _groups(item: Dataset) -> Iterator[Dataset]:

@@ -120,7 +120,7 @@ def _clean(header: Dataset, tags: Iterable[BaseTag], encodings: list[str]) -> Da
         if tag not in header:
             continue
         vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
-        if vr == "SQ":
+        if vr == "SQ" and header[tag].VR == "SQ":
             items = (_clean(item, item.keys(), encodings) for item in header[tag].value)
             cleaned.add_new(tag, vr, [item for item in items if item])
         elif vr in _TEXT_VRS or vr in _FORMS or vr == "UI":

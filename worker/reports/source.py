@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from dicom_node.deflated import read_bounded
 from dicom_node.errors import NotAnalysable, NotForHilum
+from dicom_node.headers import UNREADABLE
 from worker.reports.identity import clean, identity_of
 from worker.reports.uids import derive_uid
 from worker.volume import Volume
@@ -106,7 +106,7 @@ def _read_header(path: Path, *keywords: str) -> Dataset | None:
     """Return these attributes of the header, or all of it; None where it is no DICOM image."""
     try:
         header = read_bounded(path, stop_before_pixels=True, force=True, specific_tags=list(keywords) or None)
-    except (InvalidDicomError, OSError, EOFError):
+    except UNREADABLE:
         return None
     return header if all(header.get(keyword) for keyword in _REFERENCE) else None
 
@@ -128,9 +128,10 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
     plane = Dataset()
     orientation = measures = header
     if "PerFrameFunctionalGroupsSequence" in header:
-        shared, first = header.SharedFunctionalGroupsSequence[0], header.PerFrameFunctionalGroupsSequence[0]
+        shared = header.get("SharedFunctionalGroupsSequence") or []
+        groups = [header.PerFrameFunctionalGroupsSequence[0], *shared[:1]]
         orientation, measures = (
-            (shared if keyword in shared else first)[keyword].value[0]
+            next(group[keyword].value[0] for group in groups if group.get(keyword))
             for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence")
         )
     plane["ImageOrientationPatient"] = orientation["ImageOrientationPatient"]

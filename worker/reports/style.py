@@ -11,7 +11,6 @@ Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""
 
 BACKGROUND: Rgb = (13, 17, 23)
-PANEL: Rgb = (22, 27, 34)
 GRID: Rgb = (48, 54, 61)
 TEXT: Rgb = (230, 237, 243)
 MUTED: Rgb = (150, 160, 170)

@@ -15,7 +15,7 @@ from tests.worker.reports.results import findings_of
 from tests.worker.reports.test_sr import figures, group, texts
 from worker.findings import Algorithm
 from worker.reports import write_reports
-from worker.reports.history import Prior, Unmeasured, read_exam
+from worker.reports.history import Prior, Unmeasured, read_exam, taken_at
 from worker.volume import read_volume
 
 SHAPE = (24, 48, 64)
@@ -147,6 +147,23 @@ def test_another_id_or_issuer_is_another_patient_whatever_the_name(
     out = write(tmp_path, "20240229", "101112", INFECTION, [prior], **other)
 
     assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("101112", "2024-11-15T10:11:12"),
+        ("101112.5", "2024-11-15T10:11:12.500000"),
+        ("1030", "2024-11-15T10:30:00"),
+        ("10", "2024-11-15T10:00:00"),
+        ("", None),
+    ],
+)
+def test_a_study_was_taken_at_its_date_and_time_or_nobody_knows(time: str, expected: str | None) -> None:
+    ds = Dataset()
+    ds.StudyDate, ds.StudyTime = "20241115", time
+    taken = taken_at(ds)
+    assert (taken and taken.isoformat()) == expected
 
 
 def test_patients_without_an_id_are_never_the_same(tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ def test_private_attributes_and_other_modules_stay_behind() -> None:
     assert "KVP" not in identity
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_sequence_that_is_none_is_left_out() -> None:
+    ds = Dataset()
+    ds.add_new("OtherPatientIDsSequence", "LO", "not a sequence")
+    assert "OtherPatientIDsSequence" not in identity_of(ds)
+
+
 def test_sequences_of_identity_come_along() -> None:
     item = struct.pack("<HHL", 0x0040, 0x0032, 6) + b"1.2.40" + struct.pack("<HHL", 0x0040, 0x0033, 4) + b"ISO "
     sequence = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
