@@ -14,7 +14,6 @@ from pathlib import Path
 
 import redis
 from sqlalchemy import func, select
-from sqlalchemy.engine import make_url
 
 from dicom_node.deliver.destination import verify
 from dicom_node.deliver.webhook import connected, read_key
@@ -142,9 +141,9 @@ def loose_paths(settings: Settings) -> Iterator[Path]:
         private += sorted(Path(secrets).glob("hilum_*"))
     credentials = [d.credentials for d in settings.destinations if isinstance(d, WebDestination)]
     private += [path for path in (settings.tls.key, settings.notification.secret, *credentials) if path]
-    record = make_url(settings.database_url)
-    if record.get_backend_name() == "sqlite" and record.database:
-        private.append(Path(record.database))
+    backend, _, record = settings.database_url.partition(":///")
+    if backend.startswith("sqlite") and record:
+        private.append(Path(record))
     yield from (path for path in private if mode_of(path) & 0o077)
 
 

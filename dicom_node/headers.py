@@ -20,7 +20,6 @@ from dicom_node.deflated import read_bounded
 from dicom_node.errors import PassingFailure
 
 CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
-MULTI_FRAME_CT = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
 UNREADABLE = (
     InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, KeyError, IndexError,
@@ -124,9 +123,9 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
         study_instance_uid=str(ds.get("StudyInstanceUID", "")),
         series_instance_uid=str(ds.get("SeriesInstanceUID", "")),
         sop_class_uid=str(ds.SOPClassUID),
-        modality=str(ds.get("Modality", "")),
+        modality=printable(ds.get("Modality", "")),
         image_type=tuple(str(v).strip().upper() for v in as_list(ds.get("ImageType"))),
-        kernel=" ".join(str(v) for v in as_list(ds.get("ConvolutionKernel"))).upper(),
+        kernel=" ".join(printable(v) for v in as_list(ds.get("ConvolutionKernel"))).upper(),
         thickness_mm=number(ds.get("SliceThickness", thickness[0] if thickness else None)),
         orientation=numbers(ds.get("ImageOrientationPatient")) or (orientations[0] if orientations else None),
         positions=tuple((p[0], p[1], p[2]) for p in ([position] if position else positions) if p and len(p) == 3),
@@ -171,6 +170,11 @@ def nested(group: Dataset, sequence: str, keyword: str) -> object:
     """Return a value of the first item of a functional group's macro."""
     items = group.get(sequence) or []
     return items[0].get(keyword) if items else None
+
+
+def printable(value: object) -> str:
+    """Return a value's text without what a record or a log cannot hold, such as NUL."""
+    return "".join(letter for letter in str(value) if letter.isprintable())
 
 
 def as_list(value: object) -> Sequence[object]:

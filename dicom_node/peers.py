@@ -6,6 +6,9 @@ import argparse
 import re
 import sys
 from collections import Counter
+from contextlib import suppress
+
+from pydantic import ValidationError
 
 from dicom_node.deliver.destination import send_files, verify
 from dicom_node.deliver.outgoing import Answer, Outcome, Outgoing, read_outgoing
@@ -68,6 +71,8 @@ def find_peer(name: str, settings: Settings) -> AnyDestination:
             return destination
     match = SPELLED_OUT.fullmatch(name)
     if match and 0 < int(match["port"]) <= LAST_PORT:
-        return Destination(name=name, ae_title=match["ae_title"], host=match["host"], port=int(match["port"]))
+        spelled_out = {"name": name[:64], "ae_title": match["ae_title"], "host": match["host"], "port": match["port"]}
+        with suppress(ValidationError):
+            return Destination.model_validate(spelled_out)
     known = ", ".join(d.name for d in settings.destinations) or "none"
     raise SettingsError("unknown-peer", f"expected AE_TITLE@HOST:PORT or a destination's name ({known}), got {name}")

@@ -79,6 +79,8 @@ class Commitments:
                 .where(deliveries.c.transaction_uid == transaction_uid)
                 .order_by(deliveries.c.delivery_id)
             ).all()
+        if not rows:  # another process was faster
+            return None
         return Request(transaction_uid, tuple((row.sop_class_uid, row.sop_instance_uid) for row in rows))
 
     def settle(self, report: Dataset) -> None:

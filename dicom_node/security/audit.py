@@ -163,21 +163,21 @@ class Receipts:
 
     def __init__(self, trail: AuditTrail) -> None:
         self._trail = trail
-        self._open: dict[str, dict[str, list[Instance]]] = {}
+        self._open: dict[str, dict[str, tuple[Counter[str], Path]]] = {}
 
     def note(self, association: Association, instance: Instance) -> None:
         """Take note of a new instance; an association's are brought one after another."""
         if self._trail.is_kept:
             studies = self._open.setdefault(association.association_id, {})
-            studies.setdefault(instance.study_instance_uid, []).append(instance)
+            sop_classes, _ = studies.get(instance.study_instance_uid, (Counter[str](), instance.path))
+            sop_classes[instance.sop_class_uid] += 1
+            studies[instance.study_instance_uid] = sop_classes, instance.path
 
     def tell(self, association: Association) -> None:
         """Tell what an association brought, study by study."""
         source = Participant(association.calling_ae_title, association.peer_address, is_requestor=True)
-        for study, instances in self._open.pop(association.association_id, {}).items():
-            sop_classes = Counter(instance.sop_class_uid for instance in instances)
-            transfer = Transfer(study, patient_id_of(instances[-1].path), sop_classes)
-            self._trail.received(source, self._trail.hilum(), transfer)
+        for study, (sop_classes, path) in self._open.pop(association.association_id, {}).items():
+            self._trail.received(source, self._trail.hilum(), Transfer(study, patient_id_of(path), sop_classes))
 
 
 def add_code(parent: Element, tag: str, code: Code) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
-from sqlalchemy import make_url
 
 from dicom_node.settings.loading import Settings, load_settings
 from dicom_node.settings.names import sections_in
 
 WIDTH = 100
+
+PASSWORD = re.compile(r"(://[^/:@]*:).*@")
+"""Of a URL, with what stands around it; it ends at the last @, for a password may hold others."""
 
 
 def run_settings(arguments: argparse.Namespace) -> int:
@@ -74,7 +77,7 @@ def toml(name: str, value: Any) -> str:
         return "{ " + ", ".join(f"{k} = {toml(k, v)}" for k, v in value) + " }"
     text = str(value)
     if name == "url" and "@" in text:
-        text = make_url(text).render_as_string(hide_password=True)
+        text = PASSWORD.sub(r"\1***@", text)
     if name == "url" and "?" in text:
         text = f"{text.partition('?')[0]}?***"
     return json.dumps(text, ensure_ascii=False)

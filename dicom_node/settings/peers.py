@@ -21,7 +21,8 @@ class DeliverySettings(Section):
     network_timeout_seconds: Seconds = 60.0
     """A PACS that is silent for so long is tried again later."""
     commitment_retry_seconds: Seconds = 3600.0
-    """A PACS that was asked to commit and did not report is asked again after this."""
+    """A PACS that was asked to commit and did not report is asked again after this. Longer than it takes to commit: a
+    report on what has been asked again since counts for nothing."""
 
 
 DestinationName = Annotated[str, StringConstraints(min_length=1, max_length=64)]

@@ -12,7 +12,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from dicom_node.deliver import outgoing, stow
 from dicom_node.headers import CT_STORAGE
-from dicom_node.receive import part10, scp
+from dicom_node.receive import part10, reactor, scp
 from dicom_node.settings import Settings
 from dicom_node.settings.names import sections_in
 from tests.conformance import objects
@@ -62,7 +62,12 @@ def answered_statuses() -> Rows:
         (scp.SUCCESS, "the instance is synced to disk and recorded"),
         (scp.OUT_OF_RESOURCES, "the disk or the record failed; send again later"),
         (scp.DOES_NOT_MATCH_SOP_CLASS, "the data set holds another SOP class or instance than the command"),
-        (scp.CANNOT_UNDERSTAND, "the data set cannot be read, or lacks a UID"),
+        (
+            scp.CANNOT_UNDERSTAND,
+            "the data set cannot be read, lacks a UID or is larger than `node.maximum_object_bytes`",
+        ),
+        (reactor.PROCESSING_FAILURE, "a defect of Hilum, which its log tells; send again later"),
+        (reactor.SOP_CLASS_NOT_SUPPORTED, "the command names another SOP class than its presentation context"),
     ):
         yield [f"{status:04X}", " ".join(STORAGE_SERVICE_CLASS_STATUS[status]).strip(), when]
 

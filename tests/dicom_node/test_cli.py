@@ -323,8 +323,15 @@ def test_echo_of_nobody_is_told_in_one_line(folder: Path, capsys: pytest.Capture
     assert f"127.0.0.1:{port}" in err
 
 
+def test_a_peer_may_have_a_long_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = hilum(capsys, "echo", f"PACS@{'long.' * 20}invalid:104")
+    assert status == 1
+    assert "is not known here" in err
+
+
 @pytest.mark.parametrize(
-    "peer", ["nobody", "PACS@host", "PACS@host:99999", "PACS@host:0", "SEVENTEEN_LETTERS@host:104"]
+    "peer",
+    ["nobody", "PACS@host", "PACS@host:99999", "PACS@host:0", "SEVENTEEN_LETTERS@host:104", "BACK\\SLASH@host:104"],
 )
 def test_a_peer_that_is_no_address_is_told_in_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], peer: str

@@ -69,6 +69,13 @@ def test_requested_procedure_priority_says_what_is_urgent(tmp_path: Path, priori
     assert header.urgent is urgent
 
 
+def test_what_a_database_could_not_store_is_left_out_of_words(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, np.zeros((1, 4, 4), np.int16), ConvolutionKernel="B30f\0x", Modality="C\0T")
+    header = read_header(path)
+    assert header is not None
+    assert (header.kernel, header.modality) == ("B30FX", "CT")
+
+
 def test_empty_values_are_read_as_absent(tmp_path: Path) -> None:
     empty = dict.fromkeys(("SliceThickness", "ImageOrientationPatient", "ConvolutionKernel", "ImageType"), "")
     header = read_header(ct_series(tmp_path, HU, **empty)[0])

@@ -65,8 +65,11 @@ def test_few_choices_are_named() -> None:
     assert "# What finds lungs and infection. One of: network, thresholds." in file_lines(Settings.model_construct())
 
 
-def test_no_password_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("HILUM_DATABASE__URL", "postgresql+psycopg://hilum:s3cret@db/hilum")
+@pytest.mark.parametrize("password", ["s3cret", "an@s3cret", "s3cret@an", "an@s3cret:an", "s3cret?an"])
+def test_no_password_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], password: str
+) -> None:
+    monkeypatch.setenv("HILUM_DATABASE__URL", f"postgresql+psycopg://hilum:{password}@db/hilum")
     assert main(["settings"]) == 0
     printed = capsys.readouterr().out
     assert "s3cret" not in printed
