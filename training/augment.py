@@ -1,4 +1,4 @@
-"""Random changes to training images, in the plane of the slices, on whichever device the batch is."""
+"""Random changes to training images: thicker slices, then changes in their plane on whichever device the batch is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.examples import Example
 from training.opacities import Opacities
 from training.target import UNKNOWN
 
@@ -36,6 +37,8 @@ class Augmentation:
         Share of the side, drawn from minus to plus this.
     probability : float
         Of each of the changes below.
+    thickest_mm : float
+        Slices become the mean of several, together up to this thick, where a scan's spacing is known.
     gamma : float
         Exponent drawn log-uniformly from 1 / (1 + gamma) to 1 + gamma.
     contrast, brightness : float
@@ -60,6 +63,7 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
     probability: float = 0.5
+    thickest_mm: float = 0.0
     gamma: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0
@@ -67,6 +71,14 @@ class Augmentation:
     blur_sigma: float = 0.0
     coarse: float = 0.0
     erase: float = 0.0
+
+    def thicken(self, example: Example, generator: torch.Generator) -> Example:
+        """Return an example as it is, or with slices that are each the mean of several; thin ones are likelier."""
+        if not self.thickest_mm or example.slice_mm is None:
+            return example
+        happens, share = torch.rand(2, generator=generator).tolist()
+        most = max(1, int(self.thickest_mm / example.slice_mm))
+        return replace(example, thickness=1 + int(share**2 * most)) if happens < self.probability else example
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Change a batch.

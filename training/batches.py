@@ -37,6 +37,8 @@ def load_batch(
     examples: Sequence[Example], augmentation: Augmentation, device: torch.device, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return augmented images, float, and labels, uint8, each (n, slices, rows, columns)."""
-    images = torch.from_numpy(np.stack([example.image() for example in examples])).to(device).float()
-    labels = torch.from_numpy(np.stack([example.labels() for example in examples])).to(device)
-    return augmentation(images, labels, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [augmentation.thicken(example, generator) for example in examples]
+    images = torch.from_numpy(np.stack([example.image() for example in chosen])).to(device).float()
+    labels = torch.from_numpy(np.stack([example.labels() for example in chosen])).to(device)
+    return augmentation(images, labels, generator)

@@ -33,33 +33,75 @@ class Stacking:
         return window_starts(slices, self.slices, stack_step(self.slices, self.overlap_factor))
 
 
+Place = tuple[Prepared, int]
+"""A sample, and one of its slices."""
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
-    """Some slices of one scan: arrays of (slices, rows, columns), views where that is possible."""
+    """Some slices of one scan: arrays of (slices, rows, columns).
+
+    Parameters
+    ----------
+    scan : sequence of Place
+        All slices of the scan, from the feet to the head.
+    first : int
+        Where the example begins.
+    slices : int
+    thickness : int
+        Slices of the scan that make up each slice of the example, as their mean.
+    """
 
     name: str
-    parts: tuple[tuple[Prepared, slice], ...]
+    scan: Sequence[Place]
+    first: int
     slices: int
+    thickness: int = 1
+
+    @property
+    def slice_mm(self) -> float | None:
+        """Distance of the scan's slices, where it is known."""
+        return self.scan[self.first][0].slice_mm
 
     def image(self) -> NDArray[np.float16]:
         """Return the image, the last slice repeated where the scan is too short."""
-        stack = np.concatenate([sample.image[where] for sample, where in self.parts])
+        means = [np.mean([sample.image[z] for sample, z in slab], axis=0, dtype=np.float32) for slab in self._slabs()]
+        stack = np.stack(means).astype(np.float16)
         return np.pad(stack, ((0, self.slices - len(stack)), (0, 0), (0, 0)), mode="edge")
 
     def labels(self) -> NDArray[np.uint8]:
-        """Return the labels, unknown where the scan is too short."""
-        stack = np.concatenate([sample.labels[where] for sample, where in self.parts])
+        """Return the labels, unknown where the scan is too short.
+
+        In a thicker slice the label that most of its slices have stands, of several the highest: partial volume of
+        lung and liver is never infection.
+        """
+        stack = np.stack([_most_frequent([sample.labels[z] for sample, z in slab]) for slab in self._slabs()])
         padding = ((0, self.slices - len(stack)), (0, 0), (0, 0))
         return np.pad(stack, padding, constant_values=UNKNOWN)
+
+    def _slabs(self) -> list[Sequence[Place]]:
+        """Return what makes up each slice."""
+        end = min(self.first + self.slices * self.thickness, len(self.scan))
+        return [self.scan[z : min(z + self.thickness, end)] for z in range(self.first, end, self.thickness)]
 
 
 def cut(prepared: Sequence[Prepared], stacking: Stacking) -> list[Example]:
     """Cut samples into examples; a stack never spans two scans."""
-    examples = []
+    examples: list[Example] = []
     for scan in scans(prepared):
         places = [(sample, index) for sample in scan for index in range(len(sample.image))]
-        for start in stacking.starts(len(places)):
-            chosen = places[start : start + stacking.slices]
-            parts = tuple((sample, slice(index, index + 1)) for sample, index in chosen)
-            examples.append(Example(f"{scan[0].scan}[{start}]", parts, stacking.slices))
+        examples += [
+            Example(f"{scan[0].scan}[{start}]", places, start, stacking.slices)
+            for start in stacking.starts(len(places))
+        ]
     return examples
+
+
+def _most_frequent(labels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return what most label maps of (rows, columns) say at each pixel, of several the highest."""
+    result, most = labels[0].copy(), np.zeros(labels[0].shape, np.intp)
+    for label in np.flatnonzero(np.bincount(np.ravel(labels))) if len(labels) > 1 else ():
+        votes = np.sum([one == label for one in labels], axis=0)
+        result[votes >= most] = label
+        most = np.maximum(most, votes)
+    return result

@@ -32,6 +32,8 @@ class Prepared:
     voxel_ml : float
         Volume of one pixel of the resized image. Where the spacing is unknown, pixels of the original are
         taken as 1 mm cubes, so that ratios hold between slices that were cropped differently.
+    slice_mm : float or None
+        Distance of the slices, where it is known.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Prepared:
     image: NDArray[np.float16]
     labels: NDArray[np.uint8]
     voxel_ml: float
+    slice_mm: float | None = None
 
 
 def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, folder: Path) -> list[Prepared]:
@@ -59,7 +62,8 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     BadData
         When there is no sample, or a structure of the target was not annotated.
     """
-    key = hashlib.sha256(f"{describe(preprocess)} {describe(target)}".encode() + _code_of(target)).hexdigest()
+    kind = f"{describe(preprocess)} {describe(target)} {', '.join(f.name for f in fields(_Entry))}"
+    key = hashlib.sha256(kind.encode() + _code_of(target)).hexdigest()
     if not (folder / "index.json").exists():
         _write(samples, preprocess, target, folder, key)
     index = read_json(folder / "index.json")
@@ -110,6 +114,7 @@ def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, fo
             scan=sample.scan,
             position=sample.position,
             voxel_ml=_voxel_ml(sample, preprocess),
+            slice_mm=sample.slice_mm,
         )))  # fmt: skip
     if not entries:
         raise BadData("empty-data-set", "the data set has no samples")
@@ -125,6 +130,7 @@ class _Entry:
     scan: str
     position: int
     voxel_ml: float
+    slice_mm: float | None
 
 
 def _voxel_ml(sample: Sample, preprocess: Preprocess) -> float:

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 from training import augment
 from training.augment import Augmentation
+from training.examples import Example
+from training.prepared import Prepared
 from training.target import UNKNOWN
 
 
@@ -145,3 +148,32 @@ def test_pasted_lesions_are_as_dense_as_the_others_or_fainter() -> None:
     assert max(densest) <= 0.9
     assert min(densest) >= 0.2 + augment.FAINTEST * 0.7 - 0.05
     assert max(densest) - min(densest) > 0.1
+
+
+def scan_of(slice_mm: float | None) -> Example:
+    pixels = np.zeros((20, 1, 1))
+    scan = Prepared("s", "s", None, "s", 0, pixels.astype(np.float16), pixels.astype(np.uint8), 1.0, slice_mm)
+    return Example("s", [(scan, z) for z in range(20)], 0, 1)
+
+
+def thicknesses(slice_mm: float | None) -> list[int]:
+    augmentation = Augmentation(thickest_mm=10.0, probability=0.8)
+    generator = torch.Generator().manual_seed(0)
+    return [augmentation.thicken(scan_of(slice_mm), generator).thickness for _ in range(300)]
+
+
+def test_slices_get_as_thick_as_is_allowed_and_thin_ones_are_likelier() -> None:
+    drawn = thicknesses(2.0)
+    assert set(drawn) == {1, 2, 3, 4, 5}
+    assert drawn.count(1) > drawn.count(2) > drawn.count(5)
+
+
+@pytest.mark.parametrize("slice_mm", [12.0, None])
+def test_slices_that_are_thick_already_or_of_unknown_distance_stay(slice_mm: float | None) -> None:
+    assert set(thicknesses(slice_mm)) == {1}
+
+
+def test_without_a_thickness_nothing_is_drawn() -> None:
+    generator, unused = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    assert augment.STRONG.thicken(scan_of(1.0), generator).thickness == 1
+    assert torch.equal(generator.get_state(), unused.get_state())

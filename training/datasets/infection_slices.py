@@ -30,6 +30,9 @@ from training.datasets.sample import INFECTION, LUNG, BadData, Sample
 MASK_LEVEL = 127
 """Masks are 0 or 255."""
 
+CORONACASES_MM = 1.0
+"""About; the slices of the radiopaedia scans are several millimetres apart, nobody says how many."""
+
 
 def read(folder: Path) -> Iterator[Sample]:
     """Yield the slices in the order of the index, in estimated HU.
@@ -60,6 +63,7 @@ def read(folder: Path) -> Iterator[Sample]:
             image=to_hu(gray, *scale)[None],
             intensity="hu",
             masks={LUNG: lung[None], INFECTION: infection[None]},
+            usual_slice_mm=None if is_windowed else CORONACASES_MM,
         )
 
 

@@ -60,6 +60,8 @@ class Sample:
         (lower, upper) of the window in the DICOM header, PS3.3 C.11.2.1.2.
     infected : ndarray of bool, shape (slices,), or None
         A reader's verdict on each slice, where a set has no masks.
+    usual_slice_mm : float or None
+        What the distance of the slices is about, where the spacing is unknown.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Sample:
     spacing_mm: tuple[float, float, float] | None = None
     window_hu: tuple[float, float] | None = None
     infected: NDArray[np.bool_] | None = None
+    usual_slice_mm: float | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.size == 0:
@@ -89,6 +92,11 @@ class Sample:
                 raise BadData(
                     "wrong-shape", f"{self.name}: the mask of {structure} is {mask.shape}, the image {self.image.shape}"
                 )
+
+    @property
+    def slice_mm(self) -> float | None:
+        """Distance of the slices, or what it is about, where that is known."""
+        return self.usual_slice_mm if self.spacing_mm is None else self.spacing_mm[0]
 
     def mask(self, structure: str) -> NDArray[np.bool_]:
         """Return the mask of a structure, or of the finer ones that make it up.

@@ -29,6 +29,7 @@ WINDOWS_AND_KERNELS = Augmentation(
     shear_degrees=4,
     scale=(0.65, 1.35),
     shift=0.1,
+    thickest_mm=12.0,
     gamma=0.35,
     contrast=0.25,
     brightness=0.08,

@@ -30,6 +30,7 @@ def test_coronacases_stand_up_by_a_quarter_turn(tmp_path: Path) -> None:
     assert (sample.patient, sample.scan, sample.position) == ("someone", "coronacases_001", 7)
     assert np.array_equal(sample.image[0], -1024 + 10 * UPRIGHT.astype(int))
     assert np.array_equal(sample.mask("infection")[0], UPRIGHT > 100)
+    assert sample.slice_mm == 1.0
 
 
 def test_radiopaedia_slices_are_mirrored_too_and_calibrated_by_themselves(tmp_path: Path) -> None:
@@ -41,6 +42,7 @@ def test_radiopaedia_slices_are_mirrored_too_and_calibrated_by_themselves(tmp_pa
     (sample,) = datasets.read("infection-slices", tmp_path)
     assert sample.image[0, 10, 10] == pytest.approx(-930, abs=15)
     assert sample.image[0, 30, 10] == pytest.approx(45, abs=15)
+    assert sample.slice_mm is None
 
 
 def test_a_volume_without_a_gray_scale_is_named(tmp_path: Path) -> None:
