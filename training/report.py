@@ -14,7 +14,8 @@ Result = Mapping[str, Any]
 HEAD = """\
 # The papers' tables, regenerated
 
-Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit.
+Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit. What
+it says of experiments that have no run in RUNS stays as it was.
 "Here" is the mean ± sample standard deviation over the splits that are done, where there are several. A short
 form says SHORT and is no measure of the method. Data differ from most papers': see the line below each title.
 `tuned/...` has the threshold that was best on the validation part; the papers' figures, and all others here, have
@@ -29,9 +30,17 @@ def read_results(runs: Path) -> list[Result]:
 
 
 def write_report(results: Sequence[Result], path: Path) -> None:
-    """Write all results as one Markdown page."""
-    text = "\n".join([HEAD, *(line for result in results for line in section(result))])
+    """Write all results as one Markdown page; what the page says of experiments that are not among them stays."""
+    sections = sections_of(path.read_text()) if path.exists() else {}
+    sections |= {result["experiment"]: "\n".join(section(result)) for result in results}
+    text = "\n".join([HEAD, *(sections[name] for name in sorted(sections))])
     replace_file(path, lambda partial: partial.write_text(text))
+
+
+def sections_of(page: str) -> dict[str, str]:
+    """Return the sections of a page by the experiment that each is about."""
+    _, *sections = page.split("\n## ")
+    return {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in sections}
 
 
 def section(result: Result) -> Iterator[str]:

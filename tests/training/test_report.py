@@ -53,3 +53,21 @@ def test_a_short_form_says_so_on_the_page(tmp_path: Path) -> None:
 
 def test_large_figures_are_whole_numbers() -> None:
     assert plus_minus(36_270_875, None) == "36,270,875"
+
+
+def test_a_page_keeps_what_it_says_of_experiments_that_were_run_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    write_report([RESULT | {"experiment": "a"}, RESULT | {"experiment": "b"}], path)
+    write_report([RESULT | {"experiment": "b", "paper": "another"}, RESULT | {"experiment": "c"}], path)
+    page = path.read_text()
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## a", "## b", "## c"]
+    assert page.count("Wu et al. 2020, table 1. ") == 2
+    assert page.count("another. ") == 1
+
+
+def test_a_page_that_is_written_again_does_not_change(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    write_report([RESULT], path)
+    first = path.read_text()
+    write_report([RESULT], path)
+    assert path.read_text() == first
