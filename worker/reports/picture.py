@@ -1,4 +1,4 @@
-"""The picture of a result: the slices most infected, a second view, the figures and the area-plot."""
+"""The picture of a result: the slices most infected, a coronal view, the figures and the area-plot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.findings import Findings, Measurement, Site
 from worker.reports import codes, style
 from worker.reports.areaplot import draw_area_plot
 from worker.reports.outcome import format_percent
-from worker.reports.planes import AXIAL, CORONAL, SAGITTAL, Plane, X, Y, Z, patient_axes
+from worker.reports.planes import AXIAL, CORONAL, Plane, X, Y, Z
 from worker.reports.style import WARNING, Box
 from worker.reports.view import WINDOW_HU, Scene, draw_level, draw_view, look_at, text
 from worker.volume import Volume
@@ -49,10 +49,10 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     scene = look_at(volume, findings)
     index, *further = slices_of_picture(findings)
-    _draw_views(picture, scene, scene.axes.index(index, len(volume.slices)))
+    _draw_views(picture, scene, scene.level(index))
     text(draw, (_SLICE_BOX[0] + 12, _SLICE_BOX[3] - 12), _whereabouts(volume, index), 16, style.TEXT, "lb")
     for box, other in zip(_FURTHER_BOXES, further, strict=False):
-        draw_view(picture, box, scene, scene.axes.slice_plane, scene.axes.index(other, len(volume.slices)))
+        draw_view(picture, box, scene, AXIAL, scene.level(other))
         text(draw, (box[0] + 8, box[3] - 8), f"Slice {other + 1}", 14, style.TEXT, "lb")
     if findings.infection.array.any() and not further:
         text(draw, _FURTHER_NOTE, f"No infection {_APART_MM:.0f} mm or more from this slice.", 17, style.MUTED, "mm")
@@ -60,7 +60,7 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
         (_LUNG_PLOT_BOX, "Lung area", findings.areas.lung_mm2, style.MUTED),
         (_INFECTION_PLOT_BOX, "Infected area", findings.areas.infection_mm2, codes.INFECTION.rgb),
     ):
-        draw_area_plot(draw, box, f"{what} of each slice, cm2", area_mm2, colour, index, scene.axes.ends)
+        draw_area_plot(draw, box, f"{what} of each slice, cm2", area_mm2, colour, index, scene.ends)
     _draw_header(draw, findings)
     _draw_table(draw, findings)
     _draw_footer(draw, findings)
@@ -68,15 +68,12 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
 
 
 def _draw_views(picture: Image.Image, scene: Scene, at: int) -> None:
-    """Draw the slice and beside it a plane across it, each with a line where the other cuts it."""
-    plane = scene.axes.slice_plane
-    cross = AXIAL if plane is CORONAL else CORONAL
-    cross_at = _index_of_most(scene, cross)
-    place = draw_view(picture, _SLICE_BOX, scene, plane, at)
-    cross_place = draw_view(picture, _CROSS_BOX, scene, cross, cross_at)
-    if plane is not SAGITTAL:
-        draw_level(picture, _SLICE_BOX, place, _share_from_top(scene, cross, cross_at))
-        draw_level(picture, _CROSS_BOX, cross_place, _share_from_top(scene, plane, at))
+    """Draw the slice and beside it a coronal plane, each with a line where the other cuts it."""
+    coronal_at = _index_of_most(scene, CORONAL)
+    place = draw_view(picture, _SLICE_BOX, scene, AXIAL, at)
+    coronal_place = draw_view(picture, _CROSS_BOX, scene, CORONAL, coronal_at)
+    draw_level(picture, _SLICE_BOX, place, _share_from_top(scene, CORONAL, coronal_at))
+    draw_level(picture, _CROSS_BOX, coronal_place, _share_from_top(scene, AXIAL, at))
 
 
 def _index_of_most(scene: Scene, plane: Plane) -> int:
@@ -93,11 +90,9 @@ def _share_from_top(scene: Scene, plane: Plane, at: int) -> float:
 
 
 def _whereabouts(volume: Volume, index: int) -> str:
-    position = volume.geometry.to_patient(np.array([[index, *(n / 2 for n in volume.geometry.shape[1:])]]))[0]
+    _, _, z = volume.geometry.to_patient(np.array([[index, *(n / 2 for n in volume.geometry.shape[1:])]]))[0]
     centre, width = WINDOW_HU
-    axis = patient_axes(volume.geometry).slice_plane.axis
-    where = f"{'xyz'[axis]} = {position[axis]:.1f} mm"
-    return f"Slice {index + 1} of {len(volume.slices)}   {where}   W {width:.0f} / L {centre:.0f}"
+    return f"Slice {index + 1} of {len(volume.slices)}   z = {z:.1f} mm   W {width:.0f} / L {centre:.0f}"
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, findings: Findings) -> None:

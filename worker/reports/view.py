@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from worker.findings import LEFT, RIGHT, Findings
+from worker.geometry import Geometry
+from worker.grid import Box as VoxelBox
 from worker.reports import codes, style
-from worker.reports.planes import PatientAxes, Plane, X, Y, Z, patient_axes
+from worker.reports.planes import Plane
 from worker.reports.style import Box, Rgb
 from worker.volume import Volume
 
@@ -25,34 +27,48 @@ _ENLARGEMENT = 2
 
 @dataclass(frozen=True)
 class Scene:
-    """What is looked at: the volume and its masks along the patient's axes, cropped to the lungs.
+    """What is looked at: the volume and its masks along the anatomical axes, cropped to the lungs.
 
     Parameters
     ----------
-    hu, labels, infection : ndarray, (x, y, z)
+    geometry : Geometry
+        Of the volume.
+    hu, labels, infection : ndarray, (z, y, x)
         Views, not copies.
     origin : tuple of int
-        Where the crop begins along each axis.
+        Where the crop begins along each of these axes.
     """
 
-    axes: PatientAxes
+    geometry: Geometry
     hu: NDArray[np.int16]
     labels: NDArray[np.uint8]
     infection: NDArray[np.bool_]
     origin: tuple[int, int, int]
 
+    def level(self, slice_index: int) -> int:
+        """Return where a slice of the volume lies, counted from the feet."""
+        _, rows, columns = self.geometry.shape
+        at = slice(slice_index, slice_index + 1)
+        along, _, _ = self.geometry.anatomical_box((at, slice(0, rows), slice(0, columns)))
+        return int(along.start)
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What lies before the first slice of the volume and behind the last."""
+        return ("F", "H") if self.level(0) == 0 else ("H", "F")
+
 
 def look_at(volume: Volume, findings: Findings) -> Scene:
-    """Turn a volume and its masks along the patient's axes and crop them to the lungs and some margin."""
-    axes = patient_axes(volume.geometry)
-    occupied = axes.arrange_along(_occupied(findings))
-    x, y, z = (_extent(occupied[axis], axes.spacing_mm[axis]) for axis in (X, Y, Z))
+    """Turn an axial volume and its masks along the anatomical axes and crop them to the lungs and some margin."""
+    geometry = volume.geometry
+    anatomical = geometry.anatomical
+    z, y, x = box = geometry.anatomical_box(_box_of(findings))
     return Scene(
-        axes,
-        axes.arrange(volume.hu)[x, y, z],
-        axes.arrange(findings.lungs.labels)[x, y, z],
-        axes.arrange(findings.infection.array)[x, y, z],
-        (x.start, y.start, z.start),
+        geometry,
+        anatomical(volume.hu)[box],
+        anatomical(findings.lungs.labels)[box],
+        anatomical(findings.infection.array)[box],
+        (z.start, y.start, x.start),
     )
 
 
@@ -61,12 +77,12 @@ def draw_view(picture: Image.Image, box: Box, scene: Scene, plane: Plane, index:
     draw = ImageDraw.Draw(picture)
     draw.rectangle(box, fill=(0, 0, 0))
     at = index - scene.origin[plane.axis]
-    image = scene.axes.cut(scene.hu, plane, at)
-    place, scale = _fit(image.shape, scene.axes.pixel_mm(plane), box)
+    image = plane.cut(scene.hu, at)
+    place, scale = _fit(image.shape, plane.pixel_mm(scene.geometry.anatomical_spacing_mm), box)
     size = (place[2] - place[0], place[3] - place[1])
     picture.paste(Image.fromarray(_window(image)).resize(size, Image.Resampling.BICUBIC), place[:2])
-    labels = scene.axes.cut(scene.labels, plane, at)
-    infection = scene.axes.cut(scene.infection, plane, at)
+    labels = plane.cut(scene.labels, at)
+    infection = plane.cut(scene.infection, at)
     for mask, colour, half_pixels in (
         (labels == LEFT, codes.LEFT_LUNG.rgb, 2),
         (labels == RIGHT, codes.RIGHT_LUNG.rgb, 2),
@@ -86,12 +102,14 @@ def draw_level(picture: Image.Image, box: Box, place: Box, share: float) -> None
         draw.line((x, y, x + 5, y), fill=style.ACCENT)
 
 
-def _occupied(findings: Findings) -> tuple[NDArray[np.bool_], ...]:
-    """Return for each slice, row and column whether lung or infection lies in it."""
+def _box_of(findings: Findings) -> VoxelBox:
+    """Return where lung or infection lies in the volume, and the margin around it."""
     lungs, infection = findings.lungs.labels, findings.infection.array.view(np.uint8)
     shadow = np.bitwise_or.reduce(lungs) | np.bitwise_or.reduce(infection)  # of all slices on one
     slices = (findings.areas.lung_mm2 > 0) | (findings.areas.infection_mm2 > 0)
-    return slices, shadow.any(axis=1), shadow.any(axis=0)
+    occupied = slices, shadow.any(axis=1), shadow.any(axis=0)
+    z, y, x = (_extent(*along) for along in zip(occupied, findings.geometry.spacing_mm, strict=True))
+    return z, y, x
 
 
 def _extent(occupied: NDArray[np.bool_], spacing_mm: float) -> slice:
