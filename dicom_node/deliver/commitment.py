@@ -61,7 +61,7 @@ class Commitments:
             deliveries.c.destination == destination,
             deliveries.c.state == DeliveryState.SENT,
             deliveries.c.committed_at.is_(None),
-            or_(deliveries.c.commitment_due_at.is_(None), has_come(deliveries.c.commitment_due_at, time, pause)),
+            or_(deliveries.c.commitment_due_at.is_(None), has_come(deliveries.c.commitment_due_at, time, 2 * pause)),
         )
         with reading(self._engine) as connection:
             if not connection.scalar(select(func.count()).select_from(deliveries).where(*open_)):

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.check import check_access, check_disk, check_permissions, check_port, check_priors
+from dicom_node.check import check_access, check_database, check_disk, check_permissions, check_port, check_priors
 from dicom_node.dispatch.retrieve import FIND, GET, MOVE
 from dicom_node.record.database import open_database
-from dicom_node.settings import NodeSettings, PriorSettings, Settings, StorageSettings, TLSSettings, WebDestination
+from dicom_node.settings import (
+    NodeSettings,
+    PriorSettings,
+    Settings,
+    StorageSettings,
+    TLSSettings,
+    WebDestination,
+)
+from dicom_node.settings.storage import DatabaseSettings
 from tests.dicom_node.dispatch.test_retrieve import pacs
 from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.webhooks import webhook
@@ -158,3 +166,11 @@ def test_a_source_of_priors_is_asked_for_what_it_offers(
         check = check_priors(peer, Settings(destinations=(peer,), priors=PriorSettings(source="PACS", analyze=analyze)))
     assert check.passed == passed
     assert message in check.message
+
+
+def test_a_record_whose_url_is_none_fails_by_itself(settings: Settings) -> None:
+    broken = settings.model_copy(update={"database": DatabaseSettings(url="postgresql:/hilum:secret@host")})
+    assert said(broken) == ""
+    check = check_database(broken)
+    assert not check.passed
+    assert "secret" not in check.message

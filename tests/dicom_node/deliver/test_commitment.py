@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SegmentationStorage
 from pynetdicom import AE, build_role, evt
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, update
 
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments, Request, ask
 from dicom_node.deliver.deliverer import Deliverer
@@ -19,6 +19,7 @@ from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.record.database import reading
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings
 from dicom_node.study import DeliveryState, JobState
@@ -227,6 +228,25 @@ def test_a_pacs_that_hangs_up_before_it_is_asked_has_not_answered(record: Engine
     ):
         association.abort()
         assert ask(association, Request("2.25.1", ()), Commitments(record, SETTINGS)) is None
+
+
+def test_two_processes_that_look_at_once_do_not_both_ask(record: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with record.begin() as connection:
+        connection.execute(update(deliveries).values(state=DeliveryState.SENT))
+    others: list[Request | None] = []
+
+    @contextmanager
+    def slowly(engine: Engine) -> Iterator[Connection]:
+        with reading(engine) as connection:
+            yield connection
+        monkeypatch.undo()
+        others.append(Commitments(record, SETTINGS).begin("PACS"))
+
+    monkeypatch.setattr("dicom_node.deliver.commitment.reading", slowly)
+    assert Commitments(record, SETTINGS).begin("PACS") is None
+    (other,) = others
+    assert other is not None
+    assert len(other.references) == 2
 
 
 def test_a_report_on_a_transaction_nobody_began_changes_nothing(record: Engine) -> None:
