@@ -72,6 +72,11 @@ def analyze(
     """
     progress("reading the series", 0.0)
     volume = read_volume(paths)
+    return volume, examine(volume, method, progress)
+
+
+def examine(volume: Volume, method: Method, progress: Progress = ignore_progress) -> Findings:
+    """Measure the infected share of the lungs in a volume; raises what ``analyze`` does."""
     require_chest_extent(volume)
 
     progress("finding the lungs", 0.25)
@@ -87,7 +92,7 @@ def analyze(
     is_withheld = any(flag.withholds_percentage for flag in flags)
     if is_withheld:
         measurements = tuple(replace(m, infected_percent=None) for m in measurements)
-    return volume, Findings(
+    return Findings(
         geometry=volume.geometry,
         lungs=lungs,
         infection=infection,

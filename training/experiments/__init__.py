@@ -15,6 +15,7 @@ from training.experiments import (
     layouts,
     saood,
     shipped,
+    shipped_doubt,
     shipped_judged,
     shivdeo,
     thresholds,
@@ -33,6 +34,7 @@ _ALL: Iterable[Iterable[Entry]] = (
     efficiency.BENCHMARKS,
     shipped.EXPERIMENTS,
     shipped_judged.BENCHMARKS,
+    shipped_doubt.BENCHMARKS,
     layouts.BENCHMARKS,
     four_classes.EXPERIMENTS,
 )
