@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from worker.findings import Flag, Mask, Region
-from worker.grid import Box, bounding_box
+from worker.grid import Bools, Box, bounding_box
 from worker.volume import Volume
 
 SMALLEST_ML = 0.5
@@ -56,11 +56,11 @@ class Candidate(NamedTuple):
     last: tuple[int, int, int]
 
 
-Judge = Callable[[Volume, Mask, Candidate], Verdict]
-"""Decides on one candidate of a mask. Why it is not a classifier (Wu et al. 2020), docs/models.md says."""
+Judge = Callable[[Volume, Bools, Candidate], Verdict]
+"""Decides on one candidate, given its own voxels within its box. Why no classifier does, docs/models.md says."""
 
 
-def by_size(volume: Volume, mask: Mask, candidate: Candidate) -> Verdict:
+def by_size(_volume: Volume, _own: Bools, candidate: Candidate) -> Verdict:
     """Keep what is not too small to be told from vessels and noise."""
     if candidate.volume_ml < SMALLEST_ML:
         return Verdict(False, f"smaller than {SMALLEST_ML} mL")
@@ -98,7 +98,8 @@ def filter_candidates(volume: Volume, candidates: Candidates, judge: Judge) -> t
             first=first,
             last=(first[0] + depth - 1, first[1] + height - 1, first[2] + width - 1),
         )
-        verdict = judge(volume, mask, candidate)
+        own = sitk.GetArrayViewFromImage(labelled)[z : z + depth, y : y + height, x : x + width] == label
+        verdict = judge(volume, own, candidate)
         is_kept[label] = verdict.kept
         regions.append(Region(*candidate, *verdict))
     kept[box] = is_kept[sitk.GetArrayViewFromImage(labelled)]

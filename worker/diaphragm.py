@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worker.candidates import Candidate, Verdict, by_size
-from worker.findings import Mask
+from worker.grid import Bools
 from worker.volume import Volume
 
 TISSUE_HU = -200
@@ -21,20 +21,20 @@ MOST = 0.6
 """Of the region's columns must rest on tissue."""
 
 
-def by_size_and_place(volume: Volume, mask: Mask, candidate: Candidate) -> Verdict:
+def by_size_and_place(volume: Volume, own: Bools, candidate: Candidate) -> Verdict:
     """Keep what is not too small to be told from noise, nor a thin layer on the diaphragm."""
-    verdict = by_size(volume, mask, candidate)
-    if verdict.kept and rests_on_tissue(volume, mask, candidate):
+    verdict = by_size(volume, own, candidate)
+    if verdict.kept and rests_on_tissue(volume, own, candidate):
         return Verdict(False, f"no higher than {LOWEST_MM:g} mm on tissue below: the diaphragm's dome, blurred")
     return verdict
 
 
-def rests_on_tissue(volume: Volume, mask: Mask, candidate: Candidate) -> bool:
+def rests_on_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
     """Whether most of a region's columns, feet to head, are low and have tissue right below them."""
     geometry = volume.geometry
     spans = [slice(low, high + 1) for low, high in zip(candidate.first, candidate.last, strict=True)]
     slices, rows, columns = geometry.anatomical_box((spans[0], spans[1], spans[2]))
-    region = geometry.anatomical(mask.array)[slices, rows, columns]
+    region = geometry.anatomical(own)
     z_mm = geometry.anatomical_spacing_mm[0]
     below = slices.start + region.argmax(axis=0) - max(1, round(BELOW_MM / z_mm))
     hu = geometry.anatomical(volume.hu)[:, rows, columns]

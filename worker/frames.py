@@ -72,6 +72,11 @@ _NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 Not listed: US (unspecified) and misspelt names of the Hounsfield unit, which real scanners write on plain HU.
 """
 
+
+class NotASlice(NotForHilum):
+    """What may lie in a series of slices and is none, such as a localizer."""
+
+
 _CHEST_WORDS = ("CHEST", "THORA", "TORAX", "LUNG", "PULM", "BODY", "TORSO", "TRUNK")
 
 
@@ -137,14 +142,14 @@ def read_frames(path: Path) -> list[Frame]:
 
     Raises
     ------
-    NotForHilum
+    NotASlice
         Not a CT image, or a localizer.
-    NotAnalysable
+    NotAnalysable, NotForHilum
         A CT without what a measurement needs: position, spacing, or Hounsfield units.
     """
     try:
         ds = read_bounded(path, force=True, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
-        _require_ct(ds)
+        _require_slice(ds)
         groups = ds.get("PerFrameFunctionalGroupsSequence")
         return [_frame(path, ds, index) for index in ([None] if groups is None else range(len(groups)))]
     except (ValueError, TypeError, EOFError, struct.error) as error:
@@ -154,18 +159,18 @@ def read_frames(path: Path) -> list[Frame]:
         ) from error
 
 
-def _require_ct(ds: Dataset) -> None:
+def _require_slice(ds: Dataset) -> None:
     sop_class = UID(ds.get("SOPClassUID", ""))
     if sop_class not in CT_CLASSES:
-        raise NotForHilum("not-ct", f"expected a CT image, got {sop_class.name or 'no SOP Class UID'}")
+        raise NotASlice("not-ct", f"expected a CT image, got {sop_class.name or 'no SOP Class UID'}")
     for kind in ("LOCALIZER", "PERFUSION"):
         if kind in (ds.get("ImageType") or ()):
-            raise NotForHilum(kind.lower(), f"expected CT slices, got a {kind.lower()} image")
+            raise NotASlice(kind.lower(), f"expected CT slices, got a {kind.lower()} image")
     missing = [k for k in ("Rows", "Columns", "BitsStored", "PixelRepresentation") if k not in ds]
     if missing:
-        raise NotForHilum("no-pixels", f"expected a CT image with pixels, got one without {', '.join(missing)}")
+        raise NotASlice("no-pixels", f"expected a CT image with pixels, got one without {', '.join(missing)}")
     if ds.get("SamplesPerPixel", 1) != 1:
-        raise NotForHilum("colour", f"expected 1 sample a pixel, got {ds.SamplesPerPixel} (a colour picture)")
+        raise NotASlice("colour", f"expected 1 sample a pixel, got {ds.SamplesPerPixel} (a colour picture)")
 
 
 def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:

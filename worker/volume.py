@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.errors import NotForHilum, RejectedInput
+from dicom_node.errors import RejectedInput
 from worker.findings import Flag
-from worker.frames import Frame, read_frames, refusal
+from worker.frames import Frame, NotASlice, read_frames, refusal
 from worker.geometry import Geometry
 from worker.pixels import decode_hu
 
@@ -70,8 +70,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     Raises
     ------
     NotForHilum
-        Something that is not a CT slice (another class, a localizer), or a CT of another body part that
-        cannot be read.
+        Nothing that is a CT slice (another class, a localizer), or a CT of another body part that cannot be read.
     NotAnalysable
         A slice is missing or given twice, spacing is uneven, orientations, sizes or series are mixed,
         the rescale to HU or a position is absent, or pixel data cannot be decoded.
@@ -81,9 +80,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     Slices are sorted by their position along the normal, the cross product of row and column cosines
     (PS3.3 C.7.6.2.1.1); instance numbers and slice locations are not trusted.
     """
-    frames = [frame for path in paths for frame in read_frames(path)]
-    if not frames:
-        raise NotForHilum("no-images", "expected the files of a CT series, got none")
+    frames = _read_slices(paths)
     _require_alike(frames)
     normal = np.cross(*frames[0].orientation)
     frames.sort(key=lambda frame: float(frame.position @ normal))
@@ -98,6 +95,20 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         kernel=frames[0].kernel,
         has_contrast_agent=frames[0].has_contrast_agent,
     )
+
+
+def _read_slices(paths: Sequence[Path]) -> list[Frame]:
+    """Read all headers; a localizer or a dose screen that stands among slices is left out."""
+    frames: list[Frame] = []
+    why = NotASlice("no-images", "expected the files of a CT series, got none")
+    for path in paths:
+        try:
+            frames += read_frames(path)
+        except NotASlice as error:
+            why = error
+    if not frames:
+        raise why
+    return frames
 
 
 def _source_slice(frame: Frame) -> SourceSlice:

@@ -43,6 +43,16 @@ def test_a_thin_lesion_in_the_lung_is_kept_though_tissue_lies_above_or_beside_it
     assert kept((slice(4, 7), slice(21, 29), slice(12, 20)), signs)
 
 
+def test_other_regions_within_its_box_do_not_speak_for_a_layer() -> None:
+    hu = np.full((30, 60, 60), -850, np.int16)
+    hu[:10, 20:50, 20:50] = 40
+    mask = np.zeros(hu.shape, np.bool_)
+    mask[10, 20:50, 20:22] = mask[10, 20:22, 20:50] = True
+    mask[10:28, 24:48, 24:48] = True
+    _, regions = filter_candidates(volume_of(hu), Candidates(Mask(mask, volume_of(hu).geometry)), by_size_and_place)
+    assert [region.kept for region in regions] == [True, False]
+
+
 def test_of_thick_slices_one_alone_is_a_thin_layer() -> None:
     assert not kept((slice(10, 11), slice(21, 29), slice(21, 29)), z_mm=10.0)
     assert kept((slice(10, 12), slice(21, 29), slice(21, 29)), z_mm=10.0)

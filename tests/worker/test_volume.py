@@ -202,6 +202,17 @@ def test_headers_that_cannot_be_measured_are_refused(
     refused(ct_series(tmp_path, gradient(), **attributes), error, code)
 
 
+@pytest.mark.parametrize(
+    "attributes", [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"SamplesPerPixel": 3}], ids=["scout", "dose"]
+)
+def test_what_is_no_slice_is_left_out_of_a_series_of_slices(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    slices = ct_series(tmp_path / "slices", gradient())
+    others = ct_series(tmp_path / "others", gradient((1, 6, 7)), orientation=(1, 0, 0, 0, 0, -1), **attributes)
+    volume = read_volume([*others, *slices])
+    np.testing.assert_array_equal(volume.hu, gradient())
+    assert {slice_.path for slice_ in volume.slices} == set(slices)
+
+
 def test_a_malformed_number_is_refused(tmp_path: Path) -> None:
     paths = ct_series(tmp_path, gradient())
     data = paths[2].read_bytes()
