@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.candidates import SMALLEST_ML, Candidates
-from worker.diaphragm import LOWEST_MM, by_size_and_place
 from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
 from worker.framing import Frame, body_box
 from worker.gates import disagreement
 from worker.grid import Bools, Grid, bounding_box, with_enclosed
+from worker.layers import LOWEST_MM, by_size_and_place
 from worker.lungs import body_of, bowel_gas, divide
 from worker.networks.card import Card, read_card
 from worker.networks.engine import Engine, EngineName, open_engine

@@ -7,8 +7,8 @@ import pytest
 
 from tests.worker.test_lungs import volume_of
 from worker.candidates import Candidates, filter_candidates
-from worker.diaphragm import by_size_and_place
 from worker.findings import Mask
+from worker.layers import by_size_and_place
 
 SIGNS = list(product((1, -1), repeat=3))
 
@@ -47,10 +47,29 @@ def test_other_regions_within_its_box_do_not_speak_for_a_layer() -> None:
     hu = np.full((30, 60, 60), -850, np.int16)
     hu[:10, 20:50, 20:50] = 40
     mask = np.zeros(hu.shape, np.bool_)
-    mask[10, 20:50, 20:22] = mask[10, 20:22, 20:50] = True
-    mask[10:28, 24:48, 24:48] = True
-    _, regions = filter_candidates(volume_of(hu), Candidates(Mask(mask, volume_of(hu).geometry)), by_size_and_place)
-    assert [region.kept for region in regions] == [True, False]
+    mask[10:20, 20, 20:50] = mask[10:20, 20:50, 20] = True  # walls around what lies on the dome
+    mask[10, 24:48, 24:48] = True
+    volume = volume_of(hu)
+    _, regions = filter_candidates(volume, Candidates(Mask(mask, volume.geometry)), by_size_and_place)
+    assert [(region.first[1], region.kept) for region in regions] == [(20, True), (24, False)]
+
+
+@pytest.mark.parametrize("signs", SIGNS)
+def test_what_lies_in_one_slice_under_tissue_is_removed_however_the_axes_run(signs: tuple[int, int, int]) -> None:
+    slope = np.full((30, 40, 50), -850, np.int16)
+    slope[21:, 20:30, 20:30] = 40
+    slice_, layer = np.zeros(slope.shape, np.bool_), np.zeros(slope.shape, np.bool_)
+    slice_[20, 21:29, 21:29] = True
+    layer[19:21, 21:29, 21:29] = True
+    volume = volume_of(slope, signs)
+    for mask, kept in ((slice_, False), (layer, True)):
+        flipped = np.ascontiguousarray(mask[tuple(slice(None, None, sign) for sign in signs)])
+        _, (only,) = filter_candidates(volume, Candidates(Mask(flipped, volume.geometry)), by_size_and_place)
+        assert only.kept == kept
+
+
+def test_under_the_last_slice_nothing_is_known_of_what_lies_above() -> None:
+    assert kept((slice(29, 30), slice(2, 14), slice(2, 14)), z_mm=10.0)
 
 
 def test_of_thick_slices_one_alone_is_a_thin_layer() -> None:

@@ -1,0 +1,73 @@
+"""What a network takes for infection where the dome of the diaphragm, or an edge of bone, blurs into a slice."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.candidates import Candidate, Verdict, by_size
+from worker.grid import Bools
+from worker.volume import Volume
+
+TISSUE_HU = -200
+"""Denser is liver, spleen, stomach wall, chest wall or bone, and no ground glass."""
+
+BEYOND_MM = 2.0
+"""So far below or above a region, blurring no longer hides what lies there."""
+
+LOWEST_MM, LOWEST_SLICES = 8.0, 1.5
+"""A dome blurs into the lung so high, in mm or slices, whichever is more."""
+
+MOST = 0.6
+"""Of the region's columns must lie at tissue."""
+
+
+def by_size_and_place(volume: Volume, own: Bools, candidate: Candidate) -> Verdict:
+    """Keep what is not too small to be told from noise, nor a thin layer at tissue."""
+    verdict = by_size(volume, own, candidate)
+    if verdict.kept and rests_on_tissue(volume, own, candidate):
+        return Verdict(False, f"no higher than {LOWEST_MM:g} mm on tissue below: the diaphragm's dome, blurred")
+    if verdict.kept and hangs_from_tissue(volume, own, candidate):
+        return Verdict(False, "in one slice alone under tissue above: an edge of rib or chest wall, blurred")
+    return verdict
+
+
+def rests_on_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
+    """Whether most of a region's columns, feet to head, are low and have tissue right below them."""
+    region = volume.geometry.anatomical(own)
+    z_mm = volume.geometry.anatomical_spacing_mm[0]
+    is_low = region.sum(axis=0) * z_mm <= max(LOWEST_MM, LOWEST_SLICES * z_mm)
+    rests = is_low & _is_tissue(volume, candidate, region.argmax(axis=0) - _beyond(volume))
+    return float(rests[region.any(axis=0)].mean()) >= MOST
+
+
+def hangs_from_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
+    """Whether a region lies in one slice alone, and has tissue right above most of it.
+
+    Not layers of several slices: infection along a pleura that leans inwards has tissue above it too.
+    """
+    region = volume.geometry.anatomical(own)
+    if len(region) > 1:
+        return False
+    hangs = _is_tissue(volume, candidate, np.full(region.shape[1:], _beyond(volume)))
+    return float(hangs[region[0]].mean()) >= MOST
+
+
+def _beyond(volume: Volume) -> int:
+    """Return how many slices away tissue is looked for."""
+    return max(1, round(BEYOND_MM / volume.geometry.anatomical_spacing_mm[0]))
+
+
+def _is_tissue(volume: Volume, candidate: Candidate, levels: NDArray[np.intp]) -> Bools:
+    """Whether there is tissue at a level, counted from the region's lowest slice, in each column of its box.
+
+    Of what lies beyond the volume nothing is known.
+    """
+    geometry = volume.geometry
+    spans = [slice(low, high + 1) for low, high in zip(candidate.first, candidate.last, strict=True)]
+    slices, rows, columns = geometry.anatomical_box((spans[0], spans[1], spans[2]))
+    hu = geometry.anatomical(volume.hu)[:, rows, columns]
+    at = slices.start + levels
+    found = np.take_along_axis(hu, at.clip(0, len(hu) - 1)[None], axis=0)[0] > TISSUE_HU
+    tissue: Bools = found & (at >= 0) & (at < len(hu))
+    return tissue
