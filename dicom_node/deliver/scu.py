@@ -55,7 +55,9 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
         expected = {(o.sop_class_uid, o.transfer_syntax_uid) for o in taken}
         self._contexts = [*sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in objects}), *sorted(expected)]
         self._roles = [build_role(sop_class_uid, scp_role=True) for sop_class_uid in sorted({c for c, _ in expected})]
-        self._handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, on_store)] if on_store else []
+        self._handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, bound_waiting)]
+        if on_store:
+            self._handlers.append((evt.EVT_C_STORE, on_store))
 
     def __enter__(self) -> Association:
         use_steady_timers()
@@ -96,6 +98,13 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
     def _unreachable(self, said: str) -> PassingFailure:
         peer = self._peer
         return PassingFailure("peer-unreachable", f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) {said}")
+
+
+def bound_waiting(event: evt.Event) -> None:
+    """Have a peer that stops reading, or stalls in the middle of a PDU, hold its thread no longer than is allowed."""
+    transport = event.assoc.dul.socket
+    if transport and transport.socket:
+        transport.socket.settimeout(event.assoc.network_timeout)
 
 
 def send(association: Association, item: Outgoing) -> int:

@@ -42,6 +42,7 @@ class PACS:
         self.port = port
         self.answer = answer
         self.taken: list[tuple[str, str]] = []
+        self.on_data: Callable[[evt.Event], object] = lambda _: None
 
     def on_store(self, event: evt.Event) -> int:
         status = self.answer(event)
@@ -56,13 +57,28 @@ def pacs(answer: Answer = lambda _: 0x0000, classes: tuple[str, ...] = BOTH, por
     for sop_class in classes:
         ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
     running = PACS(0, answer)
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, running.on_store)])
+    handlers: list[evt.EventHandlerType] = [
+        (evt.EVT_C_STORE, running.on_store),
+        (evt.EVT_DATA_RECV, lambda event: running.on_data(event)),
+    ]
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     assert server is not None
     running.port = server.server_address[1]
     try:
         yield running
     finally:
         ae.shutdown()
+
+
+@contextmanager
+def stalled(peer: PACS) -> Iterator[None]:
+    """Have the PACS stop reading as soon as an object begins to come, while its connection stands."""
+    stop = threading.Event()
+    peer.on_data = lambda event: stop.wait(30) if len(event.data) > 10_000 else None
+    try:
+        yield
+    finally:
+        stop.set()
 
 
 def settings_for(*ports: int, **delivery: Any) -> Settings:
@@ -304,6 +320,29 @@ def test_a_pacs_that_never_answers_is_left_and_tried_again(record: Engine) -> No
         deliver(record, settings_for(peer.port, network_timeout_seconds=0.5))
         stop.set()
     assert said(record)[0] == (DeliveryState.PENDING, None)
+
+
+def test_a_pacs_that_stops_reading_in_mid_object_is_left_and_tried_again(tmp_path: Path) -> None:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = SegmentationStorage, "1.2.3"
+    ds.PixelData = bytes(40 * 2**20)  # more than the buffers of both sockets hold
+    ds["PixelData"].VR = "OB"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.save_as(tmp_path / "large", enforce_file_format=True)
+    large, failures = Outgoing(tmp_path / "large", SegmentationStorage, ExplicitVRLittleEndian), []
+
+    def send_it() -> None:
+        with pytest.raises(PassingFailure) as caught:
+            send_files(settings.destinations[0], settings, [large], lambda _: None)
+        failures.append(caught.value.code)
+
+    with pacs() as peer, stalled(peer):
+        settings = settings_for(peer.port, network_timeout_seconds=0.5)
+        sending = threading.Thread(target=send_it, daemon=True)
+        sending.start()
+        sending.join(10)
+        assert failures == ["association-lost"]
 
 
 def test_each_destination_is_served_whatever_becomes_of_the_others(sqlite_record: Engine, tmp_path: Path) -> None:
