@@ -132,12 +132,12 @@ class Files:
                     removed += 1
         return removed
 
-    def remove_study(self, study_instance_uid: str, removed_at: float) -> None:
-        """Remove the instances, results and prior images of a study that lay there when it was removed from the record.
+    def remove_study(self, study_instance_uid: str, time: float) -> None:
+        """Remove the instances, results and prior images of a study that the record does not have any more.
 
-        A file that came shortly before or after may be on its way into the record, and stays.
+        A file that came shortly before may be on its way into the record, and stays for now.
         """
-        oldest = removed_at - ABANDONED_SECONDS
+        oldest = time - ABANDONED_SECONDS
         for kind in ("instances", "results", "priors"):
             folder = self._folder / kind / safe_name(study_instance_uid)
             for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
@@ -174,8 +174,10 @@ def remove_empty(folder: Path) -> None:
 def remove_old(path: Path, oldest: float) -> None:
     """Remove a file unless it was written after a moment, in seconds since the epoch.
 
-    It is looked at under another name, so that a file that takes its place meanwhile is not removed for it.
+    It is looked at once more under another name, so that a file that takes its place meanwhile is not removed for it.
     """
+    if path.stat().st_mtime >= oldest:
+        return
     aside = path.with_name(f".{uuid.uuid4()}.removed")
     path.rename(aside)
     if aside.stat().st_mtime < oldest:

@@ -206,6 +206,7 @@ class Jobs:
                 .where(
                     jobs.c.study_instance_uid == study_instance_uid,
                     jobs.c.revision == newest.scalar_subquery(),
+                    exists().where(job_inputs.c.job_id == jobs.c.job_id),  # none are left once a study is removed
                     or_(jobs.c.state == JobState.FAILED, jobs.c.given_up & jobs.c.state.in_(FINAL_JOB_STATES)),
                 )
                 .values(

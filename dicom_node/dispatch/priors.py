@@ -67,16 +67,21 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
         return ()
     # The states are compared here: SQLite would rather read every job that is done than the few of these studies.
     own = (
-        select(results.c.path, jobs.c.state)
+        select(jobs.c.study_instance_uid, jobs.c.revision, jobs.c.state, results.c.path)
         .join(jobs, jobs.c.job_id == results.c.job_id)
         .where(jobs.c.study_instance_uid.in_(others), results.c.kind == REPORT)
+        .order_by(jobs.c.revision)
     )
     received = select(instances.c.path).where(
         instances.c.study_instance_uid.in_(others),
         instances.c.sop_class_uid == Comprehensive3DSRStorage,
         instances.c.conflicts.is_(False),
     )
-    paths = {row.path for row in connection.execute(own) if row.state == JobState.DONE}
+    # The last answer to a study replaced those before it: figures that a refusal replaced are compared with no more.
+    rows = connection.execute(own).all()
+    last = {row.study_instance_uid: row.revision for row in rows}
+    answers = [row for row in rows if row.revision == last[row.study_instance_uid]]
+    paths = {row.path for row in answers if row.state == JobState.DONE}
     return tuple(Path(path) for path in sorted(paths.union(connection.scalars(received))))
 
 

@@ -28,15 +28,16 @@ def enqueue(
 ) -> bool:
     """Record a job for these inputs unless one stands already; runs in the transaction that settles the study.
 
-    It takes the place of an earlier revision that still waits.
+    It takes the place of an earlier revision that still waits. One that stands gets back the inputs that a removal
+    took from it, so that it can be tried again.
     """
     digest = input_sha256(inputs, rejection)
-    earlier = (
-        connection.execute(select(jobs.c.input_sha256).where(jobs.c.study_instance_uid == study_instance_uid))
-        .scalars()
-        .all()
-    )
+    of_study = jobs.c.study_instance_uid == study_instance_uid
+    earlier = {row.input_sha256: row.job_id for row in connection.execute(select(jobs).where(of_study))}
     if digest in earlier:
+        held = select(job_inputs.c.instance_id).where(job_inputs.c.job_id == earlier[digest]).limit(1)
+        if connection.scalar(held) is None:
+            _insert_inputs(connection, earlier[digest], inputs)
         return False
     job_id, time = str(uuid.uuid4()), now()
     connection.execute(
@@ -64,8 +65,12 @@ def enqueue(
             due_at=time,
         )
     )
-    connection.execute(job_inputs.insert(), [{"job_id": job_id, "instance_id": i.instance_id} for i in inputs])
+    _insert_inputs(connection, job_id, inputs)
     return True
+
+
+def _insert_inputs(connection: Connection, job_id: str, inputs: Sequence[StoredInstance]) -> None:
+    connection.execute(job_inputs.insert(), [{"job_id": job_id, "instance_id": i.instance_id} for i in inputs])
 
 
 def input_sha256(inputs: Sequence[StoredInstance], rejection: RejectedInput | None) -> str:

@@ -62,10 +62,13 @@ def insert_notification(connection: Connection, notification: Notification, time
 
 
 def earlier_results(connection: Connection, study_instance_uid: str, revision: int) -> tuple[Path, ...]:
-    """Return where the objects of the newest answer before this revision lie, but for notes on others."""
+    """Return where the objects of the newest answer until this revision lie, but for notes on others.
+
+    A revision that was given up, answered so and taken up again by hand replaces its own first answer.
+    """
     of_study = (
         jobs.c.study_instance_uid == study_instance_uid,
-        jobs.c.revision < revision,
+        jobs.c.revision <= revision,
         results.c.kind != REJECTION_NOTE,
     )
     rows = connection.execute(

@@ -16,6 +16,7 @@ from dicom_node.settings import Destination, Settings
 from dicom_node.study import DeliveryState, JobState, StudyState
 
 TURN_SECONDS = 60.0
+FINISH_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 BATCH = 100
 ANSWERED = (JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE)
@@ -31,15 +32,12 @@ class Retention:
         self._engine = engine
         self._settings = settings
         self._files = Files(settings.storage.folder)
+        self._finished_at = -math.inf
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until told to stop; the first at once."""
-        begun = False
         while True:
             try:
-                if not begun:
-                    self.finish()
-                begun = True
                 self.turn()
             except (DBAPIError, OSError) as error:
                 log.warning("retention_failed", error=type(error).__name__)
@@ -50,6 +48,9 @@ class Retention:
         """Remove what may go, and look at the disk."""
         if abandoned := self._files.remove_abandoned():
             log.info("abandoned_removed", instances=abandoned)
+        if abs(now() - self._finished_at) >= FINISH_SECONDS:  # a clock may be set back
+            self.finish()
+            self._finished_at = now()
         if self._settings.storage.keep_days is not None:
             before = now() - self._settings.storage.keep_days * DAY_SECONDS
             for study in self.due(before):
@@ -89,13 +90,13 @@ class Retention:
         return True
 
     def finish(self) -> None:
-        """Remove the files of studies whose removal was cut short."""
+        """Remove what is left of removed studies: their removal was cut short, or the files were too new for it."""
         held = exists().where(instances.c.study_instance_uid == studies.c.study_instance_uid)
-        query = select(studies.c.study_instance_uid, studies.c.removed_at)
+        query = select(studies.c.study_instance_uid).where(studies.c.removed_at.is_not(None), ~held)
         with reading(self._engine) as connection:
-            removed = connection.execute(query.where(studies.c.removed_at.is_not(None), ~held)).all()
-        for row in removed:
-            self._files.remove_study(row.study_instance_uid, row.removed_at)
+            removed = connection.scalars(query).all()
+        for study_instance_uid in removed:
+            self._files.remove_study(study_instance_uid, now())
 
     def _may_go(self, before: float) -> ColumnElement[bool]:
         of_study = jobs.c.study_instance_uid == studies.c.study_instance_uid

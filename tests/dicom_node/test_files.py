@@ -215,5 +215,5 @@ def test_a_priors_images_go_with_the_study(tmp_path: Path) -> None:
     files = Files(tmp_path)
     with files.fetching_prior("1.2.3") as keep:
         keep("1.2.9", b"image")
-    files.remove_study("1.2.3", removed_at=time.time() + 2 * ABANDONED_SECONDS)
+    files.remove_study("1.2.3", time.time() + 2 * ABANDONED_SECONDS)
     assert not list((tmp_path / "priors").iterdir())

@@ -308,6 +308,7 @@ def test_a_given_up_job_is_measured_again_on_demand(queue: Jobs, record: Engine,
     assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
     job = claimed(queue, job_id)
     assert (job.refusal, job.attempt) == (None, 1)
+    assert job.earlier == tuple(result.path for result in results_of())  # the answer that it was given up
 
 
 def test_a_failed_refusal_is_reported_again_on_demand_and_not_measured(

@@ -12,13 +12,14 @@ from sqlalchemy import Engine
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, prior_reports, remember_patient
+from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.retrieve import FoundSeries
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import reading
 from dicom_node.settings import JobSettings, PriorSettings, Settings
-from dicom_node.study import JobState, Result
+from dicom_node.study import JobState, Priority, Result
 from tests.dicom_node.recording import instance, make_job, receive
 
 ANNA = Patient("4711", "HOSPITAL")
@@ -83,6 +84,23 @@ def test_a_study_is_no_prior_of_itself(record: Engine) -> None:
 
 def test_a_refusal_is_no_prior(record: Engine) -> None:
     answered(record, "1.2.4", ANNA, JobState.REFUSED)
+    make_job(record, study="1.2.5")
+    known(record, "1.2.5", ANNA)
+
+    assert priors_of(record, "1.2.5") == ()
+
+
+def test_figures_that_a_refusal_replaced_are_no_prior(record: Engine) -> None:
+    answered(record, "1.2.4", ANNA)
+    receive(Intake(record), instance("1.2.4.1.99", study="1.2.4"))
+    queue, stored = Jobs(record, JobSettings()), Intake(record).instances("1.2.4")
+    with record.begin() as connection:
+        enqueue(connection, "1.2.4", Priority.ROUTINE, stored, "1.2.4.1", None)
+    ((job_id, _),) = queue.to_ring(lambda: 0)
+    job = queue.claim(job_id)
+    assert job is not None
+    refusal = Result("1.2.4.10", Comprehensive3DSRStorage, "1.2", "report", Path("/storage/refusal.dcm"))
+    queue.finish(job, JobState.REFUSED, [refusal], [])
     make_job(record, study="1.2.5")
     known(record, "1.2.5", ANNA)
 

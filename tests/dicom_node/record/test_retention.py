@@ -223,6 +223,22 @@ def test_a_removal_that_was_cut_short_is_finished_at_the_next_start(
     assert not any(path.exists() for path in images)
 
 
+def test_files_that_were_new_when_their_study_was_removed_go_an_hour_later(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images, found = store(record, files), answer(record, files)
+    send(record)
+    for path in (*images, *found):
+        os.utime(path, (clock.seconds, clock.seconds))
+    retention = Retention(record, settings(tmp_path))
+    assert retention.remove(STUDY)
+    retention.turn()
+    assert all(path.exists() for path in (*images, *found))
+    clock.pass_(3601)
+    retention.turn()
+    assert not any(path.exists() for path in (*images, *found))
+
+
 def removed(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
     """Let a study be answered, sent and removed for its age."""
     store(record, files)
@@ -241,6 +257,28 @@ def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
         stored = Intake(record).instances(STUDY)
     with record.begin() as connection:
         assert not enqueue(connection, STUDY, Priority.ROUTINE, stored, f"{STUDY}.1", None)
+
+
+def test_a_given_up_study_that_was_removed_is_measured_once_it_is_sent_again(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    store(record, files)
+    answer(record, files, state=JobState.REFUSED)
+    send(record)
+    with record.begin() as connection:
+        connection.execute(jobs.update().values(given_up=True))
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    queue = Jobs(record, JobSettings())
+    assert queue.retry(STUDY) == 0
+    images = store(record, files)
+    stored = Intake(record).instances(STUDY)
+    with record.begin() as connection:
+        assert not enqueue(connection, STUDY, Priority.ROUTINE, stored, f"{STUDY}.1", None)
+    assert queue.retry(STUDY) == 1
+    job = queue.claim(str(rows(record, jobs)[0]["job_id"]))
+    assert job
+    assert sorted(job.paths) == sorted(images)
 
 
 def test_images_that_come_after_the_removal_are_a_study_of_their_own(
