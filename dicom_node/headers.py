@@ -100,13 +100,18 @@ def read_header(path: Path) -> InstanceHeader | None:
         ds = read_bounded(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
         return parse_header(ds, path) if "SOPClassUID" in ds else None
     except UNREADABLE as error:
-        # pydicom raises OSErrors of its own, without a number; a damaged length leads to an invalid seek.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise PassingFailure(
-                "storage-unreadable",
-                f"a stored file cannot be read ({error.strerror}); see that the storage is mounted and readable",
-            ) from error
+        require_storage(error)
         return None
+
+
+def require_storage(error: Exception) -> None:
+    """Tell a file that cannot be read from one that holds no DICOM: raise PassingFailure for the former."""
+    # pydicom raises OSErrors of its own, without a number; a damaged length leads to an invalid seek.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        raise PassingFailure(
+            "storage-unreadable",
+            f"a stored file cannot be read ({error.strerror}); see that the storage is mounted and readable",
+        ) from error
 
 
 def parse_header(ds: Dataset, path: Path) -> InstanceHeader:

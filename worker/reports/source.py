@@ -9,8 +9,8 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from dicom_node.deflated import read_bounded
-from dicom_node.errors import NotAnalysable, NotForHilum
-from dicom_node.headers import UNREADABLE
+from dicom_node.errors import HilumError, NotAnalysable, NotForHilum, PassingFailure
+from dicom_node.headers import UNREADABLE, require_storage
 from worker.reports.identity import clean, identity_of
 from worker.reports.uids import derive_uid
 from worker.volume import Volume
@@ -86,14 +86,21 @@ def read_source(paths: Sequence[Path]) -> Source:
     ------
     NotForHilum
         None of the files can be read as a DICOM image that a report could refer to.
+    PassingFailure
+        None can be read, because of the storage.
     """
     headers: list[Dataset] = []
+    why: HilumError = _nothing_to_refer_to()
     for path in dict.fromkeys(paths):
-        header = _read_header(path, *(_REFERENCE if headers else ()))
+        try:
+            header = _read_header(path, *(_REFERENCE if headers else ()))
+        except PassingFailure as error:
+            why = error
+            continue
         if header is not None:
             headers.append(header)
     if not headers:
-        raise _nothing_to_refer_to()
+        raise why
     return _source(headers[0], [_image(header, header.SOPClassUID, header.SOPInstanceUID) for header in headers])
 
 
@@ -103,10 +110,17 @@ def _nothing_to_refer_to() -> NotForHilum:
 
 
 def _read_header(path: Path, *keywords: str) -> Dataset | None:
-    """Return these attributes of the header, or all of it; None where it is no DICOM image."""
+    """Return these attributes of the header, or all of it; None where it is no DICOM image.
+
+    Raises
+    ------
+    PassingFailure
+        The file itself cannot be read: nothing is said of the study.
+    """
     try:
         header = read_bounded(path, stop_before_pixels=True, force=True, specific_tags=list(keywords) or None)
-    except UNREADABLE:
+    except UNREADABLE as error:
+        require_storage(error)
         return None
     return header if all(header.get(keyword) for keyword in _REFERENCE) else None
 
