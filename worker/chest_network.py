@@ -99,7 +99,8 @@ class ChestNetwork:
         geometry = volume.geometry
         hu, result = geometry.anatomical(volume.hu), geometry.anatomical(labels)
         rows, columns = body_box(hu)
-        lung = self._lung(hu, geometry.anatomical_spacing_mm[0], rows, columns)
+        z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
+        lung = self._lung(hu, z_mm, self.frame(rows, columns, y_mm / x_mm))
         if lung.any():
             grid = Grid.about(BLOCK_MM, geometry)
             middle = (columns.start + columns.stop) / 2 / grid.strides[2]
@@ -111,13 +112,13 @@ class ChestNetwork:
                     result[at][own & (result[at] == 0)] = value
         return Lungs(labels, geometry)
 
-    def _lung(self, hu: NDArray[np.int16], z_mm: float, rows: slice, columns: slice) -> Bools:
+    def _lung(self, hu: NDArray[np.int16], z_mm: float, frame: Frame) -> Bools:
         """Return the voxels that the network takes for lung, as they are."""
-        slabs, frame = Slabs.about(SLAB_MM, len(hu), z_mm), self.frame(rows, columns)
+        slabs = Slabs.about(SLAB_MM, len(hu), z_mm)
         log_odds = self.read(hu, slabs, frame, WHOLE_LUNG)[:, 0]
         lung = np.zeros(hu.shape, np.bool_)
         for z in range(len(hu)):
-            lung[z, rows, columns] = frame.reaches(slabs.at(log_odds, z), 0)
+            lung[z, frame.rows, frame.columns] = frame.reaches(slabs.at(log_odds, z), 0)
         return lung
 
     def segment_infection(self, volume: Volume, lungs: Lungs) -> Candidates:
@@ -132,7 +133,7 @@ class ChestNetwork:
             return Candidates(Mask(infection, geometry), (), percent)
         z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
         slices, rows, columns = bounding_box(labels, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
-        frame = self.frame(_within(rows, hu.shape[1]), _within(columns, hu.shape[2]))
+        frame = self.frame(_within(rows, hu.shape[1]), _within(columns, hu.shape[2]), y_mm / x_mm)
         slabs = Slabs.about(SLAB_MM, slices.stop - slices.start, z_mm)
         agreement = Agreement()
         log_odds = self.read_twice(hu[slices], slabs, frame, agreement, INFECTED)[:, 0]
@@ -149,10 +150,10 @@ class ChestNetwork:
         doubts = tuple(disagreement(agreement.found_percent, agreement.difference_percent))
         return Candidates(Mask(infection, geometry), doubts, percent)
 
-    def frame(self, rows: slice, columns: slice) -> Frame:
-        """Return what the network is shown of each slice."""
+    def frame(self, rows: slice, columns: slice, aspect: float = 1.0) -> Frame:
+        """Return what the network is shown of each slice, whose pixels are so much higher than wide."""
         assert self.card.image_size is not None  # noqa: S101  # by open
-        return Frame(rows, columns, self.card.image_size[0])
+        return Frame(rows, columns, self.card.image_size[0], aspect)
 
     def read(self, hu: NDArray[np.int16], slabs: Slabs, frame: Frame, *asked: Classes) -> NDArray[np.float32]:
         """Return what the network says of a scan, on its own square.

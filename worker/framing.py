@@ -37,11 +37,14 @@ class Frame:
         Of the scan.
     side : int
         Rows, and columns, of the network's image.
+    aspect : float
+        Height of the scan's pixels over their width.
     """
 
     rows: slice
     columns: slice
     side: int
+    aspect: float = 1.0
 
     def show(self, image: NDArray[np.float32], window_hu: tuple[float, float]) -> NDArray[np.float32]:
         """Return the network's image, in [0, 1], of the rectangle's HU.
@@ -72,11 +75,12 @@ class Frame:
 
     @property
     def _margins(self) -> tuple[int, int, int, int]:
-        """Return how many pixels (left, right, above, below) make the rectangle a square."""
+        """Return how many pixels (left, right, above, below) make the rectangle a square, in millimetres."""
         rows, columns = self._shape
-        longer = max(rows, columns)
-        left, above = (longer - columns) // 2, (longer - rows) // 2
-        return left, longer - columns - left, above, longer - rows - above
+        longer = max(rows * self.aspect, columns)
+        more_rows, more_columns = round(longer / self.aspect) - rows, round(longer) - columns
+        left, above = more_columns // 2, more_rows // 2
+        return left, more_columns - left, above, more_rows - above
 
 
 def resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
