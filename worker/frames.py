@@ -23,6 +23,7 @@ from pydicom.uid import (
 from dicom_node.deflated import read_bounded
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.headers import as_list
+from worker.contrast import has_contrast_agent
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
@@ -208,7 +209,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
         padding=_padding(ds),
         kernel=" ".join(map(str, as_list(_attribute(ds, "ConvolutionKernel", index)))),
-        has_contrast_agent=bool(ds.get("ContrastBolusAgent") or ds.get("ContrastBolusAgentSequence")),
+        has_contrast_agent=has_contrast_agent(ds),
     )
 
 

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from worker.contrast import has_contrast_agent
+
+
+def header(**attributes: object) -> Dataset:
+    ds = Dataset()
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "NONE",
+        "none",
+        "NO",
+        "N",
+        "N/A",
+        "W/O",
+        "WITHOUT",
+        "NO CONTRAST",
+        "Non-Contrast",
+        "OHNE",
+        "OHNE KM",
+        "0",
+        "-",
+        "",
+    ],
+)
+def test_an_agent_that_is_denied_was_not_given(words: str) -> None:
+    assert not has_contrast_agent(header(ContrastBolusAgent=words))
+
+
+@pytest.mark.parametrize("words", ["Ultravist", "NON-IONIC CONTRAST", "NO ORAL, 80 ML OMNIPAQUE", "APPLIED", "Y", "KM"])
+def test_an_agent_that_is_named_was_given(words: str) -> None:
+    assert has_contrast_agent(header(ContrastBolusAgent=words))
+
+
+def test_an_agent_given_as_a_code_was_given() -> None:
+    assert has_contrast_agent(header(ContrastBolusAgentSequence=[header(CodeMeaning="Iopamidol")]))
+
+
+def test_a_header_without_an_agent_tells_of_none() -> None:
+    assert not has_contrast_agent(header())
