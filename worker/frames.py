@@ -30,6 +30,7 @@ CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTI
 HEADER_TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
+    "PatientID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
     "ImageType",
@@ -103,6 +104,7 @@ class Frame:
     transfer_syntax_uid: UID
     sop_class_uid: str
     sop_instance_uid: str
+    patient_id: str
     series_instance_uid: str
     frame_of_reference_uid: str
     body_part: str
@@ -194,6 +196,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         transfer_syntax_uid=_transfer_syntax(ds),
         sop_class_uid=str(ds.SOPClassUID),
         sop_instance_uid=str(ds.get("SOPInstanceUID", "")),
+        patient_id=str(ds.get("PatientID") or "").strip(),
         series_instance_uid=str(ds.get("SeriesInstanceUID", "")),
         frame_of_reference_uid=str(ds.get("FrameOfReferenceUID", "")),
         body_part=body_part,

@@ -72,7 +72,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     NotForHilum
         Nothing that is a CT slice (another class, a localizer), or a CT of another body part that cannot be read.
     NotAnalysable
-        A slice is missing or given twice, spacing is uneven, orientations, sizes or series are mixed,
+        A slice is missing or given twice, spacing is uneven, orientations, sizes, patients or series are mixed,
         the rescale to HU or a position is absent, or pixel data cannot be decoded.
 
     Notes
@@ -125,6 +125,7 @@ def _require_alike(frames: Sequence[Frame]) -> None:
             raise refusal(first.body_part, f"mixed-{what.replace(' ', '-')}", message)
 
     refuse_if(len({f.series_instance_uid for f in frames}) > 1, "series")
+    refuse_if(len({f.patient_id for f in frames} - {""}) > 1, "patient")
     refuse_if(len({f.frame_of_reference_uid for f in frames}) > 1, "frame of reference")
     refuse_if(any(np.abs(f.orientation - first.orientation).max() > SAME_DIRECTION for f in frames), "orientation")
     refuse_if(len({(f.rows, f.columns) for f in frames}) > 1, "image size")

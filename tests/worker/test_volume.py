@@ -278,6 +278,7 @@ def test_a_slice_shifted_sideways_is_refused(tmp_path: Path) -> None:
         ({"spacing_mm": (6.0, 2.0, 2.0)}, "mixed-pixel-spacing"),
         ({"SeriesInstanceUID": "1.2.3"}, "mixed-series"),
         ({"FrameOfReferenceUID": "1.2.3"}, "mixed-frame-of-reference"),
+        ({"PatientID": "4711"}, "mixed-patient"),
     ],
 )
 def test_slices_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], code: str) -> None:
@@ -285,6 +286,13 @@ def test_slices_that_do_not_belong_together_are_refused(tmp_path: Path, other: d
     first = ct_series(tmp_path / "a", gradient(), **alike)
     second = ct_series(tmp_path / "b", gradient(), origin_mm=(-150, -140, -170), **(alike | other))
     refused(first + second, NotAnalysable, code)
+
+
+def test_slices_without_a_patient_id_may_lie_among_others(tmp_path: Path) -> None:
+    alike: dict[str, Any] = {"SeriesInstanceUID": "1.2", "FrameOfReferenceUID": "1.2.1"}
+    first = ct_series(tmp_path / "a", gradient(), **alike)
+    second = ct_series(tmp_path / "b", gradient(), origin_mm=(-150, -140, -170), PatientID="", **alike)
+    assert len(read_volume(first + second).hu) == 10
 
 
 def test_mixed_image_sizes_are_refused(tmp_path: Path) -> None:
