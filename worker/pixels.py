@@ -62,6 +62,11 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
         raise refusal(first.body_part, "damaged-pixels", message) from error
 
 
+def is_read_whole(frame: Frame) -> bool:
+    """Whether a file cannot be read by single frames: every call of `decode_hu` reads all of it."""
+    return frame.transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, *RETIRED_JPEG)
+
+
 def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
     path, syntax = frames[0].path, frames[0].transfer_syntax_uid
     indices = [(frame.number or 1) - 1 for frame in frames]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from dicom_node.errors import RejectedInput
 from worker.findings import Flag
 from worker.frames import Frame, NotASlice, read_frames, refusal
 from worker.geometry import Geometry
-from worker.pixels import decode_hu
+from worker.pixels import decode_hu, is_read_whole
 
 SPACING_TOLERANCE = 0.1
 """Share by which a distance between slices may differ from the nominal one."""
@@ -204,8 +203,11 @@ def _decode(frames: Sequence[Frame], shape: tuple[int, int, int]) -> NDArray[np.
 
 
 def _tasks(frames: Sequence[Frame]) -> Iterator[list[tuple[int, Frame]]]:
-    """Group (slice index, frame) by file, a few frames at a time."""
-    for _, same_file in groupby(enumerate(frames), key=lambda item: item[1].path):
-        items = list(same_file)
-        for start in range(0, len(items), _FRAMES_PER_TASK):
-            yield items[start : start + _FRAMES_PER_TASK]
+    """Group (slice index, frame) by file, a few frames at a time where a file can be read so."""
+    of_file: dict[Path, list[tuple[int, Frame]]] = {}
+    for item in enumerate(frames):
+        of_file.setdefault(item[1].path, []).append(item)
+    for items in of_file.values():
+        count = len(items) if is_read_whole(items[0][1]) else _FRAMES_PER_TASK
+        for start in range(0, len(items), count):
+            yield items[start : start + count]

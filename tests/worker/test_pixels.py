@@ -1,19 +1,30 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import JPEG2000, UID, HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from dicom_node.errors import NotAnalysable
-from tests.factories import chest_hu, ct_series
-from worker.frames import read_frames
-from worker.pixels import decode_hu
+from tests.factories import chest_hu, ct_series, multiframe_ct
+from worker.frames import Frame, read_frames
+from worker.pixels import RETIRED_JPEG, decode_hu
+from worker.volume import read_volume
 
 SLICE = chest_hu((3, 64, 64))[0][1:2]
+MANY = chest_hu((40, 16, 16))[0]
 
 LOSSLESS = [
     "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2",
@@ -76,6 +87,32 @@ def test_pixels_cut_short_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(NotAnalysable, match="64 x 64"):
         list(decode_hu(read_frames(path)))
+
+
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, *RETIRED_JPEG])
+def test_a_file_that_can_only_be_read_whole_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    is_deflated = syntax == DeflatedExplicitVRLittleEndian
+    (path,) = multiframe_ct(tmp_path, MANY, transfer_syntax=syntax if is_deflated else RLELossless)
+    if not is_deflated:  # which nothing here can encode: the name is enough, nothing is decoded
+        ds = dcmread(path)
+        ds.file_meta.TransferSyntaxUID = UID(syntax)
+        ds.save_as(path)
+    asked: list[int] = []
+
+    def decode(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
+        asked.append(len(frames))
+        return iter(np.zeros((len(frames), 16, 16), np.int16))
+
+    monkeypatch.setattr("worker.volume.decode_hu", decode)
+    read_volume([path])
+    assert asked == [40]
+
+
+def test_a_deflated_multiframe_ct_is_read(tmp_path: Path) -> None:
+    paths = multiframe_ct(tmp_path, MANY, transfer_syntax=DeflatedExplicitVRLittleEndian, seed=3)
+    np.testing.assert_array_equal(read_volume(paths).hu, MANY)
 
 
 @pytest.mark.data
