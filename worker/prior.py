@@ -11,7 +11,8 @@ from dicom_node.headers import SeriesHeader, read_series
 from dicom_node.log import get_logger
 from dicom_node.settings import SelectionSettings
 from worker.pipeline import Method, Progress, analyze
-from worker.reports.history import Prior, Unmeasured, measured_now, patient_of, taken_at
+from worker.reports.history import Prior, Unmeasured, measured_now, taken_at
+from worker.reports.patient import is_same_patient
 from worker.reports.source import read_source
 
 log = get_logger()
@@ -69,10 +70,11 @@ def require_earlier(before: Sequence[Path], now: Sequence[Path]) -> None:
     NotForHilum
     """
     earlier, this = (read_source(paths[:1]).identity for paths in (before, now))
-    if patient_of(earlier) != patient_of(this) or not this.PatientID:
+    if not is_same_patient(earlier, this):
         raise NotForHilum(
             "another-patient",
-            "expected a prior of the same patient, by Patient ID and Issuer of Patient ID, got another's or nobody's",
+            "expected a prior of the same patient, by Patient ID and its issuer and without another birth date or sex, "
+            "got another's or nobody's",
         )
     then, today = taken_at(earlier), taken_at(this)
     if then is None or today is None or then >= today:

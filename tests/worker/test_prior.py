@@ -53,6 +53,21 @@ def test_a_study_of_another_patient_is_none(tmp_path: Path, now: list[Path], oth
     assert "471" not in refused.value.message
 
 
+@pytest.mark.parametrize("other", [{"PatientBirthDate": "19700101"}, {"PatientSex": "M"}])
+def test_a_study_of_another_birth_date_or_sex_is_of_another_patient(tmp_path: Path, other: dict[str, Any]) -> None:
+    stated = {"PatientBirthDate": "19510203", "PatientSex": "F"}
+    now = study(tmp_path / "now", StudyDate="20240301", **stated)
+    with pytest.raises(NotForHilum, match="same patient"):
+        require_earlier(study(tmp_path / "before", **(stated | other)), now)
+
+
+@pytest.mark.parametrize("other", [{"PatientBirthDate": ""}, {"PatientSex": None}])
+def test_what_only_one_study_states_of_the_patient_says_nothing(tmp_path: Path, other: dict[str, Any]) -> None:
+    stated = {"PatientBirthDate": "19510203", "PatientSex": "F"}
+    now = study(tmp_path / "now", StudyDate="20240301", **stated)
+    require_earlier(study(tmp_path / "before", **(stated | other)), now)
+
+
 def test_studies_of_nobody_are_not_of_the_same(tmp_path: Path) -> None:
     with pytest.raises(NotForHilum, match="same patient"):
         require_earlier(

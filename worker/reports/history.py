@@ -17,6 +17,7 @@ from worker.findings import Algorithm, Findings
 from worker.reports import codes
 from worker.reports.context import MANUFACTURER
 from worker.reports.identity import clean
+from worker.reports.patient import is_same_patient
 from worker.reports.source import Source
 from worker.volume import Volume
 
@@ -82,8 +83,7 @@ def history_of(
 ) -> History:
     """Read the earlier reports on the patient, and compare with the last of them, or of the others measured now.
 
-    Only Hilum's own reports count, and only those whose Patient ID and its issuer are the same as this study's;
-    of several on one study, the newest.
+    Only Hilum's own reports count, and only those on the same patient; of several on one study, the newest.
     """
     now = exam_of(volume, findings, identity)
     reports = [(exam, report) for report in _reports_on(identity, paths) if (exam := read_exam(report))]
@@ -178,7 +178,7 @@ def _reports_on(identity: Dataset, paths: Sequence[Path]) -> list[Dataset]:
     newest: dict[str, Dataset] = {}
     for path in paths:
         report = _read_report(path)
-        if report is None or patient_of(report) != patient_of(identity) or not identity.PatientID:
+        if report is None or not is_same_patient(report, identity):
             continue
         known = newest.get(report.StudyInstanceUID)
         if known is None or _made_at(known) < _made_at(report):
@@ -193,11 +193,6 @@ def _read_report(path: Path) -> Dataset | None:
     except UNREADABLE:
         return None
     return ds if ds.get("Modality") == "SR" and ds.get("Manufacturer") == MANUFACTURER else None
-
-
-def patient_of(ds: Dataset) -> tuple[str, str]:
-    """Return who a patient is: an identifier, and who issued it. A name is not asked for."""
-    return str(ds.get("PatientID", "")), str(ds.get("IssuerOfPatientID", ""))
 
 
 def _made_at(report: Dataset) -> str:

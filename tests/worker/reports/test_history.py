@@ -149,6 +149,16 @@ def test_another_id_or_issuer_is_another_patient_whatever_the_name(
     assert json.loads((out / "results.json").read_text())["comparison"] is None
 
 
+@pytest.mark.parametrize("other", [{"PatientBirthDate": "19700101"}, {"PatientSex": "M"}])
+def test_another_birth_date_or_sex_is_another_patient_whatever_the_id(tmp_path: Path, other: dict[str, Any]) -> None:
+    stated = {"PatientBirthDate": "19510203", "PatientSex": "F"}
+    before = write(tmp_path / "before", "20240228", "101112", SMALLER, **stated)
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [before / "report.dcm"], **(stated | other))
+
+    assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
 @pytest.mark.parametrize(
     ("time", "expected"),
     [
