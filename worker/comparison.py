@@ -28,7 +28,7 @@ class Exam:
     Parameters
     ----------
     taken_at : datetime or None
-        Study Date and Time; None where either is missing or malformed.
+        Study Date and Time, with a zone where the study names one; None where either is missing or malformed.
     """
 
     taken_at: datetime | None
@@ -82,10 +82,16 @@ def comparable(now: Exam, others: Sequence[Exam]) -> list[Exam]:
 
 def earlier_than(now: Exam, others: Sequence[Exam]) -> list[Exam]:
     """Return the studies before this one, the oldest first; without a time nothing is before or after."""
-    dated = [
-        (exam.taken_at, exam) for exam in others if exam.taken_at and now.taken_at and exam.taken_at < now.taken_at
-    ]
-    return [exam for _, exam in sorted(dated, key=lambda pair: pair[0])]
+    dated = [(elapsed(exam.taken_at, now.taken_at), exam) for exam in others if exam.taken_at and now.taken_at]
+    before = [(since, exam) for since, exam in dated if since > timedelta(0)]
+    return [exam for _, exam in sorted(before, key=lambda pair: pair[0], reverse=True)]
+
+
+def elapsed(then: datetime, now: datetime) -> timedelta:
+    """Return the time between two studies: by the clock on the wall where not both tell their time zone."""
+    if then.tzinfo is None or now.tzinfo is None:
+        return now.replace(tzinfo=None) - then.replace(tzinfo=None)
+    return now - then
 
 
 def obstacle_between(now: Exam, prior: Exam) -> str:
@@ -114,7 +120,7 @@ def change_since(prior: Exam, now: Exam) -> Change:
     grown_ml = now.infection_volume_ml - prior.infection_volume_ml
     is_small = prior.infection_volume_ml < LEAST_BASELINE_ML
     return Change(
-        since=now.taken_at - prior.taken_at,
+        since=elapsed(prior.taken_at, now.taken_at),
         infection_ml=grown_ml,
         infection_percent=None if is_small else 100.0 * grown_ml / prior.infection_volume_ml,
         infected_percent_points=now.infected_percent - prior.infected_percent,

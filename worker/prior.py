@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from dicom_node.dispatch.selection import select_series
@@ -10,6 +11,7 @@ from dicom_node.errors import NotForHilum, RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
 from dicom_node.log import get_logger
 from dicom_node.settings import SelectionSettings
+from worker.comparison import elapsed
 from worker.pipeline import Method, Progress, analyze
 from worker.reports.history import Prior, Unmeasured, measured_now, taken_at
 from worker.reports.patient import is_same_patient
@@ -77,5 +79,5 @@ def require_earlier(before: Sequence[Path], now: Sequence[Path]) -> None:
             "got another's or nobody's",
         )
     then, today = taken_at(earlier), taken_at(this)
-    if then is None or today is None or then >= today:
+    if then is None or today is None or elapsed(then, today) <= timedelta(0):
         raise NotForHilum("not-earlier", "expected a prior taken before the study, by Study Date and Time of both")

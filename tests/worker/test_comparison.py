@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -80,6 +80,25 @@ def test_compares_with_the_last_study_before_this_one() -> None:
 )
 def test_a_study_at_the_same_time_later_or_undated_is_no_prior(other: Exam) -> None:
     assert compare(NOW, [other]) is None
+
+
+def zoned(taken_at: datetime, hours: int) -> datetime:
+    return taken_at.replace(tzinfo=timezone(timedelta(hours=hours)))
+
+
+def test_times_of_two_zones_are_compared_in_one() -> None:
+    change = compared(replace(NOW, taken_at=zoned(THEN, -5)), replace(PRIOR, taken_at=zoned(THEN, 1))).change
+
+    assert change is not None
+    assert change.since == timedelta(hours=6)
+
+
+def test_a_time_without_a_zone_is_compared_by_the_clock_alone() -> None:
+    before = replace(PRIOR, taken_at=THEN - timedelta(hours=2))
+    change = compared(replace(NOW, taken_at=zoned(THEN, 5)), before, replace(PRIOR, taken_at=zoned(THEN, 4))).change
+
+    assert change is not None
+    assert change.since == timedelta(hours=2)
 
 
 def test_a_study_without_time_has_no_prior() -> None:

@@ -81,6 +81,13 @@ def test_a_study_that_was_not_taken_before_is_none(tmp_path: Path, now: list[Pat
         require_earlier(study(tmp_path / "before", StudyDate=date), now)
 
 
+def test_a_study_earlier_by_the_clock_of_another_zone_alone_is_none(tmp_path: Path) -> None:
+    now = study(tmp_path / "now", StudyDate="20240301", StudyTime="101112", TimezoneOffsetFromUTC="+0200")
+    before = study(tmp_path / "before", StudyDate="20240301", StudyTime="091112", TimezoneOffsetFromUTC="+0000")
+    with pytest.raises(NotForHilum, match="taken before"):
+        require_earlier(before, now)
+
+
 def fetched(paths: list[Path], now: list[Path]) -> list[Prior | Unmeasured]:
     return list(measure_fetched(paths, now, SelectionSettings(), THRESHOLDS, ignore_progress))
 

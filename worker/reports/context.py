@@ -118,7 +118,7 @@ class ResultContext:
             "DOC",
         ):  # their series have none (PS3.3 C.17.1, C.17.6.1, C.24.1)
             ds.BodyPartExamined = body_part
-        made_at = self.made_at.astimezone(_time_zone(self.source.identity))
+        made_at = self.made_at.astimezone(time_zone(self.source.identity))
         for event in ("InstanceCreation", "Content", "Series"):
             setattr(ds, f"{event}Date", made_at.strftime("%Y%m%d"))
             setattr(ds, f"{event}Time", made_at.strftime("%H%M%S"))
@@ -196,8 +196,8 @@ def algorithm_parameters(algorithm: Algorithm) -> dict[str, str]:
     return weights | dict(algorithm.settings)
 
 
-def _time_zone(identity: Dataset) -> timezone | None:
-    """Return the source's time zone; None, which is the machine's own, where it names none."""
+def time_zone(identity: Dataset) -> timezone | None:
+    """Return the time zone that a source names, once it is cleaned; None where it names none."""
     offset = identity.get("TimezoneOffsetFromUTC", "")
     if not offset:
         return None

@@ -15,7 +15,7 @@ from dicom_node.headers import UNREADABLE
 from worker.comparison import Comparison, Exam, comparable, compare
 from worker.findings import Algorithm, Findings
 from worker.reports import codes
-from worker.reports.context import MANUFACTURER
+from worker.reports.context import MANUFACTURER, time_zone
 from worker.reports.identity import clean
 from worker.reports.patient import is_same_patient
 from worker.reports.source import Source
@@ -200,11 +200,11 @@ def _made_at(report: Dataset) -> str:
 
 
 def taken_at(ds: Dataset) -> datetime | None:
-    """Return Study Date and Time, as the hospital's clock told them; None where either is missing."""
-    values = clean(ds, ("StudyDate", "StudyTime"))
+    """Return Study Date and Time, by the hospital's clock, with its zone where told; None where either is missing."""
+    values = clean(ds, ("StudyDate", "StudyTime", "TimezoneOffsetFromUTC"))
     date, time = (str(values.get(keyword, "")) for keyword in ("StudyDate", "StudyTime"))
     try:
-        return datetime.fromisoformat(f"{date}T{time}") if date and time else None
+        return datetime.fromisoformat(f"{date}T{time}").replace(tzinfo=time_zone(values)) if date and time else None
     except ValueError:
         return None
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from PIL import Image, ImageDraw
 
-from worker.comparison import Exam
+from worker.comparison import Exam, elapsed
 from worker.reports import codes, style
 from worker.reports.areaplot import round_up
 from worker.reports.outcome import format_percent
@@ -27,7 +27,8 @@ def draw_trend(curve: Sequence[Exam]) -> Image.Image:
     draw.text((middle, 10), "Hilum   Trend", font=style.font(40), fill=style.TEXT, anchor="ma")
     told = f"{len(curve)} studies that can be compared; time in days before this study"
     draw.text((middle, 58), told, font=style.font(17), fill=style.MUTED, anchor="ma")
-    days = [(exam.taken_at - curve[-1].taken_at) / _DAY for exam in curve if exam.taken_at and curve[-1].taken_at]
+    now = curve[-1].taken_at
+    days = [elapsed(now, exam.taken_at) / _DAY for exam in curve if exam.taken_at and now]
     volumes = [exam.infection_volume_ml for exam in curve]
     percents = [exam.infected_percent or 0.0 for exam in curve]
     labels = [f"{volume:.1f} mL" for volume in volumes]

@@ -176,6 +176,26 @@ def test_a_study_was_taken_at_its_date_and_time_or_nobody_knows(time: str, expec
     assert (taken and taken.isoformat()) == expected
 
 
+@pytest.mark.parametrize("offset", ["-0430", "", "west"])
+def test_the_zone_is_told_where_the_study_names_one(offset: str) -> None:
+    ds = Dataset()
+    ds.StudyDate, ds.StudyTime, ds.TimezoneOffsetFromUTC = "20241115", "101112", offset
+    taken = taken_at(ds)
+    assert taken is not None
+    assert taken.isoformat() == "2024-11-15T10:11:12" + ("-04:30" if offset == "-0430" else "")
+
+
+def test_the_time_since_a_prior_of_another_zone_is_told_in_one(tmp_path: Path) -> None:
+    before = write(tmp_path / "before", "20240228", "101112", SMALLER, TimezoneOffsetFromUTC="+0200")
+    prior = before / "report.dcm"
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [prior], TimezoneOffsetFromUTC="+0100")
+
+    change = figures(group(report_of(out), "Change since the prior study"))
+    assert change["Time since the prior"] == (25, "h")
+    assert (out / "trend.dcm").exists()
+
+
 def test_patients_without_an_id_are_never_the_same(tmp_path: Path) -> None:
     nobody = {"PatientID": "", "IssuerOfPatientID": None}
     before = write(tmp_path / "before", "20240228", "101112", SMALLER, **nobody)
