@@ -27,8 +27,10 @@ def labels(left_rows: slice = slice(0, 18), right_rows: slice = slice(20, 40)) -
     return array
 
 
-def flags(array: np.ndarray, of: Volume) -> dict[str, bool]:
-    lungs = Lungs(array, of.geometry)
+def flags(array: np.ndarray, of: Volume, aerated: np.ndarray | None = None) -> dict[str, bool]:
+    """Return the codes for lungs found in a volume that is tissue but where it is aerated: by default, there alone."""
+    hu = np.where(array if aerated is None else aerated, of.hu, 40).astype(np.int16)
+    of, lungs = replace(of, hu=hu), Lungs(array, of.geometry)
     healthy = Mask(np.zeros(SHAPE, bool), of.geometry)
     return {f.code: f.withholds_percentage for f in flags_of(of, lungs, measure(of, lungs, healthy))}
 
@@ -51,6 +53,28 @@ def test_a_tip_of_lung_cut_off_is_only_told() -> None:
     array = labels()
     array[0, :2] = 1
     assert flags(array, volume()) == {"tip-cut-off-first": False} | THICK
+
+
+@pytest.mark.parametrize("open_slices", [slice(15, 20), slice(15, None), slice(0, 20)])
+def test_a_lung_that_ends_in_the_midst_of_lung_withholds_the_percentage(open_slices: slice) -> None:
+    found = labels()
+    found[open_slices, 22:] = 0
+    assert flags(found, volume(), aerated=labels())["cut-off-sides"]
+
+
+@pytest.mark.parametrize("hu", [-1000, -400, 40])
+def test_a_lung_may_end_at_tissue_or_gas(hu: int) -> None:
+    found = labels()
+    found[:20, 22:] = 0
+    of = volume()
+    of.hu[:20, 22:] = hu
+    assert "cut-off-sides" not in flags(found, of, aerated=labels())
+
+
+def test_a_bit_of_lung_left_out_of_a_slice_is_no_cut() -> None:
+    found = labels()
+    found[15, 20] = 0
+    assert flags(found, volume(), aerated=labels()) == THICK
 
 
 def test_a_missing_lung_withholds_the_percentage() -> None:

@@ -47,6 +47,15 @@ def test_a_withholding_flag_withholds_every_percentage_and_keeps_the_volumes(tmp
     assert findings.measurement("right").infection_volume_ml > 0
 
 
+@pytest.mark.parametrize("is_cropped", [True, False], ids=["cropped", "padded"])
+def test_lungs_cut_off_at_a_side_give_no_percentage(tmp_path: Path, is_cropped: bool) -> None:
+    hu = chest_hu()[0]
+    hu[:, :, :18] = -1024  # the right lung begins at column 16
+    _, findings = analyze(ct_series(tmp_path, hu[:, :, 18:] if is_cropped else hu))
+    assert "cut-off-sides" in [flag.code for flag in findings.flags]
+    assert findings.measurement("both").infected_percent is None
+
+
 def test_stages_run_in_order_and_shares_grow(tmp_path: Path) -> None:
     heard: list[tuple[str, float]] = []
     analyze(ct_series(tmp_path, chest_hu()[0]), progress=lambda stage, share: heard.append((stage, share)))
