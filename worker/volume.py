@@ -99,14 +99,14 @@ def read_volume(paths: Sequence[Path]) -> Volume:
 def _read_slices(paths: Sequence[Path]) -> list[Frame]:
     """Read all headers; a localizer or a dose screen that stands among slices is left out."""
     frames: list[Frame] = []
-    why = NotASlice("no-images", "expected the files of a CT series, got none")
+    others: list[NotASlice] = []
     for path in paths:
         try:
             frames += read_frames(path)
         except NotASlice as error:
-            why = error
+            others.append(error)
     if not frames:
-        raise why
+        raise others[0] if others else NotASlice("no-images", "expected the files of a CT series, got none")
     return frames
 
 
