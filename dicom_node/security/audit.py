@@ -21,6 +21,8 @@ from dicom_node.study import Association, Instance
 MESSAGE_ID = "DICOM+RFC3881"
 """PS3.15 A.6."""
 CLOSING_SECONDS = 5.0
+LONGEST_PATIENT_ID = 64
+"""Characters of an LO (PS3.5 6.2); a longer one could make a message that no datagram holds."""
 NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, and peers may send."""
 SUCCESS, MINOR_FAILURE = "0", "4"
@@ -69,12 +71,12 @@ class Transfer:
 
 
 def patient_id_of(path: Path) -> str:
-    """Return the patient's number in a stored object; nothing where it cannot be read."""
+    """Return the patient's number in a stored object, no longer than one may be; nothing where it cannot be read."""
     try:
         ds = read_bounded(path, stop_before_pixels=True, specific_tags=["PatientID"])
     except UNREADABLE:
         return ""
-    return str(ds.get("PatientID") or "")
+    return str(ds.get("PatientID") or "")[:LONGEST_PATIENT_ID]
 
 
 class AuditTrail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import queue
@@ -27,7 +28,8 @@ log = get_logger()
 class Syslog:
     """Sends messages from a thread of its own, so that nobody waits for the receiver.
 
-    What cannot be sent waits in memory, up to a number; then the newest are lost, with a line in the log.
+    What cannot be sent waits in memory, up to a number; then the newest are lost, with a line in the log. So is what
+    no datagram can hold.
     """
 
     def __init__(self, settings: AuditSettings, tls: ssl.SSLContext | None) -> None:
@@ -70,6 +72,9 @@ class Syslog:
                 raise ConnectionResetError  # it would take the message and drop it
             self._socket.sendall(message if udp else b"%d %s" % (len(message), message))
         except OSError as error:
+            if error.errno == errno.EMSGSIZE:  # no datagram will ever hold it; others wait behind it
+                log.warning("audit_message_lost", code="too-long", bytes=len(message))
+                return True
             log.warning("audit_receiver_away", error=type(error).__name__, url=self._settings.url)
             if self._socket:
                 self._socket.close()

@@ -15,12 +15,13 @@ from xml.etree.ElementTree import Element, fromstring
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian
 from sqlalchemy import Engine
 
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.pacs import SmallPACS
-from dicom_node.security.audit import AuditTrail, Participant, Transfer
+from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient_id_of
 from dicom_node.security.syslog import Syslog
 from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings, WebDestination
 from tests.certificates import make_authority
@@ -315,6 +316,29 @@ def test_ten_thousand_messages_wait_and_what_comes_after_is_said_to_be_lost(monk
     assert lost == []
     syslog.send("ID", "message")
     assert lost == ["queue-full"]
+
+
+def test_a_message_that_no_datagram_holds_is_said_to_be_lost_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost: list[str] = []
+    monkeypatch.setattr("dicom_node.security.syslog.log.warning", lambda _action, *, code="", **_: lost.append(code))
+    with receiving("udp") as receiver:
+        syslog = Syslog(AuditSettings(url=receiver.url), None)
+        syslog.send("DICOM+RFC3881", "x" * 70_000)
+        syslog.send("DICOM+RFC3881", "<next/>")
+        wait_until(lambda: receiver.raw, "the next message", 4)
+        assert [message.endswith(b"<next/>") for message in receiver.raw] == [True]
+    assert lost == ["too-long"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_patients_number_is_told_no_longer_than_dicom_allows(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, np.zeros((1, 8, 8), np.int16), transfer_syntax=ImplicitVRLittleEndian)
+    ds = pydicom.dcmread(path)
+    ds.PatientID = "7" * 70_000
+    ds.save_as(path)
+    assert patient_id_of(path) == "7" * 64
 
 
 def test_what_xml_cannot_hold_is_replaced() -> None:
