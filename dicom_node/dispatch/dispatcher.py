@@ -17,6 +17,7 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
 from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.selection import select_series
+from dicom_node.dispatch.setbacks import Setbacks
 from dicom_node.errors import NotForHilum, PassingFailure
 from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series
 from dicom_node.log import get_logger
@@ -67,6 +68,7 @@ class Dispatcher:
         self._jobs = Jobs(engine, settings.jobs, settings.notification)
         self._priors = PriorFetcher(engine, settings)
         self._watch = Watch()
+        self._setbacks = Setbacks()
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until told to stop; bells ring beside, so that a broker that hangs holds up no study."""
@@ -84,13 +86,27 @@ class Dispatcher:
         node, receiving = self._settings.node, self._intake.receiving()
         began = monotonic()
         for activity, time in zip(receiving, self._watch.look(receiving, now(), began), strict=True):
+            uid = activity.study_instance_uid
+            if self._setbacks.is_left_alone(uid, began):
+                continue
             if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
-                with failures_logged(study_instance_uid=activity.study_instance_uid):  # holds up no other study
+                with self._setbacks_noted(uid), failures_logged(study_instance_uid=uid):  # holds up no other study
                     self.dispatch(activity)
                     if monotonic() - began > TURN_SECONDS:
                         break  # a PACS was slow with priors; what came meanwhile may be more urgent than the rest
         if lost := self._jobs.sweep():
             log.warning("jobs_taken_back", instances=lost)
+
+    @contextmanager
+    def _setbacks_noted(self, study_instance_uid: str) -> Iterator[None]:
+        """Leave a study alone for a while if something breaks on it."""
+        try:
+            yield
+        except Exception:  # a defect, or too little memory: one study must not stop all others, again and again
+            log.exception("study_broke", study_instance_uid=study_instance_uid)
+            self._setbacks.broke(study_instance_uid, monotonic())
+        else:
+            self._setbacks.went_well(study_instance_uid)
 
     def ring(self) -> None:
         """Ring for what waits."""

@@ -1,4 +1,4 @@
-"""Deflated files: read like others, and never inflated beyond a bound."""
+"""Files read with a bound: like pydicom's, deflated ones too, and never beyond it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from dicom_node.deflated import bounded, read_bounded
+from dicom_node.deflated import inflate_beginning, read_bounded
 from dicom_node.headers import read_header
 from dicom_node.receive.part10 import file_meta
 from tests.factories import ct_series
@@ -30,9 +30,22 @@ def bomb(tmp_path: Path) -> Path:
     return path
 
 
-def test_other_files_are_left_as_they_are(tmp_path: Path) -> None:
+def test_other_files_are_not_inflated(tmp_path: Path) -> None:
     (path,) = ct_series(tmp_path, HU, transfer_syntax=ExplicitVRLittleEndian)
-    assert bounded(path, 2**20) == path
+    with path.open("rb") as file:
+        assert inflate_beginning(file, 2**20) is None
+        assert file.tell() == 0
+
+
+def test_other_files_are_read_as_pydicom_reads_them(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, HU, transfer_syntax=ExplicitVRLittleEndian)
+    assert read_bounded(path) == pydicom.dcmread(path)
+
+
+def test_more_bytes_than_the_bound_are_not_read_however_small_the_parts(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, HU, transfer_syntax=ExplicitVRLittleEndian)
+    with pytest.raises(ValueError, match="more than 400 bytes"):
+        read_bounded(path, 400)
 
 
 def test_a_deflated_file_reads_as_pydicom_reads_it(tmp_path: Path) -> None:
@@ -57,8 +70,9 @@ def test_a_file_as_the_node_writes_it_reads_the_same(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_inflated_no_further_than_the_bound(bomb: Path) -> None:
-    inflated = bounded(bomb, 2**20)
-    assert isinstance(inflated, BytesIO)
+    with bomb.open("rb") as file:
+        inflated = inflate_beginning(file, 2**20)
+    assert inflated is not None
     assert len(inflated.getvalue()) < 2**20 + 256
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from dicom_node.deflated import LONGEST_HEADER_BYTES
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import number, numbers, read_header, read_series
+from dicom_node.receive.part10 import file_meta
 from tests.factories import ct_series, multiframe_ct
 
 HU = np.full((4, 8, 8), -800, np.int16)
@@ -102,6 +105,20 @@ def test_a_file_that_cannot_be_opened_is_a_passing_failure_not_bad_dicom(tmp_pat
     """A storage that is not mounted must not turn studies into refused ones."""
     with pytest.raises(PassingFailure, match="storage"):
         read_header(tmp_path / "missing.dcm")
+
+
+@pytest.mark.parametrize("says_its_length", [True, False])
+def test_what_a_header_holds_beyond_all_measure_is_not_read(tmp_path: Path, says_its_length: bool) -> None:
+    path = tmp_path / "huge.dcm"
+    length = LONGEST_HEADER_BYTES + 1 if says_its_length else 0xFFFFFFFF
+    sop_class = CTImageStorage.encode() + b"\0"
+    with path.open("wb") as file:  # sparse: it takes no room on the disk
+        file.write(file_meta(CTImageStorage, "1.2.3", ImplicitVRLittleEndian, "SENDER"))
+        file.write(struct.pack("<HHL", 0x0008, 0x0016, len(sop_class)) + sop_class)
+        file.write(struct.pack("<HHL", 0x0008, 0x1030, length))
+        file.seek(LONGEST_HEADER_BYTES + 1, 1)
+        file.write(struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))
+    assert read_header(path) is None
 
 
 @pytest.fixture(scope="module")

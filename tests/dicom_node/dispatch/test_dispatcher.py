@@ -21,7 +21,7 @@ from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import instances, job_inputs, jobs, series, studies
 from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings
-from dicom_node.study import Instance, JobState, Priority, Reception, StudyState
+from dicom_node.study import Instance, JobState, Priority, Reception, StudyActivity, StudyState
 from tests.dicom_node.recording import Clock, instance, receive, results_of, rows
 from tests.factories import ct_series
 from tests.services import wait_until
@@ -301,6 +301,43 @@ def test_a_study_whose_files_cannot_be_read_waits_and_holds_up_no_other(
     (tmp_path / "unmounted").rename(gone)
     dispatcher.turn()
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2", "1.2.1"]
+
+
+def test_a_study_that_nobody_foresaw_holds_up_no_other_and_is_left_alone_longer_and_longer(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+    dispatch = dispatcher.dispatch
+
+    def breaks(activity: StudyActivity) -> None:
+        if activity.study_instance_uid == "1.2.1":
+            tried.append(clock.steady)
+            raise MemoryError
+        dispatch(activity)
+
+    monkeypatch.setattr(dispatcher, "dispatch", breaks)
+    send(chest(tmp_path / "a", "1.2.1"))
+    send(chest(tmp_path / "b", "1.2.2"))
+    clock.pass_(31)
+    for _ in range(200):
+        dispatcher.turn()
+        clock.pass_(10)
+    assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2"]
+    pauses = list(np.diff(tried))
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1] <= 600
+
+
+def test_a_study_that_broke_once_is_dispatched_after_a_pause(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(chest(tmp_path))
+    with monkeypatch.context() as short_of_memory:
+        short_of_memory.setattr(dispatcher, "dispatch", lambda _: [][1])
+        pass_quiet(dispatcher, clock)
+    clock.pass_(5)
+    dispatcher.turn()
+    assert len(jobs_in(record)) == 1
 
 
 def test_bells_do_not_pile_up_while_jobs_wait_for_a_worker(
