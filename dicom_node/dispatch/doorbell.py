@@ -79,8 +79,8 @@ class Doorbell:
         with broker_failures():
             self._app.send_task(ANALYZE, args=(job_id,), queue=priority.value, retry=False)
 
-    def count_unheard(self) -> int:
-        """Return how many bells wait in the broker for a worker.
+    def count_unheard(self, priority: Priority) -> int:
+        """Return how many bells wait in a queue for a worker.
 
         Raises
         ------
@@ -88,5 +88,5 @@ class Doorbell:
             The broker does not answer.
         """
         with broker_failures(), self._app.connection_or_acquire() as connection:
-            channel = connection.default_channel
-            return sum(channel.queue_declare(queue=queue.value).message_count for queue in Priority)
+            count: int = connection.default_channel.queue_declare(queue=priority.value).message_count
+            return count

@@ -20,6 +20,9 @@ from dicom_node.record.schema import instances, job_inputs, jobs
 from dicom_node.settings import JobSettings, NotificationSettings
 from dicom_node.study import FINAL_JOB_STATES, Job, JobState, Notification, Priority, Result
 
+CLOCK_SLACK_SECONDS = 5.0
+"""How far a worker's clock may lag behind the node's, which rings only for what is due. A bell that is not answered is
+gone, and the next comes after the sweep interval."""
 NOBODY_IS_TOLD = NotificationSettings()
 
 
@@ -40,33 +43,37 @@ class Jobs:
         self._notification = notification
         self._longest_pause_seconds = settings.retry_seconds * 2.0**settings.maximum_attempts
 
-    def to_ring(self, count_unheard: Callable[[], int]) -> list[tuple[str, Priority]]:
+    def to_ring(self, count_unheard: Callable[[Priority], int]) -> list[tuple[str, Priority]]:
         """Return the due jobs to ring for, and mark them rung.
 
-        These are the jobs never rung for; and those rung for longer than the sweep interval ago, if the broker
+        These are the jobs never rung for; and those rung for longer than the sweep interval ago, if their queue
         holds fewer bells than jobs wait, so that some must be lost. Else bells would pile up on a backlog.
 
         Parameters
         ----------
         count_unheard
-            Returns how many bells the broker holds; asked only where it matters.
+            Returns how many bells a queue holds; asked only where it matters.
         """
         time = now()
         sweep_seconds = self._settings.sweep_seconds
         waiting = jobs.c.state == JobState.QUEUED, has_come(jobs.c.due_at, time, self._longest_pause_seconds)
         never = jobs.c.rung_at.is_(None)
         long_ago = has_come(jobs.c.rung_at, time - sweep_seconds, 2 * sweep_seconds)
-        rung = jobs.c.rung_at.is_not(None)
-        counts = select(func.count().filter(never), func.count().filter(long_ago), func.count().filter(rung))
+        counts = select(
+            jobs.c.priority,
+            func.count().filter(never).label("new"),
+            func.count().filter(long_ago).label("overdue"),
+            func.count().filter(jobs.c.rung_at.is_not(None)).label("ringing"),
+        )
         with reading(self._engine) as connection:
-            new, overdue, ringing = connection.execute(counts.select_from(jobs).where(*waiting)).one()
-        again = overdue > 0 and count_unheard() < ringing
-        if not new and not again:
+            queues = connection.execute(counts.where(*waiting).group_by(jobs.c.priority)).all()
+        again = [q.priority for q in queues if q.overdue and count_unheard(Priority(q.priority)) < q.ringing]
+        if not again and not any(q.new for q in queues):
             return []
         with self._engine.begin() as connection:
             rows = connection.execute(
                 update(jobs)
-                .where(*waiting, or_(never, long_ago) if again else never)
+                .where(*waiting, or_(never, long_ago & jobs.c.priority.in_(again)))
                 .values(rung_at=time)
                 .returning(jobs.c.job_id, jobs.c.priority)
             )
@@ -90,7 +97,7 @@ class Jobs:
                 .where(
                     jobs.c.job_id == job_id,
                     jobs.c.state == JobState.QUEUED,
-                    has_come(jobs.c.due_at, time, self._longest_pause_seconds),
+                    has_come(jobs.c.due_at, time + CLOCK_SLACK_SECONDS, self._longest_pause_seconds),
                     ~unfinished,
                 )
                 .values(

@@ -164,4 +164,4 @@ def ring(hospital: Hospital, job_id: str, times: int) -> None:
 
 
 def bells(hospital: Hospital) -> int:
-    return doorbell(hospital).count_unheard()
+    return sum(map(doorbell(hospital).count_unheard, Priority))

@@ -89,31 +89,36 @@ def test_a_worker_holds_no_second_job_while_it_works(
 
 
 def test_bells_are_counted_until_they_are_heard(doorbell: Doorbell, redis_server: RedisServer, tmp_path: Path) -> None:
-    assert doorbell.count_unheard() == 0
-    doorbell.ring("job-1", Priority.STAT)
+    assert doorbell.count_unheard(Priority.ROUTINE) == 0
+    doorbell.ring("job-1", Priority.ROUTINE)
     doorbell.ring("job-2", Priority.ROUTINE)
-    assert doorbell.count_unheard() == 2
+    assert doorbell.count_unheard(Priority.ROUTINE) == 2
     with listening(redis_server.url, tmp_path / "heard"):
-        wait_until(lambda: doorbell.count_unheard() == 0, "a worker")
+        wait_until(lambda: doorbell.count_unheard(Priority.ROUTINE) == 0, "a worker")
+
+
+def test_bells_of_each_queue_are_counted_by_themselves(doorbell: Doorbell) -> None:
+    doorbell.ring("job-1", Priority.STAT)
+    assert [doorbell.count_unheard(queue) for queue in (Priority.STAT, Priority.ROUTINE)] == [1, 0]
 
 
 def test_bells_of_a_broker_that_is_down_cannot_be_counted(doorbell: Doorbell, redis_server: RedisServer) -> None:
     redis_server.stop()
     with pytest.raises(PassingFailure):
-        doorbell.count_unheard()
+        doorbell.count_unheard(Priority.ROUTINE)
 
 
 def test_a_broker_that_goes_down_between_two_counts_is_a_passing_failure(
     doorbell: Doorbell, redis_server: RedisServer
 ) -> None:
     doorbell.ring("job-1", Priority.ROUTINE)
-    assert doorbell.count_unheard() == 1
+    assert doorbell.count_unheard(Priority.ROUTINE) == 1
     redis_server.stop()
     for _ in range(3):
         with pytest.raises(PassingFailure):
-            doorbell.count_unheard()
+            doorbell.count_unheard(Priority.ROUTINE)
     redis_server.start()
-    assert doorbell.count_unheard() == 0
+    assert doorbell.count_unheard(Priority.ROUTINE) == 0
 
 
 def test_a_broker_that_is_down_is_a_passing_failure(redis_server: RedisServer) -> None:

@@ -31,7 +31,7 @@ def queue(record: Engine) -> Jobs:
     return Jobs(record, SETTINGS)
 
 
-def none_unheard() -> int:
+def none_unheard(_: Priority) -> int:
     """A broker that has forgotten every bell."""
     return 0
 
@@ -95,11 +95,22 @@ def test_no_bell_rings_again_while_the_broker_holds_one_for_each_waiting_job(
         make_job(record, study=f"1.2.{number}")
     assert len(queue.to_ring(none_unheard)) == 3
     clock.pass_(1000)
-    assert queue.to_ring(lambda: 3) == []
+    assert queue.to_ring(lambda _: 3) == []
     new = make_job(record, study="1.2.9")
-    assert queue.to_ring(lambda: 3) == [(new, Priority.ROUTINE)]
+    assert queue.to_ring(lambda _: 3) == [(new, Priority.ROUTINE)]
     clock.pass_(15)
-    assert len(queue.to_ring(lambda: 3)) == 4
+    assert len(queue.to_ring(lambda _: 3)) == 4
+
+
+def test_more_bells_than_routine_jobs_hide_no_lost_bell_of_an_urgent_one(
+    queue: Jobs, record: Engine, clock: Clock
+) -> None:
+    make_job(record)
+    urgent = make_job(record, study="1.2.9", priority=Priority.STAT)
+    unheard = {Priority.ROUTINE: 2, Priority.STAT: 0}
+    queue.to_ring(unheard.__getitem__)
+    clock.pass_(15)
+    assert queue.to_ring(unheard.__getitem__) == [(urgent, Priority.STAT)]
 
 
 def test_no_bell_rings_for_a_job_that_runs_or_is_done(queue: Jobs, record: Engine, clock: Clock) -> None:
@@ -154,6 +165,14 @@ def test_a_job_given_back_is_claimed_only_when_it_is_due(queue: Jobs, record: En
     clock.pass_(30)
     assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
     assert claimed(queue, job_id).attempt == 2
+
+
+def test_a_worker_whose_clock_lags_a_little_claims_a_job_that_was_rung_for(
+    queue: Jobs, record: Engine, clock: Clock
+) -> None:
+    job_id = make_job(record)
+    clock.jump(-2)
+    assert queue.claim(job_id)
 
 
 # The lease
@@ -443,15 +462,15 @@ TestLifeOfJobs.settings = settings(
 def test_a_clock_set_back_keeps_no_job_waiting(queue: Jobs, record: Engine, clock: Clock) -> None:
     job_id = make_job(record)
     clock.jump(-86_400)
-    assert [ring for ring, _ in queue.to_ring(lambda: 0)] == [job_id]
+    assert [ring for ring, _ in queue.to_ring(none_unheard)] == [job_id]
     assert queue.claim(job_id)
 
 
 def test_a_bell_rung_before_the_clock_was_set_back_rings_again(queue: Jobs, record: Engine, clock: Clock) -> None:
     make_job(record)
-    queue.to_ring(lambda: 0)
+    queue.to_ring(none_unheard)
     clock.jump(-86_400)
-    assert queue.to_ring(lambda: 0)
+    assert queue.to_ring(none_unheard)
 
 
 def test_a_dead_workers_lease_ends_although_the_clock_was_set_back(queue: Jobs, record: Engine, clock: Clock) -> None:
