@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from worker.networks.network import Layout, SegmentationNetwork, initialize_for_relu
@@ -22,8 +23,8 @@ VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)
 class SegNet(SegmentationNetwork):
     """SegNet as published: (n, 1, rows, columns) to (n, classes, rows, columns).
 
-    372,486 parameters with two classes, 373,644 with four. Unlike MATLAB's, its logits do not pass a ReLU
-    on their way to the softmax.
+    372,486 parameters with two classes, 373,644 with four. As in MATLAB's ``segnetLayers`` the last convolution
+    too has a ReLU, so that logits are never negative; where all are zero, the first class stands, the background.
 
     Parameters
     ----------
@@ -45,11 +46,10 @@ class SegNet(SegmentationNetwork):
             convolutions([channels, *level]) for channels, level in zip(outer, self.levels, strict=True)
         )
         outer[0] = classes
-        decoder = [
-            convolutions([*reversed(level), channels]) for channels, level in zip(outer, self.levels, strict=True)
-        ]
-        del decoder[0][-1]  # the last ReLU: logits have both signs
-        self.decoder = nn.ModuleList(reversed(decoder))
+        self.decoder = nn.ModuleList(
+            convolutions([*reversed(level), channels])
+            for channels, level in reversed(list(zip(outer, self.levels, strict=True)))
+        )
         initialize_for_relu(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,11 +82,14 @@ def unpool(x: Tensor, places: Tensor) -> Tensor:
     """Put every value back where 2x2 max-pooling took it from, zero elsewhere.
 
     Equals ``max_unpool2d``, which cannot be traced. (n, channels, rows, columns) each, ``places`` as indices
-    into the flattened image, to (n, channels, 2 rows, 2 columns).
+    into the flattened image, to (n, channels, 2 rows, 2 columns), which lies in memory with channels last.
     """
     n, channels, rows, columns = x.shape
-    flat = x.new_zeros(n, channels, 4 * rows * columns)
-    return flat.scatter(2, places.flatten(2), x.flatten(2)).view(n, channels, 2 * rows, 2 * columns)
+    # In the order in which convolutions read and write, so that nothing is copied on the way.
+    index = places.permute(0, 2, 3, 1) * channels + torch.arange(channels, device=x.device)
+    flat = x.new_zeros(n, 4 * rows * columns * channels)
+    filled = flat.scatter(1, index.flatten(1), x.permute(0, 2, 3, 1).flatten(1))
+    return filled.view(n, 2 * rows, 2 * columns, channels).permute(0, 3, 1, 2)
 
 
 def convolutions(channels: Sequence[int]) -> nn.Sequential:
