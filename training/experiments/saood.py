@@ -30,7 +30,7 @@ TARGETS: Mapping[Task, Target] = {
 }
 ARGUMENTS: Mapping[Network, dict[str, Any]] = {
     "segnet": {},
-    "unet": {"width": 64, "depth": 2, "dropout": 0.5},
+    "unet": {"width": 64, "depth": 2, "dropout": 0.5, "up_relu": True},
     "segnet-vgg16": {},
 }
 

@@ -1,9 +1,9 @@
 """U-Net in 2D and 2.5D: Wu et al. 2020, figures 5 and 6; Saood & Hatem 2021, "U-NET architecture".
 
 The layers are those of Ronneberger et al. 2015, figure 1, with padded convolutions. Wu's has 64 to 1024
-channels (31.03 M parameters); Saood's, MATLAB's ``unetLayers`` with an encoder depth of 2, has 64 to 256 and
-dropout (1,861,762 parameters with two classes). Narrower ones serve machines without a GPU, and so does
-reading blocks of pixels instead of pixels.
+channels (31.03 M parameters); Saood's, MATLAB's ``unetLayers`` with an encoder depth of 2, has 64 to 256,
+dropout, and a ReLU after each up-convolution (1,861,762 parameters with two classes). Narrower ones serve
+machines without a GPU, and so does reading blocks of pixels instead of pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class UNet(SegmentationNetwork):
     batch_norm : bool
         Whether each 3x3 convolution is followed by batch normalisation; the papers' are not.
     dropout : float
-        Share of activations dropped at the end of the contracting path, in training.
+        Share of activations dropped in training, on the way into the deepest level and out of it.
+    up_relu : bool
+        Whether a ReLU follows each up-convolution; Ronneberger's have none.
     block : int
         Side of the blocks of pixels that enter as channels and leave as channels (Shi et al. 2016, section
         3.2): 2 quarters the pixels of every level, at which masks still have the image's resolution.
@@ -47,10 +49,12 @@ class UNet(SegmentationNetwork):
         depth: int = 4,
         batch_norm: bool = False,
         dropout: float = 0.0,
+        up_relu: bool = False,
         block: int = 1,
     ) -> None:
         super().__init__()
         self.classes = classes
+        self.up_relu = up_relu
         self.block = block
         self.divisors = (1, block * 2**depth, block * 2**depth)
         widths = [width * 2**level for level in range(depth + 1)]
@@ -71,15 +75,16 @@ class UNet(SegmentationNetwork):
         """Return logits."""
         x = nn.functional.pixel_unshuffle(x, self.block)
         skips: list[Tensor] = []
-        deepest = len(self.contracting) - 1
-        for level, convolutions in enumerate(self.contracting):
-            x = convolutions(x if level == 0 else nn.functional.max_pool2d(x, 2))
-            if level >= deepest - 1:
-                x = self.dropout(x)
+        *shallower, deepest = self.contracting
+        for convolutions in shallower:
+            x = convolutions(x)
             skips.append(x)
-        skips.pop()
+            is_last = len(skips) == len(shallower)
+            x = nn.functional.max_pool2d(self.dropout(x) if is_last else x, 2)
+        x = self.dropout(deepest(x))
         for up, convolutions in zip(self.up, self.expanding, strict=True):
-            x = convolutions(torch.cat([skips.pop(), up(x)], dim=1))
+            raised = up(x).relu() if self.up_relu else up(x)
+            x = convolutions(torch.cat([skips.pop(), raised], dim=1))
         return nn.functional.pixel_shuffle(self.classifier(x), self.block)
 
 
