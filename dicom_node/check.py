@@ -157,10 +157,9 @@ def mode_of(path: Path) -> int:
 
 def check_disk(settings: Settings) -> Check:
     """Write a file, and look how much space is left."""
-    files, path = Files(settings.storage.folder), settings.storage.folder / ".check"
+    files = Files(settings.storage.folder)
     try:
-        files.write(path, [b"hilum"])
-        path.unlink()
+        files.try_writing()
         free = files.free_bytes()
     except OSError as error:
         return Check("storage", False, f"{settings.storage.folder} cannot be written: {error.strerror}")

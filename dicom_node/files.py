@@ -30,6 +30,8 @@ PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
 ABANDONED_SECONDS = 3600.0
 """An association that brings nothing for so long is dead: node.network_timeout_seconds is far shorter."""
+ROOM_FOR_RESULTS_BYTES = 2**28
+"""The segmentations of 2000 slices of 512x512, uncompressed."""
 
 
 class Files:
@@ -146,6 +148,26 @@ class Files:
                 else:
                     remove_old(path, oldest)
             remove_empty(folder)
+
+    def require_working(self) -> None:
+        """See that the folder holds images and takes results: it may be unmounted, read-only or full.
+
+        Raises
+        ------
+        OSError
+            It does not.
+        """
+        if not (self._folder / "instances").is_dir():
+            raise OSError(errno.ENOENT, "no images are there; see that the storage is mounted")
+        if self.free_bytes() < ROOM_FOR_RESULTS_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.try_writing()
+
+    def try_writing(self) -> None:
+        """Write a file and remove it; OSError if that fails."""
+        path = self._folder / f".{uuid.uuid4()}.check"
+        self.write(path, [b"hilum"])
+        path.unlink()
 
     def free_bytes(self) -> int:
         """Return the space left on the disk."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from celery.signals import worker_ready
 from sqlalchemy.exc import DBAPIError
@@ -31,6 +32,9 @@ from worker.reports.history import Prior, Unmeasured
 from worker.threads import use_threads
 
 log = get_logger()
+
+STORAGE_PAUSE_SECONDS = 5.0
+"""A worker whose storage fails hears bells no faster, for other machines may do these jobs."""
 
 
 def run_worker(_: argparse.Namespace) -> int:
@@ -63,7 +67,14 @@ class JobRunner:
         self._heartbeat = Heartbeat(self._jobs, settings.jobs.lease_seconds / 3)
 
     def run(self, job_id: str) -> None:
-        """Claim, run and finish a job; a bell that rings for a job taken or done is ignored."""
+        """Claim, run and finish a job; a bell that rings for a job taken or done is ignored.
+
+        While the storage fails none is claimed: that is no job's fault and counts as nobody's attempt, and the bell
+        rings again.
+        """
+        if not self._storage_works():
+            time.sleep(STORAGE_PAUSE_SECONDS)
+            return
         job = self._jobs.claim(job_id)
         if job is None:
             return
@@ -78,7 +89,7 @@ class JobRunner:
             self._give_back(job, "out-of-memory", "there was not enough memory")
         except Exception as error:  # the edge of a process: whatever broke, the study must be answered
             log.exception("job_broke", job_id=job_id, study_instance_uid=job.study_instance_uid)
-            self._give_back(job, "defect", f"a defect of Hilum ({type(error).__name__}); its log says where")
+            self._give_back(job, *failure_of(error))
         log.info(
             "job_ended",
             job_id=job_id,
@@ -86,13 +97,20 @@ class JobRunner:
             seconds=round(time.monotonic() - started, 2),
         )
 
+    def _storage_works(self) -> bool:
+        try:
+            self._files.require_working()
+        except OSError as error:
+            log.warning("storage_fails", reason=error.strerror)
+            return False
+        return True
+
     def _answer(self, job: Job) -> Answer:
         rejection = NotAnalysable(*job.refusal) if job.refusal else None
-        out = self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
         return answer_study(
             job.paths,
             rejection,
-            out,
+            self._results_folder(job),
             self._settings.report,
             self._heartbeat.progress,
             job.earlier,
@@ -118,8 +136,7 @@ class JobRunner:
 
     def _finish(self, job: Job, answer: Answer) -> None:
         """Sync the results to the disk, then enter them into the record and the outbox."""
-        folder = self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
-        sync_tree(folder)
+        sync_tree(self._results_folder(job))
         found = [
             Result(o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax_uid, o.kind, o.path) for o in answer.objects
         ]
@@ -144,7 +161,10 @@ class JobRunner:
             code=answer.code,
         )
         if not finished:
-            shutil.rmtree(folder)  # another worker's results count
+            shutil.rmtree(self._results_folder(job))  # another worker's results count
+
+    def _results_folder(self, job: Job) -> Path:
+        return self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
 
     def _give_back(self, job: Job, code: str, message: str) -> None:
         log.warning(
@@ -154,6 +174,14 @@ class JobRunner:
             self._jobs.give_back(job, code, message)
         except DBAPIError as error:
             log.warning("job_not_given_back", job_id=job.job_id, error=type(error.orig).__name__)  # its lease runs out
+        shutil.rmtree(self._results_folder(job), ignore_errors=True)
+
+
+def failure_of(error: Exception) -> tuple[str, str]:
+    """Return the code and the message of what no job should raise."""
+    if isinstance(error, OSError) and error.strerror:  # libraries raise some of their own, without a reason
+        return "storage-failed", f"a file could not be written or read ({error.strerror}); see to the storage"
+    return "defect", f"a defect of Hilum ({type(error).__name__}); its log says where"
 
 
 class Heartbeat:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Engine, update
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.files import Files
@@ -20,6 +21,18 @@ from tests.services import wait_until
 from worker.answer import Answer
 from worker.reports.history import Unmeasured
 from worker.tasks import JobRunner
+
+
+@pytest.fixture(autouse=True)
+def images(tmp_path: Path) -> Path:
+    """The folder that a storage with images has."""
+    folder = tmp_path / "instances"
+    folder.mkdir()
+    return folder
+
+
+def states(record: Engine) -> list[tuple[object, object, object]]:
+    return [(row["state"], row["attempts"], row["code"]) for row in rows(record, jobs)]
 
 
 def test_a_worker_records_what_the_webhook_is_told_and_needs_no_secret(
@@ -117,3 +130,44 @@ def test_every_job_of_a_worker_keeps_its_lease_though_the_record_fails_once(
         runner.run(make_job(record, study=study))
 
     assert [row["state"] for row in rows(record, jobs)] == [JobState.DONE, JobState.DONE]
+
+
+def test_while_the_storage_fails_no_job_is_claimed(
+    tmp_path: Path, images: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(JobState.DONE))
+    monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
+    monkeypatch.setattr("worker.tasks.STORAGE_PAUSE_SECONDS", 0)
+    record = open_database(sqlite_url)
+    job_id = make_job(record)
+    runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
+
+    images.rename(tmp_path / "elsewhere")  # what an empty mount point looks like
+    runner.run(job_id)
+    assert states(record) == [(JobState.QUEUED, 0, "")]
+    (tmp_path / "elsewhere").rename(images)
+    with monkeypatch.context() as full:
+        full.setattr(Files, "free_bytes", lambda _: 2**20)
+        runner.run(job_id)
+    assert states(record) == [(JobState.QUEUED, 0, "")]
+    runner.run(job_id)
+    assert states(record) == [(JobState.DONE, 1, "")]
+
+
+def test_a_job_during_which_the_storage_fails_is_tried_again_and_leaves_nothing(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_the_disk(*arguments: Any) -> Answer:
+        out: Path = arguments[2]
+        out.mkdir(parents=True)
+        (out / "lungs.dcm").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("worker.tasks.answer_study", fill_the_disk)
+    record = open_database(sqlite_url)
+    job_id = make_job(record)
+
+    JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path})).run(job_id)
+
+    assert states(record) == [(JobState.QUEUED, 1, "storage-failed")]
+    assert not list((tmp_path / "results").rglob("*.dcm"))
