@@ -16,6 +16,7 @@ import redis
 from sqlalchemy import func, select
 
 from dicom_node.deliver.destination import verify
+from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.webhook import connected, read_key
 from dicom_node.dispatch.retrieve import FIND, GET, MOVE, NAMES, associated
 from dicom_node.errors import HilumError, SettingsError
@@ -171,13 +172,18 @@ def check_disk(settings: Settings) -> Check:
 
 
 def check_database(settings: Settings) -> Check:
-    """Open the record."""
+    """Open the record, and look for results that nobody sends."""
     try:
         engine = open_database(settings.database_url)
     except HilumError as error:
         return Check("record", False, error.message)
     with reading(engine) as connection:
         count = connection.scalar(select(func.count()).select_from(studies))
+    stranded = Outbox(engine, settings.delivery).stranded([one.name for one in settings.destinations])
+    if stranded:
+        waiting = "; ".join(f"{number} results wait for {name!r}" for name, number in stranded.items())
+        message = f"{waiting}, which no [[destinations]] names: name it again, or `hilum redirect FROM TO`"
+        return Check("record", False, message)
     return Check("record", True, f"{engine.dialect.name}, {count} studies")
 
 

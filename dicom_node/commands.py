@@ -53,6 +53,12 @@ def add_resend(parser: ArgumentParser) -> None:
     parser.add_argument("--destination", metavar="NAME", help="only what this PACS refused")
 
 
+def add_redirect(parser: ArgumentParser) -> None:
+    """Arguments of ``hilum redirect``."""
+    parser.add_argument("destination", metavar="FROM", help="a PACS that is gone, or has another name now")
+    parser.add_argument("to", metavar="TO", help="one of the [[destinations]]; it gets nothing twice")
+
+
 def add_remove(parser: ArgumentParser) -> None:
     """Arguments of ``hilum remove``."""
     parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
@@ -104,6 +110,12 @@ COMMANDS = (
         "send again what a PACS refused, once it is mended",
         "dicom_node.listing:run_resend",
         add_resend,
+    ),
+    Command(
+        "redirect",
+        "send to one PACS what another has not taken",
+        "dicom_node.listing:run_redirect",
+        add_redirect,
     ),
     Command("remove", "remove the files of a delivered study", "dicom_node.listing:run_remove", add_remove),
     Command("bench", "measure Hilum beside its peers", "tests.benchmarks.bench:run_bench", add_bench, extra=CHECKOUT),

@@ -1,4 +1,4 @@
-"""``hilum studies``, ``retry``, ``resend`` and ``remove``: what has become of each study."""
+"""``hilum studies``, ``retry``, ``resend``, ``redirect`` and ``remove``: what has become of each study."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dicom_node.record.accession import studies_with
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.retention import Retention
 from dicom_node.record.schema import deliveries, instances, jobs, notifications, results, series, studies
-from dicom_node.settings import load_settings
+from dicom_node.settings import Settings, load_settings
 from dicom_node.study import DeliveryState, Priority
 
 Row = dict[str, Any]
@@ -68,15 +68,29 @@ def run_resend(arguments: argparse.Namespace) -> int:
     engine = open_database(settings.database_url)
     if arguments.study:
         find_study(engine, arguments.study)
-    names = [destination.name for destination in settings.destinations]
-    if arguments.destination and arguments.destination not in names:
-        raise SettingsError(
-            "unknown-destination", f"expected one of {', '.join(names) or 'none'}, got {arguments.destination}"
-        )
+    if arguments.destination:
+        require_destination(arguments.destination, settings)
     count = Outbox(engine, settings.delivery).resend(arguments.study, arguments.destination)
     told = 0 if arguments.destination else Notifications(engine, settings).retry(arguments.study)
     print(f"{count} refused deliveries due again, {told} notifications due again")
     return 0
+
+
+def run_redirect(arguments: argparse.Namespace) -> int:
+    """Send to one destination what another has not taken."""
+    settings = load_settings()
+    engine = open_database(settings.database_url)
+    require_destination(arguments.to, settings)
+    count = Outbox(engine, settings.delivery).redirect(arguments.destination, arguments.to)
+    print(f"{count} deliveries due at {arguments.to}")
+    return 0
+
+
+def require_destination(name: str, settings: Settings) -> None:
+    """SettingsError, unless results go there."""
+    names = [destination.name for destination in settings.destinations]
+    if name not in names:
+        raise SettingsError("unknown-destination", f"expected one of {', '.join(names) or 'none'}, got {name}")
 
 
 def run_remove(arguments: argparse.Namespace) -> int:

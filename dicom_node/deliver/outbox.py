@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Engine, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, case, delete, exists, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.log import get_logger
@@ -45,6 +45,11 @@ def is_due(
     """Whether the next attempt may be made; a clock that was set back holds it up no longer than its pause."""
     pauses = {number: longest_pause(settings, number) for number in range(MOST_DOUBLINGS)}
     return has_come(due_at, time, case(pauses, value=attempts, else_=settings.longest_retry_seconds))
+
+
+def anew() -> dict[str, object]:
+    """Return what a delivery is like that nobody has tried."""
+    return {"state": DeliveryState.PENDING, "attempts": 0, "due_at": now(), "message": ""}
 
 
 class Outbox:
@@ -180,11 +185,26 @@ class Outbox:
         if destination:
             which.append(deliveries.c.destination == destination)
         with self._engine.begin() as connection:
-            return connection.execute(
-                update(deliveries)
-                .where(*which)
-                .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
-            ).rowcount
+            return connection.execute(update(deliveries).where(*which).values(anew())).rowcount
+
+    def stranded(self, destinations: Collection[str]) -> dict[str, int]:
+        """Return how many results wait for, or were refused by, each destination that is none of these."""
+        elsewhere = deliveries.c.state != DeliveryState.SENT, deliveries.c.destination.not_in(destinations)
+        waiting = func.count().label("waiting")
+        counted = select(deliveries.c.destination, waiting).where(*elsewhere).group_by(deliveries.c.destination)
+        with reading(self._engine) as connection:
+            return {row.destination: row.waiting for row in connection.execute(counted)}
+
+    def redirect(self, destination: str, to: str) -> int:
+        """Make what one destination has not taken due at another, which gets nothing twice; return how much."""
+        theirs = deliveries.c.destination == destination, deliveries.c.state != DeliveryState.SENT
+        known = deliveries.alias()
+        has_it = exists().where(known.c.sop_instance_uid == deliveries.c.sop_instance_uid, known.c.destination == to)
+        # Without its lease, what is just being sent there does not count as sent to the other.
+        moved = anew() | {"destination": to, "lease_token": None, "lease_until": None}
+        with self._engine.begin() as connection:
+            connection.execute(delete(deliveries).where(*theirs, has_it))
+            return connection.execute(update(deliveries).where(*theirs).values(moved)).rowcount
 
     def retry(self, study_instance_uid: str) -> int:
         """Make every unsent delivery of a study due now, refused ones too; return how many."""
@@ -193,5 +213,5 @@ class Outbox:
             return connection.execute(
                 update(deliveries)
                 .where(deliveries.c.sop_instance_uid.in_(of_study), deliveries.c.state != DeliveryState.SENT)
-                .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
+                .values(anew())
             ).rowcount

@@ -304,6 +304,19 @@ def test_a_study_is_removed_only_once_it_is_delivered(record: Engine, capsys: py
     assert (row["state"], row["instances"]) == ("done", 0)
 
 
+def test_what_waits_for_a_pacs_that_is_gone_is_redirected(
+    record: Engine, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(record)
+    (folder / "hilum.toml").write_text(
+        f'[[destinations]]\nname = "NEW"\nae_title = "NEW"\nhost = "127.0.0.1"\nport = {free_port()}\n'
+    )
+    assert "1 results wait for 'PACS'" in str(checked(capsys)["record"]["message"])
+    assert hilum(capsys, "redirect", "PACS", "ARCHIVE")[0] == 1
+    assert hilum(capsys, "redirect", "PACS", "NEW")[1] == "1 deliveries due at NEW\n"
+    assert checked(capsys)["record"]["passed"]
+
+
 def test_resend_to_a_destination_nobody_knows_is_a_mistake_that_is_named(
     record: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:

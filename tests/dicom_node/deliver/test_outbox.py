@@ -190,6 +190,27 @@ def test_dead_letters_are_sent_again_all_or_those_of_a_study_or_destination(outb
     assert outbox.resend() == 2
 
 
+def test_what_waits_for_a_destination_that_nobody_names_is_counted(outbox: Outbox, record: Engine) -> None:
+    finish_study(record, destinations=("PACS", "OLD"))
+    token, due = outbox.claim("OLD")
+    outbox.sent(token, due[0], 0)
+    outbox.rejected(token, due[1], 0xC000, "no")
+    assert outbox.stranded(["PACS"]) == {"OLD": 1}
+    assert outbox.stranded(["PACS", "OLD"]) == {}
+
+
+def test_what_one_destination_has_not_taken_goes_to_another_once(outbox: Outbox, record: Engine) -> None:
+    finish_study(record, "1.2.1", ("OLD",))
+    finish_study(record, "1.2.2", ("OLD", "PACS"))
+    token, due = outbox.claim("OLD")
+    outbox.sent(token, due[0], 0)
+    outbox.rejected(token, due[1], 0xC000, "no")
+    assert outbox.redirect("OLD", "PACS") == 1
+    assert not outbox.sent(token, due[1], 0)
+    assert [d.result for d in outbox.claim("PACS")[1]] == [due[1].result, *results_of("1.2.2")]
+    assert outbox.stranded(["PACS"]) == {}
+
+
 def test_what_was_sent_or_waits_is_no_dead_letter(outbox: Outbox, record: Engine) -> None:
     finish_study(record)
     token, due = outbox.claim("PACS")
