@@ -21,13 +21,17 @@ from pydicom.uid import (
 )
 
 from dicom_node.deflated import read_bounded
+from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.headers import as_list
 from worker.contrast import has_contrast_agent
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
+DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName")
+
 HEADER_TAGS = [
+    *DESCRIPTIONS,
     "SOPClassUID",
     "SOPInstanceUID",
     "PatientID",
@@ -132,8 +136,8 @@ def refusal(body_part: str, code: str, message: str) -> RejectedInput:
     """Return the error for a CT that cannot be measured.
 
     A header that names another part of the body makes it NotForHilum, so that no report enters a study of
-    the head; otherwise, also where none is named, it is NotAnalysable. The name never decides whether a CT
-    is measured, only how a refusal is answered: it is often wrong.
+    the head; otherwise, also where none is named, it is NotAnalysable. Here the name decides only how a refusal is
+    answered, for it is often wrong; selection alone leaves out what is coded as a part without lungs.
     """
     if body_part and not names_chest(body_part):
         return NotForHilum(code, message)
@@ -231,6 +235,15 @@ def _attribute(ds: Dataset, keyword: str, index: int | None) -> Any:
 
 
 def _body_part(ds: Dataset) -> str:
+    """Return what part of the body the header names: descriptions too where they say chest and it says nothing else."""
+    part = _coded_body_part(ds)
+    described = " ".join(str(ds.get(keyword) or "") for keyword in DESCRIPTIONS).upper()
+    if names_chest(part) or part.strip().upper() in OTHER_PARTS or not CHEST.search(described):
+        return part
+    return f"{part} {described}".strip()
+
+
+def _coded_body_part(ds: Dataset) -> str:
     """Return Body Part Examined, in a multi-frame CT else the meaning of its shared Anatomic Region."""
     shared = ds.get("SharedFunctionalGroupsSequence")
     if ds.get("BodyPartExamined") or not shared:

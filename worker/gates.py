@@ -24,7 +24,11 @@ LEFT_TO_RIGHT = (0.4, 1.5)
 """The left lung is usually 0.8 to 0.95 of the right."""
 
 LUNG_MEAN_HU = (-930.0, -600.0)
-"""Below: emphysema or a wrong rescale; above: expiration, oedema, or a mask that took in other tissue."""
+"""Of lung free of infection. Below: emphysema or a wrong rescale; above: expiration, oedema, or a mask that took in
+other tissue. In nine patients with masks it is -831 to -758 HU, though with infection one has -626 HU."""
+
+LEAST_FREE_SHARE = 0.1
+"""With less lung than this free of infection, all of it is judged by its density."""
 
 THICK_MM = 5.0
 
@@ -165,9 +169,18 @@ def _plausibility(measurements: Sequence[Measurement]) -> Iterator[Flag]:
             message = f"Left to right lung volume is {ratio:.2f}, outside {low} to {high}: part of a lung is missed."
             yield Flag("lung-ratio", message, withholds_percentage=True)
     low, high = LUNG_MEAN_HU
-    if both.lung_mean_hu is not None and not low <= both.lung_mean_hu <= high:
-        message = f"The lungs' mean of {both.lung_mean_hu:.0f} HU is outside {low:.0f} to {high:.0f} HU."
+    mean_hu = _free_mean_hu(both)
+    if mean_hu is not None and not low <= mean_hu <= high:
+        message = f"The mean of lung free of infection, {mean_hu:.0f} HU, is outside {low:.0f} to {high:.0f} HU."
         yield Flag("lung-density", message, withholds_percentage=True)
+
+
+def _free_mean_hu(m: Measurement) -> float | None:
+    """Return the mean of lung that is free of infection, else of all lung: infection is dense, and no doubt."""
+    free_ml = m.lung_volume_ml - m.infection_volume_ml
+    if m.lung_mean_hu is None or m.infection_mean_hu is None or free_ml < LEAST_FREE_SHARE * m.lung_volume_ml:
+        return m.lung_mean_hu
+    return (m.lung_mean_hu * m.lung_volume_ml - m.infection_mean_hu * m.infection_volume_ml) / free_ml
 
 
 def _protocol(volume: Volume) -> Iterator[Flag]:

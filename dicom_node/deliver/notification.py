@@ -45,7 +45,8 @@ def notification_of(
     percent = None if ending.infected_percent is None else round(ending.infected_percent, 2)  # as the report tells it
     threshold = settings.threshold_percent
     above = None if percent is None or threshold is None else percent > threshold
-    true_of_it = {str(ending.state), *(["above-threshold"] if above else [])}
+    is_withheld = ending.state == JobState.DONE and percent is None
+    true_of_it = {str(ending.state), *(["above-threshold"] if above else []), *(["withheld"] if is_withheld else [])}
     if not settings.url or true_of_it.isdisjoint(settings.events):
         return None
     notification_id = f"{job.job_id}.{ending.state}"

@@ -136,12 +136,11 @@ class NotificationSettings(Section):
     """https://HOST/PATH, which gets a POST; empty: nobody is told."""
     secret: Path | None = None
     """A file with the key of the signature, readable by Hilum alone: whsec_ and 24 to 64 bytes in base64."""
-    events: Annotated[tuple[Literal["done", "refused", "failed", "above-threshold"], ...], Field(min_length=1)] = (
-        "done",
-        "refused",
-        "failed",
-    )
-    """What is told; "above-threshold" is a study that is done with more than threshold_percent."""
+    events: Annotated[
+        tuple[Literal["done", "refused", "failed", "above-threshold", "withheld"], ...], Field(min_length=1)
+    ] = ("done", "refused", "failed")
+    """What is told; "above-threshold" is a study that is done with more than threshold_percent, "withheld" one that is
+    done without a percentage."""
     threshold_percent: Annotated[float, Field(ge=0, le=100)] | None = None
     """Infected percentage of the lungs (PoIR) above which a study is said to be so."""
     timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0

@@ -27,12 +27,14 @@ def labels(left_rows: slice = slice(0, 18), right_rows: slice = slice(20, 40)) -
     return array
 
 
-def flags(array: np.ndarray, of: Volume, aerated: np.ndarray | None = None) -> dict[str, bool]:
+def flags(
+    array: np.ndarray, of: Volume, aerated: np.ndarray | None = None, infected: np.ndarray | None = None
+) -> dict[str, bool]:
     """Return the codes for lungs found in a volume that is tissue but where it is aerated: by default, there alone."""
     hu = np.where(array if aerated is None else aerated, of.hu, 40).astype(np.int16)
     of, lungs = replace(of, hu=hu), Lungs(array, of.geometry)
-    healthy = Mask(np.zeros(SHAPE, bool), of.geometry)
-    return {f.code: f.withholds_percentage for f in flags_of(of, lungs, measure(of, lungs, healthy))}
+    infection = Mask(np.zeros(SHAPE, bool) if infected is None else infected, of.geometry)
+    return {f.code: f.withholds_percentage for f in flags_of(of, lungs, measure(of, lungs, infection))}
 
 
 THICK = {"thick-slices": False}  # slices of these volumes are 6 mm apart
@@ -94,6 +96,21 @@ def test_too_small_a_volume_withholds_the_percentage() -> None:
 @pytest.mark.parametrize("hu", [-980, -400])
 def test_a_density_no_lung_has_withholds_the_percentage(hu: int) -> None:
     assert flags(labels(), volume(hu)) == {"lung-density": True} | THICK
+
+
+@pytest.mark.parametrize("infected_share", [0.3, 0.6, 0.85])
+def test_infection_however_much_makes_no_density_that_no_lung_has(infected_share: float) -> None:
+    infected = np.zeros(SHAPE, bool)
+    infected[: round(infected_share * SHAPE[0])] = True
+    of = volume()
+    of.hu[infected] = -300
+    assert flags(labels(), of, infected=infected) == THICK
+
+
+def test_lung_that_is_too_dense_beside_infection_withholds_the_percentage() -> None:
+    infected = np.zeros(SHAPE, bool)
+    infected[:8] = True
+    assert flags(labels(), volume(-400), infected=infected) == {"lung-density": True} | THICK
 
 
 def test_doubts_of_reading_come_along() -> None:

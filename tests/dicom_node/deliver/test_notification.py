@@ -76,6 +76,16 @@ def test_above_is_more_than_the_threshold_in_the_decimals_of_the_report(
     assert (notification_of(settings, JOB, Ending(JobState.DONE, "found", percent)) is not None) == above
 
 
+@pytest.mark.parametrize(
+    ("ending", "told"), [(DONE, False), (Ending(JobState.DONE, "withheld"), True), (REFUSED, False)]
+)
+def test_a_study_without_a_percentage_is_told_where_that_is_asked_for(
+    tmp_path: Path, ending: Ending, told: bool
+) -> None:
+    settings = webhook(tmp_path, 1, events=("withheld",))
+    assert (notification_of(settings, JOB, ending) is not None) == told
+
+
 def test_without_a_threshold_nothing_is_said_to_be_above_or_below(tmp_path: Path) -> None:
     assert body_of(webhook(tmp_path, 1), DONE)["data"]["above_threshold"] is None
 
