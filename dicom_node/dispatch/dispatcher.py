@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.beside import Beside
@@ -23,9 +23,9 @@ from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series
 from dicom_node.log import get_logger
 from dicom_node.receive.intake import Intake, settle
 from dicom_node.record.database import now
-from dicom_node.record.schema import studies
+from dicom_node.record.schema import jobs, studies
 from dicom_node.settings import Settings
-from dicom_node.study import Priority, StudyActivity, StudyState
+from dicom_node.study import JobState, Priority, StudyActivity, StudyState
 
 TURN_SECONDS = 1.0
 
@@ -55,6 +55,12 @@ def patient_of(found: Sequence[SeriesHeader]) -> Patient:
     """Return whom a study is of; where its images do not agree, nobody."""
     patients = {Patient(image.patient_id, image.issuer_of_patient_id) for series in found for image in series.images}
     return patients.pop() if len(patients) == 1 else Patient("", "")
+
+
+def is_measured(connection: Connection, study_instance_uid: str) -> bool:
+    """Whether a study has been measured."""
+    done = jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.DONE
+    return connection.scalar(select(jobs.c.job_id).where(*done).limit(1)) is not None
 
 
 class Dispatcher:
@@ -130,7 +136,8 @@ class Dispatcher:
             if not settle(connection, activity, state, reason, selection.reasons, chosen):
                 return
             remember_patient(connection, [uid], patient)
-            if not set_aside:
+            # Once images were removed, what comes late is all there is; a measurement stands beside it.
+            if not set_aside and not (selection.rejection and is_measured(connection, uid)):
                 inputs = [
                     i for i in stored if i.sop_class_uid in CT_STORAGE and chosen in (None, i.series_instance_uid)
                 ]

@@ -201,6 +201,24 @@ def test_a_better_series_that_comes_late_makes_a_revision(
     assert [job["series_instance_uid"] for job in jobs_in(record)] == ["1.2.3.1", "1.2.3.2"]
 
 
+def test_what_comes_after_the_removal_and_cannot_be_measured_leaves_the_measurement(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "a"))
+    pass_quiet(dispatcher, clock)
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(str(jobs_in(record)[0]["job_id"]))
+    assert job
+    assert queue.finish(job, JobState.DONE, results_of("1.2.3"), ())
+    with record.begin() as connection:  # as retention does
+        connection.execute(job_inputs.delete())
+        connection.execute(instances.delete())
+    send(chest(tmp_path / "b", series_uid="1.2.3.2", ImageType=["DERIVED", "SECONDARY", "AXIAL"]))
+    pass_quiet(dispatcher, clock)
+    assert [job["state"] for job in jobs_in(record)] == [JobState.DONE]
+    assert [row["state"] for row in rows(record, studies)] == [StudyState.SELECTED]
+
+
 def test_our_own_results_routed_back_start_nothing(
     dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
 ) -> None:
