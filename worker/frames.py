@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from pydicom.uid import (
 from dicom_node.deflated import read_bounded
 from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import as_list
+from dicom_node.headers import UNREADABLE, as_list, require_storage
 from worker.contrast import has_contrast_agent
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -152,14 +151,17 @@ def read_frames(path: Path) -> list[Frame]:
     NotASlice
         Not a CT image, or a localizer.
     NotAnalysable, NotForHilum
-        A CT without what a measurement needs: position, spacing, or Hounsfield units.
+        A CT without what a measurement needs: position, spacing, or Hounsfield units; or a damaged header.
+    PassingFailure
+        The file itself cannot be read: nothing is said of the study.
     """
     try:
         ds = read_bounded(path, force=True, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
         _require_slice(ds)
         groups = ds.get("PerFrameFunctionalGroupsSequence")
         return [_frame(path, ds, index) for index in ([None] if groups is None else range(len(groups)))]
-    except (ValueError, TypeError, EOFError, struct.error) as error:
+    except UNREADABLE as error:
+        require_storage(error)
         raise NotAnalysable(
             "malformed-header",
             "expected a readable CT header, got malformed attributes; send the image again",

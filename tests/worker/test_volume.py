@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+from dicom_node.errors import NotAnalysable, NotForHilum, PassingFailure, RejectedInput
 from tests.factories import AXIAL, ct_series, multiframe_ct, slice_positions
 from worker.volume import read_volume
 
@@ -218,6 +218,20 @@ def test_a_malformed_number_is_refused(tmp_path: Path) -> None:
     data = paths[2].read_bytes()
     paths[2].write_bytes(data.replace(b"-150\\-140\\", b"-1x0\\-140\\"))
     refused(paths, NotAnalysable, "malformed-header")
+
+
+def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path, gradient())
+    ds = dcmread(paths[2])
+    ds.add_new("PerFrameFunctionalGroupsSequence", "LO", "no sequence")
+    ds.save_as(paths[2])
+    refused(paths, NotAnalysable, "malformed-header")
+
+
+def test_a_storage_that_is_not_there_refuses_no_study(tmp_path: Path) -> None:
+    with pytest.raises(PassingFailure) as caught:
+        read_volume([tmp_path / "1.dcm"])
+    assert caught.value.code == "storage-unreadable"
 
 
 def test_what_is_not_dicom_is_refused(tmp_path: Path) -> None:

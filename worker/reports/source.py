@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.deflated import read_bounded
 from dicom_node.errors import HilumError, NotAnalysable, NotForHilum, PassingFailure
-from dicom_node.headers import UNREADABLE, require_storage
+from dicom_node.headers import UNREADABLE, number, require_storage
 from worker.reports.identity import clean, identity_of
 from worker.reports.uids import derive_uid
 from worker.volume import Volume
@@ -122,7 +122,8 @@ def _read_header(path: Path, *keywords: str) -> Dataset | None:
     except UNREADABLE as error:
         require_storage(error)
         return None
-    return header if all(header.get(keyword) for keyword in _REFERENCE) else None
+    is_one = (isinstance(uid := header.get(keyword), str) and uid for keyword in _REFERENCE)
+    return header if all(is_one) else None  # several values in place of a UID refer to nothing
 
 
 def _image(header: Dataset, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
@@ -137,7 +138,8 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
     """Return how the volume's slices lie, as a header of single slices says it.
 
     Orientation, spacing and thickness are the first's: all were accepted as one volume, yet they may differ in the
-    last digit. In a multi-frame object they stand in functional groups, shared or not (PS3.3 C.7.6.16.2).
+    last digit. In a multi-frame object they stand in functional groups, shared or not (PS3.3 C.7.6.16.2). A thickness
+    that is no number (mm) is left empty: nothing is measured by it.
     """
     plane = Dataset()
     orientation = measures = header
@@ -150,7 +152,7 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
         )
     plane["ImageOrientationPatient"] = orientation["ImageOrientationPatient"]
     plane["PixelSpacing"] = measures["PixelSpacing"]
-    plane.SliceThickness = measures.get("SliceThickness")
+    plane.SliceThickness = number(measures.get("SliceThickness"))
     plane.ImagePositionPatient = list(volume.slices[0].position_mm)
     _, plane.Rows, plane.Columns = volume.geometry.shape
     own = volume.geometry.frame_of_reference_uid

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,27 @@ def test_functional_groups_may_all_be_the_frames_own(tmp_path: Path) -> None:
     del ds.SharedFunctionalGroupsSequence
     ds.save_as(path)
     assert list(source_of(read_volume([path])).first.PixelSpacing) == [3.0, 2.0]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+@pytest.mark.parametrize("written", [b"1,25  ", b"5.0mm ", b"NaN   ", b"inf   ", b"1\\2   "])
+@pytest.mark.parametrize("write", [ct_series, multiframe_ct])
+def test_a_thickness_that_is_no_number_is_left_empty(
+    tmp_path: Path, write: Callable[..., list[Path]], written: bytes
+) -> None:
+    paths = write(tmp_path, np.zeros((4, 8, 8), np.int16), spacing_mm=(6.1234, 3.0, 2.0))
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"6.1234", written))
+    assert source_of(read_volume(paths)).first.SliceThickness is None
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_several_uids_in_place_of_one_refer_to_nothing(tmp_path: Path, keyword: str) -> None:
+    paths = ct_series(tmp_path, np.zeros((4, 8, 8), np.int16), **{keyword: ["1.2", "1.3"]})
+    with pytest.raises(NotForHilum, match="UIDs of study, series and image"):
+        source_of(read_volume(paths))
+    with pytest.raises(NotForHilum, match="UIDs of study, series and image"):
+        read_source(paths)
 
 
 def test_a_storage_that_is_not_there_makes_no_study_unreadable(tmp_path: Path) -> None:
