@@ -37,7 +37,7 @@ def test_a_prior_is_measured_as_its_own_report_would_tell_it(tmp_path: Path) -> 
     prior = measure_prior(paths, THRESHOLDS, ignore_progress)
 
     assert prior.exam == read_exam(dcmread(tmp_path / "report.dcm"))
-    assert [ds.SOPInstanceUID for ds in prior.evidence] == [dcmread(path).SOPInstanceUID for path in paths]
+    assert {ds.SOPInstanceUID for ds in prior.evidence} == {dcmread(path).SOPInstanceUID for path in paths}
 
 
 def test_an_earlier_study_of_the_patient_is_a_prior(tmp_path: Path, now: list[Path]) -> None:

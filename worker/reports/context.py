@@ -138,9 +138,9 @@ def result_key(
 ) -> str:
     """Return the digest from which all UIDs of one result derive.
 
-    It covers what goes in: the source's instances, identity and pixels, the algorithm with its weights, the
-    settings that change results, and Hilum's version; never the result's own bytes, which may differ in
-    rounding.
+    It covers what goes in: the source's instances, identity and pixels, where they lie and how they were taken, the
+    algorithm with its weights, the settings that change results, and Hilum's version; never the result's own bytes,
+    which may differ in rounding. A study that was corrected under its own UIDs so gets results of its own.
 
     Parameters
     ----------
@@ -149,16 +149,25 @@ def result_key(
     settings : tuple of (str, str)
         The reports' own settings; the algorithm brings its own.
     related : sequence of str
-        UIDs of earlier results that it replaces, or that are compared with.
+        What else decides: UIDs of earlier results that it replaces, or that are compared with; why it was refused.
     """
     digest = hashlib.sha256()
-    instances = [str(image.SOPInstanceUID) for image in source.images]
-    frames = [[slice_.sop_instance_uid, slice_.frame_number] for slice_ in volume.slices] if volume else []
+    images = [[str(image.SOPInstanceUID), str(image.SeriesInstanceUID)] for image in source.images]
+    headers = [source.identity.to_json_dict(), source.first.to_json_dict()]
     made_by = [version("hilum"), *astuple(algorithm), settings]
-    digest.update(json.dumps([instances, frames, source.identity.to_json_dict(), made_by, list(related)]).encode())
+    read = _as_read(volume) if volume else []
+    digest.update(json.dumps([images, headers, read, made_by, list(related)]).encode())
     if volume is not None:
         digest.update(np.ascontiguousarray(volume.hu).data)
     return digest.hexdigest()
+
+
+def _as_read(volume: Volume) -> list[object]:
+    """Return what a volume was read as, but for its pixels."""
+    slices = [[slice_.sop_instance_uid, slice_.frame_number, slice_.position_mm] for slice_ in volume.slices]
+    geometry = volume.geometry
+    lies = [geometry.shape, geometry.affine.tolist(), geometry.frame_of_reference_uid]
+    return [slices, lies, volume.kernel, volume.has_contrast_agent]
 
 
 def contributing_equipment(algorithm: Algorithm) -> Dataset:

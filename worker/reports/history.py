@@ -62,7 +62,8 @@ class History:
     prior : Prior or None
         The study that it is compared with.
     uids : tuple of str
-        Of all that was considered: they decide about the result, and so about its UIDs.
+        Of all that was considered, and what is told of what could not be: they decide about the result, and so about
+        its UIDs.
     unmeasured : tuple of Unmeasured
         Studies that it could have been compared with.
     """
@@ -95,7 +96,7 @@ def history_of(
     comparison = compare(now, exams)
     compared = next((prior for prior in priors if comparison and prior.exam is comparison.prior), None)
     uids = sorted(str(ds.SOPInstanceUID) for prior in priors for ds in prior.evidence)
-    uids += [other.reason for other in unmeasured]
+    uids += [f"{other.taken_at} {other.reason}" for other in unmeasured]
     return History(comparison, (*comparable(now, exams), now), compared, tuple(uids), unmeasured)
 
 

@@ -82,6 +82,9 @@ def source_of(volume: Volume) -> Source:
 def read_source(paths: Sequence[Path]) -> Source:
     """Read what results carry over from the images at these paths, where there is no volume.
 
+    The images stand in the order of their SOP Instance UIDs, in whatever order their files come, and the first that
+    can be read whole speaks for all.
+
     Raises
     ------
     NotForHilum
@@ -89,19 +92,21 @@ def read_source(paths: Sequence[Path]) -> Source:
     PassingFailure
         None can be read, because of the storage.
     """
-    headers: list[Dataset] = []
+    found: list[tuple[str, Path, Dataset]] = []
     why: HilumError = _nothing_to_refer_to()
     for path in dict.fromkeys(paths):
         try:
-            header = _read_header(path, *(_REFERENCE if headers else ()))
+            reference = _read_header(path, *_REFERENCE)
         except PassingFailure as error:
             why = error
             continue
-        if header is not None:
-            headers.append(header)
-    if not headers:
-        raise why
-    return _source(headers[0], [_image(header, header.SOPClassUID, header.SOPInstanceUID) for header in headers])
+        if reference is not None:
+            found.append((str(reference.SOPInstanceUID), path, reference))
+    found.sort(key=lambda item: item[0])
+    for _, path, _ in found:
+        if (header := _read_header(path)) is not None:
+            return _source(header, [_image(one, one.SOPClassUID, uid) for uid, _, one in found])
+    raise why
 
 
 def _nothing_to_refer_to() -> NotForHilum:

@@ -148,8 +148,8 @@ def write_refusal(
     """
     source = read_source(paths)
     replaced = read_earlier(earlier)
-    refused = ("refused", reason.code)
-    key = result_key(source, algorithm, settings=(*_as_text(settings), refused), related=_uids(replaced))
+    related = [*_uids(replaced), reason.code, reason.message]
+    key = result_key(source, algorithm, settings=_as_text(settings), related=related)
     shared = ResultContext(source, algorithm, key, made_at or datetime.now(UTC), replaced)
     written = [_write(build_refusal(reason, shared, settings.title), context.REPORT, out)]
     if settings.page:

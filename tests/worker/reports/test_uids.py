@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import UID
 
+from dicom_node.errors import NotAnalysable
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.results import MADE_AT, NETWORK, SHAPE, THRESHOLDS, findings_of
 from worker.findings import Algorithm
-from worker.reports import ReportSettings, codes, write_reports
+from worker.reports import ReportSettings, codes, write_refusal, write_reports
+from worker.reports.history import Unmeasured
 from worker.reports.uids import derive_uid, device_uid
 from worker.volume import Volume, read_volume
 
@@ -42,11 +47,12 @@ def uids(
     settings: ReportSettings | None = None,
     *,
     infected: bool = True,
+    others: Sequence[Unmeasured] = (),
 ) -> dict[str, str]:
     _, labels, infection = chest_hu(SHAPE, infected=infected)
     found = findings_of(volume, labels, infection, algorithm=algorithm)
     folder.mkdir()
-    objects = write_reports(volume, found, folder, settings or ReportSettings(), made_at=MADE_AT)
+    objects = write_reports(volume, found, folder, settings or ReportSettings(), MADE_AT, others=others)
     return {item.kind: item.sop_instance_uid for item in objects}
 
 
@@ -88,6 +94,65 @@ def test_other_pixels_under_the_same_uids_give_other_uids(series: list[Path], tm
     first, second = uids(volume, tmp_path / "1"), uids(changed, tmp_path / "2")
 
     assert not set(first.values()) & set(second.values())
+
+
+@pytest.mark.parametrize(
+    "corrected",
+    [
+        lambda v: replace(v, geometry=replace(v.geometry, affine=v.geometry.affine @ np.diag([2, 1, 1, 1]))),
+        lambda v: replace(v, geometry=replace(v.geometry, frame_of_reference_uid="1.2.3")),
+        lambda v: replace(v, slices=(replace(v.slices[0], position_mm=(0.0, 0.0, 0.1)), *v.slices[1:])),
+        lambda v: replace(v, kernel="B70f"),
+        lambda v: replace(v, has_contrast_agent=True),
+    ],
+    ids=["affine", "frame of reference", "position", "kernel", "contrast"],
+)
+def test_what_was_corrected_under_the_same_uids_gives_other_uids(
+    series: list[Path], tmp_path: Path, corrected: Callable[[Volume], Volume]
+) -> None:
+    volume = read_volume(series)
+
+    first, second = uids(volume, tmp_path / "1"), uids(corrected(volume), tmp_path / "2")
+
+    assert not set(first.values()) & set(second.values())
+
+
+def refusal_uid(paths: list[Path], folder: Path, message: str = "two slices are missing") -> str:
+    folder.mkdir()
+    (report,) = write_refusal(paths, NotAnalysable("missing-slices", message), THRESHOLDS, folder)
+    return report.sop_instance_uid
+
+
+def test_the_same_refusal_has_the_same_uid_in_whatever_order_the_files_come(series: list[Path], tmp_path: Path) -> None:
+    """The node sorts them by UID, and `hilum analyze` by name; which one speaks for all must not depend on it."""
+    ds = dcmread(series[3])
+    ds.StudyDescription = "Another than in the other files"
+    mixed = [tmp_path / "mixed.dcm", *series]
+    mixed.remove(series[3])
+    ds.save_as(mixed[0])
+
+    assert refusal_uid(mixed, tmp_path / "1") == refusal_uid(mixed[::-1], tmp_path / "2")
+
+
+def test_another_reason_for_a_refusal_gives_another_uid(series: list[Path], tmp_path: Path) -> None:
+    first, second = (refusal_uid(series, tmp_path / m, m) for m in ("one slice is missing", "two slices are missing"))
+
+    assert first != second
+
+
+def test_a_prior_of_another_date_that_could_not_be_measured_gives_other_uids(
+    series: list[Path], tmp_path: Path
+) -> None:
+    volume = read_volume(series)
+    of_dates = (
+        Unmeasured(None, "a gap"),
+        Unmeasured(datetime(2024, 1, 2, tzinfo=UTC), "a gap"),
+        Unmeasured(datetime(2024, 1, 3, tzinfo=UTC), "a gap"),
+    )
+
+    found = {uids(volume, tmp_path / str(n), others=[other])["report"] for n, other in enumerate(of_dates)}
+
+    assert len(found) == len(of_dates)
 
 
 def test_another_setting_of_the_report_gives_other_uids(series: list[Path], tmp_path: Path) -> None:
