@@ -35,6 +35,13 @@ TAGS = [
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 
+_NAMING_KERNEL = (
+    "CTReconstructionSequence",
+    "UnassignedPerFrameConvertedAttributesSequence",
+    "UnassignedSharedConvertedAttributesSequence",
+)
+"""Functional groups of multi-frame CT that may name the kernel."""
+
 Vector = tuple[float, float, float]
 
 
@@ -130,7 +137,7 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
         sop_class_uid=str(ds.SOPClassUID),
         modality=printable(ds.get("Modality", "")),
         image_type=tuple(str(v).strip().upper() for v in as_list(ds.get("ImageType"))),
-        kernel=" ".join(printable(v) for v in as_list(ds.get("ConvolutionKernel"))).upper(),
+        kernel=kernel_of(ds).upper(),
         thickness_mm=number(ds.get("SliceThickness", thickness[0] if thickness else None)),
         orientation=numbers(ds.get("ImageOrientationPatient")) or (orientations[0] if orientations else None),
         positions=tuple((p[0], p[1], p[2]) for p in ([position] if position else positions) if p and len(p) == 3),
@@ -143,6 +150,20 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
         issuer_of_patient_id=str(ds.get("IssuerOfPatientID", "") or "").strip(),
         taken_at=taken_at(ds),
     )
+
+
+def kernel_of(ds: Dataset, frame: int = 0) -> str:
+    """Return the kernel that a frame (from 0) was reconstructed with, its values in a row; empty where none is named.
+
+    Single slices name it in their header (PS3.3 C.8.2.1); Enhanced CT in a functional group (C.8.15.3), its own before
+    the shared one; Legacy Converted CT, which has no such group, among the attributes that found no place elsewhere
+    (A.70).
+    """
+    own, shared = ds.get("PerFrameFunctionalGroupsSequence") or (), ds.get("SharedFunctionalGroupsSequence") or ()
+    groups = (*own[frame : frame + 1], *shared[:1])
+    named = [nested(group, sequence, "ConvolutionKernel") for group in groups for sequence in _NAMING_KERNEL]
+    kernel = next((value for value in (*named, ds.get("ConvolutionKernel")) if value), None)
+    return " ".join(printable(value) for value in as_list(kernel))
 
 
 def taken_at(ds: Dataset) -> str:

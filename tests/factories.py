@@ -108,6 +108,8 @@ def multiframe_ct(
     hu: NDArray[np.integer],
     *,
     legacy_converted: bool = False,
+    kernel: str | Sequence[str] | None = "STANDARD",
+    kernel_of_each_frame: bool = False,
     orientation: Sequence[float] = AXIAL,
     origin_mm: Sequence[float] = (-150.0, -140.0, -200.0),
     spacing_mm: tuple[float, float, float] = (6.0, 3.0, 3.0),
@@ -120,7 +122,7 @@ def multiframe_ct(
     """Write the volume as one Enhanced CT (or Legacy Converted Enhanced CT) object; see `ct_series`.
 
     With a seed the frames lie in a shuffled order. The position stands in the per-frame functional groups,
-    the rest in the shared ones (PS3.3 C.7.6.16).
+    the rest in the shared ones (PS3.3 C.7.6.16); the kernel where converters of each class leave it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     order = np.arange(len(hu))
@@ -132,6 +134,12 @@ def multiframe_ct(
     ds.InstanceNumber, ds.NumberOfFrames = 1, len(hu)
     ds.SharedFunctionalGroupsSequence = [_shared_group(orientation, spacing_mm, slope, intercept)]
     ds.PerFrameFunctionalGroupsSequence = [_frame_group(positions[i], number) for number, i in enumerate(order, 1)]
+    del ds.ConvolutionKernel
+    named = ds.PerFrameFunctionalGroupsSequence if kernel_of_each_frame else ds.SharedFunctionalGroupsSequence
+    for group in named if kernel else ():
+        reconstruction = Dataset()
+        reconstruction.ConvolutionKernel = kernel
+        setattr(group, _kernel_sequence(legacy_converted, kernel_of_each_frame), [reconstruction])
     _set_pixels(ds, hu[order], slope, intercept, signed=False)
     _set_attributes(ds, attributes)
     path = folder / "multiframe.dcm"
@@ -200,6 +208,12 @@ def _shared_group(
     group.PixelValueTransformationSequence = [transformation]
     group.CTImageFrameTypeSequence = [frame_type]
     return group
+
+
+def _kernel_sequence(legacy_converted: bool, of_each_frame: bool) -> str:
+    if not legacy_converted:
+        return "CTReconstructionSequence"
+    return f"Unassigned{'PerFrame' if of_each_frame else 'Shared'}ConvertedAttributesSequence"
 
 
 def _frame_group(position: NDArray[np.float64], number: int) -> Dataset:

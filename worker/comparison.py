@@ -58,11 +58,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The last study before this one, and the change since; or, with no change, why there is none."""
+    """The last study before this one, and the change since, with what makes it doubtful; or why there is none."""
 
     prior: Exam
     change: Change | None
     obstacle: str = ""
+    doubt: str = ""
 
 
 def compare(now: Exam, others: Sequence[Exam]) -> Comparison | None:
@@ -72,7 +73,9 @@ def compare(now: Exam, others: Sequence[Exam]) -> Comparison | None:
         return None
     prior = before[-1]
     obstacle = obstacle_between(now, prior)
-    return Comparison(prior, None, obstacle) if obstacle else Comparison(prior, change_since(prior, now))
+    if obstacle:
+        return Comparison(prior, None, obstacle)
+    return Comparison(prior, change_since(prior, now), doubt=doubt_between(now, prior))
 
 
 def comparable(now: Exam, others: Sequence[Exam]) -> list[Exam]:
@@ -111,6 +114,13 @@ def obstacle_between(now: Exam, prior: Exam) -> str:
             f"breath or coverage differ: {now.lung_volume_ml:.0f} mL of lung now, {prior.lung_volume_ml:.0f} mL before"
         )
     return ""
+
+
+def doubt_between(now: Exam, prior: Exam) -> str:
+    """Return what may have changed the figures of two studies beside the infection, or an empty string."""
+    if now.kernel or prior.kernel:
+        return ""  # the same in both: see `obstacle_between`
+    return "neither study names its reconstruction kernel, and another kernel changes the figures too"
 
 
 def change_since(prior: Exam, now: Exam) -> Change:

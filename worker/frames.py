@@ -22,7 +22,7 @@ from pydicom.uid import (
 from dicom_node.deflated import read_bounded
 from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import UNREADABLE, as_list, require_storage
+from dicom_node.headers import UNREADABLE, kernel_of, require_storage
 from worker.contrast import has_contrast_agent
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -67,7 +67,6 @@ _GROUP_OF = {
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
     "RescaleType": "PixelValueTransformationSequence",
-    "ConvolutionKernel": "CTReconstructionSequence",
 }
 """The functional group macro that carries an attribute in a multi-frame CT (PS3.3 C.7.6.16.2, C.8.15.3)."""
 
@@ -217,7 +216,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         slope=float(numbers("RescaleSlope", 1, "no-rescale")[0]),
         intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
         padding=_padding(ds),
-        kernel=" ".join(map(str, as_list(_attribute(ds, "ConvolutionKernel", index)))),
+        kernel=kernel_of(ds, index or 0),
         has_contrast_agent=has_contrast_agent(ds),
     )
 

@@ -46,6 +46,19 @@ def test_frames_of_a_multiframe_object_are_slices_with_positions(tmp_path: Path,
     assert header.orientation == (1, 0, 0, 0, 1, 0)
 
 
+@pytest.mark.parametrize("legacy_converted", [False, True], ids=["enhanced", "legacy converted"])
+@pytest.mark.parametrize("is_own", [False, True], ids=["shared", "of each frame"])
+def test_the_kernel_of_a_multiframe_object_stands_in_its_functional_groups(
+    tmp_path: Path, legacy_converted: bool, is_own: bool
+) -> None:
+    (path,) = multiframe_ct(
+        tmp_path, HU, legacy_converted=legacy_converted, kernel=["B70f", "3"], kernel_of_each_frame=is_own
+    )
+    header = read_header(path)
+    assert header is not None
+    assert header.kernel == "B70F 3"
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
 def test_headers_are_read_in_every_encoding(tmp_path: Path, syntax: str) -> None:
     header = read_header(ct_series(tmp_path, HU, transfer_syntax=syntax)[0])

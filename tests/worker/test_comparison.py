@@ -68,6 +68,21 @@ def test_says_why_there_is_no_comparison(difference: dict[str, Any], reason: str
     assert reason in found.obstacle
 
 
+@pytest.mark.parametrize("prior_kernel", ["", "B31f"])
+def test_kernels_that_nobody_names_are_not_said_to_be_equal(prior_kernel: str) -> None:
+    found = compared(replace(NOW, kernel=""), replace(PRIOR, kernel=prior_kernel))
+
+    if prior_kernel:
+        assert found.obstacle == "the kernels differ: unnamed now, B31f before"
+    else:
+        assert found.change is not None
+        assert "neither study names its reconstruction kernel" in found.doubt
+
+
+def test_the_same_kernel_leaves_no_doubt() -> None:
+    assert compared(NOW, PRIOR).doubt == ""
+
+
 def test_compares_with_the_last_study_before_this_one() -> None:
     older = replace(PRIOR, taken_at=THEN - timedelta(days=9))
     later = replace(PRIOR, taken_at=THEN + timedelta(days=9))

@@ -334,3 +334,18 @@ def test_kernel_and_contrast_agent_travel_with_the_volume(tmp_path: Path) -> Non
     assert enhanced.has_contrast_agent
     iterative = read_volume(ct_series(tmp_path / "iterative", gradient(), ConvolutionKernel=["I70f", "2"]))
     assert iterative.kernel == "I70f 2"
+
+
+@pytest.mark.parametrize("legacy_converted", [False, True])
+@pytest.mark.parametrize("kernel_of_each_frame", [False, True])
+def test_the_kernel_of_a_multi_frame_object_travels_with_the_volume(
+    tmp_path: Path, legacy_converted: bool, kernel_of_each_frame: bool
+) -> None:
+    paths = multiframe_ct(
+        tmp_path,
+        gradient(),
+        legacy_converted=legacy_converted,
+        kernel=["I70f", "2"],
+        kernel_of_each_frame=kernel_of_each_frame,
+    )
+    assert read_volume(paths).kernel == "I70f 2"

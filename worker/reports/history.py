@@ -162,6 +162,8 @@ def describe(history: History) -> Iterator[str]:
         f"Since {then}, {describe_time(change.since)} before: infected volume {change.infection_ml:+.1f} mL{relative}, "
         f"PoIR {change.infected_percent_points:+.1f} percentage points."
     )
+    if history.comparison.doubt:
+        yield f"This comparison is uncertain: {history.comparison.doubt}."
     if change.is_rapid:
         yield (
             "The infected volume grew by more than 50 % within 48 hours, which Wu et al. (2020) cite as a sign of "

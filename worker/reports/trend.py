@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from PIL import Image, ImageDraw
 
-from worker.comparison import Exam, elapsed
+from worker.comparison import Exam, doubt_between, elapsed
 from worker.reports import codes, style
 from worker.reports.areaplot import round_up
 from worker.reports.outcome import format_percent
@@ -26,6 +26,8 @@ def draw_trend(curve: Sequence[Exam]) -> Image.Image:
     middle = SIZE[0] // 2
     draw.text((middle, 10), "Hilum   Trend", font=style.font(40), fill=style.TEXT, anchor="ma")
     told = f"{len(curve)} studies that can be compared; time in days before this study"
+    if doubt := doubt_between(curve[-1], curve[0]):
+        told = f"{told}; {doubt}"
     draw.text((middle, 58), told, font=style.font(17), fill=style.MUTED, anchor="ma")
     now = curve[-1].taken_at
     days = [elapsed(now, exam.taken_at) / _DAY for exam in curve if exam.taken_at and now]

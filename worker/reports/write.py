@@ -201,6 +201,7 @@ def _compared(history: History) -> dict[str, Any] | None:
         "prior_study_instance_uid": history.prior.study_instance_uid,
         "prior_was_measured_now": history.prior.was_measured_now,
         "why_none": history.comparison.obstacle,
+        "doubt": history.comparison.doubt,
         "hours_since": figures.pop("since", None),
         **figures,
         "is_rapid": change.is_rapid if change else False,

@@ -140,6 +140,16 @@ def test_says_why_it_does_not_compare(tmp_path: Path, prior: Path) -> None:
     assert not (out / "trend.dcm").exists()
 
 
+def test_says_that_the_kernels_it_compares_are_unknown(tmp_path: Path) -> None:
+    unnamed = {"ConvolutionKernel": None}
+    before = write(tmp_path / "before", "20240228", "101112", SMALLER, **unnamed)
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [before / "report.dcm"], **unnamed)
+
+    doubt = "neither study names its reconstruction kernel, and another kernel changes the figures too"
+    assert f"This comparison is uncertain: {doubt}." in texts(report_of(out))
+    assert json.loads((out / "results.json").read_text())["comparison"]["doubt"] == doubt
+
+
 @pytest.mark.parametrize("other", [{"PatientID": "4712"}, {"IssuerOfPatientID": "OTHER"}, {"IssuerOfPatientID": None}])
 def test_another_id_or_issuer_is_another_patient_whatever_the_name(
     tmp_path: Path, prior: Path, other: dict[str, Any]
