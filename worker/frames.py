@@ -22,7 +22,7 @@ from pydicom.uid import (
 from dicom_node.deflated import read_bounded
 from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import UNREADABLE, kernel_of, require_storage
+from dicom_node.headers import UNREADABLE, kernel_of, number, require_storage
 from worker.contrast import has_contrast_agent
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -33,6 +33,7 @@ HEADER_TAGS = [
     *DESCRIPTIONS,
     "SOPClassUID",
     "SOPInstanceUID",
+    "InstanceNumber",
     "PatientID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
@@ -92,6 +93,8 @@ class Frame:
     ----------
     number : int or None
         Frame number (from 1) in a multi-frame object.
+    instance_number : int or None
+        Of the object; None where it has none, or what is no whole number.
     position : ndarray, shape (3,)
         Centre of the first voxel in patient coordinates (mm).
     orientation : ndarray, shape (2, 3)
@@ -111,6 +114,7 @@ class Frame:
     frame_of_reference_uid: str
     body_part: str
     number: int | None
+    instance_number: int | None
     rows: int
     columns: int
     bits_stored: int
@@ -206,6 +210,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         frame_of_reference_uid=str(ds.get("FrameOfReferenceUID", "")),
         body_part=body_part,
         number=None if index is None else index + 1,
+        instance_number=_instance_number(ds),
         rows=int(ds.Rows),
         columns=int(ds.Columns),
         bits_stored=int(ds.BitsStored),
@@ -252,6 +257,11 @@ def _coded_body_part(ds: Dataset) -> str:
     anatomy = shared[0].get("FrameAnatomySequence")
     region = anatomy[0].get("AnatomicRegionSequence") if anatomy else None
     return str(region[0].get("CodeMeaning", "")) if region else ""
+
+
+def _instance_number(ds: Dataset) -> int | None:
+    value = number(ds.get("InstanceNumber"))
+    return int(value) if value is not None and value.is_integer() else None
 
 
 def _padding(ds: Dataset) -> tuple[int, int] | None:

@@ -33,6 +33,7 @@ _FRAMES_PER_TASK = 16
 class SourceSlice:
     """Where a slice of the volume came from; ``frame_number`` (from 1) only in multi-frame objects.
 
+    ``instance_number`` is that of its object, by which viewers count single slices; not every object has one.
     ``position_mm`` is what the header says of the centre of its first voxel, in patient coordinates (LPS).
     """
 
@@ -41,6 +42,7 @@ class SourceSlice:
     sop_instance_uid: str
     position_mm: tuple[float, float, float]
     frame_number: int | None = None
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ def _read_slices(paths: Sequence[Path]) -> list[Frame]:
 
 def _source_slice(frame: Frame) -> SourceSlice:
     x, y, z = frame.position.tolist()
-    return SourceSlice(frame.path, frame.sop_class_uid, frame.sop_instance_uid, (x, y, z), frame.number)
+    return SourceSlice(
+        frame.path, frame.sop_class_uid, frame.sop_instance_uid, (x, y, z), frame.number, frame.instance_number
+    )
 
 
 def _require_alike(frames: Sequence[Frame]) -> None:

@@ -234,6 +234,15 @@ def test_a_storage_that_is_not_there_refuses_no_study(tmp_path: Path) -> None:
     assert caught.value.code == "storage-unreadable"
 
 
+@pytest.mark.parametrize(("written", "number"), [(b"7777", 7777), (b"1.5 ", None), (b"abc ", None), (b"    ", None)])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+def test_an_odd_instance_number_is_none_and_refuses_nothing(tmp_path: Path, written: bytes, number: int | None) -> None:
+    paths = ct_series(tmp_path, gradient(), InstanceNumber=4321)
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"4321", written))
+    assert {slice_.instance_number for slice_ in read_volume(paths).slices} == {number}
+
+
 def test_what_is_not_dicom_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("These are no pixels.\n" * 20)

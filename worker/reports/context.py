@@ -164,7 +164,10 @@ def result_key(
 
 def _as_read(volume: Volume) -> list[object]:
     """Return what a volume was read as, but for its pixels."""
-    slices = [[slice_.sop_instance_uid, slice_.frame_number, slice_.position_mm] for slice_ in volume.slices]
+    slices = [
+        [slice_.sop_instance_uid, slice_.frame_number, slice_.instance_number, slice_.position_mm]
+        for slice_ in volume.slices
+    ]
     geometry = volume.geometry
     lies = [geometry.shape, geometry.affine.tolist(), geometry.frame_of_reference_uid]
     return [slices, lies, volume.kernel, volume.has_contrast_agent]

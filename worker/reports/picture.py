@@ -50,10 +50,13 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
     scene = look_at(volume, findings)
     index, *further = slices_of_picture(findings)
     _draw_views(picture, scene, scene.level(index))
-    text(draw, (_SLICE_BOX[0] + 12, _SLICE_BOX[3] - 12), _whereabouts(volume, index), 16, style.TEXT, "lb")
+    centre, width = WINDOW_HU
+    told = f"{slice_number(volume, index)}\n{_height(volume, index)}   W {width:.0f} / L {centre:.0f}"
+    text(draw, (_SLICE_BOX[0] + 12, _SLICE_BOX[3] - 12), told, 16, style.TEXT, "ld")
     for box, other in zip(_FURTHER_BOXES, further, strict=False):
         draw_view(picture, box, scene, AXIAL, scene.level(other))
-        text(draw, (box[0] + 8, box[3] - 8), f"Slice {other + 1}", 14, style.TEXT, "lb")
+        text(draw, (box[0] + 8, box[3] - 8), slice_number(volume, other), 14, style.TEXT, "lb")
+        text(draw, (box[2] - 8, box[1] + 10), _height(volume, other), 14, style.TEXT, "rt")
     if findings.infection.array.any() and not further:
         text(draw, _FURTHER_NOTE, f"No infection {_APART_MM:.0f} mm or more from this slice.", 17, style.MUTED, "mm")
     for box, what, area_mm2, colour in (
@@ -89,10 +92,25 @@ def _share_from_top(scene: Scene, plane: Plane, at: int) -> float:
     return 1 - share if plane.axis == Z else share
 
 
-def _whereabouts(volume: Volume, index: int) -> str:
+def _height(volume: Volume, index: int) -> str:
     _, _, z = volume.geometry.to_patient(np.array([[index, *(n / 2 for n in volume.geometry.shape[1:])]]))[0]
-    centre, width = WINDOW_HU
-    return f"Slice {index + 1} of {len(volume.slices)}   z = {z:.1f} mm   W {width:.0f} / L {centre:.0f}"
+    return f"z = {z:.1f} mm"
+
+
+def slice_number(volume: Volume, index: int) -> str:
+    """Return the number under which viewers show a slice; empty where it has none of its own.
+
+    Frames are counted in their object, single slices by Instance Number (PS3.3 C.7.6.1), which need not begin at 1 nor
+    at the feet: of how many they are is told only where they count from 1 without a gap.
+    """
+    count, shown = len(volume.slices), volume.slices[index]
+    if shown.frame_number is not None:
+        return f"Frame {shown.frame_number} of {count}"
+    numbers = {slice_.instance_number for slice_ in volume.slices}
+    if None in numbers or len(numbers) < count:
+        return ""
+    of_all = f" of {count}" if numbers == set(range(1, count + 1)) else ""
+    return f"Image {shown.instance_number}{of_all}"
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, findings: Findings) -> None:

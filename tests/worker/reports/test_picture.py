@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmread
 
-from tests.factories import chest_hu, ct_series
+from tests.factories import chest_hu, ct_series, multiframe_ct
 from tests.worker.reports.results import CUT_OFF, SHAPE, findings_of
 from worker.findings import Findings, Flag
 from worker.reports import codes
 from worker.reports.outcome import conclusion, format_percent
-from worker.reports.picture import SIZE, draw_picture, slices_of_picture
+from worker.reports.picture import SIZE, draw_picture, slice_number, slices_of_picture
 from worker.volume import Volume, read_volume
 
 AXIAL_VIEW = (slice(84, 664), slice(16, 796))
@@ -75,6 +76,38 @@ def test_outlines_the_infection_on_the_next_worst_slice(volume: Volume) -> None:
     picture = np.asarray(draw_picture(volume, findings_of(volume, labels, infection)))
 
     assert is_colour(picture[FURTHER_VIEWS], codes.INFECTION.rgb).any()
+
+
+def test_a_slice_is_named_by_its_instance_number(tmp_path: Path) -> None:
+    """Not by its place from the feet: many series count from the head."""
+    volume = read_volume(ct_series(tmp_path, chest_hu(SHAPE)[0], seed=1))
+    named = dcmread(volume.slices[0].path).InstanceNumber
+
+    assert named != 1
+    assert slice_number(volume, 0) == f"Image {named} of 12"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ([*range(61, 73)], "Image 63"),
+        ([*range(2, 14)], "Image 4"),
+        ([*range(0, 24, 2)], "Image 4"),
+        ([1] * 12, ""),
+        ([None, *range(2, 13)], ""),
+    ],
+)
+def test_tells_no_count_nor_number_that_is_not_true(volume: Volume, numbers: list[int | None], told: str) -> None:
+    slices = tuple(replace(s, instance_number=n) for s, n in zip(volume.slices, numbers, strict=True))
+
+    assert slice_number(replace(volume, slices=slices), 2) == told
+
+
+def test_a_frame_is_named_by_its_number_in_the_object(tmp_path: Path) -> None:
+    volume = read_volume(multiframe_ct(tmp_path, chest_hu(SHAPE)[0], seed=1))
+
+    assert slice_number(volume, 0) == f"Frame {volume.slices[0].frame_number} of 12"
+    assert volume.slices[0].frame_number != 1
 
 
 def test_is_drawn_for_empty_masks_too(volume: Volume) -> None:

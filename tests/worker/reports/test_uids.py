@@ -102,10 +102,11 @@ def test_other_pixels_under_the_same_uids_give_other_uids(series: list[Path], tm
         lambda v: replace(v, geometry=replace(v.geometry, affine=v.geometry.affine @ np.diag([2, 1, 1, 1]))),
         lambda v: replace(v, geometry=replace(v.geometry, frame_of_reference_uid="1.2.3")),
         lambda v: replace(v, slices=(replace(v.slices[0], position_mm=(0.0, 0.0, 0.1)), *v.slices[1:])),
+        lambda v: replace(v, slices=(replace(v.slices[0], instance_number=99), *v.slices[1:])),
         lambda v: replace(v, kernel="B70f"),
         lambda v: replace(v, has_contrast_agent=True),
     ],
-    ids=["affine", "frame of reference", "position", "kernel", "contrast"],
+    ids=["affine", "frame of reference", "position", "number", "kernel", "contrast"],
 )
 def test_what_was_corrected_under_the_same_uids_gives_other_uids(
     series: list[Path], tmp_path: Path, corrected: Callable[[Volume], Volume]
