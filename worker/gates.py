@@ -111,6 +111,8 @@ def flags_of(volume: Volume, lungs: Lungs, measurements: Sequence[Measurement]) 
 def disagreement(found_percent: float, difference_percent: float) -> Iterator[Flag]:
     """Yield a flag where a network reads slices and their mirror images too differently.
 
+    Its message tells no figure: beside a percentage that is withheld, one would be read in its place.
+
     Parameters
     ----------
     found_percent, difference_percent : float
@@ -118,8 +120,8 @@ def disagreement(found_percent: float, difference_percent: float) -> Iterator[Fl
     """
     if difference_percent > max(DIFFERENCE_PERCENT, DIFFERENCE_SHARE * found_percent):
         message = (
-            f"The network is unsure: of the lung, {difference_percent:.1f} % is infected only as seen, or only as seen "
-            "in a mirror. This scan is unlike those that it was trained on."
+            "The network is unsure: it reads the slices and their mirror images too differently. "
+            "This scan is unlike those that it was trained on."
         )
         yield Flag("network-unsure", message, withholds_percentage=True)
 

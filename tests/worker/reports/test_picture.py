@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydicom import dcmread
 from tests.factories import chest_hu, ct_series, multiframe_ct
 from tests.worker.reports.results import CUT_OFF, SHAPE, findings_of
 from worker.findings import Findings, Flag
+from worker.gates import disagreement
 from worker.reports import codes
 from worker.reports.outcome import conclusion, format_percent
 from worker.reports.picture import SIZE, draw_picture, slice_number, slices_of_picture
@@ -144,8 +146,10 @@ def test_a_percentage_that_is_not_zero_never_reads_as_zero(percent: float, text:
     assert format_percent(percent) == text
 
 
-def test_the_conclusion_of_a_withheld_percentage_holds_no_number(volume: Volume) -> None:
-    text = conclusion(found(volume, CUT_OFF))
+@pytest.mark.parametrize("flag", [CUT_OFF, *disagreement(5.3, 4.1)], ids=lambda flag: str(flag.code))
+def test_the_conclusion_of_a_withheld_percentage_holds_no_number(volume: Volume, flag: Flag) -> None:
+    text = conclusion(found(volume, flag))
 
     assert "%" not in text
-    assert CUT_OFF.message in text
+    assert not re.search(r"\d", text)
+    assert flag.message in text
