@@ -15,6 +15,7 @@ from dicom_node.deliver.notifier import Notifications
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotForHilum, SettingsError
+from dicom_node.figures import format_percent
 from dicom_node.record.accession import studies_with
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.retention import Retention
@@ -247,7 +248,7 @@ def print_list(rows: list[Row]) -> None:
     if not rows:
         print("no studies")
     for row in rows:
-        percent = "" if row["infected_percent"] is None else f"{row['infected_percent']:.1f} %"
+        percent = "" if row["infected_percent"] is None else format_percent(row["infected_percent"])
         sent, total = row["deliveries"]["sent"], sum(row["deliveries"].values())
         print(
             f"{row['received']}  {row['state']:<10} {percent:>7}  {sent}/{total} sent  {row['instances']:>5} images  "

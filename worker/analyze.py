@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dicom_node.dispatch.selection import select_series
 from dicom_node.errors import NotForHilum, RejectedInput, SettingsError
+from dicom_node.figures import format_percent
 from dicom_node.files import PRIVATE_FOLDER
 from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
@@ -105,7 +106,8 @@ def print_answer(answer: Answer, out: Path) -> None:
     """Print the result and where its objects lie."""
     if answer.state is JobState.DONE:
         percent = answer.infected_percent
-        print("no percentage given; results.json says why" if percent is None else f"PoIR {percent:.1f} % of the lung")
+        told = "no percentage given; results.json says why"
+        print(told if percent is None else f"PoIR {format_percent(percent)} of the lung")
     else:
         print(f"not measured: {answer.message}")
     for item in answer.objects:

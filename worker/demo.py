@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset
 from dicom_node.deliver.outgoing import Outgoing, read_outgoing
 from dicom_node.deliver.scu import echo
 from dicom_node.errors import HilumError, PassingFailure
+from dicom_node.figures import format_percent
 from dicom_node.folder import read_one_study
 from dicom_node.listing import show_study
 from dicom_node.log import configure_logging
@@ -171,7 +172,7 @@ def show_proportions(measured: dict[Site, float], truth: Truth | None) -> None:
         rows["in truth"] = {site: truth.infected_percent(site) for site in measured}
     say(f"\n{'Infected proportion (PoIR)':<28}" + "".join(f"{site:>9}" for site in measured))
     for name, percents in rows.items():
-        say(f"  {name:<26}" + "".join(f"{percent:>7.1f} %" for percent in percents.values()))
+        say(f"  {name:<26}" + "".join(f"{format_percent(percent):>9}" for percent in percents.values()))
 
 
 def proportions(report: Dataset) -> dict[Site, float]:

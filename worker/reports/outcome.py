@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from dicom_node.figures import format_percent
 from worker.findings import Findings, Severity
 
 
@@ -55,10 +56,3 @@ def describe_zones(severity: Severity) -> str:
         for side in ("right", "left")
     )
     return f"Score of each zone, 0 to 4: {'; '.join(sides)}. Zones are thirds of the lungs' height."
-
-
-def format_percent(percent: float) -> str:
-    """Return a percentage for a reader; what is not zero never reads as zero."""
-    if 0 < percent < 0.1:
-        return "< 0.1 %"
-    return f"{percent:.1f} %"

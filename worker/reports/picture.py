@@ -7,10 +7,10 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dicom_node.figures import format_percent
 from worker.findings import Findings, Measurement, Site
 from worker.reports import codes, style
 from worker.reports.areaplot import draw_area_plot
-from worker.reports.outcome import format_percent
 from worker.reports.planes import AXIAL, CORONAL, Plane, X, Y, Z
 from worker.reports.style import WARNING, Box
 from worker.reports.view import WINDOW_HU, Scene, draw_level, draw_view, look_at, text

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from PIL import Image, ImageDraw
 
+from dicom_node.figures import format_percent
 from worker.comparison import Exam, doubt_between, elapsed
 from worker.reports import codes, style
 from worker.reports.areaplot import round_up
-from worker.reports.outcome import format_percent
 from worker.reports.style import WARNING, Box, Rgb
 from worker.reports.view import text
 

@@ -14,7 +14,7 @@ from tests.worker.reports.results import CUT_OFF, SHAPE, findings_of
 from worker.findings import Findings, Flag
 from worker.gates import disagreement
 from worker.reports import codes
-from worker.reports.outcome import conclusion, format_percent
+from worker.reports.outcome import conclusion
 from worker.reports.picture import SIZE, draw_picture, slice_number, slices_of_picture
 from worker.volume import Volume, read_volume
 
@@ -139,11 +139,6 @@ def test_is_the_same_whatever_the_orientation_of_the_slices(tmp_path: Path, volu
     straight, turned = draw_picture(volume, found(volume)), draw_picture(flipped, there)
 
     np.testing.assert_array_equal(np.asarray(straight)[AXIAL_VIEW], np.asarray(turned)[AXIAL_VIEW])
-
-
-@pytest.mark.parametrize(("percent", "text"), [(0, "0.0 %"), (0.01, "< 0.1 %"), (5.449, "5.4 %"), (100, "100.0 %")])
-def test_a_percentage_that_is_not_zero_never_reads_as_zero(percent: float, text: str) -> None:
-    assert format_percent(percent) == text
 
 
 @pytest.mark.parametrize("flag", [CUT_OFF, *disagreement(5.3, 4.1)], ids=lambda flag: str(flag.code))
