@@ -14,7 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from worker.reports import codes, context
 from worker.reports.context import ResultContext
 
-_WHY = "Replaced by a new result, after more images of the study came in."
+_WHY = "Replaced by a new result of the same study."
+"""True in every case: more images came in, or what was given up was taken up again."""
 
 
 def read_earlier(paths: Iterable[Path]) -> tuple[Dataset, ...]:

@@ -84,6 +84,20 @@ def test_a_refusal_replaces_a_measurement_too(first: Result, tmp_path: Path) -> 
     assert note.kind == "rejection-note"
 
 
+def test_a_note_tells_no_reason_that_may_be_false(first: Result, tmp_path: Path) -> None:
+    """A refusal is replaced too where nothing new came in: `hilum retry` measures what was given up."""
+    paths = [slice_.path for slice_ in first.volume.slices]
+    (given_up,) = write_refusal(paths, GAPS, THRESHOLDS, tmp_path, made_at=MADE_AT)
+
+    measured = write_reports(first.volume, first.findings, tmp_path, WITH_NOTE, MADE_AT, [given_up.path])
+
+    note = dcmread(next(item.path for item in measured if item.kind == "rejection-note"))
+    described = (113012, "Replaced by a new result of the same study.")  # Key Object Description (TID 2010)
+    names = [item.get("ConceptNameCodeSequence") for item in note.ContentSequence]
+    told = [(int(n[0].CodeValue), i.get("TextValue")) for n, i in zip(names, note.ContentSequence, strict=True) if n]
+    assert described in told
+
+
 def test_what_retention_removed_is_not_named(first: Result, tmp_path: Path) -> None:
     gone = [tmp_path / "gone.dcm"]
 
