@@ -25,12 +25,11 @@ RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 Retired from the standard and refused by pydicom, but still in archives; libjpeg decodes them.
 """
 
-
 BYTES_PER_PIXEL = 4
+"""At most."""
 
 BITS_AT_MOST = 16
 """Of a pixel of a CT (PS3.3 C.8.2.1.1.4)."""
-"""At most."""
 
 
 def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:

@@ -11,6 +11,7 @@ from pydicom.uid import UID
 
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.headers import SeriesHeader, Vector
+from dicom_node.kernels import is_sharp
 from dicom_node.settings import SelectionSettings
 
 AXIAL_WITHIN_DEGREES = 35.0
@@ -25,9 +26,6 @@ OTHER_PARTS = frozenset(
     "EXTREMITY".split()
 )
 """Body parts that hold no lung; others, such as ABDOMEN, may be coded beside a chest."""
-
-# Kernels that sharpen: Siemens' B/I/Br/Bl from 50, GE's and Philips' names, Canon's from FC50.
-SHARP = re.compile(r"\b[BDHIJUQ][A-Z]?[5-9]\d|LUNG|BONE|EDGE|DETAIL|\bY[A-D]?\b|\b[LDE]\b|FC[5-9]\d")
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def preference(series: SeriesHeader, settings: SelectionSettings) -> tuple[bool,
     off = abs(thickness - settings.preferred_thickness_mm) if isinstance(thickness, float) else math.inf
     return (
         isinstance(image_type, tuple) and image_type[:1] == ("DERIVED",),
-        SHARP.search(str(series.most_common("kernel"))) is not None,
+        is_sharp(str(series.most_common("kernel"))),
         off,
         -series.slices,
         series.series_instance_uid,
