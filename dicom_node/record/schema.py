@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -27,6 +28,8 @@ metadata = MetaData(
 
 UID = String(64)
 AE = String(16)
+BYTES = Integer().with_variant(BigInteger, "postgresql")
+"""SQLite's integers have 64 bits, PostgreSQL's 32."""
 
 associations = Table(
     "associations",
@@ -76,7 +79,7 @@ instances = Table(
     Column("sop_class_uid", UID, nullable=False),
     Column("transfer_syntax_uid", UID, nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", BYTES, nullable=False),
     Column("path", Text, nullable=False),
     Column("association_id", String(36), ForeignKey(associations.c.association_id), nullable=False),
     Column("stored_at", Float, nullable=False),

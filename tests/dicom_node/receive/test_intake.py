@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -13,7 +14,7 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.receive.intake import Intake, settle
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import instances, series, studies
-from dicom_node.settings import JobSettings
+from dicom_node.settings import JobSettings, Settings
 from dicom_node.study import JobState, Priority, Reception, StudyActivity, StudyState
 from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, results_of, rows
 
@@ -37,6 +38,12 @@ def test_the_first_bytes_are_new(intake: Intake, record: Engine) -> None:
     assert receive(intake, instance()) == [Reception.NEW]
     assert study_row(record)["state"] == StudyState.RECEIVING
     assert [i.sop_instance_uid for i in intake.instances(STUDY)] == ["1.2.3.1.1"]
+
+
+def test_an_object_of_as_many_bytes_as_may_come_is_recorded(intake: Intake, record: Engine) -> None:
+    size_bytes = Settings.model_construct().node.maximum_object_bytes
+    assert receive(intake, replace(instance(), size_bytes=size_bytes)) == [Reception.NEW]
+    assert [row["size_bytes"] for row in rows(record, instances)] == [size_bytes]
 
 
 def test_the_same_bytes_again_are_identical_and_change_nothing(intake: Intake, record: Engine) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -26,9 +27,26 @@ from dicom_node.record.database import (
     open_database,
     reading,
 )
-from dicom_node.record.schema import instances, metadata, studies
+from dicom_node.record.schema import associations, instances, metadata, studies
 from tests.dicom_node.recording import opened, rows
 from tests.services import free_port
+
+ASSOCIATION = dict.fromkeys(("calling_ae_title", "called_ae_title", "peer_address"), "") | {
+    "association_id": "a",
+    "opened_at": 0.0,
+}
+
+
+def migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def instance_row(sop_instance_uid: str) -> dict[str, object]:
+    row: dict[str, object] = dict.fromkeys(("series_instance_uid", "sop_class_uid", "transfer_syntax_uid"), "1")
+    row |= {"study_instance_uid": "1", "sop_instance_uid": sop_instance_uid, "sha256": "0", "path": ""}
+    return row | {"association_id": "a", "stored_at": 0.0}
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.node)])
@@ -55,9 +73,26 @@ def test_opening_again_changes_nothing(empty_url: str) -> None:
 
 
 def test_the_latest_revision_is_the_head_of_the_migrations() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    assert ScriptDirectory.from_config(config).get_heads() == [LATEST_REVISION]
+    assert ScriptDirectory.from_config(migrations()).get_heads() == [LATEST_REVISION]
+
+
+def test_a_record_with_instances_of_before_takes_larger_ones_and_keeps_those(empty_url: str) -> None:
+    earlier = make_engine(empty_url)
+    config = migrations()
+    with earlier.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+    with earlier.begin() as connection:
+        connection.execute(
+            text("INSERT INTO studies (study_instance_uid, state, priority, first_instance_at) VALUES ('1', '', '', 0)")
+        )
+        connection.execute(associations.insert().values(ASSOCIATION))
+        connection.execute(instances.insert().values(**instance_row("before"), size_bytes=2**31 - 1))
+    earlier.dispose()
+    with opened(empty_url) as engine:
+        with engine.begin() as connection:
+            connection.execute(instances.insert().values(**instance_row("after"), size_bytes=2**32))
+        assert [row["size_bytes"] for row in rows(engine, instances)] == [2**31 - 1, 2**32]
 
 
 def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
