@@ -27,7 +27,7 @@ CHUNK_BYTES = 2**18
 LONGEST_ANSWER_BYTES = 2**20
 BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """RFC 6750 2.1. It has no colon, and one stands between user and password (RFC 7617 2)."""
-PROCESSING_FAILURE = 0x0110
+SUCCESS, PROCESSING_FAILURE, LARGEST_REASON = 0x0000, 0x0110, 0xFFFF
 OF_THE_OBJECT = dict.fromkeys((409, 413, 415, 422), Outcome.REFUSED) | dict.fromkeys((400, 500), Outcome.PASSING)
 """With these HTTP statuses a service speaks of what it was sent; with all others of itself, its URL or who asks."""
 READS_REQUESTS = frozenset({200, 202, 204, 400, 409, 413, 415, 422})
@@ -170,11 +170,17 @@ def read_answer(said: bytes, sop_instance_uid: str) -> Answer | None:
         ds = Dataset.from_json(said)
         for item in ds.get("FailedSOPSequence") or []:
             if item.ReferencedSOPInstanceUID == sop_instance_uid:
-                reason = int(item.get("FailureReason") or PROCESSING_FAILURE)
+                reason = reason_in(item, "FailureReason", PROCESSING_FAILURE)
                 return Answer(Outcome.TAKEN, reason) if reason == HELD_ALREADY else failure(reason)
         for item in ds.get("ReferencedSOPSequence") or []:
             if item.ReferencedSOPInstanceUID == sop_instance_uid:
-                return Answer(Outcome.TAKEN, int(item.get("WarningReason") or 0))
+                return Answer(Outcome.TAKEN, reason_in(item, "WarningReason", SUCCESS))
     except UNREADABLE:
         return None
     return None
+
+
+def reason_in(item: Dataset, keyword: str, otherwise: int) -> int:
+    """Return the reason that an item tells; ``otherwise`` where it tells none, or one of more than 16 bits."""
+    reason = int(item.get(keyword) or otherwise)
+    return reason if 0 <= reason <= LARGEST_REASON else otherwise

@@ -31,6 +31,8 @@ from tests.services import free_port
 
 pytestmark = pytest.mark.node
 
+FAILED_SOP, REFERENCED_SOP, REFERENCED_INSTANCE = "00081198", "00081199", "00081155"
+WARNING_REASON, FAILURE_REASON = "00081196", "00081197"
 SENT, PENDING, REJECTED = DeliveryState.SENT, DeliveryState.PENDING, DeliveryState.REJECTED
 
 
@@ -86,6 +88,22 @@ def test_the_reason_of_a_failure_says_whether_it_is_tried_again(
     with service(lambda post: (http_status, response(post, failure=reason))) as peer:
         deliver(record, settings_for(peer.url))
     assert said(record) == [(state, reason)] * 2
+
+
+@pytest.mark.parametrize("reason", [-1, 2**16, 2**70])
+def test_a_reason_that_cannot_be_one_is_none(record: Engine, reason: int) -> None:
+    """It would not fit into the record, and delivery would end, again and again."""
+
+    def answer(post: Post) -> Answer:
+        (ds,) = post.data_sets
+        is_failure = ds.SOPClassUID == SegmentationStorage
+        sequence, keyword = (FAILED_SOP, FAILURE_REASON) if is_failure else (REFERENCED_SOP, WARNING_REASON)
+        item = {REFERENCED_INSTANCE: {"vr": "UI", "Value": [ds.SOPInstanceUID]}}
+        return 200, {sequence: {"vr": "SQ", "Value": [item | {keyword: {"vr": "US", "Value": [reason]}}]}}
+
+    with service(answer) as peer:
+        deliver(record, settings_for(peer.url))
+    assert said(record) == [(PENDING, 0x0110), (SENT, 0x0000)]
 
 
 def test_instances_are_told_apart(record: Engine) -> None:
