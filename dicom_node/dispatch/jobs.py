@@ -105,6 +105,7 @@ class Jobs:
                     attempts=jobs.c.attempts + 1,
                     lease_token=token,
                     lease_until=time + self._settings.lease_seconds,
+                    lease_seconds=self._settings.lease_seconds,
                     started_at=time,
                 )
                 .returning(jobs)
@@ -187,8 +188,8 @@ class Jobs:
 
     def sweep(self) -> int:
         """Take back the jobs whose lease ran out, and give up those tried often enough; return how many."""
-        # Twice the lease, for the hosts' clocks may differ.
-        ran_out = has_come(jobs.c.lease_until, now(), 2 * self._settings.lease_seconds)
+        length = func.coalesce(jobs.c.lease_seconds, self._settings.lease_seconds)  # none of claims before an update
+        ran_out = has_come(jobs.c.lease_until, now(), 2 * length)  # twice, for the hosts' clocks may differ
         lost = jobs.c.state == JobState.RUNNING, ran_out
         with reading(self._engine) as connection:
             if not connection.scalar(select(func.count()).select_from(jobs).where(*lost)):

@@ -106,6 +106,8 @@ jobs = Table(
     Column("rung_at", Float),
     Column("lease_token", String(36)),
     Column("lease_until", Float),
+    # By the settings of who claimed it, which may differ from those of who looks.
+    Column("lease_seconds", Float),
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("stage", String(64), nullable=False, server_default=""),

@@ -199,6 +199,27 @@ def test_a_lease_that_ran_out_is_taken_back_and_can_do_nothing(queue: Jobs, reco
     assert queue.finish(taken, JobState.DONE, results_of(), ["PACS"])
 
 
+def test_a_lease_is_as_long_as_the_settings_of_its_worker_say(queue: Jobs, record: Engine, clock: Clock) -> None:
+    worker = Jobs(record, SETTINGS.model_copy(update={"lease_seconds": 3600}))
+    job = claimed(worker, make_job(record))
+    assert queue.sweep() == 0
+    clock.pass_(3599)
+    assert worker.renew(job, "lungs (40%)")
+    assert queue.sweep() == 0
+    clock.pass_(3601)
+    assert queue.sweep() == 1
+
+
+def test_a_lease_that_began_before_its_length_was_recorded_runs_out(queue: Jobs, record: Engine, clock: Clock) -> None:
+    """Its worker began before an update of Hilum."""
+    claimed(queue, make_job(record))
+    with record.begin() as connection:
+        connection.execute(jobs.update().values(lease_seconds=None))
+    assert queue.sweep() == 0
+    clock.pass_(61)
+    assert queue.sweep() == 1
+
+
 def test_a_slow_worker_that_was_not_missed_may_still_finish(queue: Jobs, record: Engine, clock: Clock) -> None:
     job = claimed(queue, make_job(record))
     clock.pass_(1000)
@@ -473,9 +494,14 @@ def test_a_bell_rung_before_the_clock_was_set_back_rings_again(queue: Jobs, reco
     assert queue.to_ring(none_unheard)
 
 
-def test_a_dead_workers_lease_ends_although_the_clock_was_set_back(queue: Jobs, record: Engine, clock: Clock) -> None:
-    assert queue.claim(make_job(record))
-    clock.jump(-86_400)
+@pytest.mark.parametrize("lease_seconds", [60, 3600])
+@pytest.mark.parametrize("lengths_back", [1.5, 24])
+def test_a_dead_workers_lease_ends_although_the_clock_was_set_back(
+    queue: Jobs, record: Engine, clock: Clock, lease_seconds: float, lengths_back: float
+) -> None:
+    worker = Jobs(record, SETTINGS.model_copy(update={"lease_seconds": lease_seconds}))
+    assert worker.claim(make_job(record))
+    clock.jump(-lengths_back * lease_seconds)
     assert queue.sweep() == 1
 
 

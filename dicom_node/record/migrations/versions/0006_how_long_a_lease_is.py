@@ -1,0 +1,14 @@
+"""how long a lease is."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.add_column("jobs", sa.Column("lease_seconds", sa.Float(), nullable=True))
