@@ -22,6 +22,7 @@ class Breaker:
         self._first_pause_seconds = first_pause_seconds
         self._failures = 0
         self._open_until: float | None = None
+        self._has_answered = False
 
     def is_open(self, time: float) -> bool:
         """Whether the peer is to be left alone; ``time`` is in seconds, on a clock that is never set."""
@@ -37,6 +38,10 @@ class Breaker:
             self._open_until = time + pause * random.uniform(0.5, 1.0)  # noqa: S311
 
     def succeeded(self) -> bool:
-        """Take note that the peer answered; return whether the circuit was open before."""
-        was_open, self._failures, self._open_until = self._open_until is not None, 0, None
+        """Take note that the peer answered; return whether the circuit was open before.
+
+        The first success counts as one after an open circuit: an earlier process may have left it open.
+        """
+        was_open = self._open_until is not None or not self._has_answered
+        self._failures, self._open_until, self._has_answered = 0, None, True
         return was_open

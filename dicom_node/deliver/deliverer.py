@@ -57,8 +57,12 @@ class Deliverer:
             one.check()
 
     def _serve(self, destination: AnyDestination, stop: threading.Event) -> None:
+        has_begun = False
         while not stop.wait(TURN_SECONDS):
             try:
+                if not has_begun:
+                    self._outbox.hasten(destination.name)  # it may have been mended since it was last tried
+                    has_begun = True
                 self.turn(destination, stop)
             except DBAPIError as error:
                 log.warning("delivery_failed", code="database", error=type(error.orig).__name__)

@@ -87,7 +87,7 @@ class Notifications:
             )
 
     def hasten(self) -> None:
-        """Make due now all that waits: the receiver answers again."""
+        """Make due now all that waits: the receiver answers again, or may."""
         with self._engine.begin() as connection:
             connection.execute(
                 update(notifications).where(notifications.c.state == DeliveryState.PENDING).values(due_at=now())
@@ -121,8 +121,12 @@ class Notifier:
 
     def run(self, stop: threading.Event) -> None:
         """Send until told to stop."""
+        has_begun = False
         while not stop.wait(TURN_SECONDS):
             try:
+                if not has_begun:
+                    self._record.hasten()  # the receiver may have been mended since it was last tried
+                    has_begun = True
                 self.turn(stop)
             except DBAPIError as error:
                 log.warning("notification_failed", code="database", error=type(error.orig).__name__)

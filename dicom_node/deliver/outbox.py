@@ -163,7 +163,7 @@ class Outbox:
             )
 
     def hasten(self, destination: str) -> None:
-        """Make due now what could not be sent because the destination did not answer: it does again."""
+        """Make due now what could not be sent because the destination did not answer: it does again, or may."""
         with self._engine.begin() as connection:
             connection.execute(
                 update(deliveries)

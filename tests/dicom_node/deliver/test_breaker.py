@@ -23,6 +23,7 @@ def test_two_failures_leave_it_closed_and_the_third_opens_it() -> None:
 
 def test_failures_that_are_not_in_a_row_leave_it_closed() -> None:
     breaker = Breaker(10)
+    breaker.succeeded()
     for _ in range(10):
         breaker.failed(0)
         assert not breaker.succeeded()
@@ -48,4 +49,12 @@ def test_a_success_closes_it_and_tells_that_it_was_open() -> None:
     breaker = opened()
     assert breaker.succeeded()
     assert not breaker.is_open(0)
+    assert not breaker.succeeded()
+
+
+def test_the_first_success_of_a_process_is_told_as_if_it_had_been_open() -> None:
+    """The process before may have left it open."""
+    breaker = Breaker(10)
+    assert not breaker.is_open(0)
+    assert breaker.succeeded()
     assert not breaker.succeeded()

@@ -240,6 +240,34 @@ def test_a_receiver_that_is_away_is_left_alone_and_hears_all_that_waits_once_it_
     assert len(set(receiver.ids)) == 8
 
 
+def test_what_waits_for_a_receiver_is_tried_when_delivery_starts_again(record: Engine, tmp_path: Path) -> None:
+    port, stop = free_port(), threading.Event()
+    settings = settings_for(tmp_path, port).model_copy(update={"delivery": DeliverySettings(first_retry_seconds=1000)})
+    end_study(record, settings)
+    take_turn(record, settings)
+    assert (row_of(record)["state"], row_of(record)["attempts"]) == ("pending", 1)
+    running = threading.Thread(target=Notifier(Notifications(record, settings), settings).run, args=(stop,))
+    with receiving(port=port):
+        running.start()
+        try:
+            wait_until(lambda: row_of(record)["state"] == "sent", "the notification", 10)
+        finally:
+            stop.set()
+            running.join()
+
+
+def test_what_waits_is_told_with_the_first_that_a_receiver_takes_after_a_start(record: Engine, tmp_path: Path) -> None:
+    port = free_port()
+    settings = settings_for(tmp_path, port)
+    end_study(record, settings)
+    notifier = Notifier(Notifications(record, settings), settings)
+    notifier.turn(threading.Event())  # the receiver is still away
+    end_study(record, settings, "1.2.4")
+    with receiving(port=port) as receiver:
+        notifier.turn(threading.Event())
+    assert len(receiver.ids) == 2
+
+
 def test_two_senders_never_hold_the_same(record: Engine, record_url: str, away: Settings) -> None:
     end_study(record, away)
     other = open_database(record_url)

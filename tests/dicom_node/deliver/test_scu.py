@@ -478,6 +478,40 @@ def test_once_a_pacs_is_back_all_that_waited_for_it_is_due_at_once(sqlite_record
     assert len(peer.taken) == 10
 
 
+@contextmanager
+def delivering(record: Engine, settings: Settings) -> Iterator[None]:
+    """Deliver as a process does that has just begun."""
+    stop = threading.Event()
+    running = threading.Thread(target=Deliverer(Outbox(record, settings.delivery), settings).run, args=(stop,))
+    running.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        running.join()
+
+
+def test_what_waits_for_a_pacs_is_tried_when_delivery_starts_again(record: Engine) -> None:
+    port = free_port()
+    settings = settings_for(port)
+    deliver(record, settings)
+    assert said(record) == [(DeliveryState.PENDING, None)] * 2
+    with pacs(port=port), delivering(record, settings):
+        wait_until(lambda: said(record) == [(DeliveryState.SENT, 0x0000)] * 2, "delivery", 10)
+
+
+def test_what_waits_is_sent_with_the_first_that_a_pacs_takes_after_a_start(record: Engine, tmp_path: Path) -> None:
+    port = free_port()
+    settings = settings_for(port)
+    deliverer = Deliverer(Outbox(record, settings.delivery), settings)
+    deliverer.deliver(settings.destinations[0], threading.Event())  # the PACS is still away
+    finish_study(record, tmp_path / "later", "1.2.4")
+    with pacs(port=port):
+        for _ in range(2):
+            deliverer.deliver(settings.destinations[0], threading.Event())
+    assert said(record) == [(DeliveryState.SENT, 0x0000)] * 4
+
+
 def test_a_pacs_that_is_slow_holds_up_no_other(sqlite_record: Engine, tmp_path: Path) -> None:
     finish_study(sqlite_record, tmp_path / "results", destinations=("PACS", "ARCHIVE"))
     go_on, stop = threading.Event(), threading.Event()
