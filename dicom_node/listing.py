@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 def run_studies(arguments: argparse.Namespace) -> int:
     """List the newest studies, or show one."""
-    engine = open_database(load_settings().database_url)
+    engine = open_database(load_settings().database_url, must_exist=True)
     if arguments.study:
         found: Row | list[Row] = show_study(engine, arguments.study)
     elif arguments.accession:
@@ -54,7 +54,7 @@ def asked_for(what: str) -> str:
 def run_retry(arguments: argparse.Namespace) -> int:
     """Queue and send again what failed."""
     settings = load_settings()
-    engine = open_database(settings.database_url)
+    engine = open_database(settings.database_url, must_exist=True)
     find_study(engine, arguments.study)
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
     sent = Outbox(engine, settings.delivery).retry(arguments.study)
@@ -66,7 +66,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
 def run_resend(arguments: argparse.Namespace) -> int:
     """Send again what a PACS refused, and, unless one is named, what the webhook did."""
     settings = load_settings()
-    engine = open_database(settings.database_url)
+    engine = open_database(settings.database_url, must_exist=True)
     if arguments.study:
         find_study(engine, arguments.study)
     if arguments.destination:
@@ -80,7 +80,7 @@ def run_resend(arguments: argparse.Namespace) -> int:
 def run_redirect(arguments: argparse.Namespace) -> int:
     """Send to one destination what another has not taken."""
     settings = load_settings()
-    engine = open_database(settings.database_url)
+    engine = open_database(settings.database_url, must_exist=True)
     require_destination(arguments.to, settings)
     count = Outbox(engine, settings.delivery).redirect(arguments.destination, arguments.to)
     print(f"{count} deliveries due at {arguments.to}")
@@ -97,7 +97,7 @@ def require_destination(name: str, settings: Settings) -> None:
 def run_remove(arguments: argparse.Namespace) -> int:
     """Remove the files of a study whose answer is delivered; 1 if it is not."""
     settings = load_settings()
-    engine = open_database(settings.database_url)
+    engine = open_database(settings.database_url, must_exist=True)
     find_study(engine, arguments.study)
     if not Retention(engine, settings).remove(arguments.study):
         print("kept: it is not answered, its results are not all delivered, or nothing is left of it")

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, inspect, or_, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.schema import Table
 
@@ -35,10 +35,15 @@ URL_EXPECTED = "expected a database.url that starts with sqlite:/// or postgresq
 log = get_logger()
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, must_exist: bool = False) -> Engine:
     """Return an engine on the record, migrated to the latest revision.
 
     SQLite runs in WAL mode with synchronous=FULL, so that a commit is on the disk before it returns.
+
+    Parameters
+    ----------
+    must_exist : bool
+        Make no record where there is none: who looks into one would take the new one for it.
 
     Raises
     ------
@@ -47,8 +52,10 @@ def open_database(url: str) -> Engine:
     PassingFailure
         The database does not answer.
     """
-    engine = make_engine(url)
+    engine = make_engine(url, must_exist=must_exist)
     try:
+        if must_exist and current_revision(engine) is None:
+            raise no_record(engine.url)
         migrate(engine)
     except OperationalError as error:
         raise PassingFailure(
@@ -62,7 +69,15 @@ def open_database(url: str) -> Engine:
     return engine
 
 
-def make_engine(url: str) -> Engine:
+def no_record(url: URL) -> SettingsError:
+    """Return what to say where a record was looked for and is none; a URL's password is not told."""
+    is_file = url.get_backend_name() == "sqlite"
+    where = Path(url.database or "").absolute() if is_file else f"{url.host or 'this machine'}/{url.database}"
+    advice = "name the node's settings with --config FILE or HILUM_CONFIG, or go to the folder that it is started in"
+    return SettingsError("no-record", f"there is no record at {where}; {advice}")
+
+
+def make_engine(url: str, *, must_exist: bool = False) -> Engine:
     """Return an engine for a database, which need not answer yet."""
     try:
         parsed = make_url(url)
@@ -76,6 +91,8 @@ def make_engine(url: str) -> Engine:
         raise SettingsError("database-url", URL_EXPECTED)
     file = Path(parsed.database)
     try:
+        if must_exist and not file.exists():
+            raise no_record(parsed)
         make_folder(file.parent.absolute())
         if not file.exists():
             file.touch(PRIVATE_FILE)  # its log gets the same mode

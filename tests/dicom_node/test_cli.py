@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, inspect, update
 
 from dicom_node import cli
 from dicom_node.cli import Command
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.receive.intake import Intake
+from dicom_node.record.database import make_engine
 from dicom_node.record.schema import deliveries, jobs, series, studies
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import JobState, Priority
@@ -148,6 +149,39 @@ def finished(record: Engine) -> None:
 def test_no_studies_yet(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     assert hilum(capsys, "studies") == (0, "no studies\n", "")
     assert json.loads(hilum(capsys, "studies", "--json")[1]) == []
+
+
+@pytest.mark.parametrize(
+    "command", [("studies",), ("retry", STUDY), ("resend",), ("redirect", "A", "B"), ("remove", STUDY)]
+)
+def test_where_there_is_no_record_none_is_made(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    status, out, err = hilum(capsys, *command)
+    assert (status, out) == (1, "")
+    assert f"there is no record at {folder}/data/record.sqlite3" in err
+    assert "--config" in err
+    assert "HILUM_CONFIG" in err
+    assert not (folder / "data").exists()
+
+
+def test_an_empty_file_is_no_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "record.sqlite3").touch()
+    assert "there is no record" in hilum(capsys, "studies")[2]
+
+
+@pytest.mark.node
+def test_in_a_database_without_a_record_none_is_made(
+    folder: Path, postgres_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HILUM_DATABASE__URL", postgres_url.replace("hilum@", "hilum:s3cret@"))
+    _, _, err = hilum(capsys, "studies")
+    assert f"there is no record at 127.0.0.1/{postgres_url.rpartition('/')[2]}" in err
+    assert "s3cret" not in err
+    engine = make_engine(postgres_url)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
 
 
 def test_studies_are_listed_with_their_state_and_result(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:

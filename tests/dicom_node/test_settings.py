@@ -232,6 +232,17 @@ def test_the_record_lies_in_the_storage_folder_unless_a_url_is_set(tmp_path: Pat
     assert settings.database_url == f"sqlite:///{tmp_path}/record.sqlite3"
 
 
+def test_a_relative_folder_lies_in_the_working_folder_wherever_the_settings_file_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("settings", "working"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "settings" / "hilum.toml").write_text('[storage]\nfolder = "data"\n')
+    monkeypatch.chdir(tmp_path / "working")
+    monkeypatch.setenv("HILUM_CONFIG", "../settings/hilum.toml")
+    assert load_settings().database_url == f"sqlite:///{tmp_path}/working/data/record.sqlite3"
+
+
 def test_settings_cannot_be_changed_after_loading() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings.model_construct().node.port = 1  # type: ignore[misc]  # that is the point
