@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+
+def of_the_default_repertoire(title: str) -> str:
+    """Return an AE title that pynetdicom can associate with; what it cannot would end delivery."""
+    if wrong := sorted({c for c in title if not " " <= c <= "~" or c == "\\"}):
+        codes = ", ".join(f"U+{ord(c):04X}" for c in wrong)
+        raise ValueError(f"expected ASCII without backslash and control characters, got {codes}")
+    return title
+
 
 AETitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]+$")
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=16),
+    AfterValidator(of_the_default_repertoire),
 ]
-"""PS3.5 table 6.2-1: at most 16 characters, no backslash, no control characters."""
+"""PS3.5 table 6.2-1: at most 16 characters of the default repertoire, no backslash; spaces around it do not count."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

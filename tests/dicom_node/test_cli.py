@@ -378,7 +378,10 @@ def test_a_peer_may_have_a_long_name(folder: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     "peer",
-    ["nobody", "PACS@host", "PACS@host:99999", "PACS@host:0", "SEVENTEEN_LETTERS@host:104", "BACK\\SLASH@host:104"],
+    [
+        *("nobody", "PACS@host", "PACS@host:99999", "PACS@host:0"),
+        *("SEVENTEEN_LETTERS@host:104", "BACK\\SLASH@host:104", "M\u00dcNSTER@host:104"),
+    ],
 )
 def test_a_peer_that_is_no_address_is_told_in_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], peer: str
@@ -449,6 +452,13 @@ def test_check_says_what_is_missing_and_ends_with_1(folder: Path, capsys: pytest
 def test_check_of_wrong_settings_tries_nothing_else(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "hilum.toml").write_text("[node]\nprot = 1\n")
     assert list(checked(capsys)) == ["settings"]
+
+
+def test_check_says_which_ae_title_cannot_be_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "hilum.toml").write_text('[node]\nae_title = "HILUM\\u200b"\n')
+    (settings,) = checked(capsys).values()
+    assert not settings["passed"]
+    assert settings["message"].startswith("node.ae_title: ")
 
 
 def test_check_of_a_storage_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

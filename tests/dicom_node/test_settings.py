@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+from pynetdicom._validators import validate_ae
 
 from dicom_node.errors import SettingsError
 from dicom_node.settings import Destination, Settings, WebDestination, load_settings
+from dicom_node.settings.section import AETitle
 
 
 @pytest.fixture
@@ -149,6 +153,49 @@ def test_variables_of_the_tests_are_no_settings(monkeypatch: pytest.MonkeyPatch)
 def test_a_value_out_of_range_is_an_error(settings_file: Path, content: str) -> None:
     section = content.strip("[").split("]")[0]
     assert complaint_about(settings_file, content).startswith(section)
+
+
+DESTINATION = '[[destinations]]\nname = "A"\nhost = "h"\nport = 104\nae_title = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ('[node]\nae_title = "{}"\n', "node.ae_title"),
+        ('[node]\nstat_ae_title = "{}"\n', "node.stat_ae_title"),
+        ('[[node.senders]]\nae_title = "{}"\n', "node.senders.0.ae_title"),
+        (DESTINATION, "destinations.0.dimse.ae_title"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("title", "code"), [(r"M\u00dcNSTER", "U+00DC"), (r"PA\u200bCS", "U+200B"), (r"PACS\\1", "U+005C")]
+)
+def test_an_ae_title_beyond_ascii_is_an_error_that_names_the_character(
+    settings_file: Path, content: str, where: str, title: str, code: str
+) -> None:
+    message = complaint_about(settings_file, content.format(title))
+    assert message.startswith(f"{where}: ")
+    assert code in message
+
+
+def test_an_ae_title_is_taken_if_pynetdicom_takes_it() -> None:
+    """It raises on others when it is to associate, and delivery would end."""
+    refused = {chr(code) for code in range(0x3000) if not validate_ae(f"A{chr(code)}B")[0]}
+    settings = TypeAdapter(AETitle)
+
+    def takes(character: str) -> bool:
+        with suppress(ValidationError):
+            return settings.validate_python(f"A{character}B") == f"A{character}B"
+        return False
+
+    assert {chr(code) for code in range(0x3000) if not takes(chr(code))} == refused
+
+
+def test_spaces_around_an_ae_title_do_not_count(settings_file: Path) -> None:
+    settings_file.write_text(DESTINATION.format("  THE PACS "))
+    (pacs,) = load_settings().destinations
+    assert isinstance(pacs, Destination)
+    assert pacs.ae_title == "THE PACS"
 
 
 def test_an_error_never_shows_the_value(settings_file: Path) -> None:
