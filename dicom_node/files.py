@@ -78,6 +78,10 @@ class Files:
         """Return where one run of a job puts its results; runs never share a folder."""
         return self._folder / "results" / safe_name(study_instance_uid) / job_id / lease_token
 
+    def has_results(self) -> bool:
+        """Whether the folder of all results is there; it is not where the storage is not mounted."""
+        return (self._folder / "results").is_dir()
+
     def prior_images(self, study_instance_uid: str) -> list[Path]:
         """Return the images of an earlier study that were fetched to compare a study with."""
         return sorted((self._prior_folder(study_instance_uid) / "images").glob("*.dcm"))

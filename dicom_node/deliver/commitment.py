@@ -14,12 +14,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.association import Association
-from sqlalchemy import Connection, Engine, func, or_, select, update
+from sqlalchemy import Connection, Engine, exists, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.deliver.outbox import retry_pause
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.retention import is_kept
 from dicom_node.record.schema import deliveries, results
 from dicom_node.settings import DeliverySettings
 from dicom_node.study import DeliveryState
@@ -54,7 +55,10 @@ class Commitments:
         self._settings = settings
 
     def begin(self, destination: str) -> Request | None:
-        """Return what to ask a destination for, if there is anything; it is asked again when no report comes."""
+        """Return what to ask a destination for, if there is anything; it is asked again when no report comes.
+
+        Results of removed studies are left out: what the destination does not have could not be sent again.
+        """
         time, transaction_uid = now(), f"2.25.{uuid.uuid4().int}"
         pause = self._settings.commitment_retry_seconds
         open_ = (
@@ -62,6 +66,7 @@ class Commitments:
             deliveries.c.state == DeliveryState.SENT,
             deliveries.c.committed_at.is_(None),
             or_(deliveries.c.commitment_due_at.is_(None), has_come(deliveries.c.commitment_due_at, time, 2 * pause)),
+            exists().where(results.c.sop_instance_uid == deliveries.c.sop_instance_uid, is_kept(results.c.job_id)),
         )
         with reading(self._engine) as connection:
             if not connection.scalar(select(func.count()).select_from(deliveries).where(*open_)):

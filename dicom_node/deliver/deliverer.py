@@ -19,9 +19,10 @@ from dicom_node.deliver.breaker import Breaker
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments, ask
 from dicom_node.deliver.destination import Store, open_destination
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.outgoing import ObjectUnreadable, Outcome, Outgoing
+from dicom_node.deliver.outgoing import ObjectGone, ObjectUnreadable, Outcome, Outgoing
 from dicom_node.deliver.scu import open_association
 from dicom_node.errors import PassingFailure
+from dicom_node.files import Files
 from dicom_node.log import get_logger
 from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient_id_of
 from dicom_node.settings import AnyDestination, Destination, Settings, WebDestination
@@ -150,7 +151,9 @@ class Deliverer:
             answer = store(outgoing(delivery))
         except ObjectUnreadable as error:
             log.warning("result_unreadable", sop_instance_uid=delivery.result.sop_instance_uid, reason=error.message)
-            self._outbox.failed(token, delivery, None, error.message)
+            is_gone = isinstance(error, ObjectGone) and Files(self._settings.storage.folder).has_results()
+            settle = self._outbox.rejected if is_gone else self._outbox.failed
+            settle(token, delivery, None, error.message)
             return False
         if answer.outcome is Outcome.TAKEN:
             self._outbox.sent(token, delivery, answer.status)

@@ -135,7 +135,7 @@ class Outbox:
         return self._settle(token, delivery, state=DeliveryState.SENT, status=status, message="", sent_at=now())
 
     def rejected(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
-        """Write down a permanent refusal; HTTP knows some without a status of DICOM."""
+        """Write down a permanent refusal, which HTTP says without a status of DICOM too, or a file that is gone."""
         return self._settle(token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
 
     def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:

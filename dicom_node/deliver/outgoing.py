@@ -30,6 +30,10 @@ class ObjectUnreadable(PassingFailure):
     """An object cannot be read from the disk; the connection can go on with others."""
 
 
+class ObjectGone(ObjectUnreadable):
+    """It is not there at all."""
+
+
 class Outcome(Enum):
     """What becomes of an object that was sent."""
 
@@ -66,6 +70,8 @@ def load(item: Outgoing, **options: Any) -> Dataset:
     try:
         ds = pydicom.dcmread(item.path, **options)
         whole = ds.SOPClassUID == item.sop_class_uid
+    except FileNotFoundError as error:
+        raise ObjectGone("object-gone", "its file is gone") from error
     except UNREADABLE as error:
         raise ObjectUnreadable("object-unreadable", f"the file cannot be read ({type(error).__name__})") from error
     if not whole:

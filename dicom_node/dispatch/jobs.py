@@ -16,6 +16,7 @@ from dicom_node.dispatch.priors import prior_reports
 from dicom_node.dispatch.queue import give_up, requeue
 from dicom_node.dispatch.results import earlier_results, insert_notification, insert_results
 from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.retention import is_kept
 from dicom_node.record.schema import instances, job_inputs, jobs
 from dicom_node.settings import JobSettings, NotificationSettings
 from dicom_node.study import FINAL_JOB_STATES, Job, JobState, Notification, Priority, Result
@@ -214,7 +215,7 @@ class Jobs:
                 .where(
                     jobs.c.study_instance_uid == study_instance_uid,
                     jobs.c.revision == newest.scalar_subquery(),
-                    exists().where(job_inputs.c.job_id == jobs.c.job_id),  # none are left once a study is removed
+                    is_kept(jobs.c.job_id),
                     or_(jobs.c.state == JobState.FAILED, jobs.c.given_up & jobs.c.state.in_(FINAL_JOB_STATES)),
                 )
                 .values(

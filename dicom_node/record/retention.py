@@ -25,6 +25,11 @@ ANSWERED = (JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE)
 log = get_logger()
 
 
+def is_kept(job_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the files of a job's study are there: their removal takes the rows of its inputs with them."""
+    return exists().where(job_inputs.c.job_id == job_id)
+
+
 class Retention:
     """Removes the files of delivered studies by age, what dead processes left, and tells when the disk fills."""
 
@@ -106,7 +111,7 @@ class Retention:
             deliveries.c.sop_instance_uid == results.c.sop_instance_uid, results.c.job_id == jobs.c.job_id, of_study
         )
         asked = [d.name for d in self._settings.destinations if isinstance(d, Destination) and d.storage_commitment]
-        uncommitted = deliveries.c.destination.in_(asked) & deliveries.c.committed_at.is_(None)
+        uncommitted = deliveries.c.destination.in_(asked) & deliveries.c.committed_at.is_(None) & is_kept(jobs.c.job_id)
         return and_(
             studies.c.state != StudyState.RECEIVING,
             received,

@@ -20,9 +20,17 @@ from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import reading
-from dicom_node.record.schema import deliveries
-from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings
-from dicom_node.study import DeliveryState, JobState
+from dicom_node.record.retention import Retention
+from dicom_node.record.schema import deliveries, studies
+from dicom_node.settings import (
+    DeliverySettings,
+    Destination,
+    JobSettings,
+    NodeSettings,
+    Settings,
+    StorageSettings,
+)
+from dicom_node.study import DeliveryState, JobState, StudyState
 from tests.dicom_node.deliver.test_scu import write_results
 from tests.dicom_node.receiving import listening
 from tests.dicom_node.recording import Clock, make_job, results_of, rows
@@ -228,6 +236,25 @@ def test_a_pacs_that_hangs_up_before_it_is_asked_has_not_answered(record: Engine
     ):
         association.abort()
         assert ask(association, Request("2.25.1", ()), Commitments(record, SETTINGS)) is None
+
+
+def test_what_was_sent_of_a_study_that_was_removed_is_not_asked_for(record: Engine, tmp_path: Path) -> None:
+    later = results_of("1.2.4", tmp_path / "later")
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(make_job(record, study="1.2.4"))
+    assert job is not None
+    queue.finish(job, JobState.DONE, later, ("PACS",))
+    with record.begin() as connection:
+        connection.execute(update(deliveries).values(state=DeliveryState.SENT, sent_at=0.0))
+        connection.execute(update(studies).values(state=StudyState.SELECTED))
+    storage = StorageSettings(folder=tmp_path / "storage")
+    assert Retention(record, Settings.model_construct(storage=storage, destinations=())).remove("1.2.3")
+
+    commitments = Commitments(record, SETTINGS)
+    asked = commitments.begin("PACS")
+    assert asked is not None
+    assert [uid for _, uid in asked.references] == [result.sop_instance_uid for result in later]
+    assert commitments.begin("PACS") is None
 
 
 def test_two_processes_that_look_at_once_do_not_both_ask(record: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,14 @@ from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import Defect, PassingFailure
 from dicom_node.record.schema import deliveries
-from dicom_node.settings import DeliverySettings, Destination, JobSettings, NodeSettings, Settings
+from dicom_node.settings import (
+    DeliverySettings,
+    Destination,
+    JobSettings,
+    NodeSettings,
+    Settings,
+    StorageSettings,
+)
 from dicom_node.study import DeliveryState, JobState
 from tests.dicom_node.recording import STUDY, make_job, results_of, rows
 from tests.services import free_port, wait_until
@@ -366,9 +373,29 @@ def test_a_result_that_cannot_be_read_holds_up_no_other(sqlite_record: Engine, t
     else:
         broken.write_bytes(b"" if harm == "empty" else broken.read_bytes()[:200])
     with pacs() as peer:
-        deliver(sqlite_record, settings_for(peer.port))
+        deliver(sqlite_record, stored_in(tmp_path / "not mounted", settings_for(peer.port)))
     states = [row["state"] for row in rows(sqlite_record, deliveries)]
     assert states == [DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.SENT, DeliveryState.SENT]
+
+
+def stored_in(folder: Path, settings: Settings) -> Settings:
+    return settings.model_copy(update={"storage": StorageSettings(folder=folder)})
+
+
+def test_a_result_whose_file_is_gone_from_the_storage_is_given_up(sqlite_record: Engine, tmp_path: Path) -> None:
+    finish_study(sqlite_record, tmp_path / "results")
+    gone = results_of(folder=tmp_path / "results")[0].path
+    kept = gone.read_bytes()
+    gone.unlink()
+    with pacs() as peer:
+        settings = stored_in(tmp_path, settings_for(peer.port))
+        deliver(sqlite_record, settings)
+        assert said(sqlite_record) == [(DeliveryState.REJECTED, None), (DeliveryState.SENT, 0x0000)]
+        assert "gone" in str(rows(sqlite_record, deliveries)[0]["message"])
+        gone.write_bytes(kept)
+        assert Outbox(sqlite_record, settings.delivery).resend() == 1
+        deliver(sqlite_record, settings)
+    assert said(sqlite_record) == [(DeliveryState.SENT, 0x0000)] * 2
 
 
 def test_two_deliverers_send_each_result_once(sqlite_record: Engine, tmp_path: Path) -> None:

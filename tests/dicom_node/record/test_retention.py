@@ -289,6 +289,19 @@ def test_images_that_come_after_the_removal_are_a_study_of_their_own(
     assert [one.sop_instance_uid for one in Intake(record).instances(STUDY)] == [f"{STUDY}.1.99"]
 
 
+def test_no_promise_is_awaited_for_results_that_were_removed_before_it_was_asked_for(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    """Else a study that is sent again would stay: nobody asks for what is gone."""
+    removed(record, files, tmp_path, clock)
+    images = store(record, files)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SELECTED))
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path, commitment=True)).turn()
+    assert not any(path.exists() for path in images)
+
+
 def test_a_disk_that_fills_is_told_every_minute(
     record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
