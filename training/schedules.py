@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+NORMALISATIONS = (nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -36,21 +38,28 @@ class Polynomial:
 class Optimiser:
     """An optimiser, its initial rate and how that falls.
 
-    ``l2`` is added to the gradient of weights, not of biases or of normalisation, as MATLAB does; AdamW
-    decays the weights directly instead.
+    ``l2`` is added to the gradient of weights, not of biases; AdamW decays the weights directly instead. With
+    ``l2_of_normalisation`` it counts for the scale and offset of normalisation too, as MATLAB does.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     rate: float = 1e-3
     momentum: float = 0.0
     l2: float = 0.0
+    l2_of_normalisation: bool = False
     schedule: Step | Polynomial = Polynomial()
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser of a network's parameters."""
-        weights = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [{"params": weights, "weight_decay": self.l2}, {"params": others, "weight_decay": 0.0}]
+        normalising = {id(p) for m in network.modules() if isinstance(m, NORMALISATIONS) for p in m.parameters()}
+
+        def shrinks(p: nn.Parameter) -> bool:
+            return p.ndim > 1 or (self.l2_of_normalisation and id(p) in normalising)
+
+        groups = [
+            {"params": [p for p in network.parameters() if shrinks(p)], "weight_decay": self.l2},
+            {"params": [p for p in network.parameters() if not shrinks(p)], "weight_decay": 0.0},
+        ]
         match self.name:
             case "sgd":
                 return torch.optim.SGD(groups, self.rate, momentum=self.momentum)
@@ -69,7 +78,7 @@ class Optimiser:
 
 def saood(rate: float) -> Optimiser:
     """Adam, x0.95 every 12 epochs, L2 1e-4: the published script; rates in Saood & Hatem 2021, table 2."""
-    return Optimiser("adam", rate, l2=1e-4, schedule=Step(0.95, 12))
+    return Optimiser("adam", rate, l2=1e-4, l2_of_normalisation=True, schedule=Step(0.95, 12))
 
 
 SHIVDEO = Optimiser("adam", 1e-3, schedule=Step(1 / 3, 5))

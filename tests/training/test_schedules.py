@@ -37,12 +37,15 @@ def test_the_rate_is_set_on_every_parameter() -> None:
     assert {group["lr"] for group in built.param_groups} == {0.25}
 
 
-def test_l2_pulls_at_weights_but_not_at_biases_and_normalisation() -> None:
+@pytest.mark.parametrize(("of_normalisation", "pulled"), [(False, {"0.weight"}), (True, {"0.weight", "1.weight"})])
+def test_l2_pulls_at_weights_not_at_biases_and_at_normalisation_where_asked_for(
+    of_normalisation: bool, pulled: set[str]
+) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    built = Optimiser("sgd", 1.0, l2=0.1).build(network)
+    built = Optimiser("sgd", 1.0, l2=0.1, l2_of_normalisation=of_normalisation).build(network)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     built.step()
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {"0.weight"}
+    assert moved == pulled  # the offset begins at 0, where nothing pulls
