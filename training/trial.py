@@ -76,6 +76,7 @@ class Trial:
         self.seed = seed
         self.processes = processes
         self.console = console
+        self.source = source_version()  # of what trains, not of what lies there hours later
         self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
         self._claim_folder(data)
         if self.pretrained is not None:
@@ -146,7 +147,7 @@ class Trial:
     def _sources(self) -> str:
         """Return the commits that trained the splits."""
         cards = [read_card(path.with_name("weights.json")) for path in sorted(self.folder.glob("split-*/result.json"))]
-        return ", ".join(dict.fromkeys(card.commit for card in cards)) or source_version()
+        return ", ".join(dict.fromkeys(card.commit for card in cards)) or self.source
 
     def _length(self) -> str:
         """Return how long and on which images a split trains, such as "160 epochs at 256x256"."""
@@ -317,7 +318,7 @@ class Trial:
             stack_slices=experiment.stacking.slices,
             threshold=experiment.threshold,
             training_data=", ".join(experiment.data) + (f"; before that {before}" if before else ""),
-            commit=source_version(),
+            commit=self.source,
             licence=LICENCE,
             metrics={name: value for name, value in measures.items() if not math.isnan(value)},
         )

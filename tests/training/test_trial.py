@@ -131,6 +131,15 @@ def test_the_result_names_the_source_of_each_split(tmp_path: Path, monkeypatch: 
     assert result["source"] == "aaa, bbb"
 
 
+def test_the_source_is_that_at_the_start_whatever_lies_there_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trial.source_version", lambda: "aaa")
+    begun = trial(tmp_path, short=True, splits=[0])
+    monkeypatch.setattr("training.trial.source_version", lambda: "bbb")
+    assert begun.train()["source"] == "aaa"
+
+
 def test_only_splits_that_are_trained_are_evaluated(tmp_path: Path) -> None:
     trained = trial(tmp_path, short=True, splits=[1]).train()
     assert trial(tmp_path, short=True).evaluate()["splits"][0]["split"] == trained["splits"][0]["split"] == 1
