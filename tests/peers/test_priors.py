@@ -97,7 +97,8 @@ def test_the_comparison_with_a_prior_that_nobody_analysed_stands_in_the_report(
 ) -> None:
     settings = settings_for(source, tmp_path)
     record = open_database(settings.database_url)
-    receive(Intake(record), *(as_instance(path) for path in study(tmp_path, "20240301", "1.2.826.7")))
+    images = study(settings.storage.folder / "instances", "20240301", "1.2.826.7")
+    receive(Intake(record), *(as_instance(path) for path in images))
 
     Dispatcher(record, Bell(), settings).turn()  # type: ignore[arg-type]  # rings as a Doorbell does
     (job,) = rows(record, jobs)
