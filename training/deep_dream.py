@@ -6,11 +6,13 @@ Mordvintsev et al. 2015: climb the gradient of a class with respect to the image
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor, nn
 from torch.nn import functional
 
 from dicom_node.errors import SettingsError
@@ -42,8 +44,24 @@ def dream_of(network: SegmentationNetwork, channel: int, seed: int = 0) -> NDArr
         image = functional.interpolate(image, (size, size), mode="bicubic")
         for _ in range(STEPS):
             image = image.detach().requires_grad_()
-            response = network(image)[:, channel].mean()
+            response = responses(network, image)[:, channel].mean()
             (gradient,) = torch.autograd.grad(response, image)
             image = (image + STEP_LENGTH * gradient / gradient.std().clamp(min=1e-8)).clamp(0, 1)
     gray: NDArray[np.uint8] = (image[0, 0].detach() * 255).round().to(torch.uint8).numpy()
     return gray
+
+
+def responses(network: SegmentationNetwork, image: Tensor) -> Tensor:
+    """Return how a network responds with each class, (n, classes, rows, columns), to images (n, 1, rows, columns).
+
+    A ReLU at its end is left out: it is flat where a class is silent, and nothing could be climbed.
+    """
+    *_, last = network.modules()
+    if not isinstance(last, nn.ReLU):
+        return cast(Tensor, network(image))
+    before: list[Tensor] = []
+    # A copy, for the ReLU works in place.
+    hook = last.register_forward_pre_hook(lambda _module, given: before.append(given[0].clone()))
+    network(image)
+    hook.remove()
+    return before[0]

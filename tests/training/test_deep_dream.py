@@ -49,6 +49,15 @@ def test_a_dream_answers_its_class_more_than_noise_does() -> None:
             assert network(dreamed)[:, channel].mean() > network(noise)[:, channel].mean()
 
 
+def test_a_class_is_dreamt_of_though_a_relu_at_the_end_silences_it() -> None:
+    torch.manual_seed(0)
+    network = build("segnet", {"classes": 2}).eval()
+    *_, normalisation, _ = network.decoder[-1]
+    torch.nn.init.constant_(normalisation.bias, -1e3)
+    images = [dream_of(network, channel) for channel in (0, 1)]
+    assert (images[0] != images[1]).mean() > 0.5
+
+
 def test_the_picture_has_an_image_for_every_class(tmp_path: Path) -> None:
     out = tmp_path / "dream.png"
     assert dream(Namespace(weights=weights(tmp_path), out=out)) == 0
