@@ -42,8 +42,8 @@ def build_loss(name: str, class_weights: Sequence[float] | None = None, **argume
 def cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """Return the weighted cross-entropy, a mean over the known pixels.
 
-    Saood & Hatem 2021, eq. 1; Alalwan et al. 2021, eq. 2. Unlike torch's own weighted mean, the sum is
-    divided by the number of pixels, not by the sum of their weights.
+    Saood & Hatem 2021, eq. 1; Alalwan et al. 2021, eq. 2. The sum is divided by the number of pixels, not by
+    the sum of their weights.
     """
     known = labels != UNKNOWN
     weights = None if class_weights is None else class_weights.to(logits.device)
@@ -51,6 +51,20 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Tensor | Non
         two_or_more(logits), labels.long(), weight=weights, ignore_index=UNKNOWN, reduction="none"
     )
     return per_pixel.sum() / known.sum().clamp(min=1)
+
+
+def balanced_cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy, a mean over the known pixels of the batch weighted by their class.
+
+    So that a batch with few lesions counts as much as one with many, what is found in it too much included.
+    MATLAB's ``pixelClassificationLayer`` has it so, with which Saood & Hatem 2021 trained, whose eq. 1 does not.
+    """
+    if class_weights is None:
+        return cross_entropy(logits, labels)
+    weights = class_weights.to(logits.device)
+    known = labels != UNKNOWN
+    mean_weight = weights[labels[known].long()].sum() / known.sum().clamp(min=1)
+    return cross_entropy(logits, labels, class_weights=weights) / mean_weight.clamp(min=weights.min())
 
 
 def dice(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
@@ -135,6 +149,7 @@ def median_frequency_weights(labels: Sequence[Tensor], classes: int) -> list[flo
 
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "balanced_cross_entropy": balanced_cross_entropy,
     "cross_entropy": cross_entropy,
     "dice": dice,
     "dice_cross_entropy": dice_cross_entropy,

@@ -59,6 +59,19 @@ def test_cross_entropy_is_a_mean_over_pixels_of_weighted_terms(logits: torch.Ten
     assert ours.item() == pytest.approx(terms.mean().item(), rel=1e-6)
 
 
+def test_balanced_cross_entropy_is_torchs_own_weighted_mean(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    theirs = functional.cross_entropy(logits, labels.long(), weight=weights)
+    assert build_loss("balanced_cross_entropy", weights.tolist())(logits, labels).item() == pytest.approx(theirs.item())
+
+
+def test_a_batch_without_lesions_counts_as_much_as_one_with_them(logits: torch.Tensor) -> None:
+    background = torch.zeros(2, 1, 6, 7, dtype=torch.uint8)
+    plain = build_loss("cross_entropy")(logits, background)
+    balanced = build_loss("balanced_cross_entropy", [0.5, 1.0, 7.0])(logits, background)
+    assert balanced.item() == pytest.approx(plain.item())
+
+
 def test_dice_is_monais_where_everything_is_known(logits: torch.Tensor, labels: torch.Tensor) -> None:
     theirs = DiceLoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
     assert build_loss("dice")(logits, labels).item() == pytest.approx(theirs(logits, labels[:, None]).item())

@@ -1,8 +1,8 @@
 """Saood & Hatem 2021: U-Net against SegNet on 100 slices, binary and by kind of lesion.
 
 The recipe is that of the published script: Adam, rate x0.95 every 12 epochs, L2 1e-4, 160 epochs, mirroring
-and shear, cross-entropy with median-frequency weights. MATLAB keeps the weights of the last epoch and then takes
-the statistics of batch normalisation from the whole training set; so do we.
+and shear, cross-entropy with median-frequency weights. MATLAB divides that by the weights in the batch, keeps the
+weights of the last epoch and then takes the statistics of batch normalisation from the whole training set; so do we.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def experiment(
         network=network,
         arguments={"classes": len(target.names), **ARGUMENTS[network]},
         recipe=Recipe(
-            loss="cross_entropy",
+            loss="balanced_cross_entropy",
             class_weights="median_frequency",
             batch_size=batch_size,
             epochs=160,
