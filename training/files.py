@@ -28,8 +28,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON that a person can read, whole or not at all; NaN becomes null."""
-    text = json.dumps(nan_to_none(content), indent=2, allow_nan=False) + "\n"
+    """Write JSON that a person can read, whole or not at all; NaN and infinities become null."""
+    text = json.dumps(finite_or_none(content), indent=2, allow_nan=False) + "\n"
     replace_file(path, lambda partial: partial.write_text(text))
 
 
@@ -38,13 +38,13 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def nan_to_none(content: object) -> object:
-    """Return JSON content with None for what is not a number; JSON has no NaN."""
+def finite_or_none(content: object) -> object:
+    """Return JSON content with None for numbers that JSON has not: NaN and infinities."""
     match content:
         case dict():
-            return {key: nan_to_none(value) for key, value in content.items()}
+            return {key: finite_or_none(value) for key, value in content.items()}
         case list() | tuple():
-            return [nan_to_none(value) for value in content]
-        case float() if math.isnan(content):
+            return [finite_or_none(value) for value in content]
+        case float() if not math.isfinite(content):
             return None
     return content

@@ -20,6 +20,7 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
     assert read_json(path) == {"a": 1}
 
 
-def test_what_is_not_a_number_becomes_null(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"a": [math.nan, 1.5], "b": (math.nan,)})
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_is_no_finite_number_becomes_null(number: float, tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": [number, 1.5], "b": (number,)})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": [None]}

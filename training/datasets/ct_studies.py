@@ -56,7 +56,10 @@ def read_verdicts(path: Path, volume: Volume) -> NDArray[np.bool_] | None:
     if not path.exists():
         return None
     with path.open(newline="") as file:
-        verdicts = {row["sop_instance_uid"]: row["infected"] == "1" for row in csv.DictReader(file)}
+        rows = csv.DictReader(file)
+        if not {"sop_instance_uid", "infected"} <= set(rows.fieldnames or ()):
+            raise BadData("missing-column", f"{path}: expected the columns sop_instance_uid and infected")
+        verdicts = {row["sop_instance_uid"]: row["infected"] == "1" for row in rows}
     unlabelled = sum(slice_.sop_instance_uid not in verdicts for slice_ in volume.slices)
     if unlabelled:
         raise BadData("missing-label", f"{path}: {unlabelled} of {len(volume.slices)} slices have no row")

@@ -137,7 +137,7 @@ def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
     pixels = _pixels(segmentation, volume, sorted(known), path)
     masks: dict[str, NDArray[np.bool_]] = {}
     for index, number in enumerate(sorted(known)):
-        mask = pixels[..., index] > 0
+        mask = pixels[..., index]
         masks[known[number]] = masks.get(known[number], np.zeros_like(mask)) | mask
     return masks
 
@@ -157,7 +157,7 @@ def structure_of(segmentation: Segmentation, number: int) -> str | None:
     return next((sides[m.CodeValue] for m in modifiers if m.CodeValue in sides), LUNG)
 
 
-def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], path: Path) -> NDArray[np.uint8]:
+def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], path: Path) -> NDArray[np.bool_]:
     """Return (slices, rows, columns, segments) in the order of the volume's slices."""
     frames = [slice_.frame_number for slice_ in volume.slices if slice_.frame_number is not None]
     uids = [slice_.sop_instance_uid for slice_ in volume.slices]
@@ -174,7 +174,7 @@ def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], 
         raise BadData("wrong-source", f"{path}: does not lie on the slices of its series: {error}") from error
     if pixels.shape[:3] != volume.hu.shape:
         raise BadData("wrong-shape", f"{path}: masks of {pixels.shape[:3]}, the series has {volume.hu.shape}")
-    return np.asarray(pixels, np.uint8)
+    return np.asarray(pixels >= 0.5)  # of a fractional SEG they are shares, from 0 to 1
 
 
 def _segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
@@ -184,6 +184,8 @@ def _segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
         for image in one.images:
             if image.sop_class_uid == SegmentationStorage:
                 ds = dcmread(image.path, stop_before_pixels=True)
+                if not ds.get("ReferencedSeriesSequence"):
+                    raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
                 made = f"{ds.get('ContentDate', '')} {ds.get('ContentTime', '')}"
                 found.append((made, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
     return [(path, referred) for _, path, referred in sorted(found)]

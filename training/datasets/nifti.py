@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,9 @@ def read_covid_19_ct_seg(folder: Path) -> Iterator[Sample]:
         lungs = folder / "Lung_Mask" / path.name
         infection = folder / "Infection_Mask" / path.name
         labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
-        yield read_scan(path, labels, "covid-19-ct-seg", windowed=path.name.startswith("radiopaedia"))
+        sample = read_scan(path, labels, "covid-19-ct-seg", windowed=path.name.startswith("radiopaedia"))
+        # Some cases of Radiopaedia have two scans, as in radiopaedia_10_85902_1 and radiopaedia_10_85902_3.
+        yield replace(sample, patient="_".join(sample.name.split("_")[:2]))
 
 
 def read_mosmed(folder: Path) -> Iterator[Sample]:
@@ -83,19 +86,20 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
     Raises
     ------
     BadData
-        When a file is missing, no NIfTI image or of voxels that are not numbers, or a mask has another shape or
-        place than the image.
+        When a file is missing, cut short, no NIfTI image or of voxels that are not numbers, or a mask has another
+        shape or place than the image, or values that mean nothing.
     """
     image = _open(path)
-    voxels, spacing_mm = upright(np.asanyarray(image.dataobj)), image.header.get_zooms()[:3]
+    voxels, spacing_mm = _voxels(image, path), image.header.get_zooms()[:3]
     if not np.isfinite(voxels).all():
         raise BadData("not-finite", f"{path}: some voxels are not numbers")
-    masks = {}
-    for structure, (mask_path, value) in labels.items():
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for mask_path in dict.fromkeys(mask_path for mask_path, _ in labels.values()):
         mask = _open(mask_path)
         if mask.shape != image.shape or not np.allclose(mask.affine, image.affine, atol=1e-2):
             raise BadData("wrong-shape", f"{mask_path}: {mask.shape} voxels do not lie on the {image.shape} of {path}")
-        masks[structure] = upright(np.asanyarray(mask.dataobj)) == value
+        values = {structure: value for structure, (drawn_in, value) in labels.items() if drawn_in == mask_path}
+        masks |= _structures(_voxels(mask, mask_path), values, mask_path)
     if windowed:
         lower, upper = RADIOPAEDIA_WINDOW_HU
         hu = to_hu(voxels, lower, (upper - lower) / 255)
@@ -118,6 +122,27 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
 def upright(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array of NIfTI's axes (to the right, to the front, to the head) as a sample has them."""
     return array.transpose(2, 1, 0)[:, ::-1, ::-1]
+
+
+def _structures(voxels: NDArray[Any], values: Mapping[str, int], path: Path) -> dict[str, NDArray[np.bool_]]:
+    """Return the mask of each structure by its value in a file; zero is none of them."""
+    masks = {structure: voxels == value for structure, value in values.items()}
+    unknown = voxels[~np.logical_or.reduce([voxels == 0, *masks.values()])]
+    if unknown.size:
+        raise BadData(
+            "unknown-label",
+            f"{path}: {unknown.size} voxels are {unknown.flat[0]:g} or the like; expected 0 and "
+            + ", ".join(f"{value} for {structure}" for structure, value in values.items()),
+        )
+    return masks
+
+
+def _voxels(image: Any, path: Path) -> NDArray[Any]:
+    """Return what a file holds, as a sample has it."""
+    try:
+        return upright(np.asanyarray(image.dataobj))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise BadData("unreadable-file", f"{path}: {error}") from error
 
 
 def _open(path: Path) -> Any:

@@ -43,6 +43,13 @@ def test_a_slice_without_a_label_is_an_error_that_names_the_file(tmp_path: Path)
         list(datasets.read("ct-studies", tmp_path))
 
 
+def test_labels_without_their_columns_are_named(tmp_path: Path) -> None:
+    ct_series(tmp_path / "covid-1", chest_hu((5, 24, 32))[0])
+    (tmp_path / "covid-1.labels.csv").write_text("uid;infected\n")
+    with pytest.raises(BadData, match=r"covid-1.labels.csv: expected the columns sop_instance_uid and infected"):
+        list(datasets.read("ct-studies", tmp_path))
+
+
 @pytest.mark.data
 def test_the_real_studies_have_the_verdicts_of_their_radiologists(shared_data: Path) -> None:
     samples = {s.name: s for s in datasets.read("ct-studies", shared_data)}

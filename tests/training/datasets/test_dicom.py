@@ -31,13 +31,16 @@ def describe(number: int, label: str, kind: Code = LESION) -> SegmentDescription
 
 
 def write_seg(
-    path: Path, images: Sequence[Path], masks: NDArray[np.uint8], descriptions: Sequence[SegmentDescription]
+    path: Path,
+    images: Sequence[Path],
+    masks: NDArray[np.uint8] | NDArray[np.float32],
+    descriptions: Sequence[SegmentDescription],
 ) -> None:
-    """Write a SEG; masks are (slices, rows, columns, segments) in the order of the images."""
+    """Write a SEG; masks are (slices, rows, columns, segments) in the order of the images, binary or shares."""
     segmentation = highdicom.seg.Segmentation(
         source_images=[dcmread(image) for image in images],
         pixel_array=masks,
-        segmentation_type="BINARY",
+        segmentation_type="BINARY" if masks.dtype == np.uint8 else "FRACTIONAL",
         segment_descriptions=descriptions,
         series_instance_uid=generate_uid(),
         series_number=9,
@@ -106,6 +109,27 @@ def test_several_segmentations_of_one_series_come_together(tmp_path: Path, chest
     (sample,) = datasets.read("dicom", tmp_path)
     assert sorted(sample.masks) == ["consolidation", "ground_glass_opacity", "lung"]
     assert np.array_equal(sample.mask("infection"), infection)
+
+
+def test_a_fractional_segmentation_outlines_what_is_at_least_half(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    shares = np.where(infection, 0.6, 0.3).astype(np.float32)[..., None]
+    write_seg(tmp_path / "anna" / "seg.dcm", images, shares, [describe(1, "infection")])
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("infection"), infection)
+
+
+def test_a_segmentation_that_refers_to_no_series_is_named(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    path = tmp_path / "anna" / "seg.dcm"
+    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    ds = dcmread(path)
+    del ds.ReferencedSeriesSequence
+    ds.save_as(path)
+    with pytest.raises(BadData, match=r"seg.dcm: does not say which CT series"):
+        list(datasets.read("dicom", tmp_path))
 
 
 def test_a_patient_without_a_segmentation_is_named(tmp_path: Path, chest: Chest) -> None:

@@ -24,6 +24,12 @@ def covid_19_20(folder: Path, image: NDArray[np.generic], mask: NDArray[np.gener
     return sample
 
 
+def covid_19_ct_seg(folder: Path, name: str, image: NDArray[np.generic]) -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    for part, array in (("COVID-19-CT-Seg_20cases", image), ("Lung_Mask", mask), ("Infection_Mask", mask)):
+        save(folder / part / f"{name}.nii.gz", array)
+
+
 def hounsfield() -> NDArray[np.int16]:
     return np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE) - 500
 
@@ -58,10 +64,37 @@ def test_left_and_right_lung_make_the_lung(tmp_path: Path) -> None:
 def test_windowed_scans_of_covid_19_ct_seg_become_hounsfield_units(tmp_path: Path) -> None:
     gray = np.zeros(SHAPE, np.uint8)
     gray[0] = 255
-    for folder, array in (("COVID-19-CT-Seg_20cases", gray), ("Lung_Mask", gray), ("Infection_Mask", gray)):
-        save(tmp_path / folder / "radiopaedia_4_85506_1.nii.gz", array)
+    covid_19_ct_seg(tmp_path, "radiopaedia_4_85506_1", gray)
     (sample,) = datasets.read("covid-19-ct-seg", tmp_path)
     assert (sample.image.min(), sample.image.max()) == (-1250, 250)
+
+
+def test_two_scans_of_one_case_of_radiopaedia_are_one_patients(tmp_path: Path) -> None:
+    names = ("coronacases_001", "radiopaedia_10_85902_1", "radiopaedia_10_85902_3", "radiopaedia_29_86490_1")
+    for name in names:
+        covid_19_ct_seg(tmp_path, name, hounsfield())
+    samples = list(datasets.read("covid-19-ct-seg", tmp_path))
+    assert [s.patient for s in samples] == ["coronacases_001", "radiopaedia_10", "radiopaedia_10", "radiopaedia_29"]
+    assert [s.scan for s in samples] == list(names)
+
+
+@pytest.mark.parametrize("value", [2, 255])
+def test_a_mask_with_a_value_that_means_nothing_is_refused(value: int, tmp_path: Path) -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1] = value
+    with pytest.raises(BadData, match=rf"a_seg.nii.gz: 15 voxels are {value} .* expected 0 and 1 for infection"):
+        covid_19_20(tmp_path, hounsfield(), mask)
+
+
+def test_a_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
+    covid_19_20(tmp_path, hounsfield(), np.zeros(SHAPE, np.uint8))
+    path = tmp_path / "Train" / "a_ct.nii.gz"
+    noise = np.random.default_rng(0).integers(-1000, 100, (40, 40, 40)).astype(np.int16)
+    save(path, noise)
+    save(path.with_name("a_seg.nii.gz"), np.zeros(noise.shape, np.uint8))
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(BadData, match=r"a_ct.nii.gz"):
+        list(datasets.read("covid-19-20", tmp_path))
 
 
 def test_mosmed_reads_the_scans_that_have_masks(tmp_path: Path) -> None:
