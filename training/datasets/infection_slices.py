@@ -30,6 +30,11 @@ from training.datasets.sample import INFECTION, LUNG, BadData, Sample
 MASK_LEVEL = 127
 """Masks are 0 or 255."""
 
+NO_TRUE_STACKS = (
+    "each slice was cropped by itself and some are missing, so that those of a stack do not lie quite on each other"
+)
+"""What stacks of these slices are not; for those who read figures of 2.5D and 3D networks."""
+
 CORONACASES_MM = 1.0
 """About; the slices of the radiopaedia scans are several millimetres apart, nobody says how many."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training import augment, schedules
+from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG
 from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
@@ -48,7 +49,8 @@ def experiments() -> Iterator[Experiment]:
             published=tuple(figures()) if separable else (),
             differs=(
                 "lung and infection of 9 patients, three-fold, for liver and tumour of LiTS; intensities "
-                "cut to [-1200, 600] HU, not [-200, 250], which would show no lung"
+                "cut to [-1200, 600] HU, not [-200, 250], which would show no lung; the lung is what is not infected; "
+                f"stacks overlap by half, a batch is one of them, the paper names neither; {NO_TRUE_STACKS}"
             ),
         )
 

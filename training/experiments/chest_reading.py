@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.errors import SettingsError
 from training import datasets
 from training.datasets.sample import Sample
+from training.experiments.earlier_run import earlier_run
 from training.experiments.shipped import FOLDS
 from training.files import read_json
 from worker.chest_network import INFECTED, WHOLE_LUNG, Agreement, ChestNetwork, probability
@@ -58,16 +58,14 @@ class Read:
         return mask
 
 
-def finished_folds(runs: Path) -> list[Fold]:
-    """Return the folds of the run that are trained."""
-    return [Fold(ChestNetwork.open(weights), tested) for weights, tested in finished_weights(runs, FOLDS.name)]
+def open_folds(runs: Path, short: bool) -> list[Fold]:
+    """Return the folds of the run of the shipped network's recipe."""
+    return [Fold(ChestNetwork.open(weights), tested) for weights, tested in fold_weights(runs, FOLDS.name, short)]
 
 
-def finished_weights(runs: Path, name: str) -> list[tuple[Path, frozenset[str]]]:
-    """Return the weights of the folds of a run that are trained, and the names of those that they never saw."""
-    folders = sorted(path.parent for path in (runs / name).glob("split-*/result.json"))
-    if not folders:
-        raise SettingsError("missing-run", f"expected the run {name} in {runs}; train it first")
+def fold_weights(runs: Path, name: str, short: bool) -> list[tuple[Path, frozenset[str]]]:
+    """Return the weights of the folds of a run, and the names of those that they never saw."""
+    folders = sorted(path.parent for path in earlier_run(runs, name, short).glob("split-*/result.json"))
     return [
         (folder / "weights.safetensors", frozenset(read_json(folder / "result.json")["tested"])) for folder in folders
     ]

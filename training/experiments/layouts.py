@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import SettingsError
 from training import datasets
+from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Benchmark, Experiment, Published
-from training.experiments.chest_reading import finished_weights
+from training.experiments.chest_reading import fold_weights
 from training.experiments.shipped import FOLDS_2D, FOLDS_3D, FOLDS_25D
 from training.metrics import Confusion, Spread, with_interval
 from training.scan import Segmenter, open_segmenter
@@ -80,21 +81,21 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return Dice and computing time of every way; the short form takes every tenth slice."""
     scores: dict[str, dict[str, Score]] = {}
     samples = list(datasets.read("infection-slices", data))
-    for readers in open_folds(runs, {sample.patient or sample.name for sample in samples}):
+    for readers in open_folds(runs, short, {sample.patient or sample.name for sample in samples}):
         for patient, scan in kept_aside(samples, readers):
             score_scan(scan[:: 10 if short else 1], readers, scores, patient)
     return dict(figures(scores))
 
 
-def open_folds(runs: Path, patients: Set[str]) -> Iterator[Mapping[str, Reader]]:
+def open_folds(runs: Path, short: bool, patients: Set[str]) -> Iterator[Mapping[str, Reader]]:
     """Give out the networks of each fold, by layout.
 
     Raises
     ------
     SettingsError
-        A run is missing, or its folds keep other patients aside than those of the others.
+        A run is missing, unfinished or short, or its folds keep other patients aside than those of the others.
     """
-    found = {layout: finished_weights(runs, experiment.name) for layout, experiment in LAYOUTS.items()}
+    found = {layout: fold_weights(runs, experiment.name, short) for layout, experiment in LAYOUTS.items()}
     # Who else is kept aside depends on what the layout can read at all.
     if len({tuple(tested & patients for _, tested in folds) for folds in found.values()}) != 1:
         raise SettingsError("other-splits", "the runs of the layouts have other folds; train all folds of each")
@@ -200,7 +201,6 @@ BENCHMARKS = (
             Published("2.5d/lung/dice_per_case", 0.967, "Wu et al. 2020, table 1"),
         ),
         short_form="every tenth slice",
-        differs="four folds by patient; every slice was cropped by itself, so that neighbours do not lie quite on each "
-        "other, and the radiopaedia scans have few and thick ones",
+        differs=f"four folds by patient; {NO_TRUE_STACKS}; the radiopaedia scans have few and thick ones",
     ),
 )

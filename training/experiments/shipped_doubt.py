@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import NotAnalysable, NotForHilum
 from training.experiment import Benchmark
-from training.experiments.chest_reading import Fold, finished_folds, kept_aside, read
+from training.experiments.chest_reading import Fold, kept_aside, open_folds, read
 from training.experiments.shipped import FOLDS
 from training.experiments.shipped_judged import files_of
 from training.metrics import ratio
@@ -51,7 +51,7 @@ ALTERATIONS: Mapping[str, Callable[[Hu], Hu]] = {
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return how unsure each fold's network is of those whom it never saw, as they are and altered."""
     figures: dict[str, float] = {}
-    for fold in finished_folds(runs):
+    for fold in open_folds(runs, short):
         figures |= dict(shares(fold, data, EVERY * (10 if short else 1)))
         for study in () if short else sorted(fold.tested):
             if (data / "ct-studies" / study).is_dir():

@@ -15,7 +15,7 @@ from dicom_node.headers import read_series
 from training.datasets.ct_studies import HEALTHY, read_verdicts
 from training.datasets.sample import INFECTION, LUNG
 from training.experiment import Benchmark, Published
-from training.experiments.chest_reading import Read, finished_folds, read_folds
+from training.experiments.chest_reading import Read, open_folds, read_folds
 from training.experiments.shipped import FOLDS
 from training.metrics import (
     FEWEST_SLICES,
@@ -59,7 +59,7 @@ class Patient:
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return the figures of the issue's goals; the short form takes every tenth slice and no study."""
-    folds = finished_folds(runs)
+    folds = open_folds(runs, short)
     slices = read_folds(folds, data, every=10 if short else 1)
     figures = slice_figures(slices)
     if short:

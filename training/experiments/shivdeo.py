@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from training import schedules
+from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION
 from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
@@ -47,7 +48,8 @@ def experiment(name: str, network: str, stacking: Stacking, *published: Publishe
         short=SHORT_2D if is_2d else SHORT_3D,
         threshold=THRESHOLD,
         published=published,
-        differs=f"9 patients, three-fold; window of Wu et al., as these slices have no DICOM header; {BATCH}",
+        differs=f"9 patients, three-fold; window of Wu et al., as these slices have no DICOM header; {BATCH}"
+        + ("" if is_2d else f"; {NO_TRUE_STACKS}"),
     )
 
 

@@ -22,7 +22,7 @@ DATA = "infection-slices"
 
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
-    """Return the highest mean Dice over patients of lungs and infection, and the thresholds that give it.
+    """Return the mean Dice over patients of lungs and infection at each threshold, the best, and where it is.
 
     The lung is what lies below a threshold; the infection is the best lung mask without what lies below
     another threshold. The short form takes every tenth slice.
@@ -42,6 +42,8 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
         f"{LUNG}/threshold_hu": lung_hu,
         f"{INFECTION}/dice_per_case": infection_scores[infection_hu],
         f"{INFECTION}/threshold_hu": infection_hu,
+        **{f"{LUNG}/dice_per_case at {t} HU": dice for t, dice in lung_scores.items()},
+        **{f"{INFECTION}/dice_per_case at {t} HU": dice for t, dice in infection_scores.items()},
     }
 
 

@@ -96,7 +96,7 @@ def test_lung_and_infection_of_one_network_are_judged_alike(
     )
     monkeypatch.setattr(classifier, "FOLDS_2D", both)
     train(both, tmp_path)
-    cases = classifier.find_chest_cases(tmp_path, tmp_path)
+    cases = classifier.find_chest_cases(tmp_path, tmp_path, False)
     assert {case.scan for case in cases} == {"disc-0", "disc-1", "disc-2"}
     assert all((case.true_infection <= case.true_lung).all() for case in cases)
     assert all((case.infection <= case.lung).all() for case in cases)

@@ -114,6 +114,7 @@ def trained(runs: Path, tested: Mapping[str, list[str]]) -> Path:
         folder = runs / LAYOUTS[layout].name / "split-0"
         folder.mkdir(parents=True)
         write_json(folder / "result.json", {"tested": names})
+        write_json(folder.parent / "result.json", {"splits_done": 1, "splits_all": 1, "short": False})
         network = LAYOUTS[layout].network
         save(folder / "weights.safetensors", build(network, CARD.arguments), replace(CARD, network=network))
     return runs
@@ -121,17 +122,17 @@ def trained(runs: Path, tested: Mapping[str, list[str]]) -> Path:
 
 @pytest.mark.usefixtures("small")
 def test_networks_of_one_fold_are_opened_together(tmp_path: Path) -> None:
-    (fold,) = open_folds(trained(tmp_path, {"2d": ["a"], "2.5d": ["a"]}), {"a", "b"})
+    (fold,) = open_folds(trained(tmp_path, {"2d": ["a"], "2.5d": ["a"]}), False, {"a", "b"})
     assert {layout: reader.segmenter.layout for layout, reader in fold.items()} == {"2d": "2d", "2.5d": "2.5d"}
 
 
 @pytest.mark.usefixtures("small")
 def test_folds_may_differ_in_what_is_not_compared(tmp_path: Path) -> None:
-    (fold,) = open_folds(trained(tmp_path, {"2d": ["a", "phantom-101"], "2.5d": ["a"]}), {"a", "b"})
+    (fold,) = open_folds(trained(tmp_path, {"2d": ["a", "phantom-101"], "2.5d": ["a"]}), False, {"a", "b"})
     assert fold["2d"].tested == fold["2.5d"].tested == {"a"}
 
 
 @pytest.mark.usefixtures("small")
 def test_runs_with_other_folds_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="other folds"):
-        next(iter(open_folds(trained(tmp_path, {"2d": ["a"], "2.5d": ["b"]}), {"a", "b"})))
+        next(iter(open_folds(trained(tmp_path, {"2d": ["a"], "2.5d": ["b"]}), False, {"a", "b"})))

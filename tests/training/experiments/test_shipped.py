@@ -4,11 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_node.errors import SettingsError
 from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training.datasets.sample import INFECTION, LUNG, Sample
-from training.experiments.chest_reading import Fold, finished_folds, kept_aside, read
+from training.experiments.chest_reading import Fold, kept_aside, open_folds, read
 from training.experiments.shipped import CHEST, FOLDS, OWN
 from training.experiments.shipped_judged import Patient, poir, slice_figures, slice_tiles
 from training.files import write_json
@@ -87,18 +86,14 @@ def test_only_who_was_kept_aside_is_judged(tmp_path: Path, monkeypatch: pytest.M
     assert {sample.patient for sample in kept} == {"b"}
 
 
-def test_folds_that_are_trained_are_found_with_whom_they_never_saw(tmp_path: Path) -> None:
-    for number, patient in ((0, "a"), (2, "b")):
+def test_folds_are_opened_with_whom_they_never_saw(tmp_path: Path) -> None:
+    for number, patient in enumerate("ab"):
         folder = tmp_path / FOLDS.name / f"split-{number}"
         folder.mkdir(parents=True)
         write_json(folder / "result.json", {"tested": [patient]})
         save(folder / "weights.safetensors", build(CARD.network, CARD.arguments), CARD)
-    assert [fold.tested for fold in finished_folds(tmp_path)] == [{"a"}, {"b"}]
-
-
-def test_a_run_that_is_not_finished_is_not_judged(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="train it first"):
-        finished_folds(tmp_path)
+    write_json(tmp_path / FOLDS.name / "result.json", {"splits_done": 2, "splits_all": 2, "short": False})
+    assert [fold.tested for fold in open_folds(tmp_path, short=False)] == [{"a"}, {"b"}]
 
 
 def test_dice_is_told_at_other_probabilities_too() -> None:

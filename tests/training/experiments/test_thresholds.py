@@ -29,3 +29,4 @@ def test_the_sweep_finds_the_thresholds_that_divide_air_lesion_and_tissue(monkey
     assert figures["lung/dice_per_case"] == figures["infection/dice_per_case"] == 1
     assert -500 < figures["lung/threshold_hu"] <= 0
     assert -850 < figures["infection/threshold_hu"] <= -500
+    assert [figures[f"lung/dice_per_case at {t} HU"] for t in (-800, -50)] == [pytest.approx(728 / 764), 1]
