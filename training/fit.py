@@ -18,6 +18,7 @@ from training.batches import choose, load_batch, seed_from
 from training.examples import Example
 from training.files import replace_file
 from training.losses import Loss
+from training.population import settle_statistics
 from training.precision import lay_out, mixed_precision, run
 from training.processes import Processes
 from training.recipe import Recipe
@@ -26,6 +27,8 @@ from training.state import Progress, load_state, save_state
 from worker.networks.network import SegmentationNetwork
 
 Validate = Callable[[SegmentationNetwork], float]
+
+LOWER_RATE = "lower the learning rate of the experiment's recipe, and train in another folder"
 
 
 class Training:
@@ -120,7 +123,7 @@ class Training:
         """Return the network with the weights that the recipe keeps, of the last phase."""
         self.network.load_state_dict(load_file(self.folder / f"{self.recipe.keep}.safetensors"))
         if self.recipe.population_statistics:
-            self._settle_statistics()
+            settle_statistics(self.network, self._show_all)
         return self.network
 
     def _step(self, parallel: nn.Module) -> None:
@@ -136,14 +139,17 @@ class Training:
         parallel.train()
         with mixed_precision(self.processes.device, self.network.layout):
             logits = run(parallel, self.network.layout, images)
-        loss = self.loss(logits, labels)
+        # Of the whole batch, and not the mean of what each share of it has: a share may hold no lesion at all.
+        loss = self.loss(self.processes.gather(logits), self.processes.gather(labels))
         value = loss.item()
         if not math.isfinite(value):
-            raise Defect("loss-not-finite", f"the loss is {value} at step {progress.step}; lower the learning rate")
+            raise Defect("loss-not-finite", f"the loss is {value} at step {progress.step}; {LOWER_RATE}")
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
-        if recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
+        # DistributedDataParallel takes the mean over the processes of gradients that add up.
+        (self.processes.count * loss).backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm or math.inf)
+        if not norm.isfinite():
+            raise Defect("gradient-not-finite", f"the gradient is not finite at step {progress.step}; {LOWER_RATE}")
         self.optimiser.step()
         progress.loss_sum += value
         progress.step += 1
@@ -158,21 +164,13 @@ class Training:
         torch.manual_seed(step_seed)
         return load_batch(mine, self.recipe.augmentation, self.processes.device, step_seed)
 
-    @torch.no_grad()
-    def _settle_statistics(self) -> None:
-        """Give batch normalisation the mean of the statistics of all training examples."""
-        self.network.eval()
-        for module in self.network.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
-                module.train()
-                module.reset_running_stats()
-                module.momentum = None  # torch's word for a plain mean over all batches
+    def _show_all(self) -> None:
+        """Show the network every training example once."""
         for first in range(0, len(self.examples), self.recipe.batch_size):
             batch = self.examples[first : first + self.recipe.batch_size]
             images, _ = load_batch(batch, self.recipe.augmentation, self.processes.device, seed_from(self.seed, first))
             with mixed_precision(self.processes.device, self.network.layout):
                 run(self.network, self.network.layout, images)
-        self.network.eval()
 
     def _end_epoch(self, writer: SummaryWriter | None) -> None:
         """Validate, keep the best weights, and decide what comes next."""

@@ -13,7 +13,7 @@ import torch
 
 # Imported before processes meet: its functions take the group of that moment as a default and would keep it alive.
 import torch.distributed.nn.functional
-from torch import distributed
+from torch import Tensor, distributed
 
 from training.precision import choose_device
 
@@ -36,6 +36,15 @@ class Processes:
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
         distributed.broadcast(shared, src=0)
         return float(shared)
+
+    def gather(self, share: Tensor) -> Tensor:
+        """Return the shares of all processes, one after the other; a gradient goes to this one's alone."""
+        if self.count == 1:
+            return share
+        shares = [torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(self.count)]
+        distributed.all_gather(shares, share.detach().contiguous())
+        shares[self.rank] = share
+        return torch.cat(shares)
 
     def wait(self) -> None:
         """Wait until all have come here."""

@@ -14,7 +14,7 @@ from training.datasets.sample import INFECTION, LUNG, Sample
 from training.evaluate import foreground_dice
 from training.examples import Stacking, cut
 from training.fit import Training, Validate
-from training.losses import build_loss
+from training.losses import Loss, build_loss
 from training.prepared import Prepared, prepare
 from training.preprocess import Preprocess
 from training.processes import Processes
@@ -65,10 +65,11 @@ def discs(folder: Path, count: int = 12, slices: int = 1) -> list[Prepared]:
     return prepare(samples, Preprocess((SIZE, SIZE)), Target.of(INFECTION), folder)
 
 
-def tiny_network(classes: int = 2) -> SegmentationNetwork:
-    """Return a network of some hundred weights, with dropout."""
+def tiny_network(classes: int = 2, batch_norm: bool = True, dropout: float = 0.1) -> SegmentationNetwork:
+    """Return a network of some hundred weights."""
     torch.manual_seed(0)
-    network = build("unet", {"classes": classes, "width": 4, "depth": 1, "batch_norm": True, "dropout": 0.1})
+    arguments = {"classes": classes, "width": 4, "depth": 1, "batch_norm": batch_norm, "dropout": dropout}
+    network = build("unet", arguments)
     assert isinstance(network, SegmentationNetwork)
     return network
 
@@ -79,16 +80,18 @@ def train_discs(
     reporter: Reporter | None = None,
     processes: Processes | None = None,
     validate: Validate | None = None,
+    loss: Loss | None = None,
+    network: SegmentationNetwork | None = None,
 ) -> Training:
     """Train on discs, or go on with it; the state is saved after every step."""
     torch.set_num_threads(1)
     prepared = discs(folder / "prepared")
     validation = prepared[:3]
     training = Training(
-        tiny_network(),
+        network or tiny_network(),
         cut(prepared[3:], Stacking()),
         recipe,
-        build_loss(recipe.loss, **recipe.loss_arguments),
+        loss or build_loss(recipe.loss, **recipe.loss_arguments),
         validate or (lambda network: foreground_dice(network, Stacking(), validation, 0.5)),
         folder,
         seed=7,

@@ -133,12 +133,21 @@ def test_population_statistics_are_those_of_all_training_examples(tmp_path: Path
     network = training.load_kept_weights()
     first = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
     convolution = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
-    # Nine examples in batches of four: the mean over batches of the batches' means.
-    images = [torch.from_numpy(e.image()).float()[None] for e in training.examples]
+    # Nine examples in batches of four: the last, alone in its batch, counts as much as the others.
     with torch.no_grad():
-        means = [convolution(torch.cat(images[i : i + 4])).mean(dim=(0, 2, 3)) for i in (0, 4, 8)]
+        seen = convolution(torch.stack([torch.from_numpy(e.image()).float() for e in training.examples]))
     assert first.running_mean is not None
-    assert torch.allclose(first.running_mean, torch.stack(means).mean(dim=0), atol=2e-3)
+    assert first.running_var is not None
+    assert torch.allclose(first.running_mean, seen.mean(dim=(0, 2, 3)), atol=2e-3)
+    assert torch.allclose(first.running_var, seen.var(dim=(0, 2, 3), correction=0), rtol=2e-2)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training_before_it_spoils_the_weights(tmp_path: Path) -> None:
+    def root(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (logits - logits.detach()).abs().sum().sqrt()  # 0, with a gradient that is not finite
+
+    with pytest.raises(Defect, match="gradient is not finite at step 0"):
+        train_discs(tmp_path, loss=root)
 
 
 def test_a_batch_that_processes_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
