@@ -32,10 +32,10 @@ class Holdout:
         """Return the one split."""
         groups, by = shuffled_groups(patients, seed)
         counts = np.cumsum([len(group) for group in groups]) / len(patients)
-        tested = groups_up_to(counts, self.test)
-        validated = groups_up_to(counts, self.test + self.validation, at_least=tested + 1)
-        if validated >= len(groups):
+        if len(groups) < 3:
             raise SettingsError("too-few-patients", f"three parts need three patients, got {len(groups)}")
+        tested = min(groups_up_to(counts, self.test), len(groups) - 2)
+        validated = min(groups_up_to(counts, self.test + self.validation, at_least=tested + 1), len(groups) - 1)
         return [
             Split(
                 training=indices(groups[validated:]),
@@ -56,7 +56,7 @@ class KFold:
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return one split a fold."""
         groups, by = shuffled_groups(patients, seed)
-        if len(groups) < self.folds:
+        if len(groups) < max(3, self.folds):
             raise SettingsError("too-few-patients", f"{self.folds} folds, but only {len(groups)} patients")
         parts = balanced_parts(groups, self.folds)
         return [self._split(parts, fold, by) for fold in range(self.folds)]
@@ -65,7 +65,7 @@ class KFold:
         rest = [group for part in parts[fold + 1 :] + parts[:fold] for group in part]
         counts = np.cumsum([len(group) for group in rest])
         total = counts[-1] + sum(len(group) for group in parts[fold])
-        validated = groups_up_to(counts / total, self.validation)
+        validated = min(groups_up_to(counts / total, self.validation), len(rest) - 1)
         return Split(
             training=indices(rest[validated:]),
             validation=indices(rest[:validated]),
@@ -83,6 +83,7 @@ class Named:
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return the one split."""
+        require_patients((*self.validation_patients, *self.test_patients), patients)
         groups, by = shuffled_groups(patients, seed)
         validated, tested = (
             [group for group in groups if patients[group[0]] in names]
@@ -103,11 +104,9 @@ class NamedFolds:
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return one split a group."""
+        require_patients(tuple(name for names in self.groups for name in names), patients)
         members, by = shuffled_groups(patients, seed)
         named = {patients[group[0]]: group for group in members if patients[group[0]] is not None}
-        missing = [name for names in self.groups for name in names if name not in named]
-        if missing:
-            raise SettingsError("unknown-patient", f"the data have no patient {', '.join(missing)}")
         folds = [[named.pop(name) for name in names] for names in self.groups]
         first = [fold[0] for fold in folds]
         rest = [group for group in members if patients[group[0]] is None or patients[group[0]] in named]
@@ -138,15 +137,23 @@ def shuffled_groups(patients: Sequence[str | None], seed: int) -> tuple[list[lis
     return [members[keys[i]] for i in order], by
 
 
+def require_patients(names: Sequence[str], patients: Sequence[str | None]) -> None:
+    """Raise SettingsError unless the data have all that are named."""
+    missing = sorted(set(names) - set(patients))
+    if missing:
+        raise SettingsError("unknown-patient", f"the data have no patient {', '.join(missing)}")
+
+
 def balanced_parts(groups: list[list[int]], parts: int) -> list[list[list[int]]]:
-    """Deal groups, the largest first, each to the part that has the fewest samples."""
+    """Deal groups, the largest first, each to the part that has the fewest samples; there they keep their order."""
     dealt: list[list[list[int]]] = [[] for _ in range(parts)]
     sizes = [0] * parts
     for group in sorted(groups, key=len, reverse=True):
         smallest = sizes.index(min(sizes))
         dealt[smallest].append(group)
         sizes[smallest] += len(group)
-    return dealt
+    place = {group[0]: number for number, group in enumerate(groups)}
+    return [sorted(part, key=lambda group: place[group[0]]) for part in dealt]
 
 
 def groups_up_to(cumulated_shares: np.ndarray, share: float, at_least: int = 1) -> int:

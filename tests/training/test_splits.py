@@ -54,6 +54,19 @@ def test_the_seed_decides() -> None:
     assert KFold().splits(people, 1) != KFold().splits(people, 2)
 
 
+def test_the_seed_decides_who_validates_where_patients_differ_in_size_too() -> None:
+    people = [name for number, name in enumerate("abcdefghi") for _ in range(10 + 3 * number)]
+    validating = [{people[i] for split in KFold(3).splits(people, seed) for i in split.validation} for seed in range(9)]
+    assert set.union(*validating) == set(people)
+
+
+def test_one_patient_of_many_scans_leaves_the_others_their_parts() -> None:
+    for seed in range(24):
+        people = ["a", "b", "c", *["d"] * 17]
+        (split,) = Holdout().splits(people, seed)
+        assert_parts_are_disjoint_by_patient(split, people)
+
+
 def test_more_folds_than_patients_are_refused() -> None:
     with pytest.raises(SettingsError, match="5 folds, but only 2 patients"):
         KFold(folds=5).splits(["a", "b"], 0)
@@ -88,6 +101,11 @@ def test_who_is_in_no_group_tests_in_one_fold_too() -> None:
 def test_every_sample_is_on_one_side_of_a_named_fold() -> None:
     for split in FOLDS.splits(PEOPLE, 0):
         assert sorted(split.training + split.validation + split.test) == list(range(len(PEOPLE)))
+
+
+def test_a_named_patient_whom_the_data_lack_is_refused() -> None:
+    with pytest.raises(SettingsError, match="no patient c"):
+        Named(("b",), ("c",)).splits(["a", "b"], 0)
 
 
 def test_a_group_whose_patient_the_data_lack_is_refused() -> None:
