@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,9 +146,12 @@ def tuned_dice(
 ) -> dict[str, float]:
     """Return the global Dice on the test part at the threshold that is best on the validation part.
 
-    It shows what a network found apart from where it draws the line: weighted losses move the line.
+    It shows what a network found apart from where it draws the line: weighted losses move the line. NaN where
+    the validation part has nothing to find.
     """
     seen = sweep_thresholds(network, stacking, validation)
+    if not any(count.true_positive + count.false_negative for count in seen.values()):
+        return {"threshold": math.nan, "dice_global": math.nan}
     threshold = max(seen, key=lambda t: seen[t].dice)
     return {"threshold": threshold, "dice_global": sweep_thresholds(network, stacking, test)[threshold].dice}
 

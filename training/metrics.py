@@ -84,8 +84,9 @@ class Confusion:
 
     @property
     def f2(self) -> float:
-        """Saood & Hatem 2021, eq. 6."""
-        return ratio(5 * self.precision * self.sensitivity, 4 * self.precision + self.sensitivity)
+        """Saood & Hatem 2021, eq. 6, in pixels: that of ratios has no value where nothing is hit."""
+        hits = 5 * self.true_positive
+        return ratio(hits, hits + 4 * self.false_negative + self.false_positive)
 
 
 def ratio(part: float, whole: float) -> float:

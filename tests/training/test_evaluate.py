@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,13 @@ def test_unknown_pixels_count_in_no_measure() -> None:
 def test_area_plots_need_ten_slices() -> None:
     short = np.ones((9, 2, 2), np.uint8)
     assert np.isnan(measure([judged(short, short)], ("background", "infection"))["infection/area_plot_likeness"])
+
+
+def test_no_threshold_is_tuned_where_there_is_nothing_to_find(tmp_path: Path) -> None:
+    prepared = discs(tmp_path)
+    healthy = [replace(sample, labels=np.zeros_like(sample.labels)) for sample in prepared[:2]]
+    tuned = tuned_dice(tiny_network(), Stacking(), healthy, prepared[2:4])
+    assert [math.isnan(value) for value in tuned.values()] == [True, True]
 
 
 def test_the_tuned_threshold_is_the_best_of_the_validation_part(tmp_path: Path) -> None:

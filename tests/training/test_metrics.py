@@ -49,6 +49,10 @@ def test_ratios_are_scikit_learns(seed: int) -> None:
     assert ours.g_mean == pytest.approx(math.sqrt(sk.recall_score(t, p) * sk.recall_score(~t, ~p)))
 
 
+def test_f2_is_0_where_nothing_is_hit() -> None:
+    assert Confusion(0, 0, 5, 5).f2 == Confusion(0, 3, 5, 5).f2 == 0
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_dice_is_monais_and_simpleitks(seed: int) -> None:
     predicted, true = random_masks(seed)
