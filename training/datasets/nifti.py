@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +89,21 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
         When a file is missing, cut short, no NIfTI image or of voxels that are not numbers, or a mask has another
         shape or place than the image, or values that mean nothing.
     """
-    image = _open(path)
-    voxels, spacing_mm = _voxels(image, path), image.header.get_zooms()[:3]
-    if not np.isfinite(voxels).all():
+    image = _read(path)
+    if not np.isfinite(image.voxels).all():
         raise BadData("not-finite", f"{path}: some voxels are not numbers")
     masks: dict[str, NDArray[np.bool_]] = {}
     for mask_path in dict.fromkeys(mask_path for mask_path, _ in labels.values()):
-        mask = _open(mask_path)
-        if mask.shape != image.shape or not np.allclose(mask.affine, image.affine, atol=1e-2):
-            raise BadData("wrong-shape", f"{mask_path}: {mask.shape} voxels do not lie on the {image.shape} of {path}")
+        mask = _read(mask_path)
+        if mask.voxels.shape != image.voxels.shape or not np.allclose(mask.affine, image.affine, atol=1e-2):
+            raise BadData("wrong-shape", f"{mask_path}: its voxels do not lie on those of {path}")
         values = {structure: value for structure, (drawn_in, value) in labels.items() if drawn_in == mask_path}
-        masks |= _structures(_voxels(mask, mask_path), values, mask_path)
+        masks |= _structures(mask.voxels, values, mask_path)
     if windowed:
         lower, upper = RADIOPAEDIA_WINDOW_HU
-        hu = to_hu(voxels, lower, (upper - lower) / 255)
+        hu = to_hu(image.voxels, lower, (upper - lower) / 255)
     else:
-        hu = np.rint(np.clip(voxels, -32768, 32767)).astype(np.int16)
+        hu = np.rint(np.clip(image.voxels, -32768, 32767)).astype(np.int16)
     name = path.name.removesuffix(".nii.gz")
     return Sample(
         name=name,
@@ -115,7 +114,7 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
         image=hu,
         intensity="hu",
         masks=masks,
-        spacing_mm=(float(spacing_mm[2]), float(spacing_mm[1]), float(spacing_mm[0])),
+        spacing_mm=image.spacing_mm,
     )
 
 
@@ -137,22 +136,25 @@ def _structures(voxels: NDArray[Any], values: Mapping[str, int], path: Path) -> 
     return masks
 
 
-def _voxels(image: Any, path: Path) -> NDArray[Any]:
-    """Return what a file holds, as a sample has it."""
-    try:
-        return upright(np.asanyarray(image.dataobj))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise BadData("unreadable-file", f"{path}: {error}") from error
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """What a file holds: voxels as a sample has them, the affine of axes to the right, to the front, to the head."""
+
+    voxels: NDArray[Any]
+    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]
 
 
-def _open(path: Path) -> Any:
-    """Return an image whose axes run as NIfTI's coordinates do."""
+def _read(path: Path) -> _Image:
     try:
-        image: Any = nibabel.loadsave.load(path)
+        stored: Any = nibabel.loadsave.load(path)
+        if len(stored.shape) != 3:
+            raise BadData("wrong-shape", f"{path}: expected three axes, got {stored.shape}")
+        image = nibabel.funcs.as_closest_canonical(stored)  # type: ignore[no-untyped-call]  # nibabel does not type it
+        voxels = upright(np.asanyarray(image.dataobj))
     except FileNotFoundError:
         raise BadData("missing-file", f"{path}: missing") from None
-    except ImageFileError as error:
+    except (ImageFileError, OSError, EOFError, zlib.error) as error:
         raise BadData("unreadable-file", f"{path}: {error}") from error
-    if len(image.shape) != 3:
-        raise BadData("wrong-shape", f"{path}: expected three axes, got {image.shape}")
-    return nibabel.funcs.as_closest_canonical(image)  # type: ignore[no-untyped-call]  # nibabel does not type it
+    across, along, up = (float(mm) for mm in image.header.get_zooms()[:3])
+    return _Image(voxels, image.affine, (up, along, across))

@@ -86,12 +86,12 @@ def test_a_mask_with_a_value_that_means_nothing_is_refused(value: int, tmp_path:
         covid_19_20(tmp_path, hounsfield(), mask)
 
 
-def test_a_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
-    covid_19_20(tmp_path, hounsfield(), np.zeros(SHAPE, np.uint8))
+@pytest.mark.parametrize("sign", [1, -1])  # what runs the other way is turned as it is read
+def test_a_file_that_was_cut_short_is_named(sign: int, tmp_path: Path) -> None:
     path = tmp_path / "Train" / "a_ct.nii.gz"
     noise = np.random.default_rng(0).integers(-1000, 100, (40, 40, 40)).astype(np.int16)
-    save(path, noise)
-    save(path.with_name("a_seg.nii.gz"), np.zeros(noise.shape, np.uint8))
+    affine = np.diag([sign * 0.7, sign * 0.8, 5.0, 1.0])
+    covid_19_20(tmp_path, noise, np.zeros(noise.shape, np.uint8), affine=affine)
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(BadData, match=r"a_ct.nii.gz"):
         list(datasets.read("covid-19-20", tmp_path))
