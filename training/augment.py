@@ -129,7 +129,7 @@ class Augmentation:
         mirror_y = 1 - 2 * draw.happens(self.flip_rows).float().flatten()
         zero, one = torch.zeros_like(turn), torch.ones_like(turn)
         rotation = _matrix(turn.cos(), -turn.sin() * aspect, turn.sin() / aspect, turn.cos())
-        shearing = _matrix(one, shear_x, zero, one) @ _matrix(one, zero, shear_y, one)
+        shearing = _matrix(one, shear_x * aspect, zero, one) @ _matrix(one, zero, shear_y / aspect, one)
         mirroring = _matrix(smaller * mirror_x, zero, zero, smaller * mirror_y)
         shifts = torch.stack([2 * draw.between(-self.shift, self.shift) for _ in "xy"], dim=1)
         return torch.cat([mirroring @ rotation @ shearing, shifts[:, :, None]], dim=2)

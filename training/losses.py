@@ -70,8 +70,8 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Ten
 def dice(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """Return one minus the soft Dice of the foreground classes, over the whole batch.
 
-    Milletari et al. 2016, with the sums of the batch in numerator and denominator so that slices without a
-    finding do not count as failures; the paper by Shivdeo et al. 2021 says "dice loss" and no more.
+    Milletari et al. 2016 without the squares in the denominator, and with the sums of the batch in both, so that
+    slices without a finding do not count as failures; Shivdeo et al. 2021 say "dice loss" and no more.
     """
     predicted, wanted = foreground(logits, labels)
     return DiceLoss(batch=True)(predicted, wanted)  # type: ignore[no-any-return]  # monai is not typed

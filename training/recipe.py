@@ -25,7 +25,7 @@ class Recipe:
     epochs : int
         Validations.
     steps_per_epoch : int or None
-        None means that an epoch sees each example once, whole batches only.
+        None means as many as the examples fill; what one epoch leaves over the next begins with.
     phases : tuple of int
         Epochs of earlier phases, each of which starts from the best weights of the one before, with
         learning rate and optimiser anew: Alalwan's "cascaded training" is (100,), then ``epochs``.

@@ -1,8 +1,8 @@
 """A network reads a whole scan: windows of slices in, one probability a voxel out.
 
-A scan is cut into overlapping windows along the slices, as many at once as the network sees: one in 2D, three
-in 2.5D (Wu et al. 2020, "Network structure"), a stack in 3D (Shivdeo et al. 2021, section 4.2). Where windows
-overlap, probabilities are averaged. Slices are given out as soon as they are done, so that the probabilities
+A scan is cut into windows along the slices, as many at once as the network sees: one in 2D, three in 2.5D
+(Wu et al. 2020, "Network structure"), a stack in 3D (Shivdeo et al. 2021, section 4.2). Where windows overlap,
+as in 2.5D, probabilities are averaged. Slices are given out as soon as they are done, so that the probabilities
 of a whole scan never exist at once.
 """
 
@@ -12,11 +12,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,19 +42,14 @@ class Segmenter:
     threshold : float
         Probability from which a sigmoid's class is said to be there.
     stack_slices : int
-        Slices seen at once in 3D; 2D and 2.5D see 1 and 3.
-    overlap_factor : float
-        Share of a stack that it has in common with the next, in 3D: the papers' is 0 in inference. In 2.5D it
-        is 2/3, windows moving by one slice.
-    tile : tuple of int, or None
-        (rows, columns) of the overlapping tiles that 2D slices or 3D stacks are read in; None reads all at once.
+        Slices seen at once in 3D, stacks following each other; 2D sees 1, 2.5D 3, moving by one slice.
     batch : int
         Windows that the network is given together in 2D and 2.5D; stacks go one by one.
 
     Raises
     ------
     NetworkError
-        Stacks, their overlap or tiles are not such that the network can read them.
+        The network cannot read stacks of that many slices.
     """
 
     engine: Engine
@@ -65,26 +58,12 @@ class Segmenter:
     window_hu: tuple[float, float] | None = None
     threshold: float = 0.5
     stack_slices: int = 32
-    overlap_factor: float = 0.0
-    tile: tuple[int, int] | None = None
     batch: int = 4
 
     def __post_init__(self) -> None:
-        depth, step = self.window_slices
-        if depth % self.divisors[0] != 0 or not 1 <= step <= depth:
-            raise NetworkError(
-                "bad-stack",
-                f"stacks must be a multiple of {self.divisors[0]} slices and overlap by a share from 0 to below 1, "
-                f"got {depth} slices and {self.overlap_factor}",
-            )
-        if self.tile is not None and (
-            self.layout == "2.5d" or self.tile[0] % self.divisors[1] or self.tile[1] % self.divisors[2]
-        ):
-            raise NetworkError(
-                "bad-tile",
-                f"tiles are for 2D and 3D networks and multiples of {self.divisors[1:]}, got {self.tile} for "
-                f"{self.layout}",
-            )
+        depth, _ = self.window_slices
+        if depth % self.divisors[0] != 0:
+            raise NetworkError("bad-stack", f"stacks must be a multiple of {self.divisors[0]} slices, got {depth}")
 
     def labels(self, scan: NDArray[np.generic]) -> NDArray[np.uint8]:
         """Return the class of every voxel, (slices, rows, columns) as the scan: 0 is none of the classes.
@@ -147,7 +126,7 @@ class Segmenter:
             case "2.5d":
                 return 3, 1
             case "3d":
-                return self.stack_slices, stack_step(self.stack_slices, self.overlap_factor)
+                return self.stack_slices, self.stack_slices
 
     def read_windows(self, windows: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities (n, depth, classes, rows, columns) of windows (n, depth, rows, columns)."""
@@ -157,11 +136,7 @@ class Segmenter:
         batch = np.pad(self.normalize(windows), padding, mode="edge")
         if self.layout == "3d":
             batch = batch[:, None]
-        if self.tile is None:
-            found = self.run(torch.from_numpy(batch))
-        else:
-            roi = (*batch.shape[2:-2], *self.tile)
-            found = cast(Tensor, sliding_window_inference(torch.from_numpy(batch), roi, 1, self.run, mode="gaussian"))
+        found = self.run(torch.from_numpy(batch))
         if self.layout == "2d":
             found = found[:, :, None]
         windows_found: NDArray[np.float32] = found.transpose(1, 2)[..., :rows, :columns].numpy()

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,28 @@ def test_a_rotation_keeps_angles_and_areas_in_images_that_are_not_square() -> No
     _, labels = apply(Augmentation(rotate_degrees=30), seed=2)
     areas = (labels == 1).sum(dim=(1, 2, 3)) / 2
     assert areas.tolist() == pytest.approx([160] * 3, rel=0.06)
+
+
+def test_a_shear_is_by_its_angle_in_images_that_are_not_square() -> None:
+    angles = [sheared_by(seed) for seed in range(200)]
+    for along in zip(*angles, strict=True):
+        assert 9 < max(along) <= 10
+        assert -10 <= min(along) < -9
+
+
+def sheared_by(seed: int, rows: int = 20, columns: int = 60) -> tuple[float, float]:
+    """Return the angles in degrees by which straight rows and columns lean, of pixels as far as they are square."""
+    place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")).float()
+    images = place[:, None] / 100
+    labels = torch.zeros(2, 1, rows, columns, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(seed)
+    moved, _ = Augmentation(shear_degrees=10)(images[:1], labels[:1], generator)
+    generator.manual_seed(seed)
+    across, _ = Augmentation(shear_degrees=10)(images[1:], labels[1:], generator)
+    middle = (slice(rows // 2 - 2, rows // 2 + 2), slice(columns // 2 - 2, columns // 2 + 2))
+    down = float((moved[0, 0][middle].diff(dim=1)).mean()) * 100
+    right = float((across[0, 0][middle].diff(dim=0)).mean()) * 100
+    return math.degrees(math.atan(down)), math.degrees(math.atan(right))
 
 
 def test_what_lay_outside_the_image_is_unknown() -> None:

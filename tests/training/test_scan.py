@@ -71,14 +71,13 @@ def test_601_slices_make_the_stacks_of_shivdeo(factor: float, stacks: int) -> No
     st.integers(1, 20),
     st.integers(1, 20),
     st.integers(1, 5),
-    st.sampled_from([0.0, 0.375, 0.625]),
     st.integers(0, 2**32 - 1),
 )
 def test_a_network_that_echoes_its_input_gives_the_scan_back(
-    layout: str, slices: int, rows: int, columns: int, batch: int, overlap_factor: float, seed: int
+    layout: str, slices: int, rows: int, columns: int, batch: int, seed: int
 ) -> None:
     scan = np.random.default_rng(seed).uniform(0.01, 0.99, (slices, rows, columns)).astype(np.float32)
-    segmenter = Segmenter(echo(layout), layout, (1, 4, 8), stack_slices=8, overlap_factor=overlap_factor, batch=batch)
+    segmenter = Segmenter(echo(layout), layout, (1, 4, 8), stack_slices=8, batch=batch)
     np.testing.assert_allclose(read(segmenter, scan)[:, 0], scan, atol=1e-5)
 
 
@@ -104,25 +103,6 @@ def test_neighbouring_triplets_are_averaged(slices: int, batch: int) -> None:
         for offset, factor in enumerate((0.2, 0.5, 0.9)):
             seen.setdefault(start + offset, []).append(float(scan[start, 0, 0]) * factor)
     np.testing.assert_allclose(found, [np.mean(seen[s]) for s in range(slices)], rtol=1e-4)
-
-
-def test_overlapping_stacks_are_averaged() -> None:
-    ramp = np.linspace(0.1, 0.9, 8)[None, None, :, None, None]
-    engine = FakeEngine(lambda batch: logit(np.broadcast_to(ramp, batch.shape)))
-    segmenter = Segmenter(engine, "3d", (1, 1, 1), stack_slices=8, overlap_factor=0.5)
-    found = read(segmenter, np.zeros((12, 1, 1)))[:, 0, 0, 0]
-    profile = ramp.ravel()
-    expected = [*profile[:4], *((profile[4:] + profile[:4]) / 2), *profile[4:]]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("layout", "slices"), [("2d", 3), ("3d", 20)])
-def test_tiles_put_a_plane_together_exactly(layout: str, slices: int) -> None:
-    scan = np.random.default_rng(0).uniform(0.01, 0.99, (slices, 50, 40)).astype(np.float32)
-    engine = echo(layout)
-    segmenter = Segmenter(engine, layout, (1, 8, 8), stack_slices=12, tile=(16, 24))
-    np.testing.assert_allclose(read(segmenter, scan)[:, 0], scan, atol=1e-4)
-    assert {shape[-2:] for shape in engine.shapes} == {(16, 24)}
 
 
 def test_window_maps_hu_to_the_unit_interval() -> None:
@@ -157,19 +137,11 @@ def test_softmax_probabilities_add_up_to_one() -> None:
 
 
 def test_no_more_than_a_window_of_probabilities_is_held() -> None:
-    segmenter = Segmenter(echo("3d"), "3d", (1, 1, 1), stack_slices=8, overlap_factor=0.5)
+    segmenter = Segmenter(echo("3d"), "3d", (1, 1, 1), stack_slices=8)
     assert max(len(chunk) for _, chunk in segmenter.probabilities(np.full((100, 2, 2), 0.5))) <= 8
 
 
-@pytest.mark.parametrize("wrong", [{"stack_slices": 12}, {"overlap_factor": 1.0}, {"overlap_factor": -0.5}])
-def test_stacks_that_the_network_cannot_read_are_refused(wrong: dict[str, float]) -> None:
+def test_stacks_that_the_network_cannot_read_are_refused() -> None:
     with pytest.raises(NetworkError) as caught:
-        Segmenter(echo("3d"), "3d", (16, 16, 16), **{"stack_slices": 32, **wrong})
+        Segmenter(echo("3d"), "3d", (16, 16, 16), stack_slices=12)
     assert caught.value.code == "bad-stack"
-
-
-@pytest.mark.parametrize(("layout", "tile"), [("2d", (16, 20)), ("2.5d", (16, 16))])
-def test_tiles_that_the_network_cannot_read_are_refused(layout: str, tile: tuple[int, int]) -> None:
-    with pytest.raises(NetworkError) as caught:
-        Segmenter(echo(layout), layout, (1, 16, 16), tile=tile)
-    assert caught.value.code == "bad-tile"

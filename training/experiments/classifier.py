@@ -60,8 +60,6 @@ RECIPE = Recipe(
     keep="last",
 )
 
-ALONE = Processes(0, 1, choose_device())
-
 LungAndInfection = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 """Two masks of one scan, (slices, rows, columns) each."""
 
@@ -168,7 +166,7 @@ def open_trial(name: str, data: Path, runs: Path, short: bool) -> Trial:
         folder,
         short=content["short"],
         seed=content["seed"],
-        processes=ALONE,
+        processes=Processes(0, 1, choose_device()),
         console=Console(file=io.StringIO()),
     )
 
@@ -196,7 +194,7 @@ def train_classifier(candidates: Sequence[CandidatePatch], seed: int, short: boo
             lambda network: foreground_dice(network, Stacking(), prepared[::10], 0.5),
             Path(folder),
             seed=seed,
-            processes=ALONE,
+            processes=Processes(0, 1, choose_device()),
             reporter=Reporter(Console(), f"classifier of split {seed + 1}"),
         )
         training.run()
@@ -215,10 +213,11 @@ def as_prepared(candidate: CandidatePatch, name: str) -> Prepared:
 @torch.inference_mode()
 def score(network: PatchMap, candidates: Sequence[CandidatePatch]) -> NDArray[np.float64]:
     """Return the probability of infection of each candidate."""
+    device = next(network.parameters()).device
     scores = [np.zeros(0)]
     for first in range(0, len(candidates), RECIPE.batch_size):
         patches = np.stack([c.patch for c in candidates[first : first + RECIPE.batch_size]])
-        logits = network.classifier(torch.from_numpy(patches)[:, None].float().to(ALONE.device))
+        logits = network.classifier(torch.from_numpy(patches)[:, None].float().to(device))
         scores.append(logits.sigmoid().flatten().double().cpu().numpy())
     return np.concatenate(scores)
 
