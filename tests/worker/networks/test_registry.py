@@ -46,6 +46,8 @@ def test_parameters_are_exactly_those_of_the_published_code(
         ("vnet-wide", {}, 206.0, 0.02),
         ("segnet-vgg16", {}, 29.44, 0.001),
         ("dense-unet-569", {}, 36.27, 0.03),
+        ("dense-unet-569", {"separable": False}, 53.0, 0.001),
+        ("patch-classifier", {}, 11.34, 0.001),
     ],
 )
 def test_parameters_are_those_of_the_paper(

@@ -1,0 +1,87 @@
+"""The papers' networks learn from real scans, each by its own recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import datasets, experiments
+from training.datasets.sample import Sample
+from training.examples import Example, cut
+from training.experiment import Experiment
+from training.losses import build_loss, median_frequency_weights
+from training.precision import lay_out, mixed_precision, run
+from training.prepared import prepare
+from worker.networks.network import SegmentationNetwork
+from worker.networks.registry import build
+
+ONE_OF_EACH_NETWORK = (  # but for those of 181 and 206 M parameters, which have the layers of their smaller kin
+    "wu-infection-unet",
+    "wu-infection-unet-2.5d",
+    "shivdeo-2d",
+    "shivdeo-3d-overlap-0.625",
+    "saood-segnet-binary",
+    "saood-segnet-vgg16-binary",
+    "saood-unet-binary",
+    "alalwan-separable",
+)
+
+SAMPLES = 32
+
+
+@pytest.fixture(scope="module")
+def read_some() -> Callable[[str, Path], list[Sample]]:
+    """Return what reads some slices of a set, once: of the first patient with infection all over the lungs."""
+    return cache(lambda name, data: list(islice(datasets.read(name, data), SAMPLES, 2 * SAMPLES)))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ONE_OF_EACH_NETWORK)
+def test_the_loss_falls_on_real_scans(
+    name: str, tmp_path: Path, shared_data: Path, read_some: Callable[[str, Path], list[Sample]]
+) -> None:
+    experiment = experiments.find(name)
+    assert isinstance(experiment, Experiment)
+    losses = train_a_little(experiment, read_some(experiment.data[0], shared_data), tmp_path)
+    assert min(losses[-2:]) < 0.97 * losses[0]
+
+
+def train_a_little(experiment: Experiment, samples: list[Sample], folder: Path) -> list[float]:
+    """Return the losses of steps on one small batch, without dropout and augmentation, which would blur them."""
+    torch.manual_seed(0)
+    device, side = torch.device("cpu"), 32 if experiment.stacking.slices > 3 else 64
+    network = build(experiment.network, experiment.arguments)
+    assert isinstance(network, SegmentationNetwork)
+    preprocess = replace(experiment.preprocess, size=(side, side))
+    prepared = prepare(samples, preprocess, experiment.target, folder)
+    examples = sorted(cut(prepared, experiment.stacking), key=most_lesion)[: 1 if network.layout == "3d" else 2]
+    images, labels = (torch.stack([torch.from_numpy(getattr(e, k)()) for e in examples]) for k in ("image", "labels"))
+    recipe = experiment.recipe
+    weights = recipe.class_weights
+    if weights == "median_frequency":
+        weights = tuple(median_frequency_weights(list(labels[:, 0]), len(experiment.target.names)))
+    loss = build_loss(recipe.loss, weights, **recipe.loss_arguments)
+    lay_out(network, device).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    optimiser, losses = recipe.optimiser.build(network), []
+    for _ in range(4):
+        with mixed_precision(device, network.layout):
+            logits = run(network, network.layout, images.float())
+        value = loss(logits, labels)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        losses.append(value.item())
+    return losses
+
+
+def most_lesion(example: Example) -> int:
+    return -int((example.labels() > 0).sum())
