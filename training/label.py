@@ -7,7 +7,7 @@
                             ct.nii.gz, lungs.nii.gz (1 left, 2 right), infection.nii.gz (1)
 
 A viewer opens either kind. Corrected segmentations saved anywhere in PATIENT are read back by the data set
-``dicom``, in which the newest of a structure stands; corrected NIfTI masks, saved under the same names, by
+``dicom``, in which they stand before the first labels; corrected NIfTI masks, saved under the same names, by
 ``labels``.
 """
 

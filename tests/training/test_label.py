@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from dicom_node.settings import WorkerSettings
 from tests.factories import AXIAL, chest_hu, ct_series
@@ -80,6 +81,19 @@ def test_the_newest_segmentation_of_a_structure_stands(patients: Path) -> None:
     (sample,) = datasets.read("dicom", patients)
     assert not sample.mask("infection").any()
     assert sample.mask("lung").any()
+
+
+@pytest.mark.parametrize("manufacturer", ["Unspecified", "Hilum"])
+def test_a_correction_stands_however_early_its_clock_puts_it(patients: Path, manufacturer: str) -> None:
+    label(arguments(patients))
+    corrected = dcmread(patients / "anna" / "labels" / "infection.dcm")
+    corrected.SOPInstanceUID = corrected.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+    corrected.Manufacturer = manufacturer  # OHIF writes the former; a viewer may carry over the latter
+    corrected.ContentDate = "20200101"
+    corrected.PixelData = bytes(len(corrected.PixelData))
+    corrected.save_as(patients / "anna" / "corrected.dcm")
+    (sample,) = datasets.read("dicom", patients)
+    assert not sample.mask("infection").any()
 
 
 @pytest.mark.parametrize(

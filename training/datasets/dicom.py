@@ -2,12 +2,14 @@
 
 A folder below the given one is a patient; whatever lies in it, at any depth, is read. Each SEG belongs to
 the series it refers to. Segments are known by their coded type and laterality, or by their label. Where several
-outline a structure, the newest stands: it was corrected.
+outline a structure, the newest stands: it was corrected. What Hilum made itself, such as the first labels of
+``hilum label``, stands against nothing that others made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import highdicom
@@ -15,6 +17,7 @@ import numpy as np
 from highdicom.seg import Segmentation
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_node.errors import RejectedInput
@@ -31,6 +34,9 @@ from training.datasets.sample import (
     BadData,
     Sample,
 )
+from worker.reports.context import MANUFACTURER
+from worker.reports.history import time_of
+from worker.reports.uids import is_derived
 from worker.volume import Volume, read_volume
 
 STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION})
@@ -178,7 +184,7 @@ def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], 
 
 
 def _segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
-    """Return each SEG with the UID of the series it was drawn on, oldest first."""
+    """Return each SEG with the UID of the series it was drawn on, Hilum's own first, then oldest first."""
     found = []
     for one in series:
         for image in one.images:
@@ -186,6 +192,24 @@ def _segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
                 ds = dcmread(image.path, stop_before_pixels=True)
                 if not ds.get("ReferencedSeriesSequence"):
                     raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
-                made = f"{ds.get('ContentDate', '')} {ds.get('ContentTime', '')}"
-                found.append((made, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
+                order = (not _is_hilums(ds), _made_at(ds))
+                found.append((order, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
     return [(path, referred) for _, path, referred in sorted(found)]
+
+
+def _is_hilums(ds: Dataset) -> bool:
+    """Whether Hilum made an object, so that nobody has corrected it.
+
+    Clocks do not tell: a viewer may stand in another time zone than the machine that made the first labels. Nor does
+    the manufacturer alone: a viewer may carry it over. But what it saves is an object of its own, with a UID of its
+    own, and those that Hilum gives are known by their form.
+    """
+    return ds.get("Manufacturer") == MANUFACTURER and is_derived(str(ds.get("SOPInstanceUID", "")))
+
+
+def _made_at(ds: Dataset) -> datetime:
+    """Return when an object was made; UTC where it names no zone, for OHIF stamps that without saying so."""
+    made = time_of(ds, "Content")
+    if made is None:
+        return datetime.min.replace(tzinfo=UTC)  # as good as the oldest
+    return made if made.tzinfo else made.replace(tzinfo=UTC)

@@ -204,8 +204,14 @@ def _made_at(report: Dataset) -> str:
 
 def taken_at(ds: Dataset) -> datetime | None:
     """Return Study Date and Time, by the hospital's clock, with its zone where told; None where either is missing."""
-    values = clean(ds, ("StudyDate", "StudyTime", "TimezoneOffsetFromUTC"))
-    date, time = (str(values.get(keyword, "")) for keyword in ("StudyDate", "StudyTime"))
+    return time_of(ds, "Study")
+
+
+def time_of(ds: Dataset, event: str) -> datetime | None:
+    """Return the date and time of an event, such as Content, with its zone where told; None where either is missing."""
+    keywords = f"{event}Date", f"{event}Time"
+    values = clean(ds, (*keywords, "TimezoneOffsetFromUTC"))
+    date, time = (str(values.get(keyword, "")) for keyword in keywords)
     try:
         return datetime.fromisoformat(f"{date}T{time}").replace(tzinfo=time_zone(values)) if date and time else None
     except ValueError:

@@ -15,6 +15,14 @@ def derive_uid(*parts: str) -> UID:
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(parts)).int}")
 
 
+def is_derived(uid: str) -> bool:
+    """Whether a UID may be one of `derive_uid`: it holds a UUID of version 5, where viewers make random ones."""
+    number = uid.removeprefix("2.25.")
+    if number == uid or not number.isdecimal() or int(number) >= 2**128:
+        return False
+    return uuid.UUID(int=int(number)).version == 5
+
+
 def device_uid(algorithm: Algorithm) -> UID:
     """Return the UID of the device that the algorithm is; retrained weights are another device (IHE AIR)."""
     return derive_uid("device", algorithm.name, algorithm.version, algorithm.weights_sha256 or "")

@@ -111,6 +111,29 @@ def test_several_segmentations_of_one_series_come_together(tmp_path: Path, chest
     assert np.array_equal(sample.mask("infection"), infection)
 
 
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (("120000", "+0000"), ("100000", "-0500")),
+        (("120000", "+0800"), ("050000", "")),  # OHIF stamps UTC without saying so
+        (("120000", ""), ("120000.5", "")),
+    ],
+)
+def test_the_newest_segmentation_is_told_by_its_time_zone(
+    tmp_path: Path, chest: Chest, older: tuple[str, str], newer: tuple[str, str]
+) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    for name, mask, (time, zone) in (("b", lungs > 0, older), ("a", infection, newer)):
+        path = tmp_path / "anna" / f"{name}.dcm"
+        write_seg(path, images, mask[..., None].astype(np.uint8), [describe(1, "infection")])
+        ds = dcmread(path)
+        ds.ContentDate, ds.ContentTime, ds.TimezoneOffsetFromUTC = "20260101", time, zone
+        ds.save_as(path)
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("infection"), infection)
+
+
 def test_a_fractional_segmentation_outlines_what_is_at_least_half(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)

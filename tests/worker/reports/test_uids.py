@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from tests.worker.reports.results import MADE_AT, NETWORK, SHAPE, THRESHOLDS, fi
 from worker.findings import Algorithm
 from worker.reports import ReportSettings, codes, write_refusal, write_reports
 from worker.reports.history import Unmeasured
-from worker.reports.uids import derive_uid, device_uid
+from worker.reports.uids import derive_uid, device_uid, is_derived
 from worker.volume import Volume, read_volume
 
 
@@ -33,6 +34,25 @@ def test_a_derived_uid_is_valid_and_the_same_again(parts: list[str]) -> None:
 @given(st.lists(st.text(max_size=5), max_size=3), st.lists(st.text(max_size=5), max_size=3))
 def test_other_parts_give_another_uid(some: list[str], others: list[str]) -> None:
     assert (derive_uid(*some) == derive_uid(*others)) == (some == others)
+
+
+@given(st.lists(st.text(max_size=5), max_size=3))
+def test_a_derived_uid_is_known_for_one(parts: list[str]) -> None:
+    assert is_derived(derive_uid(*parts))
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        "1.2.826.0.1.3680043.8.498.1",
+        f"2.25.{uuid.UUID('8a4bb3f2-02a7-4c2c-93ad-5f0b0a1f4b13').int}",  # of random digits: version 4
+        f"2.25.{'9' * 39}",  # more than a UUID holds; so may OHIF's be
+        "2.25.x",
+        "",
+    ],
+)
+def test_other_uids_are_not_taken_for_derived_ones(uid: str) -> None:
+    assert not is_derived(uid)
 
 
 @pytest.fixture(scope="module")
