@@ -37,6 +37,8 @@ class ChestTarget(Target):
     - Without an infection mask, slices that a radiologist called free of infection have none. In all others,
       lung that is denser than most is unknown, vessels too, for nobody said which of it is infected; and so is
       what lies dense around lungs by threshold, which lose consolidation.
+    - Of infection drawn in part, such as only consolidation, that part is infection; all else is as without a mask,
+      for viewers save no empty segments, and nobody said that there is no more.
     - In slices that a radiologist called infected, what HU thresholds find is infection: Wu et al. 2020's first
       labels, which nobody corrected.
     - Without a mask of effusion there is none: hardly anyone has any.
@@ -57,6 +59,9 @@ class ChestTarget(Target):
             if sample.infected is not None and sample.infected.any():
                 first = segment_infection(as_volume(sample), threshold_lungs(sample)).array
                 labels[first & sample.infected[:, None, None]] = 2
+            for part in UNIONS[INFECTION]:
+                if part in sample.masks:
+                    labels[sample.masks[part]] = 2
         if PLEURAL_EFFUSION in sample.masks:
             labels[sample.masks[PLEURAL_EFFUSION]] = 3
         return labels

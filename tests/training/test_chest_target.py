@@ -1,10 +1,19 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tests.factories import chest_hu
 from training.chest_target import ChestTarget
-from training.datasets.sample import INFECTION, LUNG, PLEURAL_EFFUSION, Sample
+from training.datasets.sample import (
+    CONSOLIDATION,
+    GROUND_GLASS_OPACITY,
+    INFECTION,
+    LUNG,
+    PLEURAL_EFFUSION,
+    UNIONS,
+    Sample,
+)
 from training.target import UNKNOWN, TargetClass
 
 TARGET = ChestTarget(tuple(TargetClass(name, (name,)) for name in (LUNG, INFECTION, PLEURAL_EFFUSION)))
@@ -39,6 +48,30 @@ def test_what_is_dense_in_a_lung_without_an_infection_mask_is_unknown() -> None:
     assert set(np.unique(aerated)) == {1, UNKNOWN}  # dark lung beside the wall is doubtful too
     assert (aerated == 1).mean() > 0.6
     assert (labels[LUNGS == 0] == 0).all()
+
+
+@pytest.mark.parametrize("part", UNIONS[INFECTION])
+@pytest.mark.parametrize("around", [{LUNG: LUNGS > 0}, {}])
+def test_a_part_of_infection_drawn_alone_is_infection_and_the_rest_doubtful(
+    part: str, around: dict[str, np.ndarray]
+) -> None:
+    drawn = INFECTED.copy()
+    drawn[:20] = False
+    labels = TARGET.label_map(sample({**around, part: drawn}))
+    assert np.array_equal(labels == 2, drawn)
+    assert (labels[INFECTED & ~drawn] == UNKNOWN).mean() > 0.9
+
+
+def test_a_part_of_infection_stands_in_slices_called_free_of_it() -> None:
+    labels = TARGET.label_map(sample({LUNG: LUNGS > 0, CONSOLIDATION: INFECTED}, np.zeros(len(HU), np.bool_)))
+    assert np.array_equal(labels == 2, INFECTED)
+
+
+def test_infection_drawn_in_all_its_parts_leaves_nothing_unknown() -> None:
+    none = np.zeros(HU.shape, np.bool_)
+    labels = TARGET.label_map(sample({LUNG: LUNGS > 0, CONSOLIDATION: INFECTED, GROUND_GLASS_OPACITY: none}))
+    assert np.array_equal(labels == 2, INFECTED)
+    assert not (labels == UNKNOWN).any()
 
 
 def test_faint_ground_glass_that_nobody_drew_is_unknown() -> None:

@@ -112,7 +112,10 @@ class Sample:
         if parts and all(part in self.masks for part in parts):
             union: NDArray[np.bool_] = np.logical_or.reduce([self.masks[part] for part in parts])
             return union
-        raise BadData(
-            "missing-mask",
-            f"{self.name}: no mask of {structure}; annotated are {', '.join(sorted(self.masks)) or 'none'}",
-        )
+        message = f"{self.name}: no mask of {structure}; annotated are {', '.join(sorted(self.masks)) or 'none'}"
+        drawn = [part for part in parts if part in self.masks]
+        if drawn:  # not taken for the whole: what nobody drew of it would be learned as healthy
+            missing = " and ".join(part for part in parts if part not in drawn)
+            message += f". {drawn[0]} is only a part of it: draw {missing} too, or name the segment {structure}"
+            message += " where it holds all of it"
+        raise BadData("missing-mask", message)

@@ -134,6 +134,18 @@ def test_the_newest_segmentation_is_told_by_its_time_zone(
     assert np.array_equal(sample.mask("infection"), infection)
 
 
+def test_a_part_of_infection_alone_is_not_taken_for_the_whole(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    write_seg(
+        tmp_path / "anna" / "a.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "Consolidation")]
+    )
+    (sample,) = datasets.read("dicom", tmp_path)
+    advice = "draw ground_glass_opacity too, or name the segment infection where it holds all of it"
+    with pytest.raises(BadData, match=f"no mask of infection; .* consolidation is only a part of it: {advice}"):
+        sample.mask("infection")
+
+
 def test_a_fractional_segmentation_outlines_what_is_at_least_half(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
