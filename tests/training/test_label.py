@@ -114,6 +114,19 @@ def test_infection_drawn_anew_in_all_its_parts_replaces_the_whole(
     assert bool(sample.mask("infection").any()) == stands
 
 
+def test_a_part_drawn_after_the_whole_infection_belongs_to_it(patients: Path) -> None:
+    label(arguments(patients))
+    drawn = dcmread(patients / "anna" / "labels" / "infection.dcm")
+    drawn.SOPInstanceUID = drawn.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    drawn.SegmentSequence[0].SegmentLabel = "Consolidation"
+    drawn.PixelData = b"\xff" * len(drawn.PixelData)
+    drawn.save_as(patients / "anna" / "drawn.dcm")
+    (sample,) = datasets.read("dicom", patients)
+    outside = sample.mask("consolidation") & (sample.image > 0)
+    assert outside.any()
+    assert sample.mask("infection")[outside].all()
+
+
 def test_labels_are_not_overwritten(patients: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = label_patient(patients / "anna")
     written = (folder / "infection.dcm").read_bytes()

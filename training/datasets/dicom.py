@@ -2,8 +2,8 @@
 
 A folder below the given one is a patient; whatever lies in it, at any depth, is read. Each SEG belongs to
 the series it refers to. Segments are known by their coded type and laterality, or by their label. Where several
-outline a structure, the newest stands: it was corrected. What Hilum made itself, such as the first labels of
-``hilum label``, stands against nothing that others made.
+outline a structure, the newest stands: it was corrected. A part that was drawn after the whole belongs to it. What
+Hilum made itself, such as the first labels of ``hilum label``, stands against nothing that others made.
 """
 
 from __future__ import annotations
@@ -75,9 +75,12 @@ def read_patient(folder: Path) -> Iterator[Sample]:
         for path in paths:
             newer = read_masks(path, volume)
             masks |= newer
-            for union, parts in UNIONS.items():
-                if union not in newer and newer.keys() & set(parts) and masks.keys() >= set(parts):
+            for union in UNIONS.keys() - newer.keys():
+                drawn = newer.keys() & set(UNIONS[union])
+                if drawn and masks.keys() >= set(UNIONS[union]):
                     masks.pop(union, None)  # it was drawn anew, in its parts
+                elif drawn and union in masks:
+                    masks[union] = np.logical_or.reduce([masks[union], *(newer[part] for part in drawn)])
         yield volume_sample(volume, f"{folder.name}/{uid}", "dicom", folder.name, masks, window_hu)
 
 
