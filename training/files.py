@@ -1,13 +1,20 @@
-"""Files of a run, whole or not at all."""
+"""Files and folders, whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dicom_node.files import sync_folder, sync_tree
+
+PARTIAL = ".partial"
+"""Ends the name of what is not whole yet, or was broken off."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -15,16 +22,30 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
     Whoever opens the path, even after a power cut, finds the old content or the new one.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}{PARTIAL}")
     write(partial)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill, beside the path; at the end of a ``with`` that succeeds it is there, all at once.
+
+    What a killed process left is begun anew.
+    """
+    partial = folder.with_name(f"{folder.name}{PARTIAL}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
-        os.fsync(folder)
+        yield partial
+        sync_tree(partial)
+        partial.rename(folder)
+        sync_folder(folder.parent)
     finally:
-        os.close(folder)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -25,7 +25,9 @@ from rich.console import Console
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import read_series
 from dicom_node.settings import load_settings
+from training.datasets.dicom import LABELS
 from training.datasets.sample import BadData
+from training.files import filling
 from worker.findings import Findings
 from worker.geometry import Geometry
 from worker.method import choose_method
@@ -36,18 +38,18 @@ from worker.reports.seg import build_segmentation
 from worker.reports.source import source_of
 from worker.volume import Volume
 
-FOLDER = "labels"
-
 
 def label(arguments: Namespace) -> int:
     """Write first labels for each patient's folder; go on where one has no CT that can be read, and say so."""
     console = Console()
+    patients = patients_in(arguments.data)
+    unlabelled = [patient for patient in patients if not (patient / LABELS).exists()]
+    if unlabelled != patients:
+        before = f"{len(patients) - len(unlabelled)} of {len(patients)} patients were labelled before"
+        console.print(f"{before}; remove PATIENT/{LABELS} to label one again", highlight=False, soft_wrap=True)
     method = choose_method(load_settings().worker.model_copy(update={"method": arguments.method}))
-    patients = sorted(path for path in arguments.data.iterdir() if path.is_dir())
-    if not patients:
-        raise BadData("missing-file", f"{arguments.data}: expected a folder for each patient, found none")
     failures = 0
-    for patient in patients:
+    for patient in unlabelled:
         try:
             folder = label_patient(patient, method)
         except RejectedInput as error:
@@ -56,6 +58,24 @@ def label(arguments: Namespace) -> int:
         else:
             console.print(f"{folder}", highlight=False, soft_wrap=True)
     return 1 if failures else 0
+
+
+def patients_in(data: Path) -> list[Path]:
+    """Return the patients' folders.
+
+    Raises
+    ------
+    BadData
+        When there are none, or no such folder.
+    """
+    expected = f"{data}: expected a folder with a folder of DICOM for each patient"
+    try:
+        patients = sorted(path for path in data.iterdir() if path.is_dir())
+    except OSError as error:
+        raise BadData("no-folder", f"{expected}; it cannot be read: {error.strerror}") from error
+    if not patients:
+        raise BadData("missing-file", f"{expected}, found none")
+    return patients
 
 
 def label_patient(patient: Path, method: Method = THRESHOLDS) -> Path:
@@ -68,17 +88,17 @@ def label_patient(patient: Path, method: Method = THRESHOLDS) -> Path:
     RejectedInput
         When there is no series that can be measured.
     """
-    folder = patient / FOLDER
+    folder = patient / LABELS
     if folder.exists():
         raise BadData("labels-there", f"{folder} is there already; remove it to label again")
     series = read_series(sorted(path for path in patient.rglob("*") if path.is_file()))
     paths = [image.path for image in max(series, key=lambda one: one.slices).ct_images] if series else []
     volume, findings = analyze(paths, method)
-    folder.mkdir()
-    write_segmentations(volume, findings, folder)
-    save_nifti(folder / "ct.nii.gz", volume.hu, volume.geometry)
-    save_nifti(folder / "lungs.nii.gz", findings.lungs.labels, volume.geometry)
-    save_nifti(folder / "infection.nii.gz", findings.infection.array.astype(np.uint8), volume.geometry)
+    with filling(folder) as partial:
+        write_segmentations(volume, findings, partial)
+        save_nifti(partial / "ct.nii.gz", volume.hu, volume.geometry)
+        save_nifti(partial / "lungs.nii.gz", findings.lungs.labels, volume.geometry)
+        save_nifti(partial / "infection.nii.gz", findings.infection.array.astype(np.uint8), volume.geometry)
     return folder
 
 

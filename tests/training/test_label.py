@@ -10,6 +10,7 @@ from pydicom.uid import generate_uid
 from dicom_node.settings import WorkerSettings
 from tests.factories import AXIAL, chest_hu, ct_series
 from training import datasets
+from training.datasets.sample import BadData
 from training.label import label, label_patient, save_nifti
 from worker.models.store import open_network
 from worker.pipeline import analyze
@@ -127,12 +128,65 @@ def test_a_part_drawn_after_the_whole_infection_belongs_to_it(patients: Path) ->
     assert sample.mask("infection")[outside].all()
 
 
-def test_labels_are_not_overwritten(patients: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_are_not_overwritten(patients: Path) -> None:
     folder = label_patient(patients / "anna")
     written = (folder / "infection.dcm").read_bytes()
-    assert label(arguments(patients)) == 1
-    assert "there already" in capsys.readouterr().out
+    with pytest.raises(BadData, match="there already"):
+        label_patient(patients / "anna")
     assert (folder / "infection.dcm").read_bytes() == written
+
+
+def test_patients_added_later_are_labelled_and_the_others_counted(
+    patients: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label(arguments(patients))
+    ct_series(patients / "bert", chest_hu(SHAPE, seed=1)[0], BodyPartExamined="CHEST")
+    capsys.readouterr()
+    assert label(arguments(patients)) == 0
+    assert (patients / "bert" / "labels").is_dir()
+    said = capsys.readouterr().out
+    assert "1 of 2 patients were labelled before" in said
+    assert "anna" not in said
+
+
+def test_a_failure_half_way_leaves_no_labels(patients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, *_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("training.label.save_nifti", fail)
+    with pytest.raises(OSError, match="disk full"):
+        label_patient(patients / "anna")
+    assert [path.name for path in (patients / "anna").iterdir()] == ["ct"]
+
+
+def test_labels_that_a_kill_broke_off_are_begun_anew(patients: Path) -> None:
+    (patients / "anna" / "labels.partial").mkdir()
+    (patients / "anna" / "labels.partial" / "left-lung.dcm").write_bytes(b"half of it")
+    assert label(arguments(patients)) == 0
+    assert sorted(path.name for path in (patients / "anna").iterdir()) == ["ct", "labels"]
+    names = {path.name for path in (patients / "anna" / "labels").iterdir()}
+    assert names == {"lungs.dcm", "infection.dcm", "ct.nii.gz", "lungs.nii.gz", "infection.nii.gz"}
+
+
+def test_labels_that_a_kill_broke_off_are_not_read(patients: Path) -> None:
+    label(arguments(patients))
+    (patients / "anna" / "labels").rename(patients / "anna" / "labels.partial")
+    with pytest.raises(BadData, match="anna: expected a DICOM SEG"):
+        list(datasets.read("dicom", patients))
+
+
+def test_a_patient_whose_labels_lack_the_ct_is_named(patients: Path) -> None:
+    label(arguments(patients))
+    (patients / "bert" / "labels").mkdir(parents=True)
+    with pytest.raises(BadData, match=r"bert/labels/ct.nii.gz: missing"):
+        list(datasets.read("labels", patients))
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file"])
+def test_a_folder_of_data_that_is_none_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadData, match=f"{name}: expected a folder"):
+        label(arguments(tmp_path / name))
 
 
 def test_a_patient_that_cannot_be_read_does_not_stop_the_others(

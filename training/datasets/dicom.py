@@ -1,9 +1,10 @@
 """Folders of DICOM: CT series, with segmentations (SEG) drawn or corrected on them.
 
-A folder below the given one is a patient; whatever lies in it, at any depth, is read. Each SEG belongs to
-the series it refers to. Segments are known by their coded type and laterality, or by their label. Where several
-outline a structure, the newest stands: it was corrected. A part that was drawn after the whole belongs to it. What
-Hilum made itself, such as the first labels of ``hilum label``, stands against nothing that others made.
+A folder below the given one is a patient; whatever lies in it, at any depth, is read, but for labels that
+``hilum label`` did not finish. Each SEG belongs to the series it refers to. Segments are known by their coded type and
+laterality, or by their label. Where several outline a structure, the newest stands: it was corrected. A part that was
+drawn after the whole belongs to it. What Hilum made itself, such as the first labels of ``hilum label``, stands against
+nothing that others made.
 """
 
 from __future__ import annotations
@@ -34,12 +35,17 @@ from training.datasets.sample import (
     BadData,
     Sample,
 )
+from training.files import PARTIAL
 from worker.reports.context import MANUFACTURER
 from worker.reports.history import time_of
 from worker.reports.uids import is_derived
 from worker.volume import Volume, read_volume
 
 STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION})
+
+LABELS = "labels"
+UNFINISHED = f"{LABELS}{PARTIAL}"
+"""In a patient's folder: what ``hilum label`` has written, and what it was writing when it was killed."""
 
 
 def read(folder: Path) -> Iterator[Sample]:
@@ -60,7 +66,8 @@ def read(folder: Path) -> Iterator[Sample]:
 
 def read_patient(folder: Path) -> Iterator[Sample]:
     """Yield the samples of one patient's folder."""
-    series = read_series(sorted(path for path in folder.rglob("*") if path.is_file()))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    series = read_series(sorted(path for path in files if UNFINISHED not in path.relative_to(folder).parts))
     ct = {s.series_instance_uid: s for s in series if s.ct_images}
     segmentations: dict[str, list[Path]] = {}
     for path, referred in _segmentations(series):

@@ -68,7 +68,7 @@ def read_covid_19_20(folder: Path) -> Iterator[Sample]:
 
 def read_labels(folder: Path) -> Iterator[Sample]:
     """Yield the scans that ``hilum label`` wrote, with the masks that annotators corrected."""
-    for path in list_images(folder, "*/labels/ct.nii.gz"):
+    for path in (written / "ct.nii.gz" for written in list_images(folder, "*/labels")):
         lungs, infection = (path.with_name(f"{name}.nii.gz") for name in ("lungs", "infection"))
         labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
         name = path.parent.parent.name
