@@ -24,7 +24,7 @@ from rich.console import Console
 
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import read_series
-from dicom_node.settings import load_settings
+from dicom_node.settings import SelectionSettings, load_settings
 from training.datasets.dicom import LABELS
 from training.datasets.sample import BadData
 from training.files import filling
@@ -32,6 +32,7 @@ from worker.findings import Findings
 from worker.geometry import Geometry
 from worker.method import choose_method
 from worker.pipeline import THRESHOLDS, Method, analyze
+from worker.prior import choose_series
 from worker.reports.context import ResultContext, result_key
 from worker.reports.labelmap import label_maps
 from worker.reports.seg import build_segmentation
@@ -47,11 +48,12 @@ def label(arguments: Namespace) -> int:
     if unlabelled != patients:
         before = f"{len(patients) - len(unlabelled)} of {len(patients)} patients were labelled before"
         console.print(f"{before}; remove PATIENT/{LABELS} to label one again", highlight=False, soft_wrap=True)
-    method = choose_method(load_settings().worker.model_copy(update={"method": arguments.method}))
+    settings = load_settings()
+    method = choose_method(settings.worker.model_copy(update={"method": arguments.method}))
     failures = 0
     for patient in unlabelled:
         try:
-            folder = label_patient(patient, method)
+            folder = label_patient(patient, settings.selection, method)
         except RejectedInput as error:
             failures += 1
             console.print(f"{patient}: {error.message}", style="red", highlight=False, soft_wrap=True)
@@ -78,8 +80,8 @@ def patients_in(data: Path) -> list[Path]:
     return patients
 
 
-def label_patient(patient: Path, method: Method = THRESHOLDS) -> Path:
-    """Write first labels of the series with the most slices and return their folder.
+def label_patient(patient: Path, selection: SelectionSettings, method: Method = THRESHOLDS) -> Path:
+    """Write first labels of the series that a worker would measure and return their folder.
 
     Raises
     ------
@@ -92,8 +94,7 @@ def label_patient(patient: Path, method: Method = THRESHOLDS) -> Path:
     if folder.exists():
         raise BadData("labels-there", f"{folder} is there already; remove it to label again")
     series = read_series(sorted(path for path in patient.rglob("*") if path.is_file()))
-    paths = [image.path for image in max(series, key=lambda one: one.slices).ct_images] if series else []
-    volume, findings = analyze(paths, method)
+    volume, findings = analyze(choose_series(series, selection), method)
     with filling(folder) as partial:
         write_segmentations(volume, findings, partial)
         save_nifti(partial / "ct.nii.gz", volume.hu, volume.geometry)

@@ -39,7 +39,7 @@ def measure_fetched(
 
 
 def choose_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> list[Path]:
-    """Return the files of the series that is measured of an earlier study.
+    """Return the files of the series that is measured of a study.
 
     Raises
     ------

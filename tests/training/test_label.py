@@ -1,5 +1,6 @@
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import SimpleITK as sitk
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from dicom_node.settings import WorkerSettings
+from dicom_node.settings import SelectionSettings, WorkerSettings
 from tests.factories import AXIAL, chest_hu, ct_series
 from training import datasets
 from training.datasets.sample import BadData
@@ -56,6 +57,24 @@ def test_the_network_gives_first_labels_where_it_is_asked_for(patients: Path) ->
     (sample,) = datasets.read("labels", patients)
     assert np.array_equal(sample.mask("left_lung"), findings.lungs.labels == 1)
     assert not np.array_equal(sample.mask("left_lung"), analyze(paths)[1].lungs.labels == 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "attributes"),
+    [
+        ((80, 96, 128), {"spacing_mm": (3, 3, 3), "ConvolutionKernel": "B70f"}),
+        ((90, 40, 128), {"orientation": (1, 0, 0, 0, 0, -1)}),
+    ],
+    ids=["sharp", "coronal"],
+)
+def test_the_labels_are_of_the_series_that_a_worker_measures(
+    patients: Path, shape: tuple[int, int, int], attributes: dict[str, Any]
+) -> None:
+    ct_series(patients / "anna" / "more-slices", chest_hu(shape)[0], BodyPartExamined="CHEST", **attributes)
+    assert label(arguments(patients)) == 0
+    series = dcmread(next((patients / "anna" / "ct").iterdir())).SeriesInstanceUID
+    (sample,) = datasets.read("dicom", patients)
+    assert sample.name == f"anna/{series}"
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, (1, 0, 0, 0, 0, -1), (0.96, 0.28, 0, -0.28, 0.96, 0)])
@@ -129,10 +148,10 @@ def test_a_part_drawn_after_the_whole_infection_belongs_to_it(patients: Path) ->
 
 
 def test_labels_are_not_overwritten(patients: Path) -> None:
-    folder = label_patient(patients / "anna")
+    folder = label_patient(patients / "anna", SelectionSettings())
     written = (folder / "infection.dcm").read_bytes()
     with pytest.raises(BadData, match="there already"):
-        label_patient(patients / "anna")
+        label_patient(patients / "anna", SelectionSettings())
     assert (folder / "infection.dcm").read_bytes() == written
 
 
@@ -155,7 +174,7 @@ def test_a_failure_half_way_leaves_no_labels(patients: Path, monkeypatch: pytest
 
     monkeypatch.setattr("training.label.save_nifti", fail)
     with pytest.raises(OSError, match="disk full"):
-        label_patient(patients / "anna")
+        label_patient(patients / "anna", SelectionSettings())
     assert [path.name for path in (patients / "anna").iterdir()] == ["ct"]
 
 
