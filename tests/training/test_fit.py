@@ -1,4 +1,5 @@
 import io
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from dicom_node.errors import Defect, SettingsError
@@ -67,6 +69,31 @@ def test_a_training_killed_in_mid_epoch_ends_with_the_weights_of_an_unbroken_one
 def test_the_loss_falls(tmp_path: Path) -> None:
     progress = train_discs(tmp_path, replace(RECIPE, epochs=40)).progress
     assert progress.history[-1]["loss"] < 0.6 * progress.history[0]["loss"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_the_loss_falls_on_a_gpu(tmp_path: Path) -> None:
+    gpu = Processes(0, 1, torch.device("cuda", 0))
+    progress = train_discs(tmp_path, replace(RECIPE, epochs=40), processes=gpu).progress
+    assert progress.history[-1]["loss"] < 0.6 * progress.history[0]["loss"]
+
+
+def test_every_epoch_says_how_it_went_and_how_long_it_will_take(tmp_path: Path) -> None:
+    told = io.StringIO()
+    train_discs(tmp_path, reporter=Reporter(Console(file=told), "discs"))
+    lines = told.getvalue().splitlines()
+    assert len(lines) == RECIPE.epochs
+    assert re.fullmatch(
+        r"discs: phase 1, epoch 1: loss \d\.\d+, validation Dice \d\.\d+, learning rate \S+, 0:\d\d:\d\d left", lines[0]
+    )
+    assert lines[-1].endswith("0:00:00 left")
+
+
+def test_curves_are_drawn_for_tensorboard(tmp_path: Path) -> None:
+    train_discs(tmp_path)
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("loss", "validation Dice", "learning rate"):
+        assert len(curves.Scalars(name)) == RECIPE.epochs
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

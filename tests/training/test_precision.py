@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.precision import mixed_precision, run
+from tests.training.synthetic import tiny_network
+from training.precision import lay_out, mixed_precision, run
 from worker.networks.network import Layout
 from worker.networks.registry import build
 
@@ -32,6 +33,13 @@ def test_weight_gradients_in_mixed_precision_are_those_of_32_bits(layout: Layout
     with mixed_precision(CPU, layout):
         found = gradient()
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_2d_networks_lie_with_channels_last() -> None:
+    network = lay_out(tiny_network(), CPU)
+    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d) and m.in_channels > 1]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 @pytest.mark.parametrize(
