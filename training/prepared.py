@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import shutil
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from training.datasets.sample import BadData, Sample
 from training.files import read_json, write_json
 from training.preprocess import Preprocess
 from training.target import Target
+
+LEFT_BEHIND = re.compile(r"\d{5,}\.(image|labels)\.npy|index\.json\.partial")
+"""Names of what a broken attempt leaves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,8 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     Parameters
     ----------
     folder : Path
-        Made when absent. A folder made with other preprocessing, or by another target's code, is refused.
+        Made when absent. A folder made with other preprocessing, or by another target's code, is refused, and so is
+        one with files of anybody else's.
 
     Raises
     ------
@@ -99,8 +103,7 @@ def describe(value: object) -> str:
 
 def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, folder: Path, key: str) -> None:
     """Fill the folder; the index comes last, so that a broken attempt is done again."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _clear(folder)
     entries: list[Mapping[str, object]] = []
     for number, sample in enumerate(samples):
         labels = target.label_map(sample)
@@ -119,6 +122,19 @@ def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, fo
     if not entries:
         raise BadData("empty-data-set", "the data set has no samples")
     write_json(folder / "index.json", {"key": key, "samples": entries})
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, or remove what a broken attempt left in it, and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    left = sorted(folder.iterdir())
+    foreign = [path.name for path in left if not LEFT_BEHIND.fullmatch(path.name)]
+    if foreign:
+        raise SettingsError(
+            "foreign-files", f"{folder} holds {foreign[0]}, which Hilum did not write; choose another run folder"
+        )
+    for path in left:
+        path.unlink()
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,16 @@ def test_a_broken_attempt_is_done_again(tmp_path: Path) -> None:
     unannotated = replace(disc_sample(1), masks={})
     with pytest.raises(BadData, match="disc-1: no mask of infection"):
         prepare([disc_sample(0), unannotated], PREPROCESS, Target.of(INFECTION), tmp_path)
+    (tmp_path / "index.json.partial").touch()
     assert len(prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)) == 1
+
+
+def test_files_that_hilum_did_not_write_are_kept(tmp_path: Path) -> None:
+    own = tmp_path / "figure-for-the-paper.png"
+    own.write_bytes(b"weeks of work")
+    with pytest.raises(SettingsError, match=r"figure-for-the-paper\.png"):
+        prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)
+    assert own.read_bytes() == b"weeks of work"
 
 
 def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
