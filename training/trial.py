@@ -70,7 +70,7 @@ class Trial:
         console: Console,
         splits: Sequence[int] | None = None,
     ) -> None:
-        self.experiment = experiment.shortened() if short else experiment
+        self.experiment = experiment = experiment.shortened() if short else experiment
         self.folder = folder
         self.short = short
         self.seed = seed

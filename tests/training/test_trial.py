@@ -77,6 +77,13 @@ def test_the_result_says_how_it_came_about(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
 
 
+def test_a_short_form_sees_images_of_the_size_that_it_names(tmp_path: Path) -> None:
+    smaller = replace(DISCS, short=Short(epochs=1, size=(16, 16)))
+    begun = trial(tmp_path, experiment=smaller, short=True, splits=[0])
+    assert begun.prepared[0].image.shape == (1, 16, 16)
+    assert begun.train()["length"] == "1 epochs at 16x16"
+
+
 def test_splits_can_be_trained_one_by_one(tmp_path: Path) -> None:
     assert trial(tmp_path, short=True, splits=[1]).train()["splits_done"] == 1
     assert trial(tmp_path, short=True, splits=[0, 1]).train()["splits_done"] == 2
