@@ -71,6 +71,7 @@ class Trial:
         splits: Sequence[int] | None = None,
     ) -> None:
         self.experiment = experiment = experiment.shortened() if short else experiment
+        self.data = data
         self.folder = folder
         self.short = short
         self.seed = seed
@@ -78,12 +79,12 @@ class Trial:
         self.console = console
         self.source = source_version()  # of what trains, not of what lies there hours later
         self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
-        self._claim_folder(data)
+        self.claim = self._make_claim()
+        self._refuse_another_run()
         if self.pretrained is not None:
             open_pretrained(self.pretrained)  # before data are read for minutes
-        samples = chain.from_iterable(datasets.read(name, data) for name in experiment.data)
         if processes.rank == 0:
-            prepare(samples, experiment.preprocess, experiment.target, folder / "prepared")
+            self._prepare()
         processes.wait()
         self.prepared = prepare((), experiment.preprocess, experiment.target, folder / "prepared")
         self.splits = experiment.split.splits([sample.patient for sample in self.prepared], seed)
@@ -93,6 +94,7 @@ class Trial:
 
     def train(self) -> dict[str, Any]:
         """Train and test the chosen splits and return the result as it is written."""
+        self._refuse_other_files()
         for number in self.chosen:
             if not (self._split_folder(number) / "result.json").exists():
                 self._train_split(number)
@@ -251,33 +253,49 @@ class Trial:
         names = self.experiment.target.names
         return names if network.classes > 1 else names[1:]
 
-    def _claim_folder(self, data: Path) -> None:
-        """Refuse a folder that another run has begun, or the same before a site's own files changed."""
-        claim = {
+    def _prepare(self) -> None:
+        """Read the data, unless that was done before, and then claim the folder: it holds images of these data now."""
+        is_trained = any(self.folder.glob("split-*/result.json"))
+        if not (is_trained and (self.folder / "prepared" / "index.json").exists()):
+            self._refuse_other_files()
+        samples = chain.from_iterable(datasets.read(name, self.data) for name in self.experiment.data)
+        prepare(samples, self.experiment.preprocess, self.experiment.target, self.folder / "prepared")
+        write_json(self.folder / "trial.json", self._begun_as())
+
+    def _make_claim(self) -> dict[str, Any]:
+        """Return what must be the same whenever the run goes on."""
+        return {
             "experiment": self.experiment.name,
             "short": self.short,
             "seed": self.seed,
             "sets": list(self.experiment.data),
-            "files": datasets.fingerprint(self.experiment.data, data),
+            "files": datasets.fingerprint(self.experiment.data, self.data, without=self.folder),
             "recipe": self._recipe_fingerprint(),
         }
+
+    def _begun_as(self) -> dict[str, Any]:
+        """Return the claim that the run was begun with; one written before a key was added agrees in it."""
         path = self.folder / "trial.json"
-        # A claim written before a key was added agrees in it.
-        made = claim | read_json(path) if path.exists() else claim
-        if made | {"files": claim["files"], "recipe": claim["recipe"]} != claim:
-            raise SettingsError("other-run", f"{self.folder} holds {read_json(path)}; choose another folder")
-        if made["recipe"] != claim["recipe"]:
+        return self.claim | read_json(path) if path.exists() else self.claim
+
+    def _refuse_another_run(self) -> None:
+        """Refuse a folder that another run has begun."""
+        begun, claim = self._begun_as(), self.claim
+        if begun | {"files": claim["files"], "recipe": claim["recipe"]} != claim:
+            raise SettingsError("other-run", f"{self.folder} holds {begun}; choose another folder")
+        if begun["recipe"] != claim["recipe"]:
             raise SettingsError(
                 "other-recipe", f"{self.folder} was begun with another recipe or network; choose another folder"
             )
-        if made != claim:
+
+    def _refuse_other_files(self) -> None:
+        """Refuse to train on a site's own files when they have changed; what is trained can be tested all the same."""
+        if self._begun_as()["files"] != self.claim["files"]:
             raise SettingsError(
                 "other-files",
-                f"the files in {data} are others than when {self.folder} was begun; choose another folder",
+                f"the files in {self.data} are others than when {self.folder} was begun; "
+                "train on them with another --out",
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.processes.rank == 0:
-            write_json(path, claim)
 
     def _recipe_fingerprint(self) -> str:
         experiment = self.experiment

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from dicom_node.errors import SettingsError
 from tests.training.synthetic import RECIPE, SIZE, disc_sample
 from training import datasets
-from training.datasets.sample import INFECTION, Sample
+from training.datasets.sample import INFECTION, BadData, Sample
 from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
 from training.preprocess import Preprocess
@@ -204,15 +205,77 @@ def test_missing_pretrained_weights_are_noticed_before_data_are_read(tmp_path: P
     assert not (tmp_path / "run" / "prepared").exists()
 
 
-def test_a_run_is_refused_when_the_sites_own_labels_have_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(datasets.READERS, "labels", datasets.READERS["discs"])
+OWN = replace(DISCS, data=("labels",))
+
+
+@pytest.fixture
+def label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(datasets.READERS, "labels", datasets.READERS["discs"])  # type: ignore[misc]  # the fixture's is a dict
     label = tmp_path / "labels" / "anna" / "infection.nii.gz"
     label.parent.mkdir(parents=True)
     label.write_bytes(b"first")
-    trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)
-    trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)
+    return label
+
+
+def test_a_run_does_not_go_on_when_the_sites_own_labels_have_changed(tmp_path: Path, label: Path) -> None:
+    trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()
+    trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()
     label.write_bytes(b"later")  # of the same size
-    with pytest.raises(SettingsError, match=r"others than when .* was begun"):
-        trial(tmp_path, experiment=replace(DISCS, data=("labels",)), short=True)
+    with pytest.raises(SettingsError, match=r"others than when .* was begun; train on them with another --out"):
+        trial(tmp_path, experiment=OWN, short=True, splits=[1]).train()
+
+
+def test_a_run_is_evaluated_though_patients_were_added_since(tmp_path: Path, label: Path) -> None:
+    trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()
+    label.with_name("berta.nii.gz").touch()
+    assert trial(tmp_path, experiment=OWN, short=True).evaluate()["splits_done"] == 1
+    with pytest.raises(SettingsError, match="others than when"):
+        trial(tmp_path, experiment=OWN, short=True).train()
+
+
+def test_changed_files_are_not_prepared_for_weights_that_learned_from_others(tmp_path: Path, label: Path) -> None:
+    trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()
+    label.write_bytes(b"later")
+    shutil.rmtree(tmp_path / "run" / "prepared")
+    with pytest.raises(SettingsError, match="others than when"):
+        trial(tmp_path, experiment=OWN, short=True)
+
+
+def test_patients_added_to_a_run_of_too_few_need_another_folder(tmp_path: Path, label: Path) -> None:
+    many = replace(OWN, split=KFold(folds=7))
+    with pytest.raises(SettingsError, match="only 6 patients"):
+        trial(tmp_path, experiment=many, short=True)
+    label.with_name("berta.nii.gz").touch()
+    with pytest.raises(SettingsError, match="others than when"):
+        trial(tmp_path, experiment=many, short=True)
+
+
+def test_a_run_below_the_data_goes_on(tmp_path: Path, label: Path) -> None:
+    (tmp_path / "labels").rename(tmp_path / "patients")
+    trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()
+    assert trial(tmp_path, experiment=OWN, short=True, splits=[1]).train()["splits_done"] == 2
+
+
+def test_a_run_begins_once_what_was_wrong_with_the_data_is_mended(
+    tmp_path: Path, label: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(folder: Path) -> Iterator[Sample]:
+        raise BadData("wrong-shape", f"{folder}: two axes")
+
+    with monkeypatch.context() as broken:
+        broken.setitem(datasets.READERS, "labels", read)  # type: ignore[misc]  # the fixture's is a dict
+        with pytest.raises(BadData):
+            trial(tmp_path, experiment=OWN, short=True)
+    label.write_bytes(b"mended")
+    assert trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()["splits_done"] == 1
+
+
+def test_another_runs_folder_is_refused_before_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(folder: Path) -> Iterator[Sample]:
+        raise AssertionError("read")
+
+    trial(tmp_path, short=True)
+    shutil.rmtree(tmp_path / "run" / "prepared")
+    monkeypatch.setitem(datasets.READERS, "discs", read)  # type: ignore[misc]  # the fixture's is a dict
+    with pytest.raises(SettingsError, match="choose another folder"):
+        trial(tmp_path, short=False)

@@ -66,11 +66,23 @@ def folder_of(name: str, data: Path) -> Path:
     return data / name if (data / name).is_dir() else data
 
 
-def fingerprint(names: Sequence[str], data: Path) -> str:
+def fingerprint(names: Sequence[str], data: Path, without: Path) -> str:
     """Return a hash of the names, sizes and times of a site's own files, or nothing where no set of those is read.
 
     Labels are corrected and patients added while there is a run already; it has seen none of that.
+
+    Parameters
+    ----------
+    without : Path
+        The run's folder, which may lie below the data and changes as it goes.
     """
-    files = [path for name in names if name in OWN for path in folder_of(name, data).rglob("*") if path.is_file()]
+    run = without.resolve()
+    files = [
+        path
+        for name in names
+        if name in OWN
+        for path in folder_of(name, data).rglob("*")
+        if path.is_file() and run not in path.resolve().parents
+    ]
     lines = sorted(f"{path.relative_to(data)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
