@@ -81,8 +81,6 @@ class Trial:
         self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
         self.claim = self._make_claim()
         self._refuse_another_run()
-        if self.pretrained is not None:
-            open_pretrained(self.pretrained)  # before data are read for minutes
         if processes.rank == 0:
             self._prepare()
         processes.wait()
@@ -95,6 +93,7 @@ class Trial:
     def train(self) -> dict[str, Any]:
         """Train and test the chosen splits and return the result as it is written."""
         self._refuse_other_files()
+        self._refuse_other_pretrained()
         for number in self.chosen:
             if not (self._split_folder(number) / "result.json").exists():
                 self._train_split(number)
@@ -229,8 +228,11 @@ class Trial:
         return measures | self._measure_pretrained(number)
 
     def _measure_pretrained(self, number: int) -> dict[str, float]:
-        """Return what the weights that training began with get on the test part, where they know its classes."""
-        if self.pretrained is None:
+        """Return what the weights that training began with get on the test part, where they know its classes.
+
+        Nothing where others lie in their place by now.
+        """
+        if self.pretrained is None or self._begun_as()["pretrained"] != self.claim["pretrained"]:
             return {}
         network, card = open_pretrained(self.pretrained)
         if not isinstance(network, SegmentationNetwork) or card.classes != self._classes(network):
@@ -271,6 +273,9 @@ class Trial:
             "sets": list(self.experiment.data),
             "files": datasets.fingerprint(self.experiment.data, self.data, without=self.folder),
             "recipe": self._recipe_fingerprint(),
+            "split": describe(self.experiment.split),
+            # Opened before data are read for minutes.
+            "pretrained": open_pretrained(self.pretrained)[1].weights_sha256 if self.pretrained is not None else "",
         }
 
     def _begun_as(self) -> dict[str, Any]:
@@ -281,11 +286,16 @@ class Trial:
     def _refuse_another_run(self) -> None:
         """Refuse a folder that another run has begun."""
         begun, claim = self._begun_as(), self.claim
-        if begun | {"files": claim["files"], "recipe": claim["recipe"]} != claim:
-            raise SettingsError("other-run", f"{self.folder} holds {begun}; choose another folder")
+        if begun | {key: claim[key] for key in ("files", "recipe", "split", "pretrained")} != claim:
+            held = ", ".join(f"{key} {begun[key]}" for key in ("experiment", "short", "seed", "sets"))
+            raise SettingsError("other-run", f"{self.folder} holds {held}; choose another folder")
         if begun["recipe"] != claim["recipe"]:
             raise SettingsError(
                 "other-recipe", f"{self.folder} was begun with another recipe or network; choose another folder"
+            )
+        if begun["split"] != claim["split"]:
+            raise SettingsError(
+                "other-split", f"{self.folder} was begun with other splits of the patients; choose another folder"
             )
 
     def _refuse_other_files(self) -> None:
@@ -295,6 +305,15 @@ class Trial:
                 "other-files",
                 f"the files in {self.data} are others than when {self.folder} was begun; "
                 "train on them with another --out",
+            )
+
+    def _refuse_other_pretrained(self) -> None:
+        """Refuse to train from other weights than the first split began with."""
+        if self._begun_as()["pretrained"] != self.claim["pretrained"]:
+            raise SettingsError(
+                "other-pretrained",
+                f"{self.folder} was begun from other pretrained weights than those now in {self.pretrained}; "
+                "train from them with another --out",
             )
 
     def _recipe_fingerprint(self) -> str:

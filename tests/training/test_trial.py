@@ -20,7 +20,7 @@ from training.processes import Processes
 from training.splits import KFold
 from training.target import Target
 from training.trial import Trial
-from worker.networks.checkpoint import load
+from worker.networks.checkpoint import load, save
 
 DISCS = Experiment(
     name="discs",
@@ -132,6 +132,12 @@ def test_a_run_is_refused_when_its_recipe_or_network_has_changed(tmp_path: Path,
         trial(tmp_path, experiment=changed)
 
 
+def test_a_run_is_refused_when_its_folds_have_changed(tmp_path: Path) -> None:
+    trial(tmp_path)
+    with pytest.raises(SettingsError, match="begun with other splits"):
+        trial(tmp_path, experiment=replace(DISCS, split=KFold(folds=4, validation=0.2)))
+
+
 def test_the_result_names_the_source_of_each_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, source in enumerate(("aaa", "bbb", "aaa")):
         monkeypatch.setattr("training.trial.source_version", lambda source=source: source)
@@ -184,7 +190,13 @@ def test_a_run_begun_before_its_claim_named_the_data_sets_goes_on(tmp_path: Path
     (tmp_path / "run" / "trial.json").write_text(json.dumps(claim))
     trial(tmp_path, short=True)
     later = json.loads((tmp_path / "run" / "trial.json").read_text())
-    assert later == claim | {"sets": ["discs"], "files": "", "recipe": later["recipe"]}
+    assert later == claim | {
+        "sets": ["discs"],
+        "files": "",
+        "recipe": later["recipe"],
+        "split": "KFold(folds=3, validation=0.2)",
+        "pretrained": "",
+    }
 
 
 def test_a_trial_begins_with_pretrained_weights_and_says_how_good_they_were(tmp_path: Path) -> None:
@@ -197,6 +209,41 @@ def test_a_trial_begins_with_pretrained_weights_and_says_how_good_they_were(tmp_
     assert second["measures"][f"before/{dice}"] == first["measures"][dice]
     assert second["length"].endswith(", from pretrained weights")
     assert load(tmp_path / "run" / "split-0" / "weights.safetensors")[1].training_data == "discs; before that discs"
+
+
+def test_a_run_does_not_go_on_from_pretrained_weights_that_were_trained_again(tmp_path: Path) -> None:
+    going_on = pretrained_run(tmp_path)
+    trial(tmp_path, experiment=going_on, short=True, splits=[0]).train()
+    train_the_pretrained_again(tmp_path)
+    with pytest.raises(SettingsError, match=r"other pretrained weights than those now in .*weights\.safetensors"):
+        trial(tmp_path, experiment=going_on, short=True, splits=[1]).train()
+
+
+def test_a_run_is_evaluated_without_the_pretrained_weights_that_it_did_not_begin_with(tmp_path: Path) -> None:
+    going_on = pretrained_run(tmp_path)
+    trained = trial(tmp_path, experiment=going_on, short=True, splits=[0]).train()
+    train_the_pretrained_again(tmp_path)
+    again = trial(tmp_path, experiment=going_on, short=True).evaluate()
+    dice = "infection/dice_global"
+    assert again["measures"][dice] == trained["measures"][dice]
+    assert f"before/{dice}" in trained["measures"]
+    assert f"before/{dice}" not in again["measures"]
+
+
+def pretrained_run(folder: Path) -> Experiment:
+    """Train a first run, and return an experiment that begins with its weights."""
+    trial(folder, short=True, splits=[0]).train()
+    (folder / "run").rename(folder / "first")
+    return replace(DISCS, pretrained=Path("first", "split-0", "weights.safetensors"))
+
+
+def train_the_pretrained_again(folder: Path) -> None:
+    """Put other weights where an experiment begins."""
+    path = folder / "first" / "split-0" / "weights.safetensors"
+    network, card = load(path)
+    with torch.no_grad():
+        next(network.parameters()).mul_(2)
+    save(path, network, card)
 
 
 def test_missing_pretrained_weights_are_noticed_before_data_are_read(tmp_path: Path) -> None:
