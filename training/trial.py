@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import math
+import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -53,7 +56,7 @@ class Trial:
     Raises
     ------
     SettingsError
-        When the folder holds another run, or the network does not fit the target.
+        When the folder holds another run, or another process works there, or the network does not fit the target.
     BadData
         When a file of the data sets is missing or malformed.
     """
@@ -79,6 +82,8 @@ class Trial:
         self.console = console
         self.source = source_version()  # of what trains, not of what lies there hours later
         self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
+        if processes.rank == 0:
+            self._lock_folder()
         self.claim = self._make_claim()
         self._refuse_another_run()
         if processes.rank == 0:
@@ -254,6 +259,18 @@ class Trial:
         """Return what the network's channels mean: a sigmoid has none for the background."""
         names = self.experiment.target.names
         return names if network.classes > 1 else names[1:]
+
+    def _lock_folder(self) -> None:
+        """Keep other processes out of the folder for as long as this trial, or its process, lives."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / "trial.lock", os.O_RDWR | os.O_CREAT)
+        weakref.finalize(self, os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                "folder-in-use", f"another process works in {self.folder}; wait for it, or choose another folder"
+            ) from None
 
     def _prepare(self) -> None:
         """Read the data, unless that was done before, and then claim the folder: it holds images of these data now."""

@@ -1,6 +1,8 @@
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +49,12 @@ def disc_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trial(
-    folder: Path, *, experiment: Experiment = DISCS, short: bool = False, splits: list[int] | None = None
+    folder: Path,
+    *,
+    experiment: Experiment = DISCS,
+    short: bool = False,
+    splits: list[int] | None = None,
+    rank: int = 0,
 ) -> Trial:
     return Trial(
         experiment,
@@ -55,7 +62,7 @@ def trial(
         folder / "run",
         short=short,
         seed=0,
-        processes=Processes(0, 1, torch.device("cpu")),
+        processes=Processes(rank, 1, torch.device("cpu")),
         console=Console(file=io.StringIO()),
         splits=splits,
     )
@@ -136,6 +143,41 @@ def test_a_run_is_refused_when_its_folds_have_changed(tmp_path: Path) -> None:
     trial(tmp_path)
     with pytest.raises(SettingsError, match="begun with other splits"):
         trial(tmp_path, experiment=replace(DISCS, split=KFold(folds=4, validation=0.2)))
+
+
+def test_a_second_process_in_a_runs_folder_is_refused(tmp_path: Path) -> None:
+    begun = trial(tmp_path, short=True, splits=[0])
+    with pytest.raises(SettingsError, match="another process works in"):
+        trial(tmp_path, short=True, splits=[1])
+    assert begun.train()["splits_done"] == 1
+
+
+def test_a_runs_folder_is_free_again_when_its_process_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    code = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True)"
+    )
+    command = [sys.executable, "-c", f"{code}; time.sleep(60)", str(tmp_path / "run" / "trial.lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(SettingsError, match="another process works in"):
+            trial(tmp_path, short=True)
+        other.kill()
+    trial(tmp_path, short=True)
+
+
+def test_processes_of_torchrun_share_a_folder(tmp_path: Path) -> None:
+    leader = trial(tmp_path, short=True)
+    assert trial(tmp_path, short=True, rank=1).splits == leader.splits
+
+
+def test_splits_trained_in_another_folder_can_be_moved_here(tmp_path: Path) -> None:
+    trial(tmp_path, short=True, splits=[1]).train()
+    (tmp_path / "run").rename(tmp_path / "other")
+    trial(tmp_path, short=True, splits=[0]).train()
+    (tmp_path / "other" / "split-1").rename(tmp_path / "run" / "split-1")
+    assert trial(tmp_path, short=True).evaluate()["splits_done"] == 2
 
 
 def test_the_result_names_the_source_of_each_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
