@@ -26,6 +26,11 @@ def describe_device(device: torch.device) -> str:
     return f"{processor_name()}, {torch.get_num_threads()} threads"
 
 
+def is_processor(description: str) -> bool:
+    """Whether ``describe_device`` said this of a CPU."""
+    return description.endswith(" threads")
+
+
 def processor_name() -> str:
     """Return the processor's model as the kernel names it."""
     cpuinfo = Path("/proc/cpuinfo")

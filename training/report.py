@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dicom_node.errors import SettingsError
 from training.files import read_json, replace_file
+from training.provenance import is_processor
 
 Result = Mapping[str, Any]
 """The content of a run's ``result.json``."""
+
+SHORT = "SHORT: "
+"""What the line about a result begins with where that is short."""
 
 HEAD = """\
 # The papers' tables, regenerated
@@ -24,28 +29,53 @@ the machine does.
 """
 
 
-def read_results(runs: Path) -> list[Result]:
-    """Return the results of all runs below a folder, by name."""
-    return sorted((read_json(path) for path in runs.glob("*/result.json")), key=lambda r: str(r["experiment"]))
+def read_results(runs: Path) -> dict[Path, Result]:
+    """Return the results of all runs below a folder by the runs' folders, in the order of the experiments."""
+    results: dict[Path, Result] = {path.parent: read_json(path) for path in sorted(runs.glob("*/result.json"))}
+    return dict(sorted(results.items(), key=lambda item: str(item[1]["experiment"])))
 
 
-def write_report(results: Sequence[Result], path: Path) -> None:
-    """Write all results as one Markdown page; what the page says of experiments that are not among them stays."""
+def write_report(results: Mapping[Path, Result], path: Path) -> None:
+    """Write all results as one Markdown page; what the page says of experiments that are not among them stays.
+
+    Raises
+    ------
+    SettingsError
+        Two results are of one experiment, or a short one would take the place of a full one on the page.
+    """
     sections = sections_of(path.read_text()) if path.exists() else {}
-    sections |= {result["experiment"]: "\n".join(section(result)) for result in results}
+    written: dict[str, Path] = {}
+    for folder, result in results.items():
+        name = title(result)
+        if name in written:
+            raise SettingsError(
+                "same-experiment", f"{written[name]} and {folder} both hold {name}; move one out of the folder of runs"
+            )
+        if result["short"] and name in sections and SHORT not in sections[name]:
+            raise SettingsError(
+                "short-run", f"{folder} is short, and {path} has {name} in full; move it out of the folder of runs"
+            )
+        written[name] = folder
+    sections |= {title(result): "\n".join(section(result)) for result in results.values()}
     text = "\n".join([HEAD, *(sections[name] for name in sorted(sections))])
     replace_file(path, lambda partial: partial.write_text(text))
 
 
+def title(result: Result) -> str:
+    """Return what a result's section is called: figures of a GPU stand beside those of a CPU."""
+    experiment, device = str(result["experiment"]), str(result["device"])
+    return experiment if is_processor(device) else f"{experiment} on {device}"
+
+
 def sections_of(page: str) -> dict[str, str]:
-    """Return the sections of a page by the experiment that each is about."""
+    """Return the sections of a page by their titles."""
     _, *sections = page.split("\n## ")
     return {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in sections}
 
 
 def section(result: Result) -> Iterator[str]:
     """Yield the lines about one result."""
-    yield f"## {result['experiment']}"
+    yield f"## {title(result)}"
     yield ""
     yield f"{result['paper']}. {describe(result)}."
     if result["differs"]:
@@ -60,7 +90,7 @@ def section(result: Result) -> Iterator[str]:
 
 def describe(result: Result) -> str:
     """Return how a result came about, in one sentence without its full stop."""
-    parts = [f"SHORT: {result['length']}" if result["short"] else str(result["length"])]
+    parts = [f"{SHORT}{result['length']}" if result["short"] else str(result["length"])]
     if result["splits_all"]:
         parts.append(f"on {', '.join(result['data'])}")
         parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")

@@ -64,7 +64,7 @@ def list_experiments(arguments: Namespace) -> int:
     if not results:
         raise SettingsError("no-run", f"no result.json in the folders below {arguments.runs}")
     if arguments.write is None:
-        for result in results:
+        for result in results.values():
             print_result(result, console)
     else:
         report.write_report(results, arguments.write)

@@ -1,8 +1,11 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from dicom_node.errors import SettingsError
 from training.files import write_json
-from training.report import plus_minus, read_results, rows, write_report
+from training.report import Result, plus_minus, read_results, rows, write_report
 
 RESULT: dict[str, Any] = {
     "experiment": "wu-thresholds",
@@ -18,7 +21,7 @@ RESULT: dict[str, Any] = {
     "seed": 0,
     "source": "0123456789abcdef",
     "torch": "2",
-    "device": "a CPU",
+    "device": "AMD EPYC, 2 threads",
     "measures": {
         "lung/dice_per_case": {"mean": 0.9512, "standard_deviation": None, "count": 1},
         "extra": {"mean": None, "standard_deviation": None, "count": 0},
@@ -30,6 +33,11 @@ RESULT: dict[str, Any] = {
     ],
     "splits": [{"training_seconds": 120.0}],
 }
+
+
+def runs(*results: Result) -> dict[Path, Result]:
+    """Return results by the folders that they lie in."""
+    return {Path("RUNS", str(number)): result for number, result in enumerate(results)}
 
 
 def test_both_figures_of_a_paper_that_contradicts_itself_stand_beside_ours() -> None:
@@ -57,8 +65,8 @@ def test_large_figures_are_whole_numbers() -> None:
 
 def test_a_page_keeps_what_it_says_of_experiments_that_were_run_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
-    write_report([RESULT | {"experiment": "a"}, RESULT | {"experiment": "b"}], path)
-    write_report([RESULT | {"experiment": "b", "paper": "another"}, RESULT | {"experiment": "c"}], path)
+    write_report(runs(RESULT | {"experiment": "a"}, RESULT | {"experiment": "b"}), path)
+    write_report(runs(RESULT | {"experiment": "b", "paper": "another"}, RESULT | {"experiment": "c"}), path)
     page = path.read_text()
     assert [line for line in page.splitlines() if line.startswith("## ")] == ["## a", "## b", "## c"]
     assert page.count("Wu et al. 2020, table 1. ") == 2
@@ -67,7 +75,37 @@ def test_a_page_keeps_what_it_says_of_experiments_that_were_run_elsewhere(tmp_pa
 
 def test_a_page_that_is_written_again_does_not_change(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
-    write_report([RESULT], path)
+    write_report(runs(RESULT), path)
     first = path.read_text()
-    write_report([RESULT], path)
+    write_report(runs(RESULT), path)
     assert path.read_text() == first
+
+
+def test_figures_of_a_gpu_stand_beside_those_of_a_cpu(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    write_report(runs(RESULT), path)
+    write_report(runs(RESULT | {"device": "NVIDIA H100 80GB HBM3"}), path)
+    titles = [line for line in path.read_text().splitlines() if line.startswith("## ")]
+    assert titles == ["## wu-thresholds", "## wu-thresholds on NVIDIA H100 80GB HBM3"]
+
+
+def test_two_runs_of_one_experiment_are_not_both_written_down(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"RUNS/0 and RUNS/1 .* wu-thresholds"):
+        write_report(runs(RESULT, RESULT), tmp_path / "experiments.md")
+    assert not (tmp_path / "experiments.md").exists()
+
+
+def test_a_short_form_takes_the_place_of_no_full_one(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    full = RESULT | {"short": False}
+    write_report(runs(full), path)
+    with pytest.raises(SettingsError, match=r"RUNS/0 is short"):
+        write_report(runs(RESULT), path)
+    assert "SHORT" not in path.read_text().partition("\n## ")[2]
+
+
+def test_a_full_form_takes_the_place_of_a_short_one(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    write_report(runs(RESULT), path)
+    write_report(runs(RESULT | {"short": False}), path)
+    assert "SHORT" not in path.read_text().partition("\n## ")[2]
