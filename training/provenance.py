@@ -11,12 +11,20 @@ import torch
 
 
 def source_version() -> str:
-    """Return the commit of the source tree, or the version of the installed package."""
+    """Return the commit of the source tree, or the version of the installed package.
+
+    A commit whose files were changed ends in "-dirty". Where git is missing, or does not trust the tree's owner, the
+    version stands in.
+    """
     tree = Path(__file__).resolve().parent.parent
     if not (tree / ".git").exists():
         return version("hilum")
-    command = ["git", "-C", str(tree), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603  # fixed arguments
+    # Without tags, which would take the place of the commit's hash.
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603  # fixed arguments
+    except (OSError, subprocess.CalledProcessError):
+        return version("hilum")
 
 
 def describe_device(device: torch.device) -> str:

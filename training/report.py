@@ -99,9 +99,15 @@ def describe(result: Result) -> str:
     seconds = [split["training_seconds"] for split in result["splits"]]
     if seconds:
         parts.append(f"{sum(seconds) / len(seconds) / 60:.1f} min of training a split")
-    source = ", ".join(commit[:12] for commit in result["source"].split(", "))
+    source = ", ".join(shortened(commit) for commit in result["source"].split(", "))
     parts.append(f"{result['device']}, torch {result['torch']}, source {source}, seed {result['seed']}")
     return "; ".join(parts)
+
+
+def shortened(commit: str) -> str:
+    """Return the beginning of a commit's hash, and the mark of a changed tree."""
+    name, mark, _ = commit.partition("-dirty")
+    return name[:12] + mark
 
 
 def rows(result: Result) -> Iterator[tuple[str, str, str]]:

@@ -5,7 +5,7 @@ import pytest
 
 from dicom_node.errors import SettingsError
 from training.files import write_json
-from training.report import Result, plus_minus, read_results, rows, write_report
+from training.report import Result, describe, plus_minus, read_results, rows, write_report
 
 RESULT: dict[str, Any] = {
     "experiment": "wu-thresholds",
@@ -109,3 +109,8 @@ def test_a_full_form_takes_the_place_of_a_short_one(tmp_path: Path) -> None:
     write_report(runs(RESULT), path)
     write_report(runs(RESULT | {"short": False}), path)
     assert "SHORT" not in path.read_text().partition("\n## ")[2]
+
+
+def test_the_mark_of_a_changed_tree_stays_on_a_commit_that_is_cut(tmp_path: Path) -> None:
+    changed = RESULT | {"source": "0123456789abcdef0123456789abcdef01234567-dirty, 0.1.0"}
+    assert "source 0123456789ab-dirty, 0.1.0, seed 0" in describe(changed)
