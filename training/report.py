@@ -99,6 +99,10 @@ def describe(result: Result) -> str:
     seconds = [split["training_seconds"] for split in result["splits"]]
     if seconds:
         parts.append(f"{sum(seconds) / len(seconds) / 60:.1f} min of training a split")
+    losses = [(split["loss_first"], split["loss_last"]) for split in result["splits"] if "loss_first" in split]
+    if losses:
+        first, last = (sum(values) / len(losses) for values in zip(*losses, strict=True))
+        parts.append(f"loss {first:.2g} to {last:.2g}")
     source = ", ".join(shortened(commit) for commit in result["source"].split(", "))
     parts.append(f"{result['device']}, torch {result['torch']}, source {source}, seed {result['seed']}")
     return "; ".join(parts)

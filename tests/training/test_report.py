@@ -114,3 +114,13 @@ def test_a_full_form_takes_the_place_of_a_short_one(tmp_path: Path) -> None:
 def test_the_mark_of_a_changed_tree_stays_on_a_commit_that_is_cut(tmp_path: Path) -> None:
     changed = RESULT | {"source": "0123456789abcdef0123456789abcdef01234567-dirty, 0.1.0"}
     assert "source 0123456789ab-dirty, 0.1.0, seed 0" in describe(changed)
+
+
+def test_the_page_says_how_far_the_loss_fell() -> None:
+    losses = [{"loss_first": 0.5, "loss_last": 0.2}, {"loss_first": 0.4, "loss_last": 0.1}, {}]
+    splits = [{"training_seconds": 60.0, **loss} for loss in losses]
+    assert "1.0 min of training a split; loss 0.45 to 0.15; " in describe(RESULT | {"splits": splits})
+
+
+def test_nothing_is_said_of_a_loss_that_nobody_wrote_down() -> None:
+    assert "loss" not in describe(RESULT)
