@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dicom_node.errors import SettingsError
 from training.experiment import Benchmark
 from training.files import read_json, write_json
 from training.precision import choose_device
@@ -23,7 +24,13 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
     ----------
     folder : Path
         Of this run. Earlier runs that the benchmark needs lie beside it, named after their experiments.
+
+    Raises
+    ------
+    SettingsError
+        When the folder holds another experiment, or the full measure that a short one would take the place of.
     """
+    _refuse_other_results(benchmark, folder, short)
     folder.mkdir(parents=True, exist_ok=True)
     source = source_version()  # of what measures, not of what lies there an hour later
     figures = benchmark.measure(data, folder.resolve().parent, short)
@@ -50,3 +57,15 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
     write_json(folder / "result.json", result)
     written: dict[str, Any] = read_json(folder / "result.json")
     return written
+
+
+def _refuse_other_results(benchmark: Benchmark, folder: Path, short: bool) -> None:
+    """Refuse a folder whose result this measure must not take the place of; a training claims one before it has any."""
+    for path in (folder / "trial.json", folder / "result.json"):
+        if not path.exists():
+            continue
+        earlier = read_json(path)
+        if earlier["experiment"] != benchmark.name:
+            raise SettingsError("other-run", f"{folder} holds {earlier['experiment']}; choose another folder")
+        if short and not earlier["short"]:
+            raise SettingsError("full-run", f"{folder} was measured in full; choose another folder for the short form")

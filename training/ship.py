@@ -25,11 +25,14 @@ def ship(runs: Path, path: Path = SHIPPED) -> Card:
     Raises
     ------
     SettingsError
-        The recipe was not judged: its card would have no figures.
+        The recipe was not judged: its card would have no figures. Or it was trained or judged in short.
     """
     judged = runs / f"{FOLDS.name}-judged" / "result.json"
     if not judged.exists():
         raise SettingsError("missing-run", f"expected the run {FOLDS.name}-judged in {runs}; `hilum train` measures it")
+    for folder in (runs / CHEST.name, judged.parent):
+        if read_json(folder / "result.json")["short"]:
+            raise SettingsError("short-run", f"{folder} is short; ship what was trained and judged in full")
     network, card = load(runs / CHEST.name / "split-0" / "weights.safetensors")
     figures = {name: measure["mean"] for name, measure in read_json(judged)["measures"].items()}
     metrics = {name: round(value, 4) for name, value in figures.items() if value is not None}

@@ -302,6 +302,11 @@ class Trial:
 
     def _refuse_another_run(self) -> None:
         """Refuse a folder that another run has begun."""
+        result = self.folder / "result.json"
+        if result.exists() and not (self.folder / "trial.json").exists():  # a benchmark's, which claims nothing
+            raise SettingsError(
+                "other-run", f"{self.folder} holds {read_json(result)['experiment']}; choose another folder"
+            )
         begun, claim = self._begun_as(), self.claim
         if begun | {key: claim[key] for key in ("files", "recipe", "split", "pretrained")} != claim:
             held = ", ".join(f"{key} {begun[key]}" for key in ("experiment", "short", "seed", "sets"))

@@ -16,16 +16,21 @@ def runs(tmp_path: Path) -> Path:
     folder = tmp_path / "shipped-chest" / "split-0"
     folder.mkdir(parents=True)
     save(folder / "weights.safetensors", build(CARD.network, CARD.arguments), CARD)
+    write_json(tmp_path / "shipped-chest" / "result.json", {"short": False})
     return tmp_path
 
 
-def test_weights_are_shipped_with_the_figures_of_their_judgement(runs: Path) -> None:
+def judge(runs: Path, result: dict[str, object]) -> None:
     (runs / "chest-folds-judged").mkdir()
+    write_json(runs / "chest-folds-judged" / "result.json", result)
+
+
+def test_weights_are_shipped_with_the_figures_of_their_judgement(runs: Path) -> None:
     measures = {
         "lung/dice_per_case": {"mean": 0.98},
         "undefined": {"mean": float("nan")},
     }
-    write_json(runs / "chest-folds-judged" / "result.json", {"measures": measures})
+    judge(runs, {"short": False, "measures": measures})
     card = ship(runs, runs / "chest.safetensors")
     assert card.metrics == {"lung/dice_per_case": 0.98}
     assert card.threshold == CARD.threshold
@@ -35,3 +40,12 @@ def test_weights_are_shipped_with_the_figures_of_their_judgement(runs: Path) -> 
 def test_weights_that_were_not_judged_are_not_shipped(runs: Path) -> None:
     with pytest.raises(SettingsError, match="chest-folds-judged"):
         ship(runs, runs / "chest.safetensors")
+
+
+@pytest.mark.parametrize("short", ["shipped-chest", "chest-folds-judged"])
+def test_what_was_trained_or_judged_in_short_is_not_shipped(runs: Path, short: str) -> None:
+    judge(runs, {"short": False, "measures": {}})
+    write_json(runs / short / "result.json", {"short": True, "measures": {}})
+    with pytest.raises(SettingsError, match=f"{short} is short"):
+        ship(runs, runs / "chest.safetensors")
+    assert not (runs / "chest.safetensors").exists()

@@ -145,6 +145,13 @@ def test_a_run_is_refused_when_its_folds_have_changed(tmp_path: Path) -> None:
         trial(tmp_path, experiment=replace(DISCS, split=KFold(folds=4, validation=0.2)))
 
 
+def test_a_folder_with_what_a_benchmark_measured_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text('{"experiment": "wu-thresholds", "short": false}')
+    with pytest.raises(SettingsError, match="holds wu-thresholds; choose another folder"):
+        trial(tmp_path)
+
+
 def test_a_second_process_in_a_runs_folder_is_refused(tmp_path: Path) -> None:
     begun = trial(tmp_path, short=True, splits=[0])
     with pytest.raises(SettingsError, match="another process works in"):

@@ -1,0 +1,50 @@
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import SettingsError
+from training.benchmark import run_benchmark
+from training.experiment import Benchmark
+from training.files import write_json
+
+
+def measure(data: Path, runs: Path, short: bool) -> Mapping[str, float]:
+    return {"answer": 1.0 if short else 42.0}
+
+
+ANSWER = Benchmark(name="answer", paper="nobody", measure=measure)
+
+
+def never(data: Path, runs: Path, short: bool) -> Mapping[str, float]:
+    raise AssertionError("measured")
+
+
+NEVER = replace(ANSWER, measure=never)
+
+
+def answer(folder: Path) -> float:
+    mean: float = json.loads((folder / "result.json").read_text())["measures"]["answer"]["mean"]
+    return mean
+
+
+def test_a_benchmark_is_measured_again_in_its_folder(tmp_path: Path) -> None:
+    for short in (True, False, False):
+        run_benchmark(ANSWER, tmp_path, tmp_path / "run", short=short)
+    assert answer(tmp_path / "run") == 42
+
+
+def test_a_short_form_is_not_measured_over_a_full_one(tmp_path: Path) -> None:
+    run_benchmark(ANSWER, tmp_path, tmp_path / "run", short=False)
+    with pytest.raises(SettingsError, match="measured in full"):
+        run_benchmark(NEVER, tmp_path, tmp_path / "run", short=True)
+    assert answer(tmp_path / "run") == 42
+
+
+@pytest.mark.parametrize("file", ["result.json", "trial.json"])
+def test_a_benchmark_is_not_measured_over_another_run(tmp_path: Path, file: str) -> None:
+    write_json(tmp_path / file, {"experiment": "wu-lung-unet", "short": True})
+    with pytest.raises(SettingsError, match="holds wu-lung-unet; choose another folder"):
+        run_benchmark(NEVER, tmp_path, tmp_path, short=False)
