@@ -37,7 +37,7 @@ def _train_arguments(parser: ArgumentParser) -> None:
         help="read these data sets of DIR, your own among them (`dicom`, `labels`), and not the experiment's",
     )
     parser.add_argument("--short", action="store_true", help="fewer steps, small images; its results say SHORT")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of splits, weights and order (default 0)")
+    parser.add_argument("--seed", metavar="N", type=int, help="of splits, weights and order (default 0)")
     _splits_argument(parser)
     _threads_argument(parser)
 

@@ -27,8 +27,7 @@ def train(arguments: Namespace) -> int:
     use_threads(arguments.threads)
     experiment = experiments.find(arguments.experiment)
     if isinstance(experiment, Benchmark):
-        if arguments.sets:
-            raise SettingsError("no-sets", f"{experiment.name} is measured on its own data; leave --sets out")
+        refuse_options_of_trainings(arguments)
         result = run_benchmark(experiment, arguments.data, arguments.out, short=arguments.short)
         print_result(result, Console())
         return 0
@@ -41,12 +40,9 @@ def train(arguments: Namespace) -> int:
 def evaluate(arguments: Namespace) -> int:
     """Measure the weights of a run again and print its figures beside the paper's."""
     use_threads(arguments.threads)
-    claim = arguments.run / "trial.json"
-    if not claim.exists():
-        raise SettingsError("no-run", f"expected a folder that `hilum train` has filled, got {arguments.run}")
-    arguments.sets = None  # claims of before --sets do not name them
-    for name, value in read_json(claim).items():
-        setattr(arguments, name, value)
+    claim = read_claim(arguments.run)
+    for name in ("experiment", "short", "seed", "sets"):
+        setattr(arguments, name, claim.get(name))  # claims of before --sets do not name them
     with join() as processes:
         trial = make_trial(arguments, arguments.run, processes)
         print_result(trial.evaluate(), trial.console)
@@ -57,6 +53,8 @@ def list_experiments(arguments: Namespace) -> int:
     """List the experiments, or write the page about the runs of a folder."""
     console = Console()
     if arguments.runs is None:
+        if arguments.write is not None:
+            raise SettingsError("no-runs", f"to write {arguments.write}, name the folder of the runs with --runs")
         for line in listing(experiments.REGISTRY):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
@@ -87,6 +85,24 @@ def listing(registry: Mapping[str, Experiment | Benchmark]) -> Iterator[str]:
     yield "hilum train NAME --data DATA --out RUNS/NAME    trains one and prints its figures beside the paper's"
 
 
+def refuse_options_of_trainings(arguments: Namespace) -> None:
+    """Refuse what a benchmark would not heed: it is measured once, on its own data."""
+    for option in ("sets", "seed", "splits"):
+        if getattr(arguments, option) is not None:
+            raise SettingsError(
+                f"no-{option}", f"{arguments.experiment} is measured, not trained; leave --{option} out"
+            )
+
+
+def read_claim(run: Path) -> dict[str, Any]:
+    """Return what a run was begun as."""
+    for path in (run / "trial.json", run / "result.json"):  # a benchmark has a result alone
+        if path.exists():
+            content: dict[str, Any] = read_json(path)
+            return content
+    raise SettingsError("no-run", f"expected a folder that `hilum train` has filled, got {run}")
+
+
 def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Trial:
     """Return the trial that the arguments ask for."""
     experiment = experiments.find(arguments.experiment)
@@ -99,7 +115,7 @@ def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Tria
         arguments.data,
         folder,
         short=arguments.short,
-        seed=arguments.seed,
+        seed=arguments.seed or 0,
         processes=processes,
         console=Console(quiet=processes.rank != 0),
         splits=arguments.splits,

@@ -85,7 +85,30 @@ def test_a_run_is_trained_evaluated_and_written_down(
     assert "SHORT: 1 epochs at 16x16; on medseg100;" in page.read_text()
 
 
-def test_a_benchmark_is_not_measured_on_other_data_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", [["--sets", "labels"], ["--seed", "0"], ["--splits", "0"]])
+def test_a_benchmark_is_not_measured_with_what_it_would_not_heed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
     out = str(tmp_path / "run")
-    assert main(["train", "wu-thresholds", "--data", str(tmp_path), "--out", out, "--sets", "labels"]) == 1
-    assert "leave --sets out" in capsys.readouterr().err
+    assert main(["train", "wu-thresholds", "--data", str(tmp_path), "--out", out, *option]) == 1
+    assert f"leave {option[0]} out" in capsys.readouterr().err
+
+
+def test_a_benchmark_has_no_weights_to_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "result.json").write_text('{"experiment": "wu-thresholds"}')
+    assert main(["evaluate", str(tmp_path), "--data", str(tmp_path)]) == 1
+    assert "wu-thresholds has no weights; `hilum train` measures it again" in capsys.readouterr().err
+
+
+def test_a_folder_that_no_run_has_filled_has_nothing_to_evaluate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tmp_path), "--data", str(tmp_path)]) == 1
+    assert "expected a folder that `hilum train` has filled" in capsys.readouterr().err
+
+
+def test_a_page_is_not_written_about_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "experiments.md"
+    assert main(["experiments", "--write", str(page)]) == 1
+    assert "name the folder of the runs with --runs" in capsys.readouterr().err
+    assert not page.exists()
