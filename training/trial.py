@@ -107,10 +107,15 @@ class Trial:
 
     def evaluate(self) -> dict[str, Any]:
         """Test the weights of the chosen splits again and return the result as it is written."""
-        for number in (n for n in self.chosen if n in self.finished()):
-            path = self._split_folder(number) / "result.json"
-            measures = self._measure(self._load(number), number)
-            write_json(path, read_json(path) | {"measures": measures})
+        trained = self.finished()
+        if not set(self.chosen) & set(trained):
+            raise SettingsError("not-trained", f"the splits that are trained are {trained}, got {list(self.chosen)}")
+        if self.processes.rank == 0:
+            for number in (n for n in self.chosen if n in trained):
+                path = self._split_folder(number) / "result.json"
+                measures = self._measure(self._load(number), number)
+                write_json(path, read_json(path) | {"measures": measures})
+        self.processes.wait()
         return self.result()
 
     def finished(self) -> list[int]:
@@ -124,7 +129,7 @@ class Trial:
     def result(self) -> dict[str, Any]:
         """Summarise the splits that are done, write ``result.json`` and return it."""
         splits = [read_json(path) for path in sorted(self.folder.glob("split-*/result.json"))]
-        names = splits[0]["measures"] if splits else ()
+        names = dict.fromkeys(name for split in splits for name in split["measures"])
         result = {
             "experiment": self.experiment.name,
             "paper": self.experiment.paper,
@@ -140,7 +145,7 @@ class Trial:
             "source": self._sources(),
             "torch": torch.__version__,
             "device": describe_device(self.processes.device),
-            "measures": {name: asdict(Spread.of(s["measures"][name] for s in splits)) for name in names},
+            "measures": {name: asdict(Spread.of(s["measures"].get(name) for s in splits)) for name in names},
             "published": [asdict(figure) for figure in self.experiment.published],
             "splits": splits,
         }

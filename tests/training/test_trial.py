@@ -208,6 +208,30 @@ def test_only_splits_that_are_trained_are_evaluated(tmp_path: Path) -> None:
     assert trial(tmp_path, short=True).evaluate()["splits"][0]["split"] == trained["splits"][0]["split"] == 1
 
 
+def test_splits_that_are_not_trained_are_not_evaluated(tmp_path: Path) -> None:
+    trial(tmp_path, short=True, splits=[1]).train()
+    with pytest.raises(SettingsError, match=r"that are trained are \[1\], got \[0, 2\]"):
+        trial(tmp_path, short=True, splits=[0, 2]).evaluate()
+
+
+def test_a_measure_that_was_added_later_is_a_mean_over_the_splits_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial(tmp_path, short=True, splits=[0, 1]).train()
+    monkeypatch.setattr("training.trial.measure", lambda judged, names: {"later": 0.5})
+    measures = trial(tmp_path, short=True, splits=[0]).evaluate()["measures"]
+    assert measures["later"] == {"mean": 0.5, "standard_deviation": None, "count": 1}
+    assert measures["infection/dice_global"]["count"] == 1
+
+
+def test_only_the_leader_of_torchrun_writes_what_it_evaluates(tmp_path: Path) -> None:
+    trial(tmp_path, short=True, splits=[0]).train()
+    (tmp_path / "run" / "split-0" / "weights.safetensors").write_bytes(b"damaged")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert trial(tmp_path, short=True, rank=1).evaluate()["splits_done"] == 1
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
 def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
     trial(tmp_path, short=True, splits=[0]).train()
     (tmp_path / "run" / "split-0" / "weights.safetensors").write_bytes(b"damaged")
