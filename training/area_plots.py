@@ -9,6 +9,7 @@ from pathlib import Path
 from training.evaluate import Judged
 from training.files import replace_file
 from training.metrics import FEWEST_SLICES, Values, area_plot, area_plot_likeness
+from training.prepared import pixel_volumes
 
 WIDTH, HEIGHT = 480, 120
 MARGIN = 24
@@ -31,15 +32,15 @@ def write_area_plots(judged: Sequence[Judged], label: int, path: Path) -> None:
 
 def plot(scan: Judged, label: int, top: int) -> str:
     """Return the plot of one scan, slices from the feet on the left to the head on the right."""
-    predicted, true = scan.predicted == label, scan.true == label
-    title = f"{escape(scan.scan)}: likeness {area_plot_likeness(predicted, true):.3f}"
+    predicted, true, pixels = scan.predicted == label, scan.true == label, pixel_volumes(scan.samples)
+    title = f"{escape(scan.scan)}: likeness {area_plot_likeness(predicted, true, pixels):.3f}"
     return "\n".join(
         [
             f'<g transform="translate({MARGIN} {top + MARGIN})">',
             f'<text y="-6">{title}</text>',
             f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="black" stroke-width="0.5"/>',
-            line(area_plot(true), "gray"),
-            line(area_plot(predicted), "crimson"),
+            line(area_plot(true, pixels), "gray"),
+            line(area_plot(predicted, pixels), "crimson"),
             "</g>",
         ]
     )

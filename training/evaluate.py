@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from training.examples import Stacking
 from training.metrics import FEWEST_SLICES, Confusion, Spread, area_plot_likeness, area_plot_roughness, ratio
-from training.prepared import Prepared, scans
+from training.prepared import Prepared, pixel_volumes, scans
 from training.scan import Segmenter
 from training.target import UNKNOWN
 from worker.networks.network import SegmentationNetwork
@@ -98,7 +98,11 @@ def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
     cases = [count(scan.predicted, scan.true, label) for scan in judged]
     images = [count(p, t, label) for scan in judged for p, t in zip(scan.predicted, scan.true, strict=True)]
     whole = reduce(add, cases)
-    volumes = [(s.predicted == label, s.true == label) for s in judged if len(s.true) >= FEWEST_SLICES]
+    volumes = [
+        (s.predicted == label, s.true == label, pixel_volumes(s.samples))
+        for s in judged
+        if len(s.true) >= FEWEST_SLICES
+    ]
     return {
         "dice_global": whole.dice,
         "dice_per_case": Spread.of(case.dice for case in cases).mean,
@@ -108,8 +112,10 @@ def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
         "precision": whole.precision,
         "g_mean": whole.g_mean,
         "f2": whole.f2,
-        "area_plot_likeness": Spread.of(area_plot_likeness(*pair) for pair in volumes).mean,
-        "area_plot_roughness": Spread.of(area_plot_roughness(predicted) for predicted, _ in volumes).mean,
+        "area_plot_likeness": Spread.of(area_plot_likeness(*volume) for volume in volumes).mean,
+        "area_plot_roughness": Spread.of(
+            area_plot_roughness(predicted, pixels) for predicted, _, pixels in volumes
+        ).mean,
     }
 
 

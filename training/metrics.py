@@ -220,26 +220,31 @@ class Roc:
         return float(self.thresholds[best]), float(correct[best]) / (self.positives + self.negatives)
 
 
-def area_plot(masks: NDArray[np.bool_]) -> Values:
+def area_plot(masks: NDArray[np.bool_], pixels: ArrayLike = 1.0) -> Values:
     """Return the area of each slice over the largest one, shape (slices,).
 
     Shivdeo et al. 2021, section 5.3. All zero where nothing was found.
+
+    Parameters
+    ----------
+    pixels : array_like
+        Size of a pixel of each slice, in any unit: slices may have been cropped, and then resized, differently.
     """
-    areas: Values = masks.reshape(len(masks), -1).mean(axis=1)
+    areas: Values = masks.reshape(len(masks), -1).mean(axis=1) * np.asarray(pixels, np.float64)
     largest = float(areas.max())
     return areas / largest if largest else areas
 
 
-def area_plot_likeness(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+def area_plot_likeness(predicted: NDArray[np.bool_], true: NDArray[np.bool_], pixels: ArrayLike = 1.0) -> float:
     """Return how alike two area-plots are: one minus their mean absolute difference.
 
     1 is the same plot, 0 one that is full wherever the other is empty. Shivdeo et al. 2021, section 5.3,
     compare them by eye; this is the number for it.
     """
-    return 1 - mean_absolute_error(area_plot(predicted), area_plot(true))
+    return 1 - mean_absolute_error(area_plot(predicted, pixels), area_plot(true, pixels))
 
 
-def area_plot_roughness(masks: NDArray[np.bool_]) -> float:
+def area_plot_roughness(masks: NDArray[np.bool_], pixels: ArrayLike = 1.0) -> float:
     """Return the mean step between neighbouring slices of the area-plot: the "abrupt variations" of 2D."""
-    plot = area_plot(masks)
+    plot = area_plot(masks, pixels)
     return float(np.abs(np.diff(plot)).mean()) if len(plot) > 1 else 0.0

@@ -86,6 +86,11 @@ def scans(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
     return [sorted(scan, key=lambda sample: sample.position) for scan in members.values()]
 
 
+def pixel_volumes(scan: Sequence[Prepared]) -> NDArray[np.float64]:
+    """Return ``voxel_ml`` of every slice of a scan: where the slices are cropped by themselves, their pixels differ."""
+    return np.concatenate([np.full(len(sample.image), sample.voxel_ml) for sample in scan])
+
+
 def _code_of(target: Target) -> bytes:
     """Return the source of a target that makes its own labels; a plain one's follow from its classes."""
     return b"" if type(target) is Target else Path(inspect.getfile(type(target))).read_bytes()

@@ -10,11 +10,16 @@ from tests.training.synthetic import discs, tiny_network
 from training.evaluate import Judged, judge, measure, sweep_thresholds, tuned_dice
 from training.examples import Stacking
 from training.metrics import Confusion
+from training.prepared import Prepared
 from training.target import UNKNOWN
 
 
 def judged(predicted: NDArray[np.uint8], true: NDArray[np.uint8], scan: str = "a") -> Judged:
-    return Judged(scan, (), predicted, true, seconds=0.5)
+    samples = tuple(
+        Prepared(scan, "source", None, scan, number, np.zeros((1, *plane.shape), np.float16), plane[None], 1.0)
+        for number, plane in enumerate(true)
+    )
+    return Judged(scan, samples, predicted, true, seconds=0.5)
 
 
 @pytest.fixture
@@ -62,6 +67,15 @@ def test_no_threshold_is_tuned_where_there_is_nothing_to_find(tmp_path: Path) ->
     healthy = [replace(sample, labels=np.zeros_like(sample.labels)) for sample in prepared[:2]]
     tuned = tuned_dice(tiny_network(), Stacking(), healthy, prepared[2:4])
     assert [math.isnan(value) for value in tuned.values()] == [True, True]
+
+
+def test_area_plots_weigh_slices_that_were_cropped_differently_by_the_size_of_their_pixels() -> None:
+    mask = np.ones((10, 2, 2), np.uint8)
+    scan = judged(mask, mask)
+    tight = replace(scan, samples=(replace(scan.samples[0], voxel_ml=0.1), *scan.samples[1:]))
+    measures = measure([tight], ("background", "infection"))
+    assert measures["infection/area_plot_roughness"] == pytest.approx(0.1)
+    assert measures["infection/area_plot_likeness"] == 1
 
 
 def test_the_tuned_threshold_is_the_best_of_the_validation_part(tmp_path: Path) -> None:

@@ -144,6 +144,11 @@ def test_no_threshold_is_more_accurate_than_the_best(scores: NDArray[np.float64]
     assert accuracy >= max(sk.accuracy_score(truth, scores >= t) for t in (0.1, 0.2, 0.45, 0.7, 1.0)) - 1e-12
 
 
+def test_an_area_plot_weighs_each_slice_by_the_size_of_its_pixels() -> None:
+    masks = np.ones((3, 2, 2), np.bool_)
+    assert metrics.area_plot(masks, [1.0, 2.0, 0.5]).tolist() == [0.5, 1, 0.25]
+
+
 def test_an_area_plot_is_one_at_its_highest() -> None:
     masks = np.zeros((3, 4, 4), np.bool_)
     masks[1, :2], masks[2, 0] = True, True

@@ -9,7 +9,7 @@ import pytest
 from dicom_node.errors import SettingsError
 from tests.training.synthetic import SIZE, disc_sample
 from training.datasets.sample import INFECTION, LUNG, BadData
-from training.prepared import prepare, scans
+from training.prepared import pixel_volumes, prepare, scans
 from training.preprocess import Preprocess
 from training.target import Target
 
@@ -91,6 +91,12 @@ def test_the_volume_of_a_pixel_grows_as_the_image_shrinks(tmp_path: Path) -> Non
     spaced = replace(disc_sample(0), spacing_mm=(5.0, 1.0, 1.0))
     (prepared,) = prepare([spaced], Preprocess((SIZE // 2, SIZE // 2)), Target.of(INFECTION), tmp_path)
     assert prepared.voxel_ml == pytest.approx(0.02)
+
+
+def test_every_slice_has_the_volume_of_its_pixels(tmp_path: Path) -> None:
+    samples = [replace(disc_sample(i, slices=i + 1), spacing_mm=(5.0 * (i + 1), 1.0, 1.0)) for i in range(2)]
+    volumes = pixel_volumes(prepare(samples, PREPROCESS, Target.of(INFECTION), tmp_path))
+    assert volumes.tolist() == [0.005, 0.01, 0.01]
 
 
 def test_slices_of_a_scan_stand_in_the_order_of_their_position(tmp_path: Path) -> None:
