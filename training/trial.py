@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import math
-import os
-import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -20,6 +16,7 @@ from rich.console import Console
 from dicom_node.errors import SettingsError
 from training import datasets
 from training.area_plots import write_area_plots
+from training.claim import Claim
 from training.evaluate import Judged, foreground_dice, judge, measure, tuned_dice
 from training.examples import cut
 from training.experiment import Experiment
@@ -27,7 +24,7 @@ from training.files import read_json, write_json
 from training.fit import Training
 from training.losses import build_loss, median_frequency_weights
 from training.metrics import Spread
-from training.prepared import Prepared, describe, prepare
+from training.prepared import Prepared, prepare
 from training.pretrained import load_pretrained, open_pretrained
 from training.processes import Processes
 from training.provenance import describe_device, source_version
@@ -74,7 +71,6 @@ class Trial:
         splits: Sequence[int] | None = None,
     ) -> None:
         self.experiment = experiment = experiment.shortened() if short else experiment
-        self.data = data
         self.folder = folder
         self.short = short
         self.seed = seed
@@ -82,12 +78,12 @@ class Trial:
         self.console = console
         self.source = source_version()  # of what trains, not of what lies there hours later
         self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
+        self.claim = Claim(experiment, data, folder, self.pretrained, short=short, seed=seed)
         if processes.rank == 0:
-            self._lock_folder()
-        self.claim = self._make_claim()
-        self._refuse_another_run()
+            self.claim.lock()
+        self.claim.refuse_another_run()
         if processes.rank == 0:
-            self._prepare()
+            self._prepare(data)
         processes.wait()
         self.prepared = prepare((), experiment.preprocess, experiment.target, folder / "prepared")
         self.splits = experiment.split.splits([sample.patient for sample in self.prepared], seed)
@@ -97,8 +93,8 @@ class Trial:
 
     def train(self) -> dict[str, Any]:
         """Train and test the chosen splits and return the result as it is written."""
-        self._refuse_other_files()
-        self._refuse_other_pretrained()
+        self.claim.refuse_other_files()
+        self.claim.refuse_other_pretrained()
         for number in self.chosen:
             if not (self._split_folder(number) / "result.json").exists():
                 self._train_split(number)
@@ -242,7 +238,7 @@ class Trial:
 
         Nothing where others lie in their place by now.
         """
-        if self.pretrained is None or self._begun_as()["pretrained"] != self.claim["pretrained"]:
+        if self.pretrained is None or not self.claim.has_its_pretrained:
             return {}
         network, card = open_pretrained(self.pretrained)
         if not isinstance(network, SegmentationNetwork) or card.classes != self._classes(network):
@@ -265,89 +261,14 @@ class Trial:
         names = self.experiment.target.names
         return names if network.classes > 1 else names[1:]
 
-    def _lock_folder(self) -> None:
-        """Keep other processes out of the folder for as long as this trial, or its process, lives."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "trial.lock", os.O_RDWR | os.O_CREAT)
-        weakref.finalize(self, os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                "folder-in-use", f"another process works in {self.folder}; wait for it, or choose another folder"
-            ) from None
-
-    def _prepare(self) -> None:
+    def _prepare(self, data: Path) -> None:
         """Read the data, unless that was done before, and then claim the folder: it holds images of these data now."""
         is_trained = any(self.folder.glob("split-*/result.json"))
         if not (is_trained and (self.folder / "prepared" / "index.json").exists()):
-            self._refuse_other_files()
-        samples = chain.from_iterable(datasets.read(name, self.data) for name in self.experiment.data)
+            self.claim.refuse_other_files()
+        samples = chain.from_iterable(datasets.read(name, data) for name in self.experiment.data)
         prepare(samples, self.experiment.preprocess, self.experiment.target, self.folder / "prepared")
-        write_json(self.folder / "trial.json", self._begun_as())
-
-    def _make_claim(self) -> dict[str, Any]:
-        """Return what must be the same whenever the run goes on."""
-        return {
-            "experiment": self.experiment.name,
-            "short": self.short,
-            "seed": self.seed,
-            "sets": list(self.experiment.data),
-            "files": datasets.fingerprint(self.experiment.data, self.data, without=self.folder),
-            "recipe": self._recipe_fingerprint(),
-            "split": describe(self.experiment.split),
-            # Opened before data are read for minutes.
-            "pretrained": open_pretrained(self.pretrained)[1].weights_sha256 if self.pretrained is not None else "",
-        }
-
-    def _begun_as(self) -> dict[str, Any]:
-        """Return the claim that the run was begun with; one written before a key was added agrees in it."""
-        path = self.folder / "trial.json"
-        return self.claim | read_json(path) if path.exists() else self.claim
-
-    def _refuse_another_run(self) -> None:
-        """Refuse a folder that another run has begun."""
-        result = self.folder / "result.json"
-        if result.exists() and not (self.folder / "trial.json").exists():  # a benchmark's, which claims nothing
-            raise SettingsError(
-                "other-run", f"{self.folder} holds {read_json(result)['experiment']}; choose another folder"
-            )
-        begun, claim = self._begun_as(), self.claim
-        if begun | {key: claim[key] for key in ("files", "recipe", "split", "pretrained")} != claim:
-            held = ", ".join(f"{key} {begun[key]}" for key in ("experiment", "short", "seed", "sets"))
-            raise SettingsError("other-run", f"{self.folder} holds {held}; choose another folder")
-        if begun["recipe"] != claim["recipe"]:
-            raise SettingsError(
-                "other-recipe", f"{self.folder} was begun with another recipe or network; choose another folder"
-            )
-        if begun["split"] != claim["split"]:
-            raise SettingsError(
-                "other-split", f"{self.folder} was begun with other splits of the patients; choose another folder"
-            )
-
-    def _refuse_other_files(self) -> None:
-        """Refuse to train on a site's own files when they have changed; what is trained can be tested all the same."""
-        if self._begun_as()["files"] != self.claim["files"]:
-            raise SettingsError(
-                "other-files",
-                f"the files in {self.data} are others than when {self.folder} was begun; "
-                "train on them with another --out",
-            )
-
-    def _refuse_other_pretrained(self) -> None:
-        """Refuse to train from other weights than the first split began with."""
-        if self._begun_as()["pretrained"] != self.claim["pretrained"]:
-            raise SettingsError(
-                "other-pretrained",
-                f"{self.folder} was begun from other pretrained weights than those now in {self.pretrained}; "
-                "train from them with another --out",
-            )
-
-    def _recipe_fingerprint(self) -> str:
-        experiment = self.experiment
-        text = f"{experiment.network} {sorted(experiment.arguments.items())} "
-        text += f"{describe(experiment.stacking)} {describe(experiment.recipe)}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        self.claim.write()
 
     def _split_result(self, number: int, progress: Progress, measures: dict[str, float]) -> dict[str, Any]:
         split = self.splits[number]

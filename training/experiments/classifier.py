@@ -44,7 +44,7 @@ from training.metrics import (
 )
 from training.patches import CandidatePatch, PatchMap, find_patches
 from training.precision import choose_device
-from training.prepared import Prepared
+from training.prepared import Prepared, pixel_volumes
 from training.processes import Processes
 from training.recipe import Recipe
 from training.reporter import Reporter
@@ -150,7 +150,7 @@ def make_case(split: int, judged: Judged, found: LungAndInfection, true: LungAnd
         true_lung=true[0],
         infection=found[1],
         true_infection=true[1],
-        pixel_volumes=np.concatenate([np.full(len(s.image), s.voxel_ml) for s in judged.samples]),
+        pixel_volumes=pixel_volumes(judged.samples),
         candidates=find_patches(np.concatenate([s.image for s in judged.samples]), found[1], true[1]),
     )
 

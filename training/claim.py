@@ -1,0 +1,121 @@
+"""Whose a run's folder is: no other run goes on there, and no two processes work in it at once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+from dicom_node.errors import SettingsError
+from training import datasets
+from training.experiment import Experiment
+from training.files import read_json, write_json
+from training.prepared import describe
+from training.pretrained import open_pretrained
+
+
+class Claim:
+    """What a run is, beside what its folder was begun as (``trial.json``).
+
+    Parameters
+    ----------
+    pretrained : Path or None
+        The weights that training begins with.
+
+    Raises
+    ------
+    SettingsError
+        When those cannot be opened.
+    """
+
+    def __init__(
+        self, experiment: Experiment, data: Path, folder: Path, pretrained: Path | None, *, short: bool, seed: int
+    ) -> None:
+        self.data = data
+        self.folder = folder
+        self.pretrained = pretrained
+        self.content = {
+            "experiment": experiment.name,
+            "short": short,
+            "seed": seed,
+            "sets": list(experiment.data),
+            "files": datasets.fingerprint(experiment.data, data, without=folder),
+            "recipe": fingerprint(experiment),
+            "split": describe(experiment.split),
+            "pretrained": open_pretrained(pretrained)[1].weights_sha256 if pretrained is not None else "",
+        }
+
+    @property
+    def begun_as(self) -> dict[str, Any]:
+        """The claim that the folder was begun with; one written before a key was added agrees in it."""
+        path = self.folder / "trial.json"
+        return self.content | read_json(path) if path.exists() else self.content
+
+    def write(self) -> None:
+        """Claim the folder."""
+        write_json(self.folder / "trial.json", self.begun_as)
+
+    def lock(self) -> None:
+        """Keep other processes out of the folder for as long as this claim, or its process, lives."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / "trial.lock", os.O_RDWR | os.O_CREAT)
+        weakref.finalize(self, os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                "folder-in-use", f"another process works in {self.folder}; wait for it, or choose another folder"
+            ) from None
+
+    def refuse_another_run(self) -> None:
+        """Refuse a folder that another run has begun."""
+        result = self.folder / "result.json"
+        if result.exists() and not (self.folder / "trial.json").exists():  # a benchmark's, which claims nothing
+            raise SettingsError(
+                "other-run", f"{self.folder} holds {read_json(result)['experiment']}; choose another folder"
+            )
+        begun, content = self.begun_as, self.content
+        if begun | {key: content[key] for key in ("files", "recipe", "split", "pretrained")} != content:
+            held = ", ".join(f"{key} {begun[key]}" for key in ("experiment", "short", "seed", "sets"))
+            raise SettingsError("other-run", f"{self.folder} holds {held}; choose another folder")
+        if begun["recipe"] != content["recipe"]:
+            raise SettingsError(
+                "other-recipe", f"{self.folder} was begun with another recipe or network; choose another folder"
+            )
+        if begun["split"] != content["split"]:
+            raise SettingsError(
+                "other-split", f"{self.folder} was begun with other splits of the patients; choose another folder"
+            )
+
+    def refuse_other_files(self) -> None:
+        """Refuse to train on a site's own files when they have changed; what is trained can be tested all the same."""
+        if self.begun_as["files"] != self.content["files"]:
+            raise SettingsError(
+                "other-files",
+                f"the files in {self.data} are others than when {self.folder} was begun; "
+                "train on them with another --out",
+            )
+
+    def refuse_other_pretrained(self) -> None:
+        """Refuse to train from other weights than the first split began with."""
+        if not self.has_its_pretrained:
+            raise SettingsError(
+                "other-pretrained",
+                f"{self.folder} was begun from other pretrained weights than those now in {self.pretrained}; "
+                "train from them with another --out",
+            )
+
+    @property
+    def has_its_pretrained(self) -> bool:
+        """Whether the weights that the run began with still lie in their place."""
+        return bool(self.begun_as["pretrained"] == self.content["pretrained"])
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Return a hash of all that decides the weights, besides the data, the splits and the seed."""
+    text = f"{experiment.network} {sorted(experiment.arguments.items())} "
+    text += f"{describe(experiment.stacking)} {describe(experiment.recipe)}"
+    return hashlib.sha256(text.encode()).hexdigest()
