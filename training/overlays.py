@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ import numpy as np
 import SimpleITK as sitk  # the name its own documentation gives it
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from training.evaluate import Judged
+from training.files import replace_file
+from training.metrics import Confusion
 
 WINDOW_HU = (-1350.0, 150.0)
 """The usual lung window."""
@@ -24,11 +29,43 @@ TILE, COLUMNS = 256, 4
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One slice, the outlines on it by a key of ``COLOURS``, and a caption."""
+    """One slice in [0, 1], the outlines on it by a key of ``COLOURS``, and a caption."""
 
-    hu: NDArray[np.int16]
+    gray: NDArray[np.floating]
     outlines: Mapping[str, NDArray[np.bool_]]
     caption: str
+
+
+def write_slices(judged: Sequence[Judged], label: int, path: Path) -> None:
+    """Write a page of the slices of which most, of middling and of least a class was found as it is true.
+
+    Nothing is written where no slice shows the class, nor was found to.
+    """
+    scored = []
+    for scan in judged:
+        images = np.concatenate([sample.image for sample in scan.samples])
+        for number, image in enumerate(images):
+            outlines = {"true": scan.true[number] == label, "found": scan.predicted[number] == label}
+            dice = Confusion.of(outlines["found"], outlines["true"]).dice
+            if not math.isnan(dice):
+                scored.append((dice, Tile(image, outlines, f"{scan.scan} {number + 1} Dice {dice:.2f}")))
+    if scored:
+        write_page(worst_middle_best(scored), path)
+
+
+def worst_middle_best(scored: Sequence[tuple[float, Tile]]) -> list[Tile]:
+    """Return a row of tiles each with the lowest, the middle and the highest scores."""
+    tiles = [tile for _, tile in sorted(scored, key=lambda entry: entry[0])]
+    if len(tiles) <= 3 * COLUMNS:
+        return tiles
+    middle = (len(tiles) - COLUMNS) // 2
+    return [*tiles[:COLUMNS], *tiles[middle : middle + COLUMNS], *tiles[-COLUMNS:]]
+
+
+def in_lung_window(hu: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return HU as gray."""
+    low, high = WINDOW_HU
+    return (hu.astype(np.float32) - low) / (high - low)
 
 
 def write_page(tiles: Sequence[Tile], path: Path) -> None:
@@ -37,13 +74,12 @@ def write_page(tiles: Sequence[Tile], path: Path) -> None:
     page = Image.new("RGB", (COLUMNS * TILE, rows * TILE))
     for number, tile in enumerate(tiles):
         page.paste(draw(tile), ((number % COLUMNS) * TILE, (number // COLUMNS) * TILE))
-    page.save(path, quality=80)
+    replace_file(path, lambda partial: page.save(partial, "JPEG", quality=80))
 
 
 def draw(tile: Tile) -> Image.Image:
     """Return the picture of a tile."""
-    low, high = WINDOW_HU
-    gray = np.clip((tile.hu.astype(np.float32) - low) / (high - low) * 255, 0, 255)
+    gray = np.clip(tile.gray.astype(np.float32) * 255, 0, 255)
     scale = TILE / max(gray.shape)
     size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
     pixels = np.repeat(np.asarray(Image.fromarray(gray.astype(np.uint8)).resize(size))[..., None], 3, axis=2)

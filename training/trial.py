@@ -24,6 +24,7 @@ from training.files import read_json, write_json
 from training.fit import Training
 from training.losses import build_loss, median_frequency_weights
 from training.metrics import Spread
+from training.overlays import write_slices
 from training.prepared import Prepared, prepare
 from training.pretrained import load_pretrained, open_pretrained
 from training.processes import Processes
@@ -45,7 +46,7 @@ class Trial:
     Parameters
     ----------
     folder : Path
-        Gets ``prepared/``, ``split-N/`` each with its training, ``weights.safetensors`` and area-plots, and
+        Gets ``prepared/``, ``split-N/`` each with its training, ``weights.safetensors`` and pictures, and
         ``result.json``. What is finished there is not done again.
     splits : sequence of int or None
         Which splits to train; all if None.
@@ -222,11 +223,12 @@ class Trial:
         return network.to(self.processes.device)
 
     def _measure(self, network: SegmentationNetwork, number: int) -> dict[str, float]:
-        """Return all measures of the test part, with one foreground class a tuned threshold's too; draw area-plots."""
+        """Return all measures of the test part, with one foreground class a tuned threshold's too; draw them."""
         names, split = self.experiment.target.names, self.splits[number]
         judged = self._judge(network, number)
         for label, name in enumerate(names[1:], start=1):
             write_area_plots(judged, label, self._split_folder(number) / f"area-plots-{name}.svg")
+            write_slices(judged, label, self._split_folder(number) / f"slices-{name}.jpg")
         measures = measure(judged, names)
         if len(names) == 2:
             tuned = tuned_dice(network, self.experiment.stacking, self._pick(split.validation), self._pick(split.test))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from dicom_node.errors import SettingsError
@@ -17,6 +18,7 @@ from training import datasets
 from training.datasets.sample import INFECTION, BadData, Sample
 from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
+from training.overlays import TILE
 from training.preprocess import Preprocess
 from training.processes import Processes
 from training.splits import KFold
@@ -109,13 +111,14 @@ def test_the_weights_load_without_training_and_give_the_same_figures(tmp_path: P
     }
 
 
-def test_scans_get_area_plots_beside_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_get_pictures_beside_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(folder: Path) -> Iterator[Sample]:
         return (disc_sample(i, patient=f"p{i}", slices=10) for i in range(4))
 
     monkeypatch.setattr(datasets, "READERS", {"discs": read})
     trial(tmp_path, short=True, splits=[0]).train()
     assert "disc-" in (tmp_path / "run" / "split-0" / "area-plots-infection.svg").read_text()
+    assert Image.open(tmp_path / "run" / "split-0" / "slices-infection.jpg").width == 4 * TILE
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from training.metrics import (
     ratio,
     with_interval,
 )
-from training.overlays import Tile, write_page
+from training.overlays import Tile, in_lung_window, worst_middle_best, write_page
 from worker.chest_network import Agreement
 from worker.findings import Findings
 from worker.pipeline import THRESHOLDS, Method, analyze
@@ -158,10 +158,13 @@ def slice_tiles(slices: Sequence[Read]) -> list[Tile]:
         dice = Confusion.of(one.infected, true).dice
         if not math.isnan(dice):
             outlines = {"true": true[0], "found": one.infected[0]}
-            scored.append((dice, Tile(sample.image[0].astype(np.int16), outlines, f"{sample.name} Dice {dice:.2f}")))
-    scored.sort(key=lambda entry: entry[0])
-    middle = len(scored) // 2
-    return [tile for _, tile in (*scored[:4], *scored[middle - 2 : middle + 2], *scored[-4:])]
+            scored.append(
+                (
+                    dice,
+                    Tile(in_lung_window(sample.image[0].astype(np.int16)), outlines, f"{sample.name} Dice {dice:.2f}"),
+                )
+            )
+    return worst_middle_best(scored)
 
 
 def study_tiles(volume: Volume, findings: Findings) -> list[Tile]:
@@ -172,7 +175,7 @@ def study_tiles(volume: Volume, findings: Findings) -> list[Tile]:
     most = np.argsort(areas.infection_mm2)[-6:]
     return [
         Tile(
-            volume.hu[z],
+            in_lung_window(volume.hu[z]),
             {"lung": findings.lungs.labels[z] > 0, "found": findings.infection.array[z]},
             f"slice {z + 1} of {len(volume.hu)}",
         )
