@@ -21,15 +21,17 @@ from training.prepared import prepare
 from worker.networks.network import SegmentationNetwork
 from worker.networks.registry import build
 
-ONE_OF_EACH_NETWORK = (  # but for those of 181 and 206 M parameters, which have the layers of their smaller kin
+ONE_OF_EACH_NETWORK = (
     "wu-infection-unet",
     "wu-infection-unet-2.5d",
     "shivdeo-2d",
     "shivdeo-3d-overlap-0.625",
+    "shivdeo-3d-206m",
     "saood-segnet-binary",
     "saood-segnet-vgg16-binary",
     "saood-unet-binary",
     "alalwan-separable",
+    "alalwan-standard",
 )
 
 SAMPLES = 32
