@@ -59,7 +59,13 @@ class Claim:
         write_json(self.folder / "trial.json", self.begun_as)
 
     def lock(self) -> None:
-        """Keep other processes out of the folder for as long as this claim, or its process, lives."""
+        """Keep other processes out of the folder for as long as this claim, or its process, lives.
+
+        Raises
+        ------
+        SettingsError
+            When another process works there, or its file system knows no locks.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.folder / "trial.lock", os.O_RDWR | os.O_CREAT)
         weakref.finalize(self, os.close, lock)
@@ -69,6 +75,10 @@ class Claim:
             raise SettingsError(
                 "folder-in-use", f"another process works in {self.folder}; wait for it, or choose another folder"
             ) from None
+        except OSError as error:
+            raise SettingsError(
+                "no-lock", f"{self.folder} is where no file can be locked ({error.strerror}); choose another disk"
+            ) from error
 
     def refuse_another_run(self) -> None:
         """Refuse a folder that another run has begun."""
