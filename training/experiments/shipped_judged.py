@@ -158,12 +158,8 @@ def slice_tiles(slices: Sequence[Read]) -> list[Tile]:
         dice = Confusion.of(one.infected, true).dice
         if not math.isnan(dice):
             outlines = {"true": true[0], "found": one.infected[0]}
-            scored.append(
-                (
-                    dice,
-                    Tile(in_lung_window(sample.image[0].astype(np.int16)), outlines, f"{sample.name} Dice {dice:.2f}"),
-                )
-            )
+            gray = in_lung_window(sample.image[0].astype(np.int16))
+            scored.append((dice, Tile(gray, outlines, f"{sample.name} Dice {dice:.2f}")))
     return worst_middle_best(scored)
 
 
