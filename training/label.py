@@ -54,9 +54,10 @@ def label(arguments: Namespace) -> int:
     for patient in unlabelled:
         try:
             folder = label_patient(patient, settings.selection, method)
-        except RejectedInput as error:
+        except (RejectedInput, OSError) as error:
             failures += 1
-            console.print(f"{patient}: {error.message}", style="red", highlight=False, soft_wrap=True)
+            why = error.message if isinstance(error, RejectedInput) else f"cannot be labelled: {error}"
+            console.print(f"{patient}: {why}", style="red", highlight=False, soft_wrap=True)
         else:
             console.print(f"{folder}", highlight=False, soft_wrap=True)
     return 1 if failures else 0

@@ -70,8 +70,12 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     key = hashlib.sha256(kind.encode() + _code_of(target)).hexdigest()
     if not (folder / "index.json").exists():
         _write(samples, preprocess, target, folder, key)
-    index = read_json(folder / "index.json")
-    if index["key"] != key:
+    try:
+        index = read_json(folder / "index.json")
+        is_same = index["key"] == key
+    except (ValueError, KeyError, TypeError) as error:
+        raise _foreign(folder, "index.json") from error
+    if not is_same:
         raise SettingsError(
             "other-preprocessing", f"{folder} holds images prepared otherwise; choose another run folder"
         )
@@ -135,11 +139,15 @@ def _clear(folder: Path) -> None:
     left = sorted(folder.iterdir())
     foreign = [path.name for path in left if not LEFT_BEHIND.fullmatch(path.name)]
     if foreign:
-        raise SettingsError(
-            "foreign-files", f"{folder} holds {foreign[0]}, which Hilum did not write; choose another run folder"
-        )
+        raise _foreign(folder, foreign[0])
     for path in left:
         path.unlink()
+
+
+def _foreign(folder: Path, name: str) -> SettingsError:
+    return SettingsError(
+        "foreign-files", f"{folder} holds {name}, which Hilum did not write; choose another run folder"
+    )
 
 
 @dataclass(frozen=True)

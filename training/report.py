@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ Result = Mapping[str, Any]
 
 SHORT = "SHORT: "
 """What the line about a result begins with where that is short."""
+
+SPLITS_DONE = re.compile(r"; (\d+) of \d+ splits, by ")
 
 HEAD = """\
 # The papers' tables, regenerated
@@ -41,7 +44,8 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
     Raises
     ------
     SettingsError
-        Two results are of one experiment, or a short one would take the place of a full one on the page.
+        Two results are of one experiment, or one would take the place of a longer one on the page: a short one that of
+        a full one, or one of fewer splits.
     """
     sections = sections_of(path.read_text()) if path.exists() else {}
     written: dict[str, Path] = {}
@@ -51,14 +55,26 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
             raise SettingsError(
                 "same-experiment", f"{written[name]} and {folder} both hold {name}; move one out of the folder of runs"
             )
-        if result["short"] and name in sections and SHORT not in sections[name]:
-            raise SettingsError(
-                "short-run", f"{folder} is short, and {path} has {name} in full; move it out of the folder of runs"
-            )
+        if name in sections:
+            _require_no_less(result, sections[name], f"{name} on {path}", folder)
         written[name] = folder
     sections |= {title(result): "\n".join(section(result)) for result in results.values()}
     text = "\n".join([HEAD, *(sections[name] for name in sorted(sections))])
     replace_file(path, lambda partial: partial.write_text(text))
+
+
+def _require_no_less(result: Result, section: str, there: str, folder: Path) -> None:
+    """Refuse what says less than the section that it would replace."""
+    is_full = SHORT not in section
+    if result["short"] and is_full:
+        raise SettingsError("short-run", f"{folder} is short, {there} is not; move it out of the folder of runs")
+    splits = SPLITS_DONE.search(section)
+    if splits and bool(result["short"]) is not is_full and result["splits_done"] < int(splits[1]):
+        raise SettingsError(
+            "fewer-splits",
+            f"{folder} has {result['splits_done']} splits, {there} {splits[1]}; train the others, or move it out of "
+            "the folder of runs",
+        )
 
 
 def title(result: Result) -> str:

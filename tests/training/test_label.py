@@ -215,3 +215,13 @@ def test_a_patient_that_cannot_be_read_does_not_stop_the_others(
     assert label(arguments(patients)) == 1
     assert "aaron" in capsys.readouterr().out
     assert (patients / "anna" / "labels" / "lungs.dcm").exists()
+
+
+def test_a_patient_whose_folder_cannot_be_written_does_not_stop_the_others(
+    patients: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ct_series(patients / "bert" / "ct", chest_hu(SHAPE)[0], BodyPartExamined="CHEST")
+    (patients / "anna" / "labels.partial").touch()
+    assert label(arguments(patients)) == 1
+    assert "anna: cannot be labelled: " in capsys.readouterr().out
+    assert (patients / "bert" / "labels" / "lungs.dcm").exists()

@@ -103,3 +103,11 @@ def test_slices_of_a_scan_stand_in_the_order_of_their_position(tmp_path: Path) -
     slices = [replace(disc_sample(i), scan="one", position=10 - i) for i in range(3)]
     (scan,) = scans(prepare(slices, PREPROCESS, Target.of(INFECTION), tmp_path))
     assert [s.name for s in scan] == ["disc-2", "disc-1", "disc-0"]
+
+
+@pytest.mark.parametrize("content", ['{"name": "mine"}', "[1, 2]", "not JSON"])
+def test_an_index_of_somebody_else_is_not_taken_for_ours(tmp_path: Path, content: str) -> None:
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(SettingsError, match=r"holds index\.json, which Hilum did not write"):
+        prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)
+    assert (tmp_path / "index.json").read_text() == content

@@ -99,7 +99,7 @@ def test_a_short_form_takes_the_place_of_no_full_one(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
     full = RESULT | {"short": False}
     write_report(runs(full), path)
-    with pytest.raises(SettingsError, match=r"RUNS/0 is short"):
+    with pytest.raises(SettingsError, match=r"RUNS/0 is short, wu-thresholds on .* is not"):
         write_report(runs(RESULT), path)
     assert "SHORT" not in path.read_text().partition("\n## ")[2]
 
@@ -124,3 +124,18 @@ def test_the_page_says_how_far_the_loss_fell() -> None:
 
 def test_nothing_is_said_of_a_loss_that_nobody_wrote_down() -> None:
     assert "loss" not in describe(RESULT)
+
+
+def test_a_run_of_fewer_splits_takes_the_place_of_none_with_more(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    write_report(runs(RESULT | {"splits_done": 3}), path)
+    with pytest.raises(SettingsError, match=r"RUNS/0 has 2 splits, wu-thresholds on .* 3; train the others"):
+        write_report(runs(RESULT | {"splits_done": 2}), path)
+    assert "3 of 3 splits" in path.read_text()
+
+
+def test_a_full_form_of_one_split_takes_the_place_of_a_short_one_of_three(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    write_report(runs(RESULT | {"splits_done": 3}), path)
+    write_report(runs(RESULT | {"short": False}), path)
+    assert "1 of 3 splits" in path.read_text()
