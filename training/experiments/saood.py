@@ -3,6 +3,7 @@
 The recipe is that of the published script: Adam, rate x0.95 every 12 epochs, L2 1e-4, 160 epochs, mirroring
 and shear, cross-entropy with median-frequency weights. MATLAB divides that by the weights in the batch, keeps the
 weights of the last epoch and then takes the statistics of batch normalisation from the whole training set; so do we.
+It reads gray levels less their mean; so does our U-Net. SegNet's first normalisation undoes any scale of its input.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ TARGETS: Mapping[Task, Target] = {
     "binary": Target((TargetClass(INFECTED, (GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION)),)),
     "multi": Target.of(GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION),
 }
+
+MEAN_GRAY = 0.0874
+"""Of all hundred slices, black outside the lungs."""
+
 ARGUMENTS: Mapping[Network, dict[str, Any]] = {
     "segnet": {},
-    "unet": {"width": 64, "depth": 2, "dropout": 0.5, "up_relu": True},
+    "unet": {"width": 64, "depth": 2, "dropout": 0.5, "up_relu": True, "mean": MEAN_GRAY, "scale": 255},
     "segnet-vgg16": {},
 }
 
@@ -146,8 +151,7 @@ def experiment(
         split=split,
         short=Short(epochs=8),
         published=tuple(published),
-        differs="class weights from the training split alone; split by slice, as the set has no identities; images "
-        "from 0 to 1, which in the published code are 0 to 255 less their mean",
+        differs="class weights from the training split alone; split by slice, as the set has no identities",
     )
 
 

@@ -34,6 +34,10 @@ class UNet(SegmentationNetwork):
         Share of activations dropped in training, on the way into the deepest level and out of it.
     up_relu : bool
         Whether a ReLU follows each up-convolution; Ronneberger's have none.
+    mean : float
+        Subtracted from the input.
+    scale : int
+        What the input, less its mean, is multiplied by: MATLAB's networks read gray levels of 0 to 255.
     block : int
         Side of the blocks of pixels that enter as channels and leave as channels (Shi et al. 2016, section
         3.2): 2 quarters the pixels of every level, at which masks still have the image's resolution.
@@ -50,10 +54,14 @@ class UNet(SegmentationNetwork):
         batch_norm: bool = False,
         dropout: float = 0.0,
         up_relu: bool = False,
+        mean: float = 0.0,
+        scale: int = 1,
         block: int = 1,
     ) -> None:
         super().__init__()
         self.classes = classes
+        self.mean = mean
+        self.scale = scale
         self.up_relu = up_relu
         self.block = block
         self.divisors = (1, block * 2**depth, block * 2**depth)
@@ -73,7 +81,7 @@ class UNet(SegmentationNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
-        x = nn.functional.pixel_unshuffle(x, self.block)
+        x = nn.functional.pixel_unshuffle((x - self.mean) * self.scale, self.block)
         skips: list[Tensor] = []
         *shallower, deepest = self.contracting
         for convolutions in shallower:

@@ -1,4 +1,4 @@
-"""What U-Net passes on to its expanding path."""
+"""What U-Net reads, and passes on to its expanding path."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ def test_a_relu_follows_each_up_convolution_where_asked_for() -> None:
     torch.manual_seed(0)
     assert all(level[:, level.shape[1] // 2 :].min() < 0 for level in concatenated(UNet(width=4, depth=2)))
     assert all(level.min() == 0 for level in concatenated(UNet(width=4, depth=2, up_relu=True)))
+
+
+def test_the_input_is_read_in_gray_levels_less_their_mean_where_asked_for() -> None:
+    network = UNet(width=4, depth=1, mean=0.25, scale=255)
+    entered: list[Tensor] = []
+    network.contracting[0].register_forward_pre_hook(lambda _module, given: entered.append(given[0].clone()))
+    network(torch.tensor([0.0, 0.25, 0.5, 1.0]).reshape(1, 1, 2, 2))
+    assert entered[0].flatten().tolist() == [-63.75, 0.0, 63.75, 191.25]
