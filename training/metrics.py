@@ -66,12 +66,6 @@ class Confusion:
         return ratio(self.true_positive, self.true_positive + self.false_positive)
 
     @property
-    def accuracy(self) -> float:
-        """Correct pixels over all pixels."""
-        correct = self.true_positive + self.true_negative
-        return ratio(correct, correct + self.false_positive + self.false_negative)
-
-    @property
     def dice(self) -> float:
         """Saood & Hatem 2021, eq. 4; Wu et al. 2020, eq. 1; Alalwan et al. 2021, eq. 3."""
         twice = 2 * self.true_positive

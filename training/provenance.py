@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from training.datasets import OWN
+
+PUBLIC_LICENCE = "Apache-2.0 AND CC-BY-NC-SA-4.0"
+"""Most public infection labels are for non-commercial use, and so are weights trained on them."""
+
+OWN_LICENCE = "as the owners of the scans and labels decide"
+"""Of weights that learned from a site's own scans alone."""
 
 
 def source_version() -> str:
@@ -45,3 +54,10 @@ def processor_name() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def licence_of(data: Sequence[str], before: str | None) -> str:
+    """Return the licence of weights that learned from data sets, after pretrained ones under the licence ``before``."""
+    if not set(data) <= set(OWN):
+        return PUBLIC_LICENCE
+    return OWN_LICENCE if before is None else before

@@ -28,16 +28,13 @@ from training.overlays import write_slices
 from training.prepared import Prepared, prepare
 from training.pretrained import load_pretrained, open_pretrained
 from training.processes import Processes
-from training.provenance import describe_device, source_version
+from training.provenance import describe_device, licence_of, source_version
 from training.reporter import Reporter
 from training.state import Progress
 from worker.networks.card import Card, read_card
 from worker.networks.checkpoint import save
 from worker.networks.network import SegmentationNetwork, count_parameters
 from worker.networks.registry import build
-
-LICENCE = "Apache-2.0 AND CC-BY-NC-SA-4.0"
-"""Most infection labels are for non-commercial use, and so are weights trained on them."""
 
 
 class Trial:
@@ -294,7 +291,7 @@ class Trial:
     def _card(self, network: SegmentationNetwork, measures: dict[str, float]) -> Card:
         experiment = self.experiment
         window = experiment.preprocess.window_hu
-        before = "" if self.pretrained is None else open_pretrained(self.pretrained)[1].training_data
+        before = None if self.pretrained is None else open_pretrained(self.pretrained)[1]
         return Card(
             network=experiment.network,
             arguments=dict(experiment.arguments),
@@ -304,8 +301,8 @@ class Trial:
             image_size=experiment.preprocess.size,
             stack_slices=experiment.stacking.slices,
             threshold=experiment.threshold,
-            training_data=", ".join(experiment.data) + (f"; before that {before}" if before else ""),
+            training_data=", ".join(experiment.data) + (f"; before that {before.training_data}" if before else ""),
             commit=self.source,
-            licence=LICENCE,
+            licence=licence_of(experiment.data, before.licence if before else None),
             metrics={name: value for name, value in measures.items() if not math.isnan(value)},
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from training import provenance
-from training.provenance import source_version
+from training.provenance import OWN_LICENCE, PUBLIC_LICENCE, licence_of, source_version
 
 
 @pytest.fixture
@@ -43,3 +43,15 @@ def test_the_version_stands_in_for_a_commit_that_git_does_not_tell(tree: Path) -
 def test_the_version_stands_in_where_there_is_no_git(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tree))
     assert source_version() == version("hilum")
+
+
+def test_weights_of_a_sites_own_scans_are_the_sites() -> None:
+    assert licence_of(("labels", "dicom"), None) == OWN_LICENCE
+
+
+def test_fine_tuned_weights_keep_the_licence_of_what_they_began_from() -> None:
+    assert licence_of(("labels",), "CC0-1.0") == "CC0-1.0"
+
+
+def test_public_scans_among_a_sites_own_bring_their_licence() -> None:
+    assert licence_of(("labels", "infection-slices"), None) == PUBLIC_LICENCE
