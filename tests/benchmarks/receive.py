@@ -56,11 +56,11 @@ Where the time of an instance goes at one association, by the clock within `hilu
 | parsing PDUs, answering, and the sender's start shared by all | 0.65 |
 | the whole | 2.9 |
 
-So 2.5 times Orthanc (1.7 ms an instance) cannot be reached at one association on this machine: with syncs that took no
-time at all 2.0 ms would be left. At eight the two cores are full: 1.7 ms of the node's and about 1 ms of the senders'
-processor time an instance make 740 instances a second if nobody ever waits. Of the node's share SHA-256 is 0.3 ms,
-and an association costs 12 ms of its own when it proposes 128 presentation contexts, as storescu does. Eight threads
-that do nothing but write, sync and name files of 512 KB brought 820 to 970 a second here.
+The goal, 2.5 times Orthanc (1.7 ms an instance), cannot be reached at one association on this machine: with syncs
+that took no time at all 2.0 ms would be left. At eight the two cores are full: 1.7 ms of the node's and about 1 ms of
+the senders' processor time an instance make 740 instances a second if nobody ever waits. Of the node's share SHA-256
+is 0.3 ms, and an association costs 12 ms of its own when it proposes 128 presentation contexts, as storescu does.
+Eight threads that do nothing but write, sync and name files of 512 KB brought 820 to 970 a second here.
 
 Orthanc waits for one sync an instance where Hilum waits for three. On a disk that others keep busy each sync waits for
 their writes, too: with a load of 20 on the two cores, one association brought 17 to 35 instances a second to Hilum and

@@ -58,7 +58,7 @@ class Patient:
 
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
-    """Return the figures of the issue's goals; the short form takes every tenth slice and no study."""
+    """Return the figures that have goals, and others; the short form takes every tenth slice and no study."""
     folds = open_folds(runs, short)
     slices = read_folds(folds, data, every=10 if short else 1)
     figures = slice_figures(slices)
@@ -182,7 +182,7 @@ def study_tiles(volume: Volume, findings: Findings) -> list[Tile]:
 BENCHMARKS = (
     Benchmark(
         name=f"{FOLDS.name}-judged",
-        paper="ours, before the goals of the default models",
+        paper="ours, beside the goals of the default models",
         measure=measure,
         published=(
             Published(f"{LUNG}/dice_per_case", 0.985, "goal"),
