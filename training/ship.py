@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
-from training.experiments.shipped import CHEST, FOLDS
+from training.experiments.chest.network import CHEST, FOLDS
 from training.files import read_json
 from worker.models.store import CHEST as SHIPPED
 from worker.networks.card import Card

@@ -1,4 +1,7 @@
-"""The papers' experiments, a file a paper; a new one is one entry in a file's ``EXPERIMENTS``."""
+"""All experiments by name: the papers' and those of the network that Hilum ships.
+
+A new one is one entry in a file's ``EXPERIMENTS``, and a new file one in ``_ALL``.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from dicom_node.errors import SettingsError
 from training.experiment import Benchmark, Experiment
-from training.experiments import (
-    alalwan,
-    classifier,
-    efficiency,
-    four_classes,
-    layouts,
-    saood,
-    shipped,
-    shipped_doubt,
-    shipped_judged,
-    shivdeo,
-    thresholds,
-    wu,
-)
+from training.experiments.chest import doubt, four_classes, judged, layouts, network
+from training.experiments.papers import alalwan, classifier, efficiency, saood, shivdeo, thresholds, wu
 
 Entry = Experiment | Benchmark
 
@@ -32,9 +23,9 @@ _ALL: Iterable[Iterable[Entry]] = (
     saood.EXPERIMENTS,
     alalwan.EXPERIMENTS,
     efficiency.BENCHMARKS,
-    shipped.EXPERIMENTS,
-    shipped_judged.BENCHMARKS,
-    shipped_doubt.BENCHMARKS,
+    network.EXPERIMENTS,
+    judged.BENCHMARKS,
+    doubt.BENCHMARKS,
     layouts.BENCHMARKS,
     four_classes.EXPERIMENTS,
 )

@@ -7,7 +7,7 @@ from PIL import Image
 
 from training import datasets
 from training.datasets.sample import BadData
-from training.experiments.saood import TARGETS
+from training.experiments.papers.saood import TARGETS
 from training.losses import median_frequency_weights
 
 

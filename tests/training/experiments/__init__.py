@@ -1,1 +1,1 @@
-"""Tests of the papers' experiments."""
+"""Tests of the experiments."""

@@ -5,7 +5,7 @@ import torch
 
 from tests.training.synthetic import disc_sample, discs, tiny_network
 from training import datasets
-from training.experiments import efficiency
+from training.experiments.papers import efficiency
 
 
 def test_the_mean_of_steps_has_the_first_among_them_as_in_the_paper(

@@ -25,9 +25,9 @@ from training.datasets.sample import INFECTION, LUNG
 from training.evaluate import Judged, foreground_dice
 from training.examples import Stacking, cut
 from training.experiment import Benchmark, Published
-from training.experiments import wu
+from training.experiments.chest.network import FOLDS_2D
 from training.experiments.earlier_run import earlier_run
-from training.experiments.shipped import FOLDS_2D
+from training.experiments.papers import wu
 from training.files import read_json
 from training.fit import Training
 from training.losses import build_loss

@@ -6,7 +6,7 @@ import pytest
 
 from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
-from training.experiments import thresholds
+from training.experiments.papers import thresholds
 
 
 def chest(patient: str) -> Sample:

@@ -16,8 +16,8 @@ from training import datasets
 from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Benchmark, Experiment, Published
-from training.experiments.chest_reading import fold_weights
-from training.experiments.shipped import FOLDS_2D, FOLDS_3D, FOLDS_25D
+from training.experiments.chest.network import FOLDS_2D, FOLDS_3D, FOLDS_25D
+from training.experiments.chest.reading import fold_weights
 from training.metrics import Confusion, Spread, with_interval
 from training.scan import Segmenter, open_segmenter
 from worker.chest_network import INFECTED, WHOLE_LUNG

@@ -6,11 +6,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.factories import chest_hu, ct_series
-from tests.training.experiments.test_shipped import NETWORK, slices_of
+from tests.training.experiments.chest.test_network import NETWORK, slices_of
 from tests.worker.test_chest_network import CARD, ByGray
 from training import datasets
-from training.experiments.chest_reading import Fold
-from training.experiments.shipped_doubt import ALTERATIONS, is_withheld, shares, withheld
+from training.experiments.chest.doubt import ALTERATIONS, is_withheld, shares, withheld
+from training.experiments.chest.reading import Fold
 from worker.chest_network import ChestNetwork
 from worker.volume import Volume, read_volume
 

@@ -14,7 +14,7 @@ from tests.training.synthetic import RECIPE, SIZE, disc_sample
 from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Experiment, Short
-from training.experiments import classifier, wu
+from training.experiments.papers import classifier, wu
 from training.preprocess import Preprocess
 from training.processes import Processes
 from training.splits import KFold

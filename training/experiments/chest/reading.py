@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from training import datasets
 from training.datasets.sample import Sample
+from training.experiments.chest.network import FOLDS
 from training.experiments.earlier_run import earlier_run
-from training.experiments.shipped import FOLDS
 from training.files import read_json
 from worker.chest_network import INFECTED, WHOLE_LUNG, Agreement, ChestNetwork, probability
 from worker.slabs import Slabs

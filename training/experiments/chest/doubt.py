@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import NotAnalysable, NotForHilum
 from training.experiment import Benchmark
-from training.experiments.chest_reading import Fold, kept_aside, open_folds, read
-from training.experiments.shipped import FOLDS
-from training.experiments.shipped_judged import files_of
+from training.experiments.chest.judged import files_of
+from training.experiments.chest.network import FOLDS
+from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
 from training.metrics import ratio
 from training.preprocess import WU_WINDOW_HU
 from worker.chest_network import Agreement

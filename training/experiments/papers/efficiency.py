@@ -20,7 +20,7 @@ import torch
 
 from training import datasets
 from training.experiment import Benchmark, Published
-from training.experiments import alalwan
+from training.experiments.papers import alalwan
 from training.losses import build_loss
 from training.precision import choose_device, lay_out, mixed_precision, run
 from training.prepared import Prepared, prepare

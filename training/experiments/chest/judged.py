@@ -15,8 +15,8 @@ from dicom_node.headers import read_series
 from training.datasets.ct_studies import HEALTHY, read_verdicts
 from training.datasets.sample import INFECTION, LUNG
 from training.experiment import Benchmark, Published
-from training.experiments.chest_reading import Read, open_folds, read_folds
-from training.experiments.shipped import FOLDS
+from training.experiments.chest.network import FOLDS
+from training.experiments.chest.reading import Read, open_folds, read_folds
 from training.metrics import (
     FEWEST_SLICES,
     Confusion,

@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from dicom_node.errors import SettingsError
-from tests.training.experiments.test_shipped import slices_of
+from tests.training.experiments.chest.test_network import slices_of
 from tests.worker.test_chest_network import CARD, ByGray
-from training.experiments import layouts
-from training.experiments.layouts import LAYOUTS, Reader, Score, figures, kept_aside, open_folds, score_scan
+from training.experiments.chest import layouts
+from training.experiments.chest.layouts import LAYOUTS, Reader, Score, figures, kept_aside, open_folds, score_scan
 from training.files import write_json
 from training.scan import Segmenter
 from worker.networks.checkpoint import save

@@ -7,9 +7,9 @@ import pytest
 from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training.datasets.sample import INFECTION, LUNG, Sample
-from training.experiments.chest_reading import Fold, kept_aside, open_folds, read
-from training.experiments.shipped import CHEST, FOLDS, OWN
-from training.experiments.shipped_judged import Patient, poir, slice_figures, slice_tiles
+from training.experiments.chest.judged import Patient, poir, slice_figures, slice_tiles
+from training.experiments.chest.network import CHEST, FOLDS, OWN
+from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
 from training.files import write_json
 from training.metrics import Confusion
 from training.splits import NamedFolds

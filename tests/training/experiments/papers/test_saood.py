@@ -1,5 +1,5 @@
 from training.experiments import find
-from training.experiments.saood import SETTINGS
+from training.experiments.papers.saood import SETTINGS
 from training.recipe import Recipe
 
 
