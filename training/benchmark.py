@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from dicom_node.errors import SettingsError
+from training.device import choose_device
 from training.experiment import Benchmark
 from training.files import read_json, write_json
-from training.precision import choose_device
 from training.provenance import describe_device, source_version
 
 Figures = dict[str, float]

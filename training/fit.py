@@ -15,11 +15,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dicom_node.errors import Defect, SettingsError
 from training.batches import choose, load_batch, seed_from
+from training.device import forward, lay_out, mixed_precision
 from training.examples import Example
 from training.files import replace_file
 from training.losses import Loss
 from training.population import settle_statistics
-from training.precision import lay_out, mixed_precision, run
 from training.processes import Processes
 from training.recipe import Recipe
 from training.reporter import Reporter
@@ -138,7 +138,7 @@ class Training:
         images, labels = self._batch()
         parallel.train()
         with mixed_precision(self.processes.device, self.network.layout):
-            logits = run(parallel, self.network.layout, images)
+            logits = forward(parallel, self.network.layout, images)
         # Of the whole batch, and not the mean of what each share of it has: a share may hold no lesion at all.
         loss = self.loss(self.processes.gather(logits), self.processes.gather(labels))
         value = loss.item()
@@ -170,7 +170,7 @@ class Training:
             batch = self.examples[first : first + self.recipe.batch_size]
             images, _ = load_batch(batch, self.recipe.augmentation, self.processes.device, seed_from(self.seed, first))
             with mixed_precision(self.processes.device, self.network.layout):
-                run(self.network, self.network.layout, images)
+                forward(self.network, self.network.layout, images)
 
     def _end_epoch(self, writer: SummaryWriter | None) -> None:
         """Validate, keep the best weights, and decide what comes next."""

@@ -15,7 +15,7 @@ import torch
 import torch.distributed.nn.functional
 from torch import Tensor, distributed
 
-from training.precision import choose_device
+from training.device import choose_device
 
 PATIENCE = timedelta(hours=12)
 """How long the others wait while the leader validates, tests, or prepares images: it does that alone."""

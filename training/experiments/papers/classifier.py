@@ -22,6 +22,7 @@ from rich.console import Console
 from dicom_node.errors import SettingsError
 from training import augment
 from training.datasets.sample import INFECTION, LUNG
+from training.device import choose_device
 from training.evaluate import Judged, foreground_dice
 from training.examples import Stacking, cut
 from training.experiment import Benchmark, Published
@@ -43,7 +44,6 @@ from training.metrics import (
     pearson_r,
 )
 from training.patches import CandidatePatch, PatchMap, find_patches
-from training.precision import choose_device
 from training.prepared import Prepared, pixel_volumes
 from training.processes import Processes
 from training.recipe import Recipe

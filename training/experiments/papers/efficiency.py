@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from training import datasets
+from training.device import choose_device, forward, lay_out, mixed_precision
 from training.experiment import Benchmark, Published
 from training.experiments.papers import alalwan
 from training.losses import build_loss
-from training.precision import choose_device, lay_out, mixed_precision, run
 from training.prepared import Prepared, prepare
 from training.scan import Segmenter
 from training.schedules import ALALWAN
@@ -146,7 +146,7 @@ def time_steps(network: SegmentationNetwork, steps: int, stack: Prepared, device
     for _ in range(steps):
         began = time.perf_counter()
         with mixed_precision(device, network.layout):
-            logits = run(network, network.layout, images)
+            logits = forward(network, network.layout, images)
         optimiser.zero_grad()
         loss(logits, labels).backward()  # type: ignore[no-untyped-call]  # torch does not type it
         optimiser.step()

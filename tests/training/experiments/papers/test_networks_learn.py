@@ -13,10 +13,10 @@ import torch
 
 from training import datasets, experiments
 from training.datasets.sample import Sample
+from training.device import forward, lay_out, mixed_precision
 from training.examples import Example, cut
 from training.experiment import Experiment
 from training.losses import build_loss, median_frequency_weights
-from training.precision import lay_out, mixed_precision, run
 from training.prepared import prepare
 from worker.networks.network import SegmentationNetwork
 from worker.networks.registry import build
@@ -76,7 +76,7 @@ def train_a_little(experiment: Experiment, samples: list[Sample], folder: Path) 
     optimiser, losses = recipe.optimiser.build(network), []
     for _ in range(4):
         with mixed_precision(device, network.layout):
-            logits = run(network, network.layout, images.float())
+            logits = forward(network, network.layout, images.float())
         value = loss(logits, labels)
         optimiser.zero_grad()
         value.backward()

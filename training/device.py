@@ -1,4 +1,4 @@
-"""Where and how exactly a network computes."""
+"""On which device, in which precision and memory layout, a network computes in training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lay_out(network: SegmentationNetwork, device: torch.device) -> SegmentationN
     return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]  # torch's stub omits this overload
 
 
-def run(network: nn.Module, layout: Layout, images: Tensor) -> Tensor:
+def forward(network: nn.Module, layout: Layout, images: Tensor) -> Tensor:
     """Return logits of a batch of stacks.
 
     Parameters

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.training.synthetic import tiny_network
-from training.precision import lay_out, mixed_precision, run
+from training.device import forward, lay_out, mixed_precision
 from worker.networks.network import Layout
 from worker.networks.registry import build
 
@@ -54,6 +54,6 @@ def test_every_layout_gives_logits_of_every_slice(
     name: str, arguments: dict[str, int], shape: tuple[int, int, int, int]
 ) -> None:
     network = build(name, arguments).eval()
-    logits = run(network, network.layout, torch.rand(shape))
+    logits = forward(network, network.layout, torch.rand(shape))
     assert logits.shape == (shape[0], 2, *shape[1:])
     assert logits.dtype is torch.float32
