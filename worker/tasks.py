@@ -16,7 +16,7 @@ from celery.signals import worker_ready
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.deliver.notification import Ending, notification_of
-from dicom_node.dispatch.doorbell import ANALYZE, LISTENING, make_celery
+from dicom_node.dispatch.doorbell import ANALYZE, listen, make_celery
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotAnalysable, PassingFailure
 from dicom_node.files import Files, keep_private, sync_tree
@@ -47,8 +47,7 @@ def run_worker(_: argparse.Namespace) -> int:
     runner = JobRunner(settings)
     app.task(name=ANALYZE)(runner.run)
     worker_ready.connect(say_ready)
-    hostname = f"hilum-{os.getpid()}@{platform.node()}"
-    app.worker_main([*LISTENING, f"--hostname={hostname}"])
+    return listen(app, f"hilum-{os.getpid()}@{platform.node()}")
 
 
 def say_ready(**_: object) -> None:

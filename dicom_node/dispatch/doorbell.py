@@ -15,30 +15,19 @@ from dicom_node.study import Priority
 ANALYZE = "hilum.analyze"
 """The one task's name: the node publishes by name and never imports the worker."""
 
-LISTENING = (
-    "--quiet",
-    "worker",
-    "--pool=solo",
-    f"--queues={Priority.STAT},{Priority.ROUTINE}",
-    "--loglevel=WARNING",
-    "--without-gossip",
-    "--without-mingle",
-    "--without-heartbeat",
-)
-"""Arguments of a Celery worker: one job at a time, and every stat job before any routine one."""
-
 
 def make_celery(broker_url: str) -> Celery:
     """Return the Celery application that node and worker share."""
     app = Celery("hilum", broker=broker_url)
     app.conf.update(
         # No limit to unacknowledged bells: a worker that could not acknowledge one, because Redis died just then, would
-        # hear no other. It takes one job at a time all the same (--pool=solo), and the sweep rings again for lost ones.
+        # hear no other. It takes one job at a time all the same (solo pool), and the sweep rings again for lost ones.
         worker_prefetch_multiplier=0,
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # by default a worker ends after 47 minutes without Redis
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
@@ -51,6 +40,29 @@ def make_celery(broker_url: str) -> Celery:
         },
     )
     return app
+
+
+def listen(app: Celery, hostname: str) -> int:
+    """Hear bells until told to stop: one job at a time, and every stat job before any routine one.
+
+    Returns
+    -------
+    int
+        The process's exit status. Celery's own command line drops it, and a worker that breaks would seem to have
+        been told to stop.
+    """
+    worker = app.Worker(
+        hostname=hostname,
+        pool_cls="solo",
+        queues=[Priority.STAT.value, Priority.ROUTINE.value],
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return 1 if worker.exitcode is None else worker.exitcode
 
 
 @contextmanager

@@ -21,21 +21,26 @@ from tests.services import RedisServer, free_port, wait_until
 pytestmark = pytest.mark.node
 
 WORKER = """
-import sys, time
-from dicom_node.dispatch.doorbell import ANALYZE, LISTENING, make_celery
+import os, sys, time
+from dicom_node.dispatch.doorbell import ANALYZE, listen, make_celery
 app = make_celery(sys.argv[1])
 @app.task(name=ANALYZE)
 def analyze(job_id):
     with open(sys.argv[2], "a") as heard:
         print(job_id, file=heard, flush=True)
     time.sleep(float(sys.argv[3]))
-app.worker_main([*LISTENING])
+if len(sys.argv) > 4:
+    app.conf.broker_connection_max_retries = int(sys.argv[4])
+sys.exit(listen(app, f"hilum-{os.getpid()}@test"))
 """
 
 
 @contextmanager
-def listening(url: str, heard: Path, seconds: float = 0.0) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", WORKER, url, str(heard), str(seconds)], stderr=subprocess.DEVNULL)
+def listening(
+    url: str, heard: Path, seconds: float = 0.0, tries: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", WORKER, url, str(heard), str(seconds), *([str(tries)] if tries else [])]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -135,6 +140,25 @@ def test_a_broker_that_is_down_is_a_passing_failure(redis_server: RedisServer) -
 def test_a_broker_that_never_was_there_is_a_passing_failure() -> None:
     with pytest.raises(PassingFailure):
         Doorbell(make_celery(f"redis://127.0.0.1:{free_port()}/0")).ring("job-1", Priority.ROUTINE)
+
+
+def test_a_worker_waits_for_its_broker_without_end() -> None:
+    assert make_celery("redis://").conf.broker_connection_max_retries is None
+
+
+def test_a_worker_that_cannot_go_on_tells_so_by_its_status(tmp_path: Path) -> None:
+    """Else systemd would take its end for one that was asked for, and not start it again."""
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    with listening(nowhere, tmp_path / "heard", tries=1) as process:
+        assert process.wait(60) == 1
+
+
+def test_a_worker_that_is_told_to_stop_ends_well(doorbell: Doorbell, redis_server: RedisServer, tmp_path: Path) -> None:
+    doorbell.ring("job-1", Priority.ROUTINE)
+    with listening(redis_server.url, tmp_path / "heard") as process:
+        wait_until(lambda: said(tmp_path / "heard"), "a worker")
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def test_a_broker_that_is_down_is_asked_once_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
