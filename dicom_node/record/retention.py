@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, Engine, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, exists, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.files import Files
 from dicom_node.log import get_logger
 from dicom_node.record.database import now, reading
-from dicom_node.record.schema import deliveries, instances, job_inputs, jobs, results, series, studies
+from dicom_node.record.schema import (
+    associations,
+    deliveries,
+    instances,
+    job_inputs,
+    jobs,
+    results,
+    series,
+    studies,
+)
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import DeliveryState, JobState, StudyState
 
@@ -28,6 +38,14 @@ log = get_logger()
 def is_kept(job_id: ColumnElement[str]) -> ColumnElement[bool]:
     """Whether the files of a job's study are there: their removal takes the rows of its inputs with them."""
     return exists().where(job_inputs.c.job_id == job_id)
+
+
+def forget_associations(connection: Connection, association_ids: Iterable[str]) -> None:
+    """Delete those of these associations that have ended and that no instance refers to any more."""
+    this = associations.c.association_id == bindparam("this")
+    held = exists().where(instances.c.association_id == associations.c.association_id)
+    gone = associations.delete().where(this, associations.c.closed_at.is_not(None), ~held)
+    connection.execute(gone, [{"this": association_id} for association_id in association_ids])
 
 
 class Retention:
@@ -84,12 +102,10 @@ class Retention:
             may_go = update(studies).where(this, self._may_go(before)).values(removed_at=removed_at)
             if connection.execute(may_go).rowcount == 0:
                 return False
-            for rows in (
-                job_inputs.delete().where(inputs),
-                instances.delete().where(of_study),
-                series.delete().where(series.c.study_instance_uid == study_instance_uid),
-            ):
-                connection.execute(rows)
+            connection.execute(job_inputs.delete().where(inputs))
+            removed = instances.delete().where(of_study).returning(instances.c.association_id)
+            forget_associations(connection, sorted(set(connection.scalars(removed))))
+            connection.execute(series.delete().where(series.c.study_instance_uid == study_instance_uid))
         self._files.remove_study(study_instance_uid, removed_at)
         log.info("study_removed", study_instance_uid=study_instance_uid)
         return True

@@ -85,6 +85,7 @@ instances = Table(
     Column("stored_at", Float, nullable=False),
     Column("conflicts", Boolean, nullable=False, server_default="0"),
     UniqueConstraint("study_instance_uid", "sop_instance_uid", "sha256"),
+    Index(None, "association_id"),
 )
 
 jobs = Table(
@@ -123,6 +124,8 @@ job_inputs = Table(
     metadata,
     Column("job_id", String(36), ForeignKey(jobs.c.job_id), primary_key=True),
     Column("instance_id", Integer, ForeignKey(instances.c.instance_id), primary_key=True),
+    # Whether a row is referred to is asked as often as one is deleted; the primary key begins with the job.
+    Index(None, "instance_id"),
 )
 
 results = Table(

@@ -95,6 +95,34 @@ def test_a_record_with_instances_of_before_takes_larger_ones_and_keeps_those(emp
         assert [row["size_bytes"] for row in rows(engine, instances)] == [2**31 - 1, 2**32]
 
 
+def test_a_record_of_before_gets_its_indexes_and_keeps_what_it_holds(empty_url: str) -> None:
+    earlier = make_engine(empty_url)
+    config = migrations()
+    with earlier.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0006")
+    with earlier.begin() as connection:
+        connection.execute(
+            studies.insert().values(study_instance_uid="1", state="", priority="routine", first_instance_at=0)
+        )
+        connection.execute(associations.insert().values(ASSOCIATION))
+        connection.execute(instances.insert().values(**instance_row("before"), size_bytes=1))
+    earlier.dispose()
+    with opened(empty_url) as engine:
+        assert [row["sop_instance_uid"] for row in rows(engine, instances)] == ["before"]
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+@pytest.mark.parametrize(("table", "column"), [("job_inputs", "instance_id"), ("instances", "association_id")])
+def test_what_refers_to_a_row_that_goes_is_found_by_an_index(sqlite_url: str, table: str, column: str) -> None:
+    """SQLite looks for it at each row that is deleted, while nobody else can write."""
+    question = text(f"EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE {column} = 1")  # noqa: S608 - our own names
+    with opened(sqlite_url) as engine, reading(engine) as connection:
+        (plan,) = connection.execute(question)
+    assert plan.detail.startswith(f"SEARCH {table} ")
+
+
 def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
     code = f"from dicom_node.record.database import open_database; open_database({empty_url!r}).dispose()"
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(4)]

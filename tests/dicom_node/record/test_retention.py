@@ -18,7 +18,7 @@ from dicom_node.dispatch.queue import enqueue
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.retention import Retention
-from dicom_node.record.schema import deliveries, instances, jobs, results, studies
+from dicom_node.record.schema import associations, deliveries, instances, jobs, results, studies
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, Settings, StorageSettings
 from dicom_node.study import JobState, Priority, StudyState
 from tests.dicom_node.recording import STUDY, Clock, instance, receive, results_of, rows
@@ -184,6 +184,29 @@ def test_nothing_goes_by_age_unless_the_settings_say_so(
     clock.pass_(1000 * DAY)
     Retention(record, settings(tmp_path, keep_days=None)).turn()
     assert all(path.exists() for path in images)
+
+
+def test_associations_go_with_the_last_study_they_brought(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    intake = Intake(record)
+    both, still_open = (intake.open_association("SENDER", "HILUM", "127.0.0.1") for _ in range(2))
+    store(record, files, "1.2.1")  # by an association of its own
+    intake.record(instance("1.2.1.1.8", study="1.2.1"), both, Priority.ROUTINE)
+    intake.record(instance("1.2.1.1.9", study="1.2.1"), still_open, Priority.ROUTINE)
+    intake.record(instance("1.2.2.1.1", study="1.2.2"), both, Priority.ROUTINE)
+    intake.close_association(both.association_id)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
+    retention = Retention(record, settings(tmp_path))
+
+    assert retention.remove("1.2.1")
+    assert {row["association_id"] for row in rows(record, associations)} == {
+        both.association_id,
+        still_open.association_id,
+    }
+    assert retention.remove("1.2.2")
+    assert [row["association_id"] for row in rows(record, associations)] == [still_open.association_id]
 
 
 def test_other_studies_are_left_alone(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:

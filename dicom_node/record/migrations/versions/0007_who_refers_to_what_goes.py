@@ -1,0 +1,14 @@
+"""who refers to what goes."""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.create_index(op.f("ix_job_inputs_instance_id"), "job_inputs", ["instance_id"])
+    op.create_index(op.f("ix_instances_association_id"), "instances", ["association_id"])
