@@ -30,6 +30,8 @@ PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
 ABANDONED_SECONDS = 3600.0
 """An association that brings nothing for so long is dead: node.network_timeout_seconds is far shorter."""
+OF_STUDIES = ("instances", "results", "priors")
+"""The folders that have one for each study."""
 ROOM_FOR_RESULTS_BYTES = 2**28
 """The segmentations of 2000 slices of 512x512, uncompressed."""
 
@@ -138,13 +140,18 @@ class Files:
                     removed += 1
         return removed
 
+    def with_files(self, study_instance_uids: Iterable[str]) -> list[str]:
+        """Return those of these studies of which anything lies on the disk; it takes a look at three folders."""
+        there = {path.name for kind in OF_STUDIES for path in self._folder.glob(f"{kind}/*")}
+        return [uid for uid in study_instance_uids if safe_name(uid) in there]
+
     def remove_study(self, study_instance_uid: str, time: float) -> None:
         """Remove the instances, results and prior images of a study that the record does not have any more.
 
         A file that came shortly before may be on its way into the record, and stays for now.
         """
         oldest = time - ABANDONED_SECONDS
-        for kind in ("instances", "results", "priors"):
+        for kind in OF_STUDIES:
             folder = self._folder / kind / safe_name(study_instance_uid)
             for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
                 if path.is_dir():

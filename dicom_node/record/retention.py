@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, exists, or_, select, update
 from sqlalchemy.exc import DBAPIError
@@ -40,6 +41,15 @@ def is_kept(job_id: ColumnElement[str]) -> ColumnElement[bool]:
     return exists().where(job_inputs.c.job_id == job_id)
 
 
+@contextmanager
+def failures_logged(**fields: str) -> Iterator[None]:
+    """Let a failure of the disk pass, with a line in the log: one file that cannot be removed keeps no other."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("removal_failed", reason=error.strerror or type(error).__name__, **fields)
+
+
 def forget_associations(connection: Connection, association_ids: Iterable[str]) -> None:
     """Delete those of these associations that have ended and that no instance refers to any more."""
     this = associations.c.association_id == bindparam("this")
@@ -68,19 +78,21 @@ class Retention:
                 return
 
     def turn(self) -> None:
-        """Remove what may go, and look at the disk."""
-        if abandoned := self._files.remove_abandoned():
-            log.info("abandoned_removed", instances=abandoned)
+        """Look at the disk, and remove what may go."""
+        free = self._files.free_bytes()
+        if free < self._settings.storage.warn_free_gib * 2**30:
+            log.warning("disk_low", bytes=free)
+        with failures_logged():
+            if abandoned := self._files.remove_abandoned():
+                log.info("abandoned_removed", instances=abandoned)
         if abs(now() - self._finished_at) >= FINISH_SECONDS:  # a clock may be set back
             self.finish()
             self._finished_at = now()
         if self._settings.storage.keep_days is not None:
             before = now() - self._settings.storage.keep_days * DAY_SECONDS
             for study in self.due(before):
-                self.remove(study, before)
-        free = self._files.free_bytes()
-        if free < self._settings.storage.warn_free_gib * 2**30:
-            log.warning("disk_low", bytes=free)
+                with failures_logged(study_instance_uid=study):
+                    self.remove(study, before)
 
     def due(self, before: float) -> list[str]:
         """Return some studies that may go: answered, delivered, and untouched since ``before``."""
@@ -116,8 +128,9 @@ class Retention:
         query = select(studies.c.study_instance_uid).where(studies.c.removed_at.is_not(None), ~held)
         with reading(self._engine) as connection:
             removed = connection.scalars(query).all()
-        for study_instance_uid in removed:
-            self._files.remove_study(study_instance_uid, now())
+        for study_instance_uid in self._files.with_files(removed):
+            with failures_logged(study_instance_uid=study_instance_uid):
+                self._files.remove_study(study_instance_uid, now())
 
     def _may_go(self, before: float) -> ColumnElement[bool]:
         of_study = jobs.c.study_instance_uid == studies.c.study_instance_uid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import threading
@@ -260,6 +261,84 @@ def test_files_that_were_new_when_their_study_was_removed_go_an_hour_later(
     clock.pass_(3601)
     retention.turn()
     assert not any(path.exists() for path in (*images, *found))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What the log warns of."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(
+        "dicom_node.record.retention.log.warning", lambda action, **fields: lines.append((action, fields))
+    )
+    return lines
+
+
+def keep_files_of(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk refuse to remove the files of a study."""
+    remove = Files.remove_study
+
+    def refuse(self: Files, study_instance_uid: str, time: float) -> None:
+        if study_instance_uid == study:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        remove(self, study_instance_uid, time)
+
+    monkeypatch.setattr(Files, "remove_study", refuse)
+
+
+def test_a_study_whose_files_cannot_be_removed_holds_up_no_other(
+    record: Engine,
+    files: Files,
+    tmp_path: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[tuple[str, dict[str, Any]]],
+) -> None:
+    keep_files_of("1.2.1", monkeypatch)
+    retention = Retention(record, settings(tmp_path))
+    for others in (("1.2.1", "1.2.2"), ("1.2.3",)):  # it is among those that are due, and then among those left over
+        images = {study: store(record, files, study) for study in others}
+        with record.begin() as connection:
+            connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
+        clock.pass_(2 * DAY)
+        told.clear()
+        retention.turn()
+        assert {study: any(path.exists() for path in images[study]) for study in others} == {
+            study: study == "1.2.1" for study in others
+        }
+        reason = {"reason": "Operation not permitted", "study_instance_uid": "1.2.1"}
+        assert told == [("removal_failed", reason)]
+
+
+def test_a_disk_that_fills_is_told_though_nothing_can_be_removed(
+    record: Engine,
+    files: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[tuple[str, dict[str, Any]]],
+) -> None:
+    def refuse(_: Files) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Files, "remove_abandoned", refuse)
+    storage = StorageSettings(folder=tmp_path, warn_free_gib=2.0**40)
+    Retention(record, Settings.model_construct(storage=storage, destinations=())).turn()
+    assert [action for action, _ in told] == ["disk_low", "removal_failed"]
+
+
+def test_of_removed_studies_only_those_with_files_are_looked_at(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    for study in ("1.2.1", "1.2.2"):
+        store(record, files, study)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    (tmp_path / "results" / "1.2.2").mkdir(parents=True)
+    monkeypatch.setattr(Files, "remove_study", lambda _self, study, _time: looked_at.append(study))
+    Retention(record, settings(tmp_path)).finish()
+    assert looked_at == ["1.2.2"]
 
 
 def removed(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
