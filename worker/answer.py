@@ -9,6 +9,7 @@ from pathlib import Path
 from highdicom.seg import SegmentationTypeValues
 
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+from dicom_node.files import make_folder
 from dicom_node.settings import ReportSettings as ReportChoices
 from dicom_node.study import JobState
 from worker.pipeline import THRESHOLDS, Method, Progress, analyze
@@ -63,7 +64,7 @@ def answer_study(
     others : sequence of Prior or Unmeasured
         Other studies of the patient, measured by the same method for the comparison.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     try:
         return _measured_or_refused(paths, rejection, out, choices, progress, earlier, priors, method, others)
     except NotForHilum as reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,40 @@ def test_a_job_during_which_the_storage_fails_is_tried_again_and_leaves_nothing(
 
     assert states(record) == [(JobState.QUEUED, 1, "storage-failed")]
     assert not list((tmp_path / "results").rglob("*.dcm"))
+
+
+def test_every_folder_of_a_job_is_synced_into_the_one_above_before_the_record_names_it(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: set[Path] = set()
+    finish, mkdir, fsync = Jobs.finish, os.mkdir, os.fsync
+
+    def logged_mkdir(path: Path, *arguments: Any) -> None:
+        mkdir(path, *arguments)
+        made.add(Path(path))
+
+    def logged_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        above = Path(f"/proc/self/fd/{descriptor}").readlink()
+        made.difference_update([folder for folder in made if folder.parent == above])
+
+    def write(*arguments: Any) -> Answer:
+        (arguments[2] / "lungs.dcm").write_bytes(b"whole")
+        return Answer(JobState.DONE)
+
+    def checked_finish(*arguments: Any, **options: Any) -> bool:
+        assert not made
+        return finish(*arguments, **options)
+
+    monkeypatch.setattr("worker.answer._measured_or_refused", write)
+    monkeypatch.setattr(Jobs, "finish", checked_finish)
+    record = open_database(sqlite_url)
+    job_id = make_job(record)
+    runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
+    monkeypatch.setattr("os.mkdir", logged_mkdir)
+    monkeypatch.setattr("os.fsync", logged_fsync)
+
+    runner.run(job_id)
+
+    assert states(record) == [(JobState.DONE, 1, "")]
+    assert list((tmp_path / "results" / STUDY / job_id).glob("*/lungs.dcm"))
