@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
@@ -211,3 +212,19 @@ def test_forty_associations_at_once_lose_nothing(record: Engine, intake: Intake)
     assert answers == [Reception.NEW] * 200
     with reading(record) as connection:
         assert len(connection.execute(select(instances.c.instance_id)).all()) == 200
+
+
+def test_a_lock_of_the_file_system_that_fails_once_holds_up_nothing_after(
+    sqlite_record: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = Intake(sqlite_record)
+    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("dicom_node.receive.turn.fcntl.flock", fail)
+        with pytest.raises(OSError, match="No locks"):
+            intake.record(instance(), association, Priority.ROUTINE)
+    assert intake.record(instance(), association, Priority.ROUTINE) is Reception.NEW
