@@ -17,6 +17,9 @@ from dicom_node.record.schema import job_inputs, jobs
 from dicom_node.settings import NotificationSettings
 from dicom_node.study import JobKey, JobState
 
+SUPERSEDED = "superseded"
+"""The code of a job whose place a newer revision took before it was measured."""
+
 
 def enqueue(
     connection: Connection,
@@ -29,24 +32,27 @@ def enqueue(
     """Record a job for these inputs unless one stands already; runs in the transaction that settles the study.
 
     It takes the place of an earlier revision that still waits. One that stands gets back the inputs that a removal
-    took from it, so that it can be tried again.
+    took from it, so that it can be tried again. One whose place was taken does not stand.
     """
     digest = input_sha256(inputs, rejection)
     of_study = jobs.c.study_instance_uid == study_instance_uid
-    earlier = {row.input_sha256: row.job_id for row in connection.execute(select(jobs).where(of_study))}
-    if digest in earlier:
-        held = select(job_inputs.c.instance_id).where(job_inputs.c.job_id == earlier[digest]).limit(1)
+    earlier = {row.input_sha256: row for row in connection.execute(select(jobs).where(of_study))}
+    same = earlier.get(digest)
+    if same and same.code != SUPERSEDED:
+        held = select(job_inputs.c.instance_id).where(job_inputs.c.job_id == same.job_id).limit(1)
         if connection.scalar(held) is None:
-            _insert_inputs(connection, earlier[digest], inputs)
+            _insert_inputs(connection, same.job_id, inputs)
         return False
+    if same:  # a study has each digest once, so it goes to the new revision
+        connection.execute(update(jobs).where(jobs.c.job_id == same.job_id).values(input_sha256=same.job_id))
     job_id, time = str(uuid.uuid4()), now()
     connection.execute(
         update(jobs)
-        .where(jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.QUEUED)
+        .where(of_study, jobs.c.state == JobState.QUEUED)
         .values(
             state=JobState.SET_ASIDE,
             finished_at=time,
-            code="superseded",
+            code=SUPERSEDED,
             message="more images of the study came in before it was measured",
         )
     )

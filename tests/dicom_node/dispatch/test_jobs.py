@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.queue import enqueue, input_sha256
 from dicom_node.errors import NotAnalysable
-from dicom_node.receive.intake import Intake
+from dicom_node.receive.intake import Intake, StoredInstance
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import deliveries, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
@@ -519,6 +519,33 @@ def test_a_newer_revision_takes_the_place_of_one_that_still_waits(queue: Jobs, r
         (JobState.SET_ASIDE, "superseded"),
         (JobState.RUNNING, ""),
     ]
+
+
+def test_inputs_that_are_chosen_again_after_others_took_their_place_are_measured(queue: Jobs, record: Engine) -> None:
+    first, second = make_job(record), make_job(record, instances=3)
+    two_images, three_images = (Intake(record).instances(STUDY)[:count] for count in (2, 3))
+
+    def choose(inputs: list[StoredInstance]) -> bool:
+        with record.begin() as connection:
+            return enqueue(connection, STUDY, Priority.ROUTINE, inputs, f"{STUDY}.1", None)
+
+    assert choose(two_images)
+    assert not choose(two_images)
+    assert choose(three_images)
+    assert choose(two_images)
+    assert [(row["revision"], row["state"]) for row in rows(record, jobs)] == [
+        (1, JobState.SET_ASIDE),
+        (2, JobState.SET_ASIDE),
+        (3, JobState.SET_ASIDE),
+        (4, JobState.SET_ASIDE),
+        (5, JobState.QUEUED),
+    ]
+    *_, newest = (str(row["job_id"]) for row in rows(record, jobs))
+    assert queue.claim(first) is None
+    assert queue.claim(second) is None
+    job = queue.claim(newest)
+    assert job
+    assert job.paths == tuple(image.path for image in two_images)
 
 
 def test_a_newer_revision_waits_for_the_one_before_it_so_that_its_report_can_name_it(
