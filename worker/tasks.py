@@ -74,7 +74,7 @@ class JobRunner:
         if not self._storage_works():
             time.sleep(STORAGE_PAUSE_SECONDS)
             return
-        job = self._jobs.claim(job_id)
+        job = self._claim(job_id)
         if job is None:
             return
         started = time.monotonic()
@@ -103,6 +103,13 @@ class JobRunner:
             log.warning("storage_fails", reason=error.strerror)
             return False
         return True
+
+    def _claim(self, job_id: str) -> Job | None:
+        try:
+            return self._jobs.claim(job_id)
+        except DBAPIError as error:
+            log.warning("job_not_claimed", job_id=job_id, error=type(error.orig).__name__)  # the bell rings again
+            return None
 
     def _answer(self, job: Job) -> Answer:
         rejection = NotAnalysable(*job.refusal) if job.refusal else None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.files import Files
@@ -153,6 +154,26 @@ def test_while_the_storage_fails_no_job_is_claimed(
     assert states(record) == [(JobState.QUEUED, 0, "")]
     runner.run(job_id)
     assert states(record) == [(JobState.DONE, 1, "")]
+
+
+def test_a_record_that_does_not_answer_costs_a_bell_and_a_line(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    record = open_database(sqlite_url)
+    job_id = make_job(record)
+    runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
+
+    def fail(*_: object) -> None:
+        raise OperationalError("UPDATE jobs", {}, ConnectionRefusedError())
+
+    monkeypatch.setattr(Jobs, "claim", fail)
+    monkeypatch.setattr("worker.tasks.log.warning", lambda action, **fields: told.append((action, fields)))
+
+    runner.run(job_id)
+
+    assert told == [("job_not_claimed", {"job_id": job_id, "error": "ConnectionRefusedError"})]
+    assert states(record) == [(JobState.QUEUED, 0, "")]
 
 
 def test_a_job_during_which_the_storage_fails_is_tried_again_and_leaves_nothing(
