@@ -124,6 +124,7 @@ def lengthen_log(engine: Engine) -> None:
 
     A commit that makes the log longer waits for the file system's journal as well; one that writes over what is
     there took less than half the time on ext4. Where others hold the processors, waiting for them hides the gain.
+    The log comes to its length by itself with some 300 instances, so it is they, after a start, that gain.
     """
     if engine.dialect.name != "sqlite":
         return
