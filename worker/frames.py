@@ -82,7 +82,8 @@ class NotASlice(NotForHilum):
     """What may lie in a series of slices and is none, such as a localizer."""
 
 
-_CHEST_WORDS = ("CHEST", "THORA", "TORAX", "LUNG", "PULM", "BODY", "TORSO", "TRUNK")
+_MORE_THAN_CHEST = ("PULM", "BODY", "TORSO", "TRUNK")
+"""What a body part may be called beside the words of `CHEST`; in a description these say too little."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class Frame:
 
 def names_chest(body_part: str) -> bool:
     """Whether Body Part Examined names the chest, or more than it."""
-    return any(word in body_part.upper() for word in _CHEST_WORDS)
+    part = body_part.upper()
+    return bool(CHEST.search(part)) or any(word in part for word in _MORE_THAN_CHEST)
 
 
 def refusal(body_part: str, code: str, message: str) -> RejectedInput:

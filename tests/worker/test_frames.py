@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.errors import NotAnalysable
 from tests.factories import ct_series
 from tests.worker.test_volume import gradient
 from worker.frames import names_chest, read_frames
+from worker.volume import read_volume
 
 
 @pytest.mark.parametrize(
     ("part", "description", "chest"),
     [
         ("", "CT Thorax nativ", True),
+        ("", "HRCT 1.0", True),
         ("ABDOMEN", "CT THORAX/ABDOMEN", True),
         ("", "Routine", False),
         ("HEAD", "POLYTRAUMA HEAD CHEST", False),
@@ -25,3 +28,16 @@ def test_descriptions_name_the_chest_where_the_body_part_names_nothing_else(
 ) -> None:
     path, *_ = ct_series(tmp_path, gradient(), BodyPartExamined=part, StudyDescription=description)
     assert names_chest(read_frames(path)[0].body_part) == chest
+
+
+@pytest.mark.parametrize("description", ["HRCT 1.0", "CT Pulmonary Angio", "Toraxe", "Lunge"])
+def test_a_missing_slice_of_a_chest_that_only_its_description_names_is_answered(
+    tmp_path: Path, description: str
+) -> None:
+    described = {"BodyPartExamined": "", "StudyDescription": "", "SeriesDescription": description}
+    paths = ct_series(tmp_path, gradient(), keep=[0, 1, 3, 4], **described)
+
+    with pytest.raises(NotAnalysable) as caught:
+        read_volume(paths)
+
+    assert caught.value.code == "missing-slices"
