@@ -121,14 +121,21 @@ def disagreement(found_percent: float, difference_percent: float) -> Iterator[Fl
 
 
 def _coverage(lungs: Lungs) -> Iterator[Flag]:
-    areas = lungs.slice_voxels
-    for place, share in (("first", areas[0] / areas.max()), ("last", areas[-1] / areas.max())):
+    slices = lungs.geometry.anatomical(lungs.labels)  # feet to head: scanners number them either way
+    areas = np.array([np.count_nonzero(plane) for plane in slices])
+    for end, height, area in (("feet", "lowest", areas[0]), ("head", "highest", areas[-1])):
+        share = area / areas.max()
         if share > CUT_OFF_SHARE:
-            message = f"The lungs reach beyond the {place} slice: the scan does not cover them whole."
-            yield Flag(f"cut-off-{place}", message, withholds_percentage=True)
+            message = (
+                f"The lungs reach beyond the {height} slice (towards the {end}): the scan does not cover them whole."
+            )
+            yield Flag(f"cut-off-{end}", message, withholds_percentage=True)
         elif share > RECESS_SHARE:
-            message = f"A tip of the lungs reaches beyond the {place} slice; about 1 % of them or less is missing."
-            yield Flag(f"tip-cut-off-{place}", message)
+            message = (
+                f"A tip of the lungs reaches beyond the {height} slice (towards the {end}); "
+                "about 1 % of them or less is missing."
+            )
+            yield Flag(f"tip-cut-off-{end}", message)
 
 
 def _sides(volume: Volume, lungs: Lungs) -> Iterator[Flag]:

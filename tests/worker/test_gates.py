@@ -44,7 +44,7 @@ def test_a_plausible_chest_raises_no_doubt() -> None:
     assert flags(labels(), volume()) == THICK
 
 
-@pytest.mark.parametrize(("end", "code"), [(slice(0, 2), "cut-off-first"), (slice(-2, None), "cut-off-last")])
+@pytest.mark.parametrize(("end", "code"), [(slice(0, 2), "cut-off-feet"), (slice(-2, None), "cut-off-head")])
 def test_lungs_cut_off_withhold_the_percentage(end: slice, code: str) -> None:
     array = labels()
     array[end] = array[20]
@@ -54,7 +54,19 @@ def test_lungs_cut_off_withhold_the_percentage(end: slice, code: str) -> None:
 def test_a_tip_of_lung_cut_off_is_only_told() -> None:
     array = labels()
     array[0, :2] = 1
-    assert flags(array, volume()) == {"tip-cut-off-first": False} | THICK
+    assert flags(array, volume()) == {"tip-cut-off-feet": False} | THICK
+
+
+@pytest.mark.parametrize(
+    ("sign", "slice_"), [(1, "lowest slice (towards the feet)"), (-1, "highest slice (towards the head)")]
+)
+def test_the_end_that_is_cut_off_is_named_as_it_lies_in_the_patient(sign: int, slice_: str) -> None:
+    of = volume_of(np.full(SHAPE, -800, np.int16), (sign, 1, 1))
+    array = labels()
+    array[0] = array[20]
+    lungs = Lungs(array, of.geometry)
+    told = [flag.message for flag in flags_of(of, lungs, measure(of, lungs, Mask(np.zeros(SHAPE, bool), of.geometry)))]
+    assert f"The lungs reach beyond the {slice_}: the scan does not cover them whole." in told
 
 
 @pytest.mark.parametrize("open_slices", [slice(15, 20), slice(15, None), slice(0, 20)])

@@ -42,9 +42,17 @@ def test_a_healthy_chest_is_answered_with_nothing_found(tmp_path: Path) -> None:
 
 def test_a_withholding_flag_withholds_every_percentage_and_keeps_the_volumes(tmp_path: Path) -> None:
     _, findings = analyze(ct_series(tmp_path, chest_hu()[0][:24]))
-    assert "cut-off-last" in [flag.code for flag in findings.flags]
+    assert "cut-off-head" in [flag.code for flag in findings.flags]
     assert [m.infected_percent for m in findings.measurements] == [None, None, None]
     assert findings.measurement("right").infection_volume_ml > 0
+
+
+@pytest.mark.parametrize(("orientation", "end"), [((1, 0, 0, 0, 1, 0), "head"), ((-1, 0, 0, 0, 1, 0), "feet")])
+def test_lungs_cut_off_at_an_end_are_told_by_the_patients_head_and_feet(
+    tmp_path: Path, orientation: tuple[float, ...], end: str
+) -> None:
+    _, findings = analyze(ct_series(tmp_path, chest_hu()[0][:24], orientation=orientation))  # cut off at the last slice
+    assert [flag.code for flag in findings.flags if "cut-off" in flag.code] == [f"cut-off-{end}"]
 
 
 @pytest.mark.parametrize("is_cropped", [True, False], ids=["cropped", "padded"])
@@ -132,7 +140,7 @@ def test_odd_dicom_is_refused_with_its_own_reason(
 @pytest.mark.parametrize(
     ("study", "low", "high", "codes"),
     [
-        ("covid-p001", 1.0, 5.0, ["tip-cut-off-first"]),
+        ("covid-p001", 1.0, 5.0, ["tip-cut-off-feet"]),
         ("cap-001", 1.5, 8.0, ["thick-slices"]),
         ("normal-001", 0.0, 0.5, ["thick-slices"]),
     ],

@@ -35,7 +35,11 @@ MADE_AT = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
 THRESHOLDS = Algorithm("Thresholds", "1.0", settings=(("upper_hu", "-200"),))
 NETWORK = Algorithm("Network", "2.1", weights_sha256="ab" * 32)
 TILTED = Flag("gantry-tilt", "The gantry was tilted by 12.0 degrees; volumes allow for it.")
-CUT_OFF = Flag("lung-cut-off", "The lungs reach the last slice.", withholds_percentage=True)
+CUT_OFF = Flag(
+    "cut-off-feet",
+    "The lungs reach beyond the lowest slice (towards the feet): the scan does not cover them whole.",
+    withholds_percentage=True,
+)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def test_a_withheld_percentage_is_null_in_results_json(tmp_path: Path) -> None:
 
     assert results["outcome"] == "withheld"
     assert results["measurements"]["both"]["infected_percent"] is None
-    assert results["flags"][0]["code"] == "lung-cut-off"
+    assert results["flags"][0]["code"] == CUT_OFF.code
 
 
 def test_masks_of_other_voxels_are_a_defect(tmp_path: Path) -> None:
