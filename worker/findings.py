@@ -120,12 +120,12 @@ class HuBand:
 
 @dataclass(frozen=True)
 class Zone:
-    """A third of a lung's height: its infected share, and 0 to 4 for it."""
+    """A third of a lung's height: its infected share, and 0 to 4 for it; None where there is no aerated lung."""
 
     side: Side
     level: Level
-    infected_percent: float
-    score: int
+    infected_percent: float | None
+    score: int | None
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,10 @@ class Severity:
     zones: tuple[Zone, ...]
 
     @property
-    def six_zone_score(self) -> int:
-        """The sum of the zones' scores, 0 to 24."""
-        return sum(zone.score for zone in self.zones)
+    def six_zone_score(self) -> int | None:
+        """The sum of the zones' scores, 0 to 24; None where one has none, which may be the most diseased."""
+        scores = [zone.score for zone in self.zones if zone.score is not None]
+        return sum(scores) if len(scores) == len(self.zones) else None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ WHOLE_LUNG_PERCENT = (5.0, 25.0, 50.0, 75.0)
 ZONE_PERCENT = (25.0, 50.0, 75.0)
 """From these shares on a zone scores 2, 3, 4; anything less that is infected scores 1."""
 
+LEAST_ZONE_ML = 10.0
+"""A zone with less lung is called without: consolidation or effusion left these bits of it. Our own choice."""
+
 _LEVELS: tuple[Level, ...] = ("lower", "middle", "upper")
 _SIDES: tuple[tuple[Side, int], ...] = (("right", RIGHT), ("left", LEFT))
 
@@ -30,18 +33,20 @@ def severity(lungs: Lungs, infection: Mask) -> Severity | None:
     The six-zone score is that of Ooi et al. (Radiology 2004;230:836) for SARS, used for COVID-19 since: an
     upper, a middle and a lower zone of each lung score 0 to 4, which add up to 0 to 24. Its readers part the
     zones at the carina and at the inferior pulmonary veins. These are not looked for here: equal thirds of
-    the height of both lungs together stand for them.
+    the height of both lungs together stand for them. A zone that is consolidated throughout, or under an
+    effusion, may hold no lung that was found: it has no score, for 0 would call it healthy, and there is no sum.
     """
     lung, sick = _voxels_by_slice(lungs, infection)
     inside = np.flatnonzero(lung.any(axis=1))
     if not inside.size:
         return None
     bottom, height = int(inside[0]), int(inside[-1]) + 1 - int(inside[0])
+    least = LEAST_ZONE_ML / lungs.geometry.voxel_volume_ml
     third = (3 * (np.arange(len(lung)) - bottom) + 1) // height  # of the slice, by its centre
     return Severity(
         whole_lung_score=score(100.0 * float(sick.sum()) / float(lung.sum()), WHOLE_LUNG_PERCENT),
         zones=tuple(
-            _zone(side, level, lung[third == number, value], sick[third == number, value])
+            _zone(side, level, int(lung[third == number, value].sum()), int(sick[third == number, value].sum()), least)
             for number, level in reversed(tuple(enumerate(_LEVELS)))
             for side, value in _SIDES
         ),
@@ -53,8 +58,11 @@ def score(percent: float, steps: tuple[float, ...]) -> int:
     return 1 + bisect_right(steps, percent) if percent > 0 else 0
 
 
-def _zone(side: Side, level: Level, lung: NDArray[np.int64], sick: NDArray[np.int64]) -> Zone:
-    percent = 100.0 * float(sick.sum()) / float(lung.sum()) if lung.any() else 0.0
+def _zone(side: Side, level: Level, lung: int, sick: int, least: float) -> Zone:
+    """Return a zone of so many voxels of lung, so many of them infected; with fewer than the least it has no score."""
+    if lung < least:
+        return Zone(side, level, None, None)
+    percent = 100.0 * sick / lung
     return Zone(side, level, percent, score(percent, ZONE_PERCENT))
 
 

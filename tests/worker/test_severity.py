@@ -63,6 +63,20 @@ def test_thirds_are_of_the_lungs_height_not_of_the_scans() -> None:
     assert [(z.side, z.level) for z in zones if z.score] == [("right", "lower")]
 
 
+@pytest.mark.parametrize("left_over", [slice(0, 0), slice(0, 1)], ids=["none", "a bit"])
+def test_a_zone_without_aerated_lung_has_no_score_and_there_is_no_sum(left_over: slice) -> None:
+    labels = LABELS.copy()
+    labels[:3, :, 10:] = 0
+    labels[2, left_over, 10:] = LEFT
+
+    found = severity_of(np.zeros(SHAPE, bool), labels)
+
+    told = {(z.side, z.level): (z.infected_percent, z.score) for z in found.zones}
+    assert told.pop(("left", "lower")) == (None, None)
+    assert set(told.values()) == {(0, 0)}
+    assert found.six_zone_score is None
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_zones_together_hold_all_infection_of_the_lungs(seed: int, share: float) -> None:
     infected = np.random.default_rng(seed).random(SHAPE) < share

@@ -171,7 +171,7 @@ def _severity_group(severity: Severity, shared: ResultContext) -> Group:
         (codes.WHOLE_LUNG_SCORE, severity.whole_lung_score),
         (codes.SIX_ZONE_SCORE, severity.six_zone_score),
     )
-    measurements = [Measurement(name, value, codes.SCORE) for name, value in scores]
+    measurements = [Measurement(name, value, codes.SCORE) for name, value in scores if value is not None]
     return _group("Severity", codes.LESION, "both", measurements, (), shared)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dicom_node.figures import format_percent
-from worker.findings import Findings, Severity
+from worker.findings import Findings, Severity, Zone
 
 
 class Outcome(StrEnum):
@@ -48,11 +48,16 @@ def describe_zones(severity: Severity) -> str:
     """Return what the six-zone score is made of, in one sentence."""
     sides = (
         f"{side} lung "
-        + ", ".join(
-            f"{zone.level} {zone.score} ({format_percent(zone.infected_percent)})"
-            for zone in severity.zones
-            if zone.side == side
-        )
+        + ", ".join(f"{zone.level} {_describe_zone(zone)}" for zone in severity.zones if zone.side == side)
         for side in ("right", "left")
     )
-    return f"Score of each zone, 0 to 4: {'; '.join(sides)}. Zones are thirds of the lungs' height."
+    told = f"Score of each zone, 0 to 4: {'; '.join(sides)}. Zones are thirds of the lungs' height."
+    if severity.six_zone_score is not None:
+        return told
+    return f"{told} There is no six-zone score: a zone without aerated lung may be healthy or wholly consolidated."
+
+
+def _describe_zone(zone: Zone) -> str:
+    if zone.infected_percent is None:
+        return "no aerated lung found"
+    return f"{zone.score} ({format_percent(zone.infected_percent)})"

@@ -157,7 +157,9 @@ def _draw_table(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
 def _severity(findings: Findings) -> str:
     if findings.severity is None:
         return "Severity withheld"
-    return f"Severity {findings.severity.whole_lung_score} of 5, six zones {findings.severity.six_zone_score} of 24"
+    zones = findings.severity.six_zone_score
+    told = "no six-zone score" if zones is None else f"six zones {zones} of 24"
+    return f"Severity {findings.severity.whole_lung_score} of 5, {told}"
 
 
 def _cells(figures: Measurement) -> tuple[str, str, str, str]:

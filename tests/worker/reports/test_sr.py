@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -202,6 +203,26 @@ def test_says_what_each_zone_scores(found: Result) -> None:
 
     assert "right lung upper 0 (0.0 %), middle 1" in said
     assert "left lung upper 0 (0.0 %), middle 0 (0.0 %), lower 0 (0.0 %)" in said
+
+
+def test_says_where_no_aerated_lung_was_found_and_gives_no_six_zone_score(tmp_path: Path) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    labels[:5][labels[:5] == 1] = 0  # the left lower lobe is consolidated
+    result = report_masks(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection & (labels > 0))
+    report = result.read("report")
+
+    (said,) = (text for text in texts(report) if text.startswith("Score of each zone"))
+    assert "left lung upper 0 (0.0 %), middle 0 (0.0 %), lower no aerated lung found" in said
+    assert "no six-zone score" in said
+    assert list(figures(group(report, "Severity"))) == ["Whole-lung severity score, 0 to 5"]
+    results = json.loads((result.folder / "results.json").read_text())
+    assert results["severity"]["six_zone_score"] is None
+    assert results["severity"]["zones"][-1] == {
+        "side": "left",
+        "level": "lower",
+        "infected_percent": None,
+        "score": None,
+    }
 
 
 def test_gives_the_lungs_volume_in_each_band_of_hu(found: Result) -> None:
