@@ -27,7 +27,10 @@ CORE_HU = -400
 """Surely aerated: low enough that partial volume does not join the lungs with bowel or skin."""
 
 GAS_HU = -960
-"""A mean below is free gas in stomach or bowel; emphysematous lungs stay above."""
+"""Free gas in stomach or bowel lies below; so does emphysema here and there, but no lung's mean."""
+
+GAS_WALL_MM, AROUND_GAS_MM = 5.0, 9.0
+"""The blurred edge of gas and its wall end here, and what lies around it is looked at so far."""
 
 AIRWAY_WALL_MM = 2.0
 
@@ -129,11 +132,27 @@ def _trachea(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> tuple[int,
 
 
 def bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
-    """Find free gas in the lower third of the scan, with the wall around it: stomach or colon."""
+    """Find free gas in the lower third of the scan, with the wall around it: stomach or colon.
+
+    A bulla or confluent emphysema is as thin, but aerated lung surrounds most of it: that stays.
+    """
     gas = np.zeros_like(body)
     lowest = slice(0, len(body) // 3)
-    gas[lowest] = grid.components(body[lowest] & (smooth[lowest] < GAS_HU), smallest_ml=5.0) > 0
-    return grid.dilated(gas, 5.0)
+    components = grid.components(body[lowest] & (smooth[lowest] < GAS_HU), smallest_ml=5.0)
+    for label in range(1, int(components.max(initial=0)) + 1):
+        component = np.zeros_like(body)
+        component[lowest] = components == label
+        if not _is_within_lung(grid, smooth, component):
+            gas |= component
+    return grid.dilated(gas, GAS_WALL_MM)
+
+
+def _is_within_lung(grid: Grid, smooth: NDArray[np.float32], gas: Bools) -> bool:
+    """Whether most of what lies around gas, beyond a wall that it may have, is aerated lung."""
+    margin = tuple(math.ceil(AROUND_GAS_MM / mm) for mm in grid.spacing_mm)
+    box = bounding_box(gas, margin)
+    around = grid.dilated(gas[box], AROUND_GAS_MM) & ~grid.dilated(gas[box], GAS_WALL_MM) & (smooth[box] >= GAS_HU)
+    return bool(2 * np.count_nonzero(around & (smooth[box] < CORE_HU)) > np.count_nonzero(around))
 
 
 def _sides(grid: Grid, aerated: Bools, hu: NDArray[np.int16], body: Bools) -> tuple[Bools, Bools]:

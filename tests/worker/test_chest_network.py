@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.factories import chest_hu, ct_series
-from tests.worker.test_lungs import dice, volume_of
+from tests.worker.test_lungs import dice, volume_of, with_bulla
 from worker.candidates import by_size, filter_candidates
 from worker.chest_network import CLASSES, ChestNetwork
-from worker.findings import Lungs
+from worker.findings import LEFT, Lungs
 from worker.geometry import Geometry
 from worker.networks.card import Card
 from worker.networks.checkpoint import save
@@ -209,6 +209,12 @@ def test_gas_of_the_bowel_below_a_lung_is_not_lung() -> None:
     found = ChestNetwork(ByGray(lung_from=0.12), CARD).segment_lungs(volume_of(hu)).labels
     assert not found[5:9, 33:57, 88:102].any()
     assert dice(found[12:] > 0, truth[12:] > 0) > 0.9
+
+
+def test_emphysema_low_in_a_lung_is_lung() -> None:
+    hu, bulla = with_bulla()
+    found = ChestNetwork(ByGray(lung_from=0.1), CARD).segment_lungs(volume_of(hu)).labels
+    assert (found[bulla] == LEFT).mean() > 0.95
 
 
 def test_finding_the_lungs_takes_five_bytes_a_voxel_at_most() -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.factories import chest_hu, ct_series
-from worker.findings import Lungs
+from worker.findings import LEFT, Lungs
 from worker.geometry import Geometry
 from worker.lungs import segment_lungs
 from worker.volume import Volume, read_volume
@@ -84,6 +84,23 @@ def test_gas_in_the_stomach_is_no_lung() -> None:
     gas[2:6, 30:48, 70:90] = True
     hu[gas] = -1000
     assert segment_lungs(volume_of(hu)).labels[gas].mean() < 0.05
+
+
+def with_bulla() -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Return a chest with 34 mL of -985 HU at the left lung's costal pleura, low in the scan, and where they lie."""
+    hu, truth, _ = chest_hu()
+    left = truth == LEFT
+    from_pleura = np.cumsum(left[:, :, ::-1], axis=2)[:, :, ::-1]
+    bulla = np.zeros_like(left)
+    bulla[6:12, 42:55] = (left & (from_pleura <= 8))[6:12, 42:55]
+    hu[bulla] = -985
+    return hu, bulla
+
+
+def test_emphysema_low_in_the_scan_is_lung() -> None:
+    hu, bulla = with_bulla()
+    assert bulla.sum() * 0.054 > 25
+    assert (segment_lungs(volume_of(hu)).labels[bulla] == LEFT).mean() > 0.95
 
 
 def test_air_around_the_patient_and_below_the_table_is_no_lung() -> None:
