@@ -12,7 +12,13 @@ LUNG_VOLUME_SHARE = 0.2
 """By how much of the larger one the lung volumes may differ: beyond it breath or coverage differ. Our own choice."""
 
 SPACING_FACTOR = 2.0
-"""By what factor the distances between slices may differ. Our own choice; 1 against 3 mm shift volumes by 2 %."""
+"""By what factor the distances between slices, or their thicknesses, may differ. Our own choice.
+
+1 against 3 mm shift volumes by 2 %.
+"""
+
+THICKNESS_DOUBT_FACTOR = 1.5
+"""From more than this factor between the slices' thicknesses on, a comparison is uncertain. Our own choice."""
 
 LEAST_BASELINE_ML = 10.0
 """Of a smaller infected volume no percentage of change is told: a few voxels would double it."""
@@ -29,6 +35,8 @@ class Exam:
     ----------
     taken_at : datetime or None
         Study Date and Time, with a zone where the study names one; None where either is missing or malformed.
+    slice_thickness_mm : float or None
+        None where the study, or the report that tells of it, names none.
     """
 
     taken_at: datetime | None
@@ -39,6 +47,7 @@ class Exam:
     lung_volume_ml: float
     infection_volume_ml: float
     infected_percent: float | None
+    slice_thickness_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ def obstacle_between(now: Exam, prior: Exam) -> str:
         return f"the kernels differ: {now.kernel or 'unnamed'} now, {prior.kernel or 'unnamed'} before"
     if _ratio(now.slice_spacing_mm, prior.slice_spacing_mm) > SPACING_FACTOR:
         return f"slices are {now.slice_spacing_mm:.1f} mm apart now, and were {prior.slice_spacing_mm:.1f} mm"
+    if _thickness_ratio(now, prior) > SPACING_FACTOR:
+        return _thicknesses(now, prior)
     if _ratio(now.lung_volume_ml, prior.lung_volume_ml) > 1 / (1 - LUNG_VOLUME_SHARE):
         return (
             f"breath or coverage differ: {now.lung_volume_ml:.0f} mL of lung now, {prior.lung_volume_ml:.0f} mL before"
@@ -118,9 +129,12 @@ def obstacle_between(now: Exam, prior: Exam) -> str:
 
 def doubt_between(now: Exam, prior: Exam) -> str:
     """Return what may have changed the figures of two studies beside the infection, or an empty string."""
-    if now.kernel or prior.kernel:
-        return ""  # the same in both: see `obstacle_between`
-    return "neither study names its reconstruction kernel, and another kernel changes the figures too"
+    doubts = []
+    if not (now.kernel or prior.kernel):  # else the same in both: see `obstacle_between`
+        doubts.append("neither study names its reconstruction kernel, and another kernel changes the figures too")
+    if _thickness_ratio(now, prior) > THICKNESS_DOUBT_FACTOR:
+        doubts.append(_thicknesses(now, prior))
+    return "; ".join(doubts)
 
 
 def change_since(prior: Exam, now: Exam) -> Change:
@@ -135,6 +149,17 @@ def change_since(prior: Exam, now: Exam) -> Change:
         infection_percent=None if is_small else 100.0 * grown_ml / prior.infection_volume_ml,
         infected_percent_points=now.infected_percent - prior.infected_percent,
     )
+
+
+def _thickness_ratio(now: Exam, prior: Exam) -> float:
+    """Return the thicker slices over the thinner; 1 where not both studies tell."""
+    if now.slice_thickness_mm is None or prior.slice_thickness_mm is None:
+        return 1.0
+    return _ratio(now.slice_thickness_mm, prior.slice_thickness_mm)
+
+
+def _thicknesses(now: Exam, prior: Exam) -> str:
+    return f"slices are {now.slice_thickness_mm:.1f} mm thick now, and were {prior.slice_thickness_mm:.1f} mm"
 
 
 def _ratio(one: float, other: float) -> float:

@@ -42,6 +42,7 @@ HEADER_TAGS = [
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "SliceThickness",
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -65,6 +66,7 @@ _GROUP_OF = {
     "ImagePositionPatient": "PlanePositionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
     "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
     "RescaleType": "PixelValueTransformationSequence",
@@ -102,6 +104,8 @@ class Frame:
         Cosines of a row (towards higher columns) and of a column (towards higher rows).
     spacing_mm : tuple of float
         Between rows, between columns.
+    thickness_mm : float or None
+        Slice Thickness; None where it is none, or no length.
     padding : tuple of int or None
         Lowest and highest stored value that mean "outside the field of view" (PS3.3 C.7.5.1.1.2).
     """
@@ -123,6 +127,7 @@ class Frame:
     position: NDArray[np.float64]
     orientation: NDArray[np.float64]
     spacing_mm: tuple[float, float]
+    thickness_mm: float | None
     slope: float
     intercept: float
     padding: tuple[int, int] | None
@@ -220,6 +225,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         position=numbers("ImagePositionPatient", 3, "no-position"),
         orientation=numbers("ImageOrientationPatient", 6, "no-orientation").reshape(2, 3),
         spacing_mm=(float(row_mm), float(column_mm)),
+        thickness_mm=_length(_attribute(ds, "SliceThickness", index)),
         slope=float(numbers("RescaleSlope", 1, "no-rescale")[0]),
         intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
         padding=_padding(ds),
@@ -264,6 +270,11 @@ def _coded_body_part(ds: Dataset) -> str:
 def _instance_number(ds: Dataset) -> int | None:
     value = number(ds.get("InstanceNumber"))
     return int(value) if value is not None and value.is_integer() else None
+
+
+def _length(value: object) -> float | None:
+    found = number(value)
+    return found if found and found > 0 else None
 
 
 def _padding(ds: Dataset) -> tuple[int, int] | None:

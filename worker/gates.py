@@ -191,6 +191,8 @@ def _protocol(volume: Volume) -> Iterator[Flag]:
         yield Flag("sharp-kernel", f"The kernel {volume.kernel} is sharp: it shifts densities and adds noise.")
     if volume.has_contrast_agent:
         yield Flag("contrast", "A contrast agent was given: it raises the density of vessels and lungs.")
-    slice_mm = round(volume.geometry.spacing_mm[0], 1)  # as it is told, for 5 mm are rarely 5 to the last digit
+    apart_mm, thick_mm = volume.geometry.spacing_mm[0], volume.slice_thickness_mm or 0.0
+    slice_mm = round(max(apart_mm, thick_mm), 1)  # as it is told, for 5 mm are rarely 5 to the last digit
     if slice_mm > THICK_MM:
-        yield Flag("thick-slices", f"Slices are {slice_mm:.1f} mm apart: small lesions and edges are uncertain.")
+        how = "thick" if thick_mm > apart_mm else "apart"
+        yield Flag("thick-slices", f"Slices are {slice_mm:.1f} mm {how}: small lesions and edges are uncertain.")

@@ -51,6 +51,7 @@ class Volume:
 
     Padding outside the field of view reads -1024 HU. ``flags`` are doubts found while reading, such as a
     tilted gantry. ``body_part`` and ``kernel`` (of the reconstruction) are what the header names, or empty.
+    ``slice_thickness_mm`` is the first slice's, which may be more or less than the distance to the next.
     """
 
     hu: NDArray[np.int16]
@@ -60,6 +61,7 @@ class Volume:
     body_part: str = ""
     kernel: str = ""
     has_contrast_agent: bool = False
+    slice_thickness_mm: float | None = None
 
 
 def read_volume(paths: Sequence[Path]) -> Volume:
@@ -95,6 +97,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         body_part=frames[0].body_part,
         kernel=frames[0].kernel,
         has_contrast_agent=frames[0].has_contrast_agent,
+        slice_thickness_mm=frames[0].thickness_mm,
     )
 
 

@@ -12,7 +12,7 @@ from worker.comparison import Comparison, Exam, comparable, compare
 from worker.findings import Algorithm
 
 THEN = datetime(2024, 2, 1, 10, 0)  # noqa: DTZ001 - DICOM's times often have no zone
-PRIOR = Exam(THEN, Algorithm("Network", "2.1"), 2.0, "B31f", False, 4000.0, 200.0, 5.0)
+PRIOR = Exam(THEN, Algorithm("Network", "2.1"), 2.0, "B31f", False, 4000.0, 200.0, 5.0, 2.0)
 NOW = replace(PRIOR, taken_at=THEN + timedelta(hours=36), infection_volume_ml=320.0, infected_percent=8.0)
 
 
@@ -58,6 +58,7 @@ def test_a_small_baseline_gives_no_percentage_and_no_sign() -> None:
         ({"has_contrast_agent": True}, "contrast"),
         ({"kernel": "B70f"}, "kernels differ: B31f now, B70f before"),
         ({"slice_spacing_mm": 5.0}, "2.0 mm apart now, and were 5.0 mm"),
+        ({"slice_thickness_mm": 5.0}, "2.0 mm thick now, and were 5.0 mm"),
         ({"lung_volume_ml": 3000.0}, "4000 mL of lung now, 3000 mL before"),
     ],
 )
@@ -81,6 +82,22 @@ def test_kernels_that_nobody_names_are_not_said_to_be_equal(prior_kernel: str) -
 
 def test_the_same_kernel_leaves_no_doubt() -> None:
     assert compared(NOW, PRIOR).doubt == ""
+
+
+@pytest.mark.parametrize(("now_mm", "then_mm"), [(10.0, 5.0), (5.0, 10.0)])
+def test_much_thicker_slices_in_one_study_leave_a_doubt(now_mm: float, then_mm: float) -> None:
+    now, prior = (replace(exam, slice_thickness_mm=mm) for exam, mm in ((NOW, now_mm), (PRIOR, then_mm)))
+    found = compared(now, prior)
+
+    assert found.change is not None
+    assert found.doubt == f"slices are {now_mm:.1f} mm thick now, and were {then_mm:.1f} mm"
+
+
+def test_a_thickness_that_only_one_study_tells_is_not_compared() -> None:
+    found = compared(NOW, replace(PRIOR, slice_thickness_mm=None))
+
+    assert found.change is not None
+    assert found.doubt == ""
 
 
 def test_compares_with_the_last_study_before_this_one() -> None:

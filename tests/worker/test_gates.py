@@ -182,6 +182,26 @@ def test_a_contrast_agent_is_told() -> None:
     assert flags(labels(), replace(volume(), has_contrast_agent=True)) == {"contrast": False} | THICK
 
 
+@pytest.mark.parametrize(
+    ("thickness_mm", "message"),
+    [
+        (None, "Slices are 6.0 mm apart: small lesions and edges are uncertain."),
+        (5.0, "Slices are 6.0 mm apart: small lesions and edges are uncertain."),
+        (10.0, "Slices are 10.0 mm thick: small lesions and edges are uncertain."),
+    ],
+)
+def test_slices_are_thick_by_their_distance_or_by_their_thickness(thickness_mm: float | None, message: str) -> None:
+    of = replace(volume(), slice_thickness_mm=thickness_mm)
+    lungs = Lungs(labels(), of.geometry)
+    measured = measure(of, lungs, Mask(np.zeros(SHAPE, bool), of.geometry))
+    assert message in [flag.message for flag in flags_of(of, lungs, measured)]
+
+
+def test_thick_slices_close_to_each_other_are_told() -> None:
+    of = replace(volume(), geometry=Geometry(SHAPE, np.diag([5.0, 3.0, 3.0, 1.0]), "1"), slice_thickness_mm=10.0)
+    assert "thick-slices" in flags(labels(), of)
+
+
 @pytest.mark.parametrize(("slice_mm", "told"), [(5.0, False), (5.0000001, False), (5.04, False), (5.06, True)])
 def test_slices_of_5_mm_are_not_thick_for_a_rounding(slice_mm: float, told: bool) -> None:
     of = replace(volume(), geometry=Geometry(SHAPE, np.diag([slice_mm, 3.0, 3.0, 1.0]), "1"))

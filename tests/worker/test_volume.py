@@ -213,6 +213,19 @@ def test_what_is_no_slice_is_left_out_of_a_series_of_slices(tmp_path: Path, attr
     assert {slice_.path for slice_ in volume.slices} == set(slices)
 
 
+@pytest.mark.parametrize(
+    ("written", "thickness_mm"), [("2.5", 2.5), ("0", None), ("-1", None), ("", None), (None, None)]
+)
+def test_the_slices_thickness_is_what_the_header_says_where_it_is_a_length(
+    tmp_path: Path, written: str | None, thickness_mm: float | None
+) -> None:
+    assert read_volume(ct_series(tmp_path, gradient(), SliceThickness=written)).slice_thickness_mm == thickness_mm
+
+
+def test_a_multi_frame_cts_thickness_stands_in_its_groups(tmp_path: Path) -> None:
+    assert read_volume(multiframe_ct(tmp_path, gradient(), spacing_mm=(6.0, 3.0, 3.0))).slice_thickness_mm == 6
+
+
 def test_a_malformed_number_is_refused(tmp_path: Path) -> None:
     paths = ct_series(tmp_path, gradient())
     data = paths[2].read_bytes()

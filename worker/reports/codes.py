@@ -64,6 +64,7 @@ SIX_ZONE_SCORE = Code("SixZoneScore", HILUM_SCHEME, "Six-zone severity score, 0 
 
 # How the images were taken
 SPACING_BETWEEN_SLICES = _dcm("112226", "Spacing between slices")
+SLICE_THICKNESS = _dcm("112225", "Slice Thickness")
 RECONSTRUCTION_ALGORITHM = _dcm("113961", "Reconstruction Algorithm")
 CONTRAST_AGENT = _sct("7140000", "Contrast agent")
 YES = _sct("373066001", "Yes")

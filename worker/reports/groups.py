@@ -199,13 +199,16 @@ def _change_group(change: Change, shared: ResultContext) -> Group:
 
 def _technique_group(volume: Volume, shared: ResultContext) -> Group:
     """Return how the images were taken: what a later study is held against before it is compared."""
-    spacing = Measurement(codes.SPACING_BETWEEN_SLICES, _rounded(volume.geometry.spacing_mm[0], 3), codes.MILLIMETER)
+    lengths = (
+        (codes.SPACING_BETWEEN_SLICES, volume.geometry.spacing_mm[0]),
+        (codes.SLICE_THICKNESS, volume.slice_thickness_mm),
+    )
     contrast = codes.YES if volume.has_contrast_agent else codes.NO
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=shared.uid(TECHNIQUE, "tracking"), identifier=TECHNIQUE),
         finding_sites=[_site("both")],
         algorithm_id=_algorithm(shared),
-        measurements=[spacing],
+        measurements=[Measurement(name, _rounded(mm, 3), codes.MILLIMETER) for name, mm in lengths if mm is not None],
         qualitative_evaluations=[QualitativeEvaluation(codes.CONTRAST_AGENT, contrast)],
     )
     if volume.kernel:

@@ -118,6 +118,7 @@ def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
         lung_volume_ml=round(both.lung_volume_ml, 2),
         infection_volume_ml=round(both.infection_volume_ml, 2),
         infected_percent=None if both.infected_percent is None else round(both.infected_percent, 2),
+        slice_thickness_mm=None if volume.slice_thickness_mm is None else round(volume.slice_thickness_mm, 3),
     )
 
 
@@ -141,6 +142,7 @@ def read_exam(report: Dataset) -> Exam | None:
         lung_volume_ml=lung_ml,
         infection_volume_ml=infection_ml,
         infected_percent=_figure(infection, codes.INFECTED_PERCENT),
+        slice_thickness_mm=_figure(technique, codes.SLICE_THICKNESS),
     )
 
 

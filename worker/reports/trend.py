@@ -26,9 +26,9 @@ def draw_trend(curve: Sequence[Exam]) -> Image.Image:
     middle = SIZE[0] // 2
     draw.text((middle, 10), "Hilum   Trend", font=style.font(40), fill=style.TEXT, anchor="ma")
     told = f"{len(curve)} studies that can be compared; time in days before this study"
-    if doubt := doubt_between(curve[-1], curve[0]):
-        told = f"{told}; {doubt}"
-    draw.text((middle, 58), told, font=style.font(17), fill=style.MUTED, anchor="ma")
+    doubts = (doubt_between(curve[-1], exam) for exam in curve[:-1])
+    for y, line in ((54, told), (76, next(filter(None, doubts), ""))):
+        draw.text((middle, y), line, font=style.font(17), fill=style.MUTED, anchor="ma")
     now = curve[-1].taken_at
     days = [elapsed(now, exam.taken_at) / _DAY for exam in curve if exam.taken_at and now]
     volumes = [exam.infection_volume_ml for exam in curve]

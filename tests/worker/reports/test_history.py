@@ -67,6 +67,7 @@ def test_reads_its_own_report_back(follow_up: Path) -> None:
     assert exam is not None
     assert exam.algorithm == ALGORITHM
     assert (exam.kernel, exam.has_contrast_agent, exam.slice_spacing_mm) == ("STANDARD", False, 10)
+    assert exam.slice_thickness_mm == 10
     assert exam.taken_at == datetime(2024, 2, 29, 10, 11, 12)  # noqa: DTZ001 - as the hospital's clock told it
     assert exam.infection_volume_ml == pytest.approx(INFECTION.sum())
     assert exam.lung_volume_ml == pytest.approx((LABELS > 0).sum())
@@ -138,6 +139,14 @@ def test_says_why_it_does_not_compare(tmp_path: Path, prior: Path) -> None:
         text.replace("B70f", "B70F") for text in texts(report_of(out))
     ]
     assert not (out / "trend.dcm").exists()
+
+
+def test_says_that_slices_were_much_thinner(tmp_path: Path) -> None:
+    before = write(tmp_path / "before", "20240228", "101112", SMALLER, SliceThickness="5")
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [before / "report.dcm"])
+
+    said = "This comparison is uncertain: slices are 10.0 mm thick now, and were 5.0 mm."
+    assert said in texts(report_of(out))
 
 
 def test_says_that_the_kernels_it_compares_are_unknown(tmp_path: Path) -> None:
