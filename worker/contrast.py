@@ -9,11 +9,15 @@ from pydicom.dataset import Dataset
 from dicom_node.headers import as_list
 
 _DENIALS = frozenset(
-    "0 N N/A NA NO NON NONE NONCONTRAST NIL NOT WO W/O WITHOUT NATIV NATIVE OHNE KEIN SANS SIN".split()
+    "0 N N/A NA NO NON NONE NONCONTRAST NIL NOT WO W/O WITHOUT PLAIN UNENHANCED "
+    "NATIV NATIVE OHNE KEIN SANS SIN SEM SENZA GEEN ZONDER".split()
 )
 """What scanners and technicians write where nothing was given, in place of leaving the attribute out."""
 
-_FILLERS = frozenset("AGENT CM CONTRAST CONTRASTE GIVEN I IV KM KONTRAST KONTRASTMITTEL MEDIUM ML USED V".split())
+_FILLERS = frozenset(
+    "ADMINISTERED AGENT AND CM CONTRAST CONTRASTE CONTRASTO CT ENHANCED GIVEN I INJECTION INTRAVENOUS IV KM KONTRAST "
+    "KONTRASTMITTEL MDC MEDIUM ML OR ORAL SCAN USED V".split()
+)
 """Words that may stand beside a denial. Any other, such as the name of an agent, says that one was given."""
 
 
@@ -24,5 +28,6 @@ def has_contrast_agent(ds: Dataset) -> bool:
 
 
 def _names_agent(text: str) -> bool:
-    words = set(re.findall(r"[^\W_]+(?:/[^\W_]+)*", text.upper()))
-    return bool(words) and not (words & _DENIALS and words <= _DENIALS | _FILLERS)
+    """Whether one of a text's clauses names an agent: what was not given orally may have been given into a vein."""
+    clauses = (set(re.findall(r"[^\W_]+(?:/[^\W_]+)*", clause)) for clause in re.split("[,;]", text.upper()))
+    return any(words and not (words & _DENIALS and words <= _DENIALS | _FILLERS) for words in clauses)

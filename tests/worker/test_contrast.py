@@ -27,6 +27,20 @@ def header(**attributes: object) -> Dataset:
         "Non-Contrast",
         "OHNE",
         "OHNE KM",
+        "CONTRAST NOT ADMINISTERED",
+        "NO INTRAVENOUS CONTRAST",
+        "NO I.V. CONTRAST",
+        "NO IV OR ORAL CONTRAST",
+        "NO IV, NO ORAL",
+        "UNENHANCED",
+        "NON-ENHANCED",
+        "PLAIN",
+        "PLAIN CT",
+        "SANS INJECTION",
+        "SEM CONTRASTE",
+        "SENZA MDC",
+        "GEEN CONTRAST",
+        "ZONDER CONTRAST",
         "0",
         "-",
         "",
@@ -36,7 +50,20 @@ def test_an_agent_that_is_denied_was_not_given(words: str) -> None:
     assert not has_contrast_agent(header(ContrastBolusAgent=words))
 
 
-@pytest.mark.parametrize("words", ["Ultravist", "NON-IONIC CONTRAST", "NO ORAL, 80 ML OMNIPAQUE", "APPLIED", "Y", "KM"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Ultravist",
+        "NON-IONIC CONTRAST",
+        "NO ORAL, 80 ML OMNIPAQUE",
+        "NO ORAL, IV CONTRAST GIVEN",
+        "IV AND ORAL CONTRAST",
+        "ENHANCED",
+        "APPLIED",
+        "Y",
+        "KM",
+    ],
+)
 def test_an_agent_that_is_named_was_given(words: str) -> None:
     assert has_contrast_agent(header(ContrastBolusAgent=words))
 
