@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from worker.findings import Algorithm
 
@@ -33,13 +33,14 @@ class Exam:
 
     Parameters
     ----------
-    taken_at : datetime or None
-        Study Date and Time, with a zone where the study names one; None where either is missing or malformed.
+    taken_at : datetime, date or None
+        Study Date and Time, with a zone where the study names one; the date alone where the time is missing or
+        malformed, as it legally may be; None where the date is.
     slice_thickness_mm : float or None
         None where the study, or the report that tells of it, names none.
     """
 
-    taken_at: datetime | None
+    taken_at: date | None
     algorithm: Algorithm
     slice_spacing_mm: float
     kernel: str
@@ -52,17 +53,22 @@ class Exam:
 
 @dataclass(frozen=True)
 class Change:
-    """What changed since the prior. ``infection_percent`` is None on a small baseline; ``is_rapid`` is Wu's sign."""
+    """What changed since the prior. ``infection_percent`` is None on a small baseline; ``is_rapid`` is Wu's sign.
+
+    Where ``is_by_date``, ``since`` counts days on the calendar, for not both studies tell their time.
+    """
 
     since: timedelta
     infection_ml: float
     infection_percent: float | None
     infected_percent_points: float
+    is_by_date: bool = False
 
     @property
     def is_rapid(self) -> bool:
-        """Whether the infected volume grew by more than 50 % within 48 hours."""
-        return self.since <= RAPID_WITHIN and (self.infection_percent or 0) > RAPID_PERCENT
+        """Whether the infected volume grew by more than 50 % within 48 hours, at the longest that it can have been."""
+        longest = self.since + (timedelta(days=1) if self.is_by_date else timedelta(0))
+        return longest <= RAPID_WITHIN and (self.infection_percent or 0) > RAPID_PERCENT
 
 
 @dataclass(frozen=True)
@@ -93,17 +99,36 @@ def comparable(now: Exam, others: Sequence[Exam]) -> list[Exam]:
 
 
 def earlier_than(now: Exam, others: Sequence[Exam]) -> list[Exam]:
-    """Return the studies before this one, the oldest first; without a time nothing is before or after."""
+    """Return the studies before this one, the oldest first; without a date nothing is before or after."""
     dated = [(elapsed(exam.taken_at, now.taken_at), exam) for exam in others if exam.taken_at and now.taken_at]
     before = [(since, exam) for since, exam in dated if since > timedelta(0)]
     return [exam for _, exam in sorted(before, key=lambda pair: pair[0], reverse=True)]
 
 
-def elapsed(then: datetime, now: datetime) -> timedelta:
-    """Return the time between two studies: by the clock on the wall where not both tell their time zone."""
+def elapsed(then: date, now: date) -> timedelta:
+    """Return the time between two studies: by the clock on the wall where not both tell their time zone.
+
+    Where not both have a time, it is the days between their dates.
+    """
+    if not (isinstance(then, datetime) and isinstance(now, datetime)):
+        return _day(now) - _day(then)
     if then.tzinfo is None or now.tzinfo is None:
         return now.replace(tzinfo=None) - then.replace(tzinfo=None)
     return now - then
+
+
+def is_by_date(then: date, now: date) -> bool:
+    """Whether not both studies have a time."""
+    return not (isinstance(then, datetime) and isinstance(now, datetime))
+
+
+def is_order_unknown(one: date | None, other: date | None) -> bool:
+    """Whether two studies of one day lack a time, so that nobody knows which came first."""
+    return one is not None and other is not None and is_by_date(one, other) and _day(one) == _day(other)
+
+
+def _day(taken: date) -> date:
+    return taken.date() if isinstance(taken, datetime) else taken
 
 
 def obstacle_between(now: Exam, prior: Exam) -> str:
@@ -140,7 +165,7 @@ def doubt_between(now: Exam, prior: Exam) -> str:
 def change_since(prior: Exam, now: Exam) -> Change:
     """Return the change between two studies that can be compared."""
     if not (now.taken_at and prior.taken_at) or now.infected_percent is None or prior.infected_percent is None:
-        raise ValueError("expected studies with times and percentages; `obstacle_between` and `earlier_than` see to it")
+        raise ValueError("expected studies with dates and percentages; `obstacle_between` and `earlier_than` see to it")
     grown_ml = now.infection_volume_ml - prior.infection_volume_ml
     is_small = prior.infection_volume_ml < LEAST_BASELINE_ML
     return Change(
@@ -148,6 +173,7 @@ def change_since(prior: Exam, now: Exam) -> Change:
         infection_ml=grown_ml,
         infection_percent=None if is_small else 100.0 * grown_ml / prior.infection_volume_ml,
         infected_percent_points=now.infected_percent - prior.infected_percent,
+        is_by_date=is_by_date(prior.taken_at, now.taken_at),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from dicom_node.dispatch.selection import select_series
@@ -11,11 +11,13 @@ from dicom_node.errors import NotForHilum, RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
 from dicom_node.log import get_logger
 from dicom_node.settings import SelectionSettings
-from worker.comparison import elapsed
+from worker.comparison import elapsed, is_order_unknown
 from worker.pipeline import Method, Progress, analyze
-from worker.reports.history import Prior, Unmeasured, measured_now, taken_at
+from worker.reports.history import Prior, Unmeasured, measured_now, taken_at, untimed
 from worker.reports.patient import is_same_patient
 from worker.reports.source import read_source
+
+_ORDER_UNKNOWN = "order-unknown"
 
 log = get_logger()
 
@@ -31,11 +33,17 @@ def measure_fetched(
         require_earlier(paths, now)
     except NotForHilum as reason:
         log.warning("prior_left_out", code=reason.code, reason=reason.message)
+        if reason.code == _ORDER_UNKNOWN and (then := _taken_at(paths)):
+            yield untimed(then)
         return
     try:
         yield measure_prior(choose_series(read_series(paths), settings), method, progress)
     except RejectedInput as reason:
-        yield Unmeasured(taken_at(read_source(paths[:1]).identity), reason.message)
+        yield Unmeasured(_taken_at(paths), reason.message)
+
+
+def _taken_at(paths: Sequence[Path]) -> date | None:
+    return taken_at(read_source(paths[:1]).identity)
 
 
 def choose_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> list[Path]:
@@ -80,4 +88,5 @@ def require_earlier(before: Sequence[Path], now: Sequence[Path]) -> None:
         )
     then, today = taken_at(earlier), taken_at(this)
     if then is None or today is None or elapsed(then, today) <= timedelta(0):
-        raise NotForHilum("not-earlier", "expected a prior taken before the study, by Study Date and Time of both")
+        code = _ORDER_UNKNOWN if is_order_unknown(then, today) else "not-earlier"
+        raise NotForHilum(code, "expected a prior taken before the study, by Study Date and Time of both")

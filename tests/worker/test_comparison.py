@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.comparison import Comparison, Exam, comparable, compare
+from worker.comparison import Comparison, Exam, comparable, compare, is_order_unknown
 from worker.findings import Algorithm
 
 THEN = datetime(2024, 2, 1, 10, 0)  # noqa: DTZ001 - DICOM's times often have no zone
@@ -133,8 +133,47 @@ def test_a_time_without_a_zone_is_compared_by_the_clock_alone() -> None:
     assert change.since == timedelta(hours=2)
 
 
-def test_a_study_without_time_has_no_prior() -> None:
+def test_an_undated_study_has_no_prior() -> None:
     assert compare(replace(NOW, taken_at=None), [PRIOR]) is None
+
+
+DAY = THEN.date()
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        (THEN + timedelta(days=2), DAY),
+        (DAY + timedelta(days=2), THEN),
+        (DAY + timedelta(days=2), DAY),
+        (zoned(THEN + timedelta(days=2), 5), DAY),
+    ],
+)
+def test_where_a_time_is_missing_the_dates_tell_the_days_between(now: date, then: date) -> None:
+    change = compared(replace(NOW, taken_at=now), replace(PRIOR, taken_at=then)).change
+
+    assert change is not None
+    assert (change.since, change.is_by_date) == (timedelta(days=2), True)
+
+
+@pytest.mark.parametrize(("days", "is_rapid"), [(1, True), (2, False)])
+def test_growth_is_rapid_by_dates_only_where_no_more_than_two_days_can_lie_between(days: int, is_rapid: bool) -> None:
+    change = compared(replace(NOW, taken_at=DAY + timedelta(days=days)), replace(PRIOR, taken_at=DAY)).change
+
+    assert change is not None
+    assert change.is_rapid is is_rapid
+
+
+@pytest.mark.parametrize(("now", "then"), [(THEN, DAY), (DAY, THEN), (DAY, DAY)])
+def test_on_one_day_nobody_knows_the_order_without_both_times(now: date, then: date) -> None:
+    assert compare(replace(NOW, taken_at=now), [replace(PRIOR, taken_at=then)]) is None
+    assert is_order_unknown(now, then)
+
+
+def test_times_or_dates_tell_the_order_else() -> None:
+    assert not is_order_unknown(THEN, THEN + timedelta(hours=1))
+    assert not is_order_unknown(THEN, DAY + timedelta(days=1))
+    assert not is_order_unknown(None, DAY)
 
 
 def test_the_curve_holds_what_can_be_compared_oldest_first() -> None:

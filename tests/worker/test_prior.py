@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.factories import chest_hu, ct_series
 from worker.pipeline import THRESHOLDS, analyze, ignore_progress
 from worker.prior import measure_fetched, measure_prior, require_earlier
 from worker.reports import write_reports
-from worker.reports.history import Prior, Unmeasured, read_exam
+from worker.reports.history import Prior, Unmeasured, Untimed, read_exam
 
 HU, _, _ = chest_hu((24, 48, 64))
 ANNA: dict[str, Any] = {"PatientID": "4711", "IssuerOfPatientID": "HOSPITAL", "StudyTime": "101112"}
@@ -75,10 +75,16 @@ def test_studies_of_nobody_are_not_of_the_same(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("date", ["20240301", "20240302", None])
-def test_a_study_that_was_not_taken_before_is_none(tmp_path: Path, now: list[Path], date: str | None) -> None:
+@pytest.mark.parametrize("lacking", ["now", "before"])
+def test_an_earlier_date_is_enough_where_a_time_is_missing(tmp_path: Path, lacking: str) -> None:
+    now = study(tmp_path / "now", StudyDate="20240301", StudyTime="" if lacking == "now" else "101112")
+    require_earlier(study(tmp_path / "before", StudyTime="" if lacking == "before" else "101112"), now)
+
+
+@pytest.mark.parametrize("day", ["20240301", "20240302", None])
+def test_a_study_that_was_not_taken_before_is_none(tmp_path: Path, now: list[Path], day: str | None) -> None:
     with pytest.raises(NotForHilum, match="taken before"):
-        require_earlier(study(tmp_path / "before", StudyDate=date), now)
+        require_earlier(study(tmp_path / "before", StudyDate=day), now)
 
 
 def test_a_study_earlier_by_the_clock_of_another_zone_alone_is_none(tmp_path: Path) -> None:
@@ -106,6 +112,12 @@ def test_of_a_fetched_prior_that_cannot_be_measured_the_day_and_the_reason_are_t
     assert isinstance(told, Unmeasured)
     assert told.taken_at == datetime(2024, 2, 28, 10, 11, 12)  # noqa: DTZ001 - as the hospital's clock told it
     assert "expected at least 10 slices" in told.reason
+
+
+def test_a_fetched_study_of_the_same_day_without_a_time_is_told(tmp_path: Path, now: list[Path]) -> None:
+    (told,) = fetched(study(tmp_path / "before", StudyDate="20240301", StudyTime=""), now)
+
+    assert told == Untimed(date(2024, 3, 1), "its time is not told")
 
 
 def test_nothing_is_told_of_a_fetched_study_of_another_patient(tmp_path: Path, now: list[Path]) -> None:

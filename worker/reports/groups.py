@@ -185,12 +185,13 @@ def _band_group(findings: Findings, shared: ResultContext) -> Group:
 
 def _change_group(change: Change, shared: ResultContext) -> Group:
     """Return what changed since the prior study."""
-    hours = change.since.total_seconds() / 3600
     measurements = [
         Measurement(codes.VOLUME_CHANGE, _rounded(change.infection_ml, 2), codes.MILLILITER),
         Measurement(codes.INFECTED_PERCENT_CHANGE, _rounded(change.infected_percent_points, 2), codes.PERCENT),
-        Measurement(codes.TIME_SINCE_PRIOR, _rounded(hours, 2), codes.HOUR),
     ]
+    if not change.is_by_date:  # else the hours are not known
+        hours = change.since.total_seconds() / 3600
+        measurements.append(Measurement(codes.TIME_SINCE_PRIOR, _rounded(hours, 2), codes.HOUR))
     if change.infection_percent is not None:
         percent = _rounded(change.infection_percent, 1)
         measurements.insert(1, Measurement(codes.VOLUME_CHANGE_PERCENT, percent, codes.PERCENT))

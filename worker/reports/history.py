@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 
 from pydicom import dcmread
@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node.headers import UNREADABLE
-from worker.comparison import Comparison, Exam, comparable, compare
+from worker.comparison import Change, Comparison, Exam, comparable, compare, is_order_unknown
 from worker.findings import Algorithm, Findings
 from worker.reports import codes
 from worker.reports.context import MANUFACTURER, time_zone
@@ -47,8 +47,13 @@ class Prior:
 class Unmeasured:
     """Another study of the patient that was to be measured for the comparison, and could not be."""
 
-    taken_at: datetime | None
+    taken_at: date | None
     reason: str
+
+
+@dataclass(frozen=True)
+class Untimed(Unmeasured):
+    """Another study of the patient on the same day: a time is missing, so nobody knows which came first."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class History:
         Of all that was considered, and what is told of what could not be: they decide about the result, and so about
         its UIDs.
     unmeasured : tuple of Unmeasured
-        Studies that it could have been compared with.
+        Studies that it could have been compared with, those of unknown order too.
     """
 
     comparison: Comparison | None
@@ -91,13 +96,26 @@ def history_of(
     priors = [*(Prior(exam, str(report.StudyInstanceUID), (report,)) for exam, report in reports)]
     reported = {prior.study_instance_uid for prior in priors}
     priors += [other for other in others if isinstance(other, Prior) and other.study_instance_uid not in reported]
-    unmeasured = tuple(other for other in others if isinstance(other, Unmeasured))
+    unmeasured = (*(other for other in others if isinstance(other, Unmeasured)), *_untimed(now, priors))
     exams = [prior.exam for prior in priors]
     comparison = compare(now, exams)
     compared = next((prior for prior in priors if comparison and prior.exam is comparison.prior), None)
     uids = sorted(str(ds.SOPInstanceUID) for prior in priors for ds in prior.evidence)
     uids += [f"{other.taken_at} {other.reason}" for other in unmeasured]
     return History(comparison, (*comparable(now, exams), now), compared, tuple(uids), unmeasured)
+
+
+def _untimed(now: Exam, priors: Sequence[Prior]) -> Iterator[Untimed]:
+    """Yield the studies of which nobody knows whether they came first."""
+    for prior in priors:
+        if prior.exam.taken_at is not None and is_order_unknown(prior.exam.taken_at, now.taken_at):
+            yield untimed(prior.exam.taken_at)
+
+
+def untimed(taken_at: date) -> Untimed:
+    """Return what is told of a study of the same day, where it or this one lacks its time."""
+    whose = "the time of this study" if isinstance(taken_at, datetime) else "its time"
+    return Untimed(taken_at, f"{whose} is not told")
 
 
 def measured_now(volume: Volume, findings: Findings, source: Source) -> Prior:
@@ -150,7 +168,10 @@ def describe(history: History) -> Iterator[str]:
     """Yield the comparison in sentences; nothing where there is no prior."""
     for other in history.unmeasured:
         day = "" if other.taken_at is None else f" of {other.taken_at:%Y-%m-%d}"
-        yield f"No comparison with the prior study{day}, which could not be measured: {other.reason}"
+        if isinstance(other, Untimed):
+            yield f"No comparison with the study{day}: {other.reason}."
+        else:
+            yield f"No comparison with the prior study{day}, which could not be measured: {other.reason}"
     if history.comparison is None or history.comparison.prior.taken_at is None:
         return
     change, then = history.comparison.change, f"the prior study of {history.comparison.prior.taken_at:%Y-%m-%d}"
@@ -161,7 +182,7 @@ def describe(history: History) -> Iterator[str]:
         return
     relative = "" if change.infection_percent is None else f" ({change.infection_percent:+.0f} %)"
     yield (
-        f"Since {then}, {describe_time(change.since)} before: infected volume {change.infection_ml:+.1f} mL{relative}, "
+        f"Since {then}, {describe_time(change)} before: infected volume {change.infection_ml:+.1f} mL{relative}, "
         f"PoIR {change.infected_percent_points:+.1f} percentage points."
     )
     if history.comparison.doubt:
@@ -173,10 +194,13 @@ def describe(history: History) -> Iterator[str]:
         )
 
 
-def describe_time(since: timedelta) -> str:
-    """Return a time between studies as a reader tells it: hours at first, then days."""
-    hours = since.total_seconds() / 3600
-    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
+def describe_time(change: Change) -> str:
+    """Return the time since the prior as a reader tells it: hours at first, then days."""
+    hours = change.since.total_seconds() / 3600
+    if hours < 72 and not change.is_by_date:
+        return f"{hours:.0f} hours"
+    days = round(hours / 24)
+    return f"{days} day{'' if days == 1 else 's'}"
 
 
 def _reports_on(identity: Dataset, paths: Sequence[Path]) -> list[Dataset]:
@@ -204,9 +228,15 @@ def _made_at(report: Dataset) -> str:
     return f"{report.get('ContentDate', '')}{report.get('ContentTime', '')}"
 
 
-def taken_at(ds: Dataset) -> datetime | None:
-    """Return Study Date and Time, by the hospital's clock, with its zone where told; None where either is missing."""
-    return time_of(ds, "Study")
+def taken_at(ds: Dataset) -> date | None:
+    """Return Study Date and Time, by the hospital's clock, with its zone where told.
+
+    The date alone where the time is missing (it is Type 2) or malformed; None where the date is.
+    """
+    if time := time_of(ds, "Study"):
+        return time
+    day = str(clean(ds, ["StudyDate"]).get("StudyDate", ""))
+    return date.fromisoformat(day) if day else None
 
 
 def time_of(ds: Dataset, event: str) -> datetime | None:

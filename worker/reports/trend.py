@@ -8,7 +8,7 @@ from datetime import timedelta
 from PIL import Image, ImageDraw
 
 from dicom_node.figures import format_percent
-from worker.comparison import Exam, doubt_between, elapsed
+from worker.comparison import Exam, doubt_between, elapsed, is_by_date
 from worker.reports import codes, style
 from worker.reports.areaplot import round_up
 from worker.reports.style import WARNING, Box, Rgb
@@ -31,14 +31,24 @@ def draw_trend(curve: Sequence[Exam]) -> Image.Image:
         draw.text((middle, y), line, font=style.font(17), fill=style.MUTED, anchor="ma")
     now = curve[-1].taken_at
     days = [elapsed(now, exam.taken_at) / _DAY for exam in curve if exam.taken_at and now]
+    whens = [_when(exam, curve[-1]) for exam in curve]
     volumes = [exam.infection_volume_ml for exam in curve]
     percents = [exam.infected_percent or 0.0 for exam in curve]
-    labels = [f"{volume:.1f} mL" for volume in volumes]
+    labels = list(zip([f"{volume:.1f} mL" for volume in volumes], whens, strict=True))
     _plot(draw, _PLOTS[0], "Infected volume, mL", codes.INFECTION.rgb, days, volumes, labels)
-    labels = [format_percent(percent) for percent in percents]
+    labels = list(zip([format_percent(percent) for percent in percents], whens, strict=True))
     _plot(draw, _PLOTS[1], "Proportion of infected region (PoIR), %", style.ACCENT, days, percents, labels)
     draw.text((middle, SIZE[1] - 24), WARNING, font=style.font(24), fill=style.ACCENT, anchor="mm")
     return picture
+
+
+def _when(exam: Exam, now: Exam) -> str:
+    """Return how long before this study another was; in days where hours say too much, or are not known."""
+    if exam is now or not (exam.taken_at and now.taken_at):
+        return "this study"
+    before = elapsed(now.taken_at, exam.taken_at)
+    in_days = before / _DAY <= -3 or is_by_date(exam.taken_at, now.taken_at)
+    return f"{before / _DAY:.0f} d" if in_days else f"{24 * before / _DAY:.0f} h"
 
 
 def _plot(
@@ -48,9 +58,9 @@ def _plot(
     colour: Rgb,
     days: Sequence[float],
     values: Sequence[float],
-    labels: Sequence[str],
+    labels: Sequence[tuple[str, str]],
 ) -> None:
-    """Draw values over days, each with what it says."""
+    """Draw values over days, each with what it says and when it was."""
     left, top, right, bottom = box
     draw.text((left, top - 34), title, font=style.font(18), fill=style.MUTED)
     highest = round_up(max(values))
@@ -65,9 +75,8 @@ def _plot(
         for day, value in zip(days, values, strict=True)
     ]
     draw.line(points, fill=colour, width=3)
-    for (x, y), day, label in zip(points, days, labels, strict=True):
+    for (x, y), (label, when) in zip(points, labels, strict=True):
         draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=colour)
         above = y - 12 if y - top > 40 else y + 34
         text(draw, (x, above), label, 17, style.TEXT, "mb")
-        when = "this study" if day == 0 else f"{day:.0f} d" if day <= -3 else f"{24 * day:.0f} h"
         draw.text((x, bottom + 8), when, font=style.font(16), fill=style.MUTED, anchor="ma")

@@ -196,13 +196,14 @@ def _compared(history: History) -> dict[str, Any] | None:
     if history.comparison is None or history.prior is None:
         return None
     change = history.comparison.change
-    figures = _rounded(asdict(change) | {"since": change.since.total_seconds() / 3600}) if change else {}
+    figures = _rounded(asdict(change)) if change else {}
+    since, is_by_date = figures.pop("since", None), figures.pop("is_by_date", False)
     return {
         "prior_study_instance_uid": history.prior.study_instance_uid,
         "prior_was_measured_now": history.prior.was_measured_now,
         "why_none": history.comparison.obstacle,
         "doubt": history.comparison.doubt,
-        "hours_since": figures.pop("since", None),
+        "hours_since": None if since is None or is_by_date else round(since.total_seconds() / 3600, 3),
         **figures,
         "is_rapid": change.is_rapid if change else False,
     }

@@ -185,10 +185,12 @@ def test_another_birth_date_or_sex_is_another_patient_whatever_the_id(tmp_path: 
         ("101112.5", "2024-11-15T10:11:12.500000"),
         ("1030", "2024-11-15T10:30:00"),
         ("10", "2024-11-15T10:00:00"),
-        ("", None),
+        ("", "2024-11-15"),
+        ("late", "2024-11-15"),
     ],
 )
-def test_a_study_was_taken_at_its_date_and_time_or_nobody_knows(time: str, expected: str | None) -> None:
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+def test_a_study_was_taken_at_its_date_and_time_or_on_its_date(time: str, expected: str | None) -> None:
     ds = Dataset()
     ds.StudyDate, ds.StudyTime = "20241115", time
     taken = taken_at(ds)
@@ -213,6 +215,33 @@ def test_the_time_since_a_prior_of_another_zone_is_told_in_one(tmp_path: Path) -
     change = figures(group(report_of(out), "Change since the prior study"))
     assert change["Time since the prior"] == (25, "h")
     assert (out / "trend.dcm").exists()
+
+
+@pytest.mark.parametrize(("time", "prior_time"), [("", "101112"), ("101112", ""), ("", "")])
+def test_where_a_time_is_missing_the_change_is_told_in_days(tmp_path: Path, time: str, prior_time: str) -> None:
+    before = write(tmp_path / "before", "20240228", prior_time, SMALLER)
+
+    out = write(tmp_path / "now", "20240229", time, INFECTION, [before / "report.dcm"])
+
+    assert any(text.startswith("Since the prior study of 2024-02-28, 1 day before:") for text in texts(report_of(out)))
+    assert "Time since the prior" not in figures(group(report_of(out), "Change since the prior study"))
+    assert json.loads((out / "results.json").read_text())["comparison"]["hours_since"] is None
+    assert (out / "trend.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("time", "prior_time", "whose"),
+    [("101112", "", "its time"), ("", "", "its time"), ("", "101112", "the time of this study")],
+)
+def test_a_study_of_the_same_day_without_both_times_is_not_compared_and_the_report_says_so(
+    tmp_path: Path, time: str, prior_time: str, whose: str
+) -> None:
+    before = write(tmp_path / "before", "20240229", prior_time, SMALLER)
+
+    out = write(tmp_path / "now", "20240229", time, INFECTION, [before / "report.dcm"])
+
+    assert f"No comparison with the study of 2024-02-29: {whose} is not told." in texts(report_of(out))
+    assert json.loads((out / "results.json").read_text())["comparison"] is None
 
 
 def test_patients_without_an_id_are_never_the_same(tmp_path: Path) -> None:
