@@ -165,10 +165,19 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
     return plane
 
 
+def _without_empty_compression(image: Dataset) -> None:
+    """Leave out what is not told of lossy compression: in results it may be absent, but never empty (Type 1, 1C)."""
+    is_told = image.get("LossyImageCompression") in ("00", "01")
+    for keyword in LOSSY_COMPRESSION:
+        if keyword in image and not (is_told and image[keyword].value):
+            del image[keyword]
+
+
 def _source(header: Dataset, images: Sequence[Dataset]) -> Source:
     identity = identity_of(header)
     images[0].Modality = "CT"
     images[0].update(clean(header, _OF_THE_SERIES))
+    _without_empty_compression(images[0])
     images[0].update(identity)
     images[0].add_new("PatientName", "PN", "")  # highdicom would quote an odd one in a warning; objects get it later
     return Source(identity, tuple(images))

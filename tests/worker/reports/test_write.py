@@ -24,6 +24,7 @@ from tests.worker.reports.results import (
 from worker.reports import write_refusal, write_reports
 from worker.reports.identity import REQUIRED
 from worker.reports.picture import slices_of_picture
+from worker.reports.source import LOSSY_COMPRESSION
 from worker.volume import read_volume
 
 
@@ -164,6 +165,28 @@ def test_what_comes_of_lossy_images_says_so(tmp_path: Path) -> None:
     for kind in ("lungs", "infection", "key-image"):
         ds = result.read(kind)
         assert (ds.LossyImageCompression, ds.LossyImageCompressionRatio) == ("01", 10)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+@pytest.mark.parametrize("written", ["", "1", "lossy"])
+def test_images_that_do_not_say_whether_they_were_lossy_count_as_not(tmp_path: Path, written: str) -> None:
+    result = make_result(
+        tmp_path,
+        LossyImageCompression=written,
+        LossyImageCompressionRatio="",
+        LossyImageCompressionMethod="ISO_10918_1",
+    )
+
+    assert [result.read(kind).LossyImageCompression for kind in ("lungs", "infection")] == ["00", "00"]
+    assert not [keyword for keyword in LOSSY_COMPRESSION if keyword in result.read("key-image")]
+
+
+def test_an_empty_ratio_of_lossy_compression_is_left_out(tmp_path: Path) -> None:
+    result = make_result(tmp_path, LossyImageCompression="01", LossyImageCompressionRatio="")
+
+    for kind in ("lungs", "infection", "key-image"):
+        ds = result.read(kind)
+        assert (ds.LossyImageCompression, "LossyImageCompressionRatio" in ds) == ("01", False)
 
 
 def test_a_refusal_needs_no_geometry(tmp_path: Path) -> None:
