@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicom_node.files import sync_folder
 from dicom_node.receive.intake import Arrival, Intake
@@ -54,8 +54,10 @@ class Recorder:
                 sync_folder(folder)
             receptions = self._intake.record_all([one.arrival for one in batch])
         except (OSError, DBAPIError) as error:
-            if len(batch) == 1:
-                batch[0].outcome = error
+            # A database that does not answer is no instance's fault, and each alone would wait as long for it again.
+            if len(batch) == 1 or isinstance(error, OperationalError):
+                for one in batch:
+                    one.outcome = error
                 return
             for one in batch:  # the failure may be one instance's own; the others must not suffer for it
                 self._record_all([one])

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from dicom_node.receive import recorder
 from dicom_node.receive.intake import Arrival
@@ -22,11 +23,14 @@ class SlowIntake:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.begun, self.go = threading.Event(), threading.Event()
+        self.fails_with: DBAPIError | None = None
 
     def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
         self.batches.append([one.instance.sop_instance_uid for one in arrivals])
         self.begun.set()
         assert self.go.wait(30)
+        if self.fails_with:
+            raise self.fails_with
         if len(arrivals) > 1 and any(one.instance.sop_instance_uid == "poison" for one in arrivals):
             raise OSError(5, "one of several")
         if arrivals[0].instance.sop_instance_uid == "poison":
@@ -68,6 +72,29 @@ def test_one_failure_is_not_the_others(intake: SlowIntake, tmp_path: Path) -> No
         assert (first.result(), good.result()) == (Reception.NEW, Reception.NEW)
         with pytest.raises(OSError, match="this one"):
             poison.result()
+
+
+def failed_together(intake: SlowIntake, folder: Path, error: DBAPIError) -> None:
+    """Let five wait behind a first one, and see each of them fail."""
+    subject = Recorder(intake)  # type: ignore[arg-type]  # of the intake it needs this method only
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(subject.record, arrival(folder, "first"))
+        assert intake.begun.wait(30)
+        others = [pool.submit(subject.record, arrival(folder, sop)) for sop in "abcde"]
+        wait_until(lambda: len(subject._waiting) == 5, "five wait")
+        intake.fails_with = error
+        intake.go.set()
+        assert [one.exception() for one in (first, *others)] == [error] * 6
+
+
+def test_a_database_that_does_not_answer_is_tried_once_for_all_that_wait(intake: SlowIntake, tmp_path: Path) -> None:
+    failed_together(intake, tmp_path, OperationalError(None, None, Exception("database is locked")))
+    assert [len(batch) for batch in intake.batches] == [1, 5]
+
+
+def test_a_value_that_the_database_does_not_take_is_looked_for(intake: SlowIntake, tmp_path: Path) -> None:
+    failed_together(intake, tmp_path, DataError(None, None, Exception("it may be one instance's own")))
+    assert [len(batch) for batch in intake.batches] == [1, 5, 1, 1, 1, 1, 1]
 
 
 def test_the_folder_is_synced_before_the_record_hears_of_a_file(
