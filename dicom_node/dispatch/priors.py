@@ -16,7 +16,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import Connection, Engine, select, union, update
 
 from dicom_node.dispatch.results import REPORT
-from dicom_node.dispatch.retrieve import find_last_chest_ct, find_reports, get_series, move_series
+from dicom_node.dispatch.retrieve import FoundSeries, find_last_chest_ct, find_reports, get_series, move_series
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.log import get_logger
@@ -117,9 +117,8 @@ class PriorFetcher:
             log.warning("priors_not_fetched", study_instance_uid=study_instance_uid, code=code, reason=reason)
 
     def _fetch_reports(self, source: Destination, study_instance_uid: str, patient: Patient) -> None:
-        known = self._reported(study_instance_uid)
         found = find_reports(source, self._settings, patient.patient_id, patient.issuer)
-        lacking = [report for report in found if report.study_instance_uid not in known]
+        lacking = self._lacking(study_instance_uid, found)
         if lacking:
             move_series(source, self._settings, lacking)
         with self._engine.begin() as connection:
@@ -131,16 +130,24 @@ class PriorFetcher:
         if self._files.prior_images(study_instance_uid):
             return
         found = find_last_chest_ct(source, self._settings, patient.patient_id, patient.issuer, taken_at)
-        if not found or found[0].study_instance_uid in self._reported(study_instance_uid):
+        if not self._lacking(study_instance_uid, found):
             return
         with self._files.fetching_prior(study_instance_uid) as keep:
             get_series(source, self._settings, found, keep)
         images = self._files.prior_images(study_instance_uid)
         log.info("prior_images_fetched", study_instance_uid=study_instance_uid, instances=len(images))
 
-    def _reported(self, study_instance_uid: str) -> set[str]:
-        """Return the studies that need no fetching: this one, and those with a report on the disk."""
-        own = select(jobs.c.study_instance_uid).join(results).where(results.c.kind == REPORT)
-        received = select(instances.c.study_instance_uid).where(instances.c.sop_class_uid == Comprehensive3DSRStorage)
+    def _lacking(self, study_instance_uid: str, found: Sequence[FoundSeries]) -> list[FoundSeries]:
+        """Return the series of other studies that have no report on the disk."""
+        named = {series.study_instance_uid for series in found}
+        own = (
+            select(jobs.c.study_instance_uid)
+            .join(results, results.c.job_id == jobs.c.job_id)
+            .where(jobs.c.study_instance_uid.in_(named), results.c.kind == REPORT)
+        )
+        received = select(instances.c.study_instance_uid).where(
+            instances.c.study_instance_uid.in_(named), instances.c.sop_class_uid == Comprehensive3DSRStorage
+        )
         with reading(self._engine) as connection:
-            return {study_instance_uid, *connection.scalars(union(own, received))}
+            reported = {study_instance_uid, *connection.scalars(union(own, received))}
+        return [series for series in found if series.study_instance_uid not in reported]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, prior_reports, remember_patient
@@ -178,6 +179,30 @@ def test_no_images_are_fetched_of_a_study_with_a_report(record: Engine, tmp_path
     answered(record, "1.2.4", ANNA)
     assert fetch(record, tmp_path) == []
     assert source.asked == ["find"]
+
+
+def test_only_the_studies_that_the_pacs_named_are_looked_up(
+    sqlite_record: Engine, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(sqlite_record, "1.2.4", ANNA)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, values))
+
+    event.listen(sqlite_record, "before_cursor_execute", note)
+    monkeypatch.setattr("dicom_node.dispatch.priors.find_reports", lambda *_: source.found)
+    fetch(sqlite_record, tmp_path)
+    event.remove(sqlite_record, "before_cursor_execute", note)
+    with reading(sqlite_record) as connection:
+        plan = [
+            str(step.detail)
+            for statement, values in asked
+            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+    assert any("SEARCH instances" in step for step in plan)
+    assert [step for step in plan if step.startswith("SCAN")] == []
 
 
 def test_images_that_come_in_part_are_none_and_the_pacs_is_left_alone(
