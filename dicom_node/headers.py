@@ -172,7 +172,9 @@ def taken_at(ds: Dataset) -> str:
     return date and f"{date}{time}"
 
 
-def read_series(paths: Iterable[Path], received_in: Mapping[Path, str] = MappingProxyType({})) -> list[SeriesHeader]:
+def read_series(
+    paths: Iterable[Path], received_in: Mapping[Path, str] = MappingProxyType({}), *, may_lack: bool = False
+) -> list[SeriesHeader]:
     """Return the series that lie in files.
 
     Parameters
@@ -180,11 +182,23 @@ def read_series(paths: Iterable[Path], received_in: Mapping[Path, str] = Mapping
     received_in : mapping
         The Series Instance UIDs under which files were received: what cannot be read any more is counted there,
         else under an empty UID.
+    may_lack : bool
+        Count files that are gone, or that the disk cannot read, as unreadable too.
+
+    Raises
+    ------
+    PassingFailure
+        A file itself cannot be read.
     """
     by_uid: dict[str, list[InstanceHeader]] = {}
     unreadable: Counter[str] = Counter()
     for path in paths:
-        header = read_header(path)
+        try:
+            header = read_header(path)
+        except PassingFailure:
+            if not may_lack:
+                raise
+            header = None
         if header is None:
             unreadable[received_in.get(path, "")] += 1
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.beside import Beside
@@ -19,15 +19,18 @@ from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.selection import select_series
 from dicom_node.dispatch.setbacks import Setbacks
 from dicom_node.errors import NotForHilum, PassingFailure
+from dicom_node.files import Files
 from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series
 from dicom_node.log import get_logger
-from dicom_node.receive.intake import Intake, settle
+from dicom_node.receive.intake import Intake, StoredInstance, settle
 from dicom_node.record.database import now
 from dicom_node.record.schema import jobs, studies
 from dicom_node.settings import Settings
 from dicom_node.study import JobState, Priority, StudyActivity, StudyState
 
 TURN_SECONDS = 1.0
+TRIES_TO_READ = 8
+"""After so many, over four minutes, a file that cannot be read holds up what can be measured without it no more."""
 
 log = get_logger()
 
@@ -63,6 +66,13 @@ def is_measured(connection: Connection, study_instance_uid: str) -> bool:
     return connection.scalar(select(jobs.c.job_id).where(*done).limit(1)) is not None
 
 
+def say_why_it_waits(engine: Engine, study_instance_uid: str, reason: str) -> None:
+    """Let `hilum studies` tell why a study that is received goes no further."""
+    this = studies.c.study_instance_uid == study_instance_uid
+    with engine.begin() as connection:
+        connection.execute(update(studies).where(this, studies.c.state == StudyState.RECEIVING).values(reason=reason))
+
+
 class Dispatcher:
     """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
 
@@ -73,6 +83,7 @@ class Dispatcher:
         self._intake = Intake(engine)
         self._jobs = Jobs(engine, settings.jobs, settings.notification)
         self._priors = PriorFetcher(engine, settings)
+        self._files = Files(settings.storage.folder)
         self._watch = Watch()
         self._setbacks = Setbacks()
 
@@ -96,7 +107,7 @@ class Dispatcher:
             if self._setbacks.is_left_alone(uid, began):
                 continue
             if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
-                with self._setbacks_noted(uid), failures_logged(study_instance_uid=uid):  # holds up no other study
+                with failures_logged(study_instance_uid=uid), self._setbacks_noted(uid):  # holds up no other study
                     self.dispatch(activity)
                     if monotonic() - began > TURN_SECONDS:
                         break  # a PACS was slow with priors; what came meanwhile may be more urgent than the rest
@@ -106,13 +117,38 @@ class Dispatcher:
     @contextmanager
     def _setbacks_noted(self, study_instance_uid: str) -> Iterator[None]:
         """Leave a study alone for a while if something breaks on it."""
+        uid = study_instance_uid
         try:
             yield
-        except Exception:  # a defect, or too little memory: one study must not stop all others, again and again
-            log.exception("study_broke", study_instance_uid=study_instance_uid)
-            self._setbacks.broke(study_instance_uid, monotonic())
+        except PassingFailure as error:
+            if self._storage_works():
+                self._setbacks.broke(uid, monotonic())
+            else:
+                self._setbacks.wait(uid, monotonic())
+            self._say_why(uid, error.message)
+            raise
+        except DBAPIError:  # no reason is written down: a record that fails takes none
+            self._setbacks.broke(uid, monotonic())
+            raise
+        except Exception as error:  # a defect, or too little memory: one study must not stop all others for ever
+            log.exception("study_broke", study_instance_uid=uid)
+            self._setbacks.broke(uid, monotonic())
+            self._say_why(uid, f"a defect of Hilum ({type(error).__name__}); its log says where")
         else:
-            self._setbacks.went_well(study_instance_uid)
+            self._setbacks.went_well(uid)
+
+    def _storage_works(self) -> bool:
+        try:
+            self._files.require_working()
+        except OSError:
+            return False
+        return True
+
+    def _say_why(self, study_instance_uid: str, reason: str) -> None:
+        try:
+            say_why_it_waits(self._engine, study_instance_uid, reason)
+        except Exception as error:  # short of memory it may fail too; the log has the reason
+            log.warning("reason_not_recorded", study_instance_uid=study_instance_uid, error=type(error).__name__)
 
     def ring(self) -> None:
         """Ring for what waits."""
@@ -123,7 +159,7 @@ class Dispatcher:
         """Select a series of a whole study and record its job, in one transaction with the study's new state."""
         uid = activity.study_instance_uid
         stored = self._intake.instances(uid)
-        found = read_series([i.path for i in stored], {i.path: i.series_instance_uid for i in stored})
+        found = self._read(uid, stored)
         selection = select_series(found, self._settings.selection)
         chosen = selection.series.series_instance_uid if selection.series else None
         set_aside = isinstance(selection.rejection, NotForHilum)
@@ -146,3 +182,25 @@ class Dispatcher:
                 priority = Priority.STAT if urgent else Priority.ROUTINE
                 enqueue(connection, uid, priority, inputs, chosen, selection.rejection)
         log.info("study_whole", study_instance_uid=uid, instances=len(stored), outcome=state.value, reason=reason)
+
+    def _read(self, study_instance_uid: str, stored: Sequence[StoredInstance]) -> list[SeriesHeader]:
+        """Return the series of a study, at last without what stays unreadable.
+
+        Where nothing else can be measured the study waits, for what it is of cannot be told. A job whose own images
+        cannot be read is reported on by the worker.
+
+        Raises
+        ------
+        PassingFailure
+            A file cannot be read.
+        """
+        received_in = {one.path: one.series_instance_uid for one in stored}
+        try:
+            return read_series(received_in, received_in)
+        except PassingFailure:
+            if self._setbacks.times(study_instance_uid) < TRIES_TO_READ:
+                raise
+            found = read_series(received_in, received_in, may_lack=True)
+            if select_series(found, self._settings.selection).rejection:
+                raise
+            return found

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.uid import SegmentationStorage
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from dicom_node.dispatch.dispatcher import Dispatcher, take_turns
 from dicom_node.dispatch.jobs import Jobs
@@ -20,7 +21,7 @@ from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import instances, job_inputs, jobs, series, studies
-from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings
+from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings, StorageSettings
 from dicom_node.study import Instance, JobState, Priority, Reception, StudyActivity, StudyState
 from tests.dicom_node.recording import Clock, instance, receive, results_of, rows
 from tests.factories import ct_series
@@ -58,8 +59,9 @@ def bell() -> Bell:
 
 
 @pytest.fixture
-def dispatcher(record: Engine, bell: Bell, clock: Clock) -> Dispatcher:
-    return Dispatcher(record, bell, SETTINGS)  # type: ignore[arg-type]  # rings as a Doorbell does
+def dispatcher(record: Engine, bell: Bell, clock: Clock, tmp_path: Path) -> Dispatcher:
+    settings = SETTINGS.model_copy(update={"storage": StorageSettings(folder=tmp_path / "storage")})
+    return Dispatcher(record, bell, settings)  # type: ignore[arg-type]  # rings as a Doorbell does
 
 
 Send = Callable[..., list[Reception]]
@@ -317,8 +319,68 @@ def test_a_study_whose_files_cannot_be_read_waits_and_holds_up_no_other(
     pass_quiet(dispatcher, clock)
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2"]
     (tmp_path / "unmounted").rename(gone)
+    clock.pass_(2)
     dispatcher.turn()
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2", "1.2.1"]
+
+
+def take_turns_for(dispatcher: Dispatcher, clock: Clock, seconds: int) -> list[str]:
+    """Take a turn every five seconds; return what was logged."""
+    with capture_logs() as logged:
+        for _ in range(seconds // 5):
+            clock.pass_(5)
+            dispatcher.turn()
+    return [line["event"] for line in logged]
+
+
+def test_a_study_with_an_image_that_stays_unreadable_is_answered_all_the_same(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    Path(str(rows(record, instances)[0]["path"])).unlink()
+    logged = take_turns_for(dispatcher, clock, 600)
+    (job,) = jobs_in(record)
+    assert (job["series_instance_uid"], job["refusal_code"], len(rows(record, job_inputs))) == ("1.2.3.1", None, 4)
+    assert logged.count("dispatch_failed") < 10
+    assert rows(record, studies)[0]["reason"] == ""
+
+
+def test_a_study_without_a_readable_image_waits_with_its_reason_until_they_are_back(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    (gone,) = (tmp_path / "storage" / "instances" / "1.2.3").iterdir()
+    gone.rename(tmp_path / "aside")
+    pass_quiet(dispatcher, clock)
+    (study,) = rows(record, studies)
+    assert (study["state"], "a stored file cannot be read" in study["reason"]) == (StudyState.RECEIVING, True)  # type: ignore[operator]
+    assert len(take_turns_for(dispatcher, clock, 1200)) < 20
+    assert [study["state"] for study in rows(record, studies)] == [StudyState.RECEIVING]
+    (tmp_path / "aside").rename(gone)
+    take_turns_for(dispatcher, clock, 600)
+    assert [(job["series_instance_uid"], job["refusal_code"]) for job in jobs_in(record)] == [("1.2.3.1", None)]
+    assert rows(record, studies)[0]["reason"] == ""
+
+
+def test_while_the_storage_is_away_no_image_counts_as_lost_and_studies_go_on_soon_after(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path))
+    storage = tmp_path / "storage"
+    storage.rename(tmp_path / "unmounted")
+    storage.mkdir()
+    logged = take_turns_for(dispatcher, clock, 1200)
+    assert len(logged) <= 121
+    (study,) = rows(record, studies)
+    assert (study["state"], "see that the storage is mounted" in study["reason"]) == (StudyState.RECEIVING, True)  # type: ignore[operator]
+    storage.rmdir()
+    (tmp_path / "unmounted").rename(storage)
+    Path(str(rows(record, instances)[0]["path"])).rename(tmp_path / "late.dcm")  # some come back later than others
+    take_turns_for(dispatcher, clock, 30)
+    assert jobs_in(record) == []
+    (tmp_path / "late.dcm").rename(str(rows(record, instances)[0]["path"]))
+    take_turns_for(dispatcher, clock, 60)
+    assert [(job["series_instance_uid"], job["refusal_code"]) for job in jobs_in(record)] == [("1.2.3.1", None)]
 
 
 def test_a_study_that_nobody_foresaw_holds_up_no_other_and_is_left_alone_longer_and_longer(
@@ -341,6 +403,8 @@ def test_a_study_that_nobody_foresaw_holds_up_no_other_and_is_left_alone_longer_
         dispatcher.turn()
         clock.pass_(10)
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2"]
+    (reason,) = (row["reason"] for row in rows(record, studies) if row["study_instance_uid"] == "1.2.1")
+    assert reason == "a defect of Hilum (MemoryError); its log says where"
     pauses = list(np.diff(tried))
     assert pauses == sorted(pauses)
     assert pauses[0] < pauses[-1] <= 600
