@@ -255,10 +255,7 @@ class Receiver:
             self._receipts.tell(association)
         try:
             self._intake.close_association(association.association_id)
-        except DBAPIError as error:
+        except (DBAPIError, OSError) as error:
             # It will be taken for dead once it has been silent for association_idle_seconds.
-            log.warning(
-                "association_left_open",
-                association_id=association.association_id,
-                error=type(error.orig).__name__,
-            )
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            log.warning("association_left_open", association_id=association.association_id, error=type(cause).__name__)
