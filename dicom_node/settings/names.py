@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,21 @@ def find_file() -> Path | None:
     """Return the settings file in use: ``HILUM_CONFIG``, else ``hilum.toml`` here or in /etc/hilum."""
     if named := os.environ.get("HILUM_CONFIG"):
         return Path(named)
-    return next((path for path in DEFAULT_FILES if path.is_file()), None)
+    return next((path for path in DEFAULT_FILES if is_file(path)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; to pass over one that is hidden would be to run on other settings."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise SettingsError(
+            "settings-unreadable",
+            f"{path.absolute().parent} cannot be searched for {path.name}: {error.strerror}; "
+            "mend its permissions, start Hilum in another folder, or name the file with --config",
+        ) from error
 
 
 def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

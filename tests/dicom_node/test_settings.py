@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,6 +68,25 @@ def test_the_file_here_is_read_without_being_named(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hilum.toml").write_text("[node]\nport = 104\n")
     assert load_settings().node.port == 104
+
+
+@pytest.mark.parametrize("closed", ["hilum.toml", "/etc/hilum/hilum.toml"])
+def test_a_folder_that_cannot_be_searched_for_the_file_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    """As root's home for another user; root himself may search them all."""
+    status_of = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return status_of(path, **options)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "stat", stat)
+    folder = (tmp_path / closed).parent
+    with pytest.raises(SettingsError, match=f"^{folder} cannot be searched for hilum.toml: Permission denied"):
+        load_settings()
 
 
 def test_the_environment_wins_over_the_file_key_by_key(settings_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
