@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import stat
@@ -29,6 +28,7 @@ from dicom_node.record.schema import studies
 from dicom_node.security.access import is_loopback, require_security
 from dicom_node.security.tls import server_context
 from dicom_node.settings import Destination, NodeSettings, Settings, WebDestination, find_file, load_settings
+from dicom_node.settings.names import secret_files
 
 URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
@@ -137,9 +137,7 @@ def loose_paths(settings: Settings) -> Iterator[Path]:
         has_password = URL_WITH_PASSWORD.search(file.read_text(encoding="utf-8"))
         if mode_of(file) & (0o077 if has_password else 0o022):
             yield file
-    private = [settings.storage.folder]
-    if secrets := os.environ.get("HILUM_SECRETS_DIR"):
-        private += sorted(Path(secrets).glob("hilum_*"))
+    private = [settings.storage.folder, *secret_files()]
     credentials = [d.credentials for d in settings.destinations if isinstance(d, WebDestination)]
     private += [path for path in (settings.tls.key, settings.notification.secret, *credentials) if path]
     backend, _, record = settings.database_url.partition(":///")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Self
 
 from pydantic import (
@@ -12,7 +11,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    NestedSecretsSettingsSource,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -23,7 +22,14 @@ from pydantic_settings import (
 
 from dicom_node.errors import SettingsError
 from dicom_node.settings.analysis import JobSettings, ReportSettings, SelectionSettings, WorkerSettings
-from dicom_node.settings.names import find_file, setting_names, unknown_keys, unknown_secrets, unknown_variables
+from dicom_node.settings.names import (
+    find_file,
+    read_secrets,
+    setting_names,
+    unknown_keys,
+    unknown_secrets,
+    unknown_variables,
+)
 from dicom_node.settings.network import AuditSettings, NodeSettings, TLSSettings
 from dicom_node.settings.peers import (
     AnyDestination,
@@ -114,18 +120,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read secret files before the environment, and the environment before the file."""
-        sources = [init_settings]
-        if secrets := os.environ.get("HILUM_SECRETS_DIR"):
-            sources.append(
-                NestedSecretsSettingsSource(
-                    file_secret_settings,
-                    secrets_dir=secrets,
-                    secrets_dir_missing="error",
-                    secrets_prefix="hilum_",
-                    secrets_nested_delimiter="__",
-                )
-            )
-        return (*sources, env_settings, TomlConfigSettingsSource(settings_cls, find_file()))
+        # pydantic-settings' own source passes over links that lead out of the folder, and what it may not list.
+        secrets = EnvSettingsSource(settings_cls)
+        secrets.env_vars = read_secrets()
+        return init_settings, secrets, env_settings, TomlConfigSettingsSource(settings_cls, find_file())
 
 
 def load_settings() -> Settings:

@@ -83,10 +83,36 @@ def variable_names(known: set[str]) -> Iterator[str]:
 def unknown_secrets(known: set[str]) -> Iterator[str]:
     """Yield a complaint for each ``hilum_*`` secret file that sets nothing."""
     secrets = {name.lower() for name in variable_names(known)}
-    if folder := os.environ.get("HILUM_SECRETS_DIR"):
-        for path in sorted(Path(folder).glob("hilum_*")):
-            if path.name not in secrets:
-                yield complaint(path.name, secrets)
+    for path in secret_files():
+        if path.name.lower() not in secrets:
+            yield complaint(path.name, secrets)
+
+
+def secret_files() -> list[Path]:
+    """Return the ``hilum_*`` files of ``HILUM_SECRETS_DIR``, links too: Kubernetes and systemd make such."""
+    folder = os.environ.get("HILUM_SECRETS_DIR")
+    if not folder:
+        return []
+    try:
+        found = sorted(Path(folder).expanduser().iterdir())
+    except OSError as error:
+        raise SettingsError(
+            "secrets-unreadable", f"HILUM_SECRETS_DIR: {folder} cannot be listed: {error.strerror}"
+        ) from error
+    return [path for path in found if path.name.lower().startswith("hilum_")]
+
+
+def read_secrets() -> dict[str, str]:
+    """Return what the secret files hold; to leave one out would be to run on other settings."""
+    secrets = {}
+    for path in secret_files():
+        try:
+            secrets[path.name.lower()] = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            raise SettingsError(
+                "secrets-unreadable", f"the secret {path} cannot be read ({type(error).__name__})"
+            ) from error
+    return secrets
 
 
 def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:

@@ -103,6 +103,75 @@ def test_a_secret_file_wins_over_the_environment(tmp_path: Path, monkeypatch: py
     assert load_settings().database_url == "postgresql://hilum:secret@db/hilum"
 
 
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setenv("HILUM_SECRETS_DIR", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("relative", [".", ".."])
+def test_a_secret_that_is_a_link_is_in_force(secrets: Path, relative: str) -> None:
+    """Kubernetes and systemd make them, the latter to files outside the folder."""
+    secret = secrets / relative / "some.url"
+    secret.write_text("postgresql://hilum:secret@db/hilum\n")
+    (secrets / "hilum_database__url").symlink_to(secret)
+    assert load_settings().database_url == "postgresql://hilum:secret@db/hilum"
+
+
+def test_a_secret_may_hold_json(secrets: Path) -> None:
+    (secrets / "hilum_destinations").write_text('[{"name": "PACS", "ae_title": "ORTHANC", "host": "h", "port": 104}]\n')
+    assert load_settings().destinations[0].name == "PACS"
+
+
+def test_other_files_beside_the_secrets_are_left_alone(secrets: Path) -> None:
+    (secrets / "postgres_password").write_bytes(b"\xff")
+    (secrets / "..data").mkdir()
+    assert load_settings() == Settings()
+
+
+def test_a_secrets_folder_that_cannot_be_listed_is_an_error(secrets: Path) -> None:
+    secrets.rmdir()
+    secrets.symlink_to(secrets)  # of what root cannot list either
+    with pytest.raises(SettingsError, match=f"HILUM_SECRETS_DIR: {secrets} cannot be listed"):
+        load_settings()
+
+
+def test_a_secret_that_leads_nowhere_is_an_error(secrets: Path) -> None:
+    (secrets / "hilum_database__url").symlink_to(secrets / "nowhere")
+    with pytest.raises(SettingsError, match=f"{secrets}/hilum_database__url cannot be read"):
+        load_settings()
+
+
+def test_a_folder_in_the_place_of_a_secret_is_an_error(secrets: Path) -> None:
+    """Docker makes one where the file to mount is missing."""
+    (secrets / "hilum_database__url").mkdir()
+    with pytest.raises(SettingsError, match=f"{secrets}/hilum_database__url cannot be read"):
+        load_settings()
+
+
+def test_a_secret_without_permission_to_read_it_is_an_error(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secrets / "hilum_database__url").write_text("postgresql://hilum:secret@db/hilum\n")
+    read = Path.read_text
+
+    def read_text(path: Path, **options: str) -> str:  # root may read everything
+        if path.name.startswith("hilum_"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(SettingsError, match=f"{secrets}/hilum_database__url cannot be read"):
+        load_settings()
+
+
+def test_a_secret_that_is_not_utf_8_is_an_error_that_does_not_show_it(secrets: Path) -> None:
+    (secrets / "hilum_database__url").write_bytes(b"postgresql://hilum:s3cret\xfc@db/hilum\n")
+    with pytest.raises(SettingsError, match=f"{secrets}/hilum_database__url cannot be read") as raised:
+        load_settings()
+    assert "s3cret" not in raised.value.message
+
+
 def test_a_secrets_folder_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HILUM_SECRETS_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(SettingsError, match="nowhere"):
