@@ -9,7 +9,6 @@ import signal
 import socketserver
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.deliver.outgoing import Outgoing, read_outgoing
 from dicom_node.deliver.scu import echo
-from dicom_node.errors import HilumError, PassingFailure
+from dicom_node.errors import HilumError, PassingFailure, SettingsError
 from dicom_node.figures import format_percent
 from dicom_node.folder import read_one_study
 from dicom_node.listing import show_study
@@ -39,8 +38,10 @@ from worker.reports import codes
 READY_SECONDS = 60.0
 ANSWER_SECONDS = 900.0
 
+OWN_FOLDER = "hilum"
+HEADING = "# What the demo ran with, and writes anew; a copy is a start for your own hilum.toml."
 SETTINGS = """\
-# What the demo ran with; a start for your own hilum.toml.
+{heading}
 [node]
 port = {port}
 quiet_seconds = 3        # a study counts as whole after this silence; the default is 30
@@ -60,14 +61,14 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """Send a study to Hilum, wait for its answer, show it; 0 if the answer is a measurement."""
     configure_logging("demo")
     out = arguments.out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
+    own = own_folder(out)
     truth, study = None, arguments.folder
     if study is None:
         study = out / "phantom"
         say(f"Making a chest phantom in {study}")
         truth = write_phantom(study)
     uid, objects = find_study(study)
-    with SmallPACS(out / "pacs") as pacs, hilum_up(out, pacs) as (settings, hilum):
+    with SmallPACS(out / "pacs") as pacs, hilum_up(own, pacs) as (settings, hilum):
         say(f"Sending {len(objects)} instances to the PACS and to Hilum")
         for peer in (settings.destinations[0], hilum):
             send_with_progress(peer, settings, objects)
@@ -87,22 +88,50 @@ def find_study(folder: Path) -> tuple[str, list[Outgoing]]:
     return images[0].study_instance_uid, [read_outgoing(image.path) for image in images]
 
 
+def own_folder(out: Path) -> Path:
+    """Return the folder for the settings, the storage and the log, rid of an earlier demo's storage.
+
+    So the study is new to Hilum.
+
+    Raises
+    ------
+    SettingsError
+        It holds something that no demo made.
+    """
+    folder = out / OWN_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "hilum.toml"
+    is_ours = file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(HEADING)
+    if not is_ours and any(folder.iterdir()):
+        raise SettingsError("foreign-folder", f"{folder} was not made by the demo; name another folder with --out")
+    if (storage := folder / "storage").exists():
+        shutil.rmtree(storage)
+    return folder
+
+
+def own_settings(folder: Path, port: int, pacs_port: int) -> Settings:
+    """Write the demo's settings; return them, and have the processes that it starts read them and nothing else.
+
+    Variables and secrets win over a file: with those of a site, the demo would work on its record and send to its PACS.
+    """
+    file, storage = folder / "hilum.toml", folder / "storage"
+    text = SETTINGS.format(heading=HEADING, port=port, storage=storage, pacs_port=pacs_port)
+    file.write_text(text, encoding="utf-8")
+    for name in [name for name in os.environ if name.upper().startswith("HILUM_")]:
+        del os.environ[name]
+    os.environ["HILUM_CONFIG"] = str(file)
+    return load_settings()
+
+
 @contextmanager
-def hilum_up(out: Path, pacs: SmallPACS) -> Iterator[tuple[Settings, Destination]]:
+def hilum_up(folder: Path, pacs: SmallPACS) -> Iterator[tuple[Settings, Destination]]:
     """Run ``hilum up`` with settings of its own; give the settings and where to send."""
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as probe:
         port = probe.server_address[1]
-    # A storage of its own each time, so that the study is new to Hilum.
-    for earlier in out.glob("storage-*"):
-        shutil.rmtree(earlier)
-    storage = tempfile.mkdtemp(prefix="storage-", dir=out)
-    file = out / "hilum.toml"
-    file.write_text(SETTINGS.format(port=port, storage=storage, pacs_port=pacs.port), encoding="utf-8")
-    os.environ["HILUM_CONFIG"] = str(file)
-    settings = load_settings()
+    settings, file = own_settings(folder, port, pacs.port), folder / "hilum.toml"
     hilum = Destination(name="Hilum", ae_title=settings.node.ae_title, host="127.0.0.1", port=port)
-    say(f"Starting `hilum --config {file} up`; its log is {out / 'hilum.log'}")
-    with (out / "hilum.log").open("wb") as log:
+    say(f"Starting `hilum --config {file} up`; its log is {folder / 'hilum.log'}")
+    with (folder / "hilum.log").open("wb") as log:
         # The command is our own interpreter.
         process = subprocess.Popen([sys.executable, "-m", "dicom_node", "up"], stdout=log, stderr=log)
     try:

@@ -1,15 +1,69 @@
-"""What `hilum demo` shows of what lies in its PACS."""
+"""What `hilum demo` works on, and what it shows of what lies in its PACS."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from dicom_node.errors import SettingsError
 from dicom_node.pacs import SmallPACS
-from worker.demo import results_in, show_proportions
+from worker.demo import own_folder, own_settings, results_in, show_proportions
 
 STUDY = "1.2.3"
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Somebody's folder; what a demo does to the environment ends with the test."""
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    return tmp_path
+
+
+def test_the_demo_works_on_its_own_record_and_pacs_whatever_the_environment_says(out: Path) -> None:
+    (out / "secrets").mkdir()
+    (out / "secrets" / "hilum_broker__url").write_text("redis://production")
+    os.environ |= {
+        "HILUM_SECRETS_DIR": str(out / "secrets"),
+        "HILUM_DATABASE__URL": "postgresql://hilum@production/hilum",
+        "hilum_destinations": '[{"name": "PACS", "ae_title": "PACS", "host": "production", "port": 104}]',
+    }
+    settings = own_settings(own_folder(out), port=11113, pacs_port=11114)
+    assert settings.database_url == f"sqlite:///{out}/hilum/storage/record.sqlite3"
+    assert settings.broker.url == ""
+    assert [(d.host, d.port) for d in settings.destinations] == [("127.0.0.1", 11114)]
+
+
+def test_the_processes_of_a_demo_get_its_settings_and_no_others(out: Path) -> None:
+    os.environ["HILUM_NODE__PORT"] = "104"
+    own_settings(own_folder(out), port=11113, pacs_port=11114)
+    given = {name: value for name, value in os.environ.items() if name.startswith("HILUM_")}
+    assert given == {"HILUM_CONFIG": str(out / "hilum" / "hilum.toml")}
+
+
+def test_a_demo_leaves_what_it_did_not_make(out: Path) -> None:
+    (out / "hilum.toml").write_text("[node]\nport = 104\n")
+    (out / "storage-of-hospital").mkdir()
+    own_settings(own_folder(out), port=11113, pacs_port=11114)
+    assert (out / "hilum.toml").read_text() == "[node]\nport = 104\n"
+    assert (out / "storage-of-hospital").is_dir()
+
+
+def test_a_folder_of_that_name_which_no_demo_made_is_an_error(out: Path) -> None:
+    (out / "hilum" / "storage").mkdir(parents=True)
+    (out / "hilum" / "hilum.toml").write_text("[node]\nport = 104\n")
+    with pytest.raises(SettingsError, match=f"{out}/hilum .*--out"):
+        own_folder(out)
+    assert (out / "hilum" / "storage").is_dir()
+
+
+def test_a_demo_begins_with_an_empty_record(out: Path) -> None:
+    """Or the phantom would not be new to Hilum."""
+    own_settings(own_folder(out), port=11113, pacs_port=11114)
+    (out / "hilum" / "storage").mkdir()
+    own_folder(out)
+    assert not (out / "hilum" / "storage").exists()
 
 
 def test_only_the_results_of_this_run_are_shown(tmp_path: Path) -> None:
