@@ -113,12 +113,19 @@ def read_header(path: Path) -> InstanceHeader | None:
 
 def require_storage(error: Exception) -> None:
     """Tell a file that cannot be read from one that holds no DICOM: raise PassingFailure for the former."""
-    # pydicom raises OSErrors of its own, without a number; a damaged length leads to an invalid seek.
-    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+    if why := why_unread(error):
         raise PassingFailure(
             "storage-unreadable",
-            f"a stored file cannot be read ({error.strerror}); see that the storage is mounted and readable",
+            f"a stored file cannot be read ({why}); see that the storage is mounted and readable",
         ) from error
+
+
+def why_unread(error: Exception) -> str:
+    """Return why a file itself could not be read, empty where it was and holds no DICOM."""
+    # pydicom raises OSErrors of its own, without a number; a damaged length leads to an invalid seek.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return str(error.strerror)
+    return ""
 
 
 def parse_header(ds: Dataset, path: Path) -> InstanceHeader:

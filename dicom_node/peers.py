@@ -7,14 +7,15 @@ import re
 import sys
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from dicom_node.deliver.destination import send_files, verify
 from dicom_node.deliver.outgoing import Answer, Outcome, Outgoing, read_outgoing
-from dicom_node.errors import SettingsError
+from dicom_node.errors import NotForHilum, SettingsError
 from dicom_node.folder import files_in, no_dicom
-from dicom_node.headers import UNREADABLE
+from dicom_node.headers import UNREADABLE, why_unread
 from dicom_node.log import configure_logging
 from dicom_node.settings import AnyDestination, Destination, Settings, load_settings
 
@@ -35,24 +36,49 @@ def run_send(arguments: argparse.Namespace) -> int:
     """Send every DICOM file of a folder; 1 if the peer did not take them all."""
     settings = load_settings()
     configure_logging("send")
-    objects, others = [], 0
-    for path in files_in(arguments.folder):
-        try:
-            objects.append(read_outgoing(path))
-        except UNREADABLE:
-            others += 1
-    if not objects:
-        raise no_dicom(arguments.folder, others)
-    answers = send_with_progress(find_peer(arguments.peer, settings), settings, objects)
-    for answer, count in answers.items():
-        taken = answer.outcome is Outcome.TAKEN
-        print(f"{count} x {answer.status:#06x} taken" if taken else f"{count} x not taken: {answer.message}")
+    objects, others = objects_in(arguments.folder)
+    answers: Counter[Answer] = Counter()
+    try:
+        send_with_progress(find_peer(arguments.peer, settings), settings, objects, answers)
+    finally:  # what was taken is taken, however it ends
+        print_answers(answers, others)
     return 0 if all(answer.outcome is Outcome.TAKEN for answer in answers) else 1
 
 
-def send_with_progress(peer: AnyDestination, settings: Settings, objects: list[Outgoing]) -> Counter[Answer]:
-    """Send, counting on standard error if someone is looking."""
-    answers: Counter[Answer] = Counter()
+def objects_in(folder: Path) -> tuple[list[Outgoing], int]:
+    """Return the DICOM objects of a folder, and how many of its files are none.
+
+    Raises
+    ------
+    NotForHilum
+        There is none, or a file cannot be read: nobody would miss what is left out.
+    """
+    objects, others = [], 0
+    for path in files_in(folder):
+        try:
+            objects.append(read_outgoing(path))
+        except UNREADABLE as error:
+            if why := why_unread(error):
+                raise NotForHilum("file-unreadable", f"{path} cannot be read: {why}") from error
+            others += 1
+    if not objects:
+        raise no_dicom(folder, others)
+    return objects, others
+
+
+def print_answers(answers: Counter[Answer], others: int) -> None:
+    """Print how often each answer came, and how many files were not sent."""
+    for answer, count in answers.items():
+        taken = answer.outcome is Outcome.TAKEN
+        print(f"{count} x {answer.status:#06x} taken" if taken else f"{count} x not taken: {answer.message}")
+    if others:
+        print(f"{others} x not sent: no DICOM file, or a damaged one")
+
+
+def send_with_progress(
+    peer: AnyDestination, settings: Settings, objects: list[Outgoing], answers: Counter[Answer]
+) -> None:
+    """Send and count the answers, on standard error too if someone is looking."""
 
     def on_answer(answer: Answer) -> None:
         answers[answer] += 1
@@ -61,7 +87,6 @@ def send_with_progress(peer: AnyDestination, settings: Settings, objects: list[O
             print(f"\r{answers.total()} of {len(objects)}", end=end, file=sys.stderr, flush=True)
 
     send_files(peer, settings, objects, on_answer)
-    return answers
 
 
 def find_peer(name: str, settings: Settings) -> AnyDestination:

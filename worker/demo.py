@@ -10,6 +10,7 @@ import socketserver
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     with SmallPACS(out / "pacs") as pacs, hilum_up(own, pacs) as (settings, hilum):
         say(f"Sending {len(objects)} instances to the PACS and to Hilum")
         for peer in (settings.destinations[0], hilum):
-            send_with_progress(peer, settings, objects)
+            send_with_progress(peer, settings, objects, Counter())
         answer = wait_for_answer(settings, uid)
         show(answer, [pydicom.dcmread(path) for path in results_in(pacs, answer)], truth, out)
     return 0 if answer["state"] == JobState.DONE else 1

@@ -9,6 +9,7 @@ from dicom_node.deliver.http import phrase
 from dicom_node.deliver.outgoing import Answer, Outgoing, answer_of
 from dicom_node.deliver.scu import batches, echo, open_association, send
 from dicom_node.deliver.stow import open_service
+from dicom_node.errors import PassingFailure
 from dicom_node.settings import AnyDestination, Settings, WebDestination
 
 Store = Callable[[Outgoing], Answer]
@@ -35,11 +36,25 @@ def open_destination(destination: AnyDestination, settings: Settings, objects: I
 def send_files(
     destination: AnyDestination, settings: Settings, objects: Sequence[Outgoing], on_answer: Callable[[Answer], None]
 ) -> None:
-    """Send files in their order, telling each answer as it comes; over one connection if it can name them all."""
+    """Send files in their order, telling each answer as it comes; over one connection if it can name them all.
+
+    Raises
+    ------
+    PassingFailure
+        The destination cannot be reached, or got no further than to the file that is named.
+    """
     for batch in batches(objects):
         with open_destination(destination, settings, batch) as store:
             for item in batch:
-                on_answer(store(item))
+                on_answer(stored(store, item))
+
+
+def stored(store: Store, item: Outgoing) -> Answer:
+    """Return what was said of an object; the file is named where nothing was, for who sends a folder by hand."""
+    try:
+        return store(item)
+    except PassingFailure as error:
+        raise type(error)(error.code, f"{item.path}: {error.message}") from error
 
 
 def verify(destination: AnyDestination, settings: Settings) -> str:

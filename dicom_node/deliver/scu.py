@@ -12,7 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from dicom_node.deliver.checkpoint import keep_answers
-from dicom_node.deliver.outgoing import SOP_CLASS_NOT_SUPPORTED, Outgoing, load
+from dicom_node.deliver.outgoing import SOP_CLASS_NOT_SUPPORTED, ObjectUnreadable, Outgoing, load
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.security.tls import client_context
 from dicom_node.settings import Destination, Settings
@@ -113,7 +113,7 @@ def send(association: Association, item: Outgoing) -> int:
     Raises
     ------
     ObjectUnreadable
-        The file is gone or damaged.
+        The file is gone or damaged, or cannot be sent as it is: without a UID, or unlike what its header says.
     PassingFailure
         The association ended before an answer came.
     """
@@ -125,6 +125,8 @@ def send(association: Association, item: Outgoing) -> int:
     ds = load(item)
     try:
         answer = association.send_c_store(ds)
+    except (AttributeError, TypeError, ValueError) as error:  # raised before anything is sent
+        raise ObjectUnreadable("object-unreadable", f"it cannot be sent as it is ({type(error).__name__})") from error
     except RuntimeError:  # it is not established any more
         answer = Dataset()
     if "Status" not in answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib.util
 import io
 import json
@@ -15,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from pynetdicom.events import Event
 from sqlalchemy import Engine, inspect, update
 
 from dicom_node import cli
 from dicom_node.cli import Command
 from dicom_node.deliver.outbox import Outbox
+from dicom_node.deliver.outgoing import Outgoing, read_outgoing
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import make_engine
@@ -413,8 +417,59 @@ def test_sending_tells_what_was_taken(folder: Path, capsys: pytest.CaptureFixtur
     with SmallPACS(folder / "pacs") as pacs:
         status, out, _ = hilum(capsys, "send", f"PACS@127.0.0.1:{pacs.port}", str(folder / "study"))
         assert hilum(capsys, "echo", f"PACS@127.0.0.1:{pacs.port}")[0] == 0
-    assert (status, out) == (0, "3 x 0x0000 taken\n")
+    assert (status, out) == (0, "3 x 0x0000 taken\n1 x not sent: no DICOM file, or a damaged one\n")
     assert len(paths) == len(list((folder / "pacs").rglob("*.dcm")))
+
+
+def test_a_file_that_may_not_be_read_is_named_and_nothing_is_sent(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = ct_series(folder / "study", np.zeros((3, 8, 8), np.int16))
+
+    def read(path: Path) -> Outgoing:  # root may read everything
+        if path == paths[1]:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return read_outgoing(path)
+
+    monkeypatch.setattr("dicom_node.peers.read_outgoing", read)
+    status, out, err = hilum(capsys, "send", f"PACS@127.0.0.1:{free_port()}", str(folder / "study"))
+    assert (status, out) == (1, "")
+    assert err == f"hilum: {paths[1]} cannot be read: Permission denied\n"
+
+
+@pytest.mark.node
+def test_what_was_taken_is_told_where_the_pacs_ends_the_association(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dicom_node.pacs import SmallPACS
+
+    def store(pacs: SmallPACS, event: Event) -> int:
+        if event.request.AffectedSOPInstanceUID == last:
+            event.assoc.abort()
+        return 0x0000
+
+    *_, path = ct_series(folder / "study", np.zeros((3, 8, 8), np.int16))
+    last = pydicom.dcmread(path).SOPInstanceUID
+    monkeypatch.setattr(SmallPACS, "_on_store", store)
+    monkeypatch.setenv("HILUM_DELIVERY__NETWORK_TIMEOUT_SECONDS", "2")
+    with SmallPACS(folder / "pacs") as pacs:
+        status, out, err = hilum(capsys, "send", f"PACS@127.0.0.1:{pacs.port}", str(folder / "study"))
+    assert (status, out) == (1, "2 x 0x0000 taken\n")
+    assert err.startswith(f"hilum: {path}: the association ended")
+
+
+@pytest.mark.node
+def test_an_object_that_cannot_be_sent_as_it_is_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dicom_node.pacs import SmallPACS
+
+    *_, path = ct_series(folder / "study", np.zeros((3, 8, 8), np.int16))
+    ds = pydicom.dcmread(path)
+    del ds.SOPInstanceUID
+    ds.save_as(path)
+    with SmallPACS(folder / "pacs") as pacs:
+        status, out, err = hilum(capsys, "send", f"PACS@127.0.0.1:{pacs.port}", str(folder / "study"))
+    assert (status, out) == (1, "2 x 0x0000 taken\n")
+    assert err.startswith(f"hilum: {path}: ")
 
 
 # check
