@@ -16,6 +16,7 @@ from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import NotForHilum, SettingsError
 from dicom_node.figures import format_percent
+from dicom_node.log import configure_logging
 from dicom_node.record.accession import studies_with
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.retention import Retention
@@ -28,7 +29,7 @@ Row = dict[str, Any]
 
 def run_studies(arguments: argparse.Namespace) -> int:
     """List the newest studies, or show one."""
-    engine = open_database(load_settings().database_url, must_exist=True)
+    _, engine = open_record("studies")
     if arguments.study:
         found: Row | list[Row] = show_study(engine, arguments.study)
     elif arguments.accession:
@@ -44,6 +45,13 @@ def run_studies(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def open_record(process: str) -> tuple[Settings, Engine]:
+    """Return the settings and the record, with logs on standard error: the other output is for the answer alone."""
+    settings = load_settings()
+    configure_logging(process)
+    return settings, open_database(settings.database_url, must_exist=True)
+
+
 def asked_for(what: str) -> str:
     """Return what is typed, or comes through a pipe: nobody else sees it, as they would an argument."""
     if sys.stdin.isatty():
@@ -53,8 +61,7 @@ def asked_for(what: str) -> str:
 
 def run_retry(arguments: argparse.Namespace) -> int:
     """Queue and send again what failed."""
-    settings = load_settings()
-    engine = open_database(settings.database_url, must_exist=True)
+    settings, engine = open_record("retry")
     find_study(engine, arguments.study)
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
     sent = Outbox(engine, settings.delivery).retry(arguments.study)
@@ -65,8 +72,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
 
 def run_resend(arguments: argparse.Namespace) -> int:
     """Send again what a PACS refused, and, unless one is named, what the webhook did."""
-    settings = load_settings()
-    engine = open_database(settings.database_url, must_exist=True)
+    settings, engine = open_record("resend")
     if arguments.study:
         find_study(engine, arguments.study)
     if arguments.destination:
@@ -79,8 +85,7 @@ def run_resend(arguments: argparse.Namespace) -> int:
 
 def run_redirect(arguments: argparse.Namespace) -> int:
     """Send to one destination what another has not taken."""
-    settings = load_settings()
-    engine = open_database(settings.database_url, must_exist=True)
+    settings, engine = open_record("redirect")
     require_destination(arguments.to, settings)
     count = Outbox(engine, settings.delivery).redirect(arguments.destination, arguments.to)
     print(f"{count} deliveries due at {arguments.to}")
@@ -96,8 +101,7 @@ def require_destination(name: str, settings: Settings) -> None:
 
 def run_remove(arguments: argparse.Namespace) -> int:
     """Remove the files of a study whose answer is delivered; 1 if it is not."""
-    settings = load_settings()
-    engine = open_database(settings.database_url, must_exist=True)
+    settings, engine = open_record("remove")
     find_study(engine, arguments.study)
     if not Retention(engine, settings).remove(arguments.study):
         print("kept: it is not answered, its results are not all delivered, or nothing is left of it")

@@ -342,6 +342,17 @@ def test_a_study_is_removed_only_once_it_is_delivered(record: Engine, capsys: py
     assert (row["state"], row["instances"]) == ("done", 0)
 
 
+def test_what_is_logged_stands_beside_the_answer_and_not_in_it(record: Engine) -> None:
+    finished(record)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state="selected"))
+        connection.execute(deliveries.update().values(state="sent"))
+    command = [sys.executable, "-m", "dicom_node", "remove", STUDY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "removed; the record still says what became of it\n"
+    assert '"study_removed"' in done.stderr
+
+
 def test_what_waits_for_a_pacs_that_is_gone_is_redirected(
     record: Engine, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
