@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -24,6 +26,8 @@ PASSWORD = re.compile(r"(://[^/:@]*:).*@")
 def run_settings(arguments: argparse.Namespace) -> int:
     """Print the settings in force, or the defaults."""
     settings = Settings.model_construct() if arguments.defaults else load_settings()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as TOML is, whatever the locale
     print("\n".join(file_lines(settings)))
     return 0
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +94,15 @@ def test_the_defaults_are_printed_whatever_is_set(
     monkeypatch.setenv("HILUM_NODE__PORT", "104")
     assert main(["settings", "--defaults"]) == 0
     assert "port = 11112" in capsys.readouterr().out
+
+
+def test_what_is_printed_is_utf_8_whatever_the_locale_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or Hilum would refuse the file that its output goes into."""
+    file = tmp_path / "hilum.toml"
+    file.write_text('[[destinations]]\nname = "M\u00fcnster"\nae_title = "A"\nhost = "h"\nport = 104\n', "utf-8")
+    command = [sys.executable, "-m", "dicom_node", "--config", file, "settings"]
+    latin_1 = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=latin_1, capture_output=True, timeout=60, check=True)
+    file.write_bytes(done.stdout)
+    monkeypatch.setenv("HILUM_CONFIG", str(file))
+    assert load_settings().destinations[0].name == "M\u00fcnster"
