@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
+from pathlib import Path
 
 from dicom_node.errors import HilumError
 
@@ -35,6 +36,7 @@ class Command:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a sub-command; return its exit status."""
+    open_missing_streams()
     parser = argparse.ArgumentParser(
         prog="hilum",
         description="A DICOM node beside a PACS that measures how much of the lung is infected. Not a medical device.",
@@ -62,6 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return 130
+
+
+def open_missing_streams() -> None:
+    """Have output that was closed, as in ``hilum check >&-``, go nowhere, instead of into the next file opened."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as we run
 
 
 def commands() -> Iterator[Command]:

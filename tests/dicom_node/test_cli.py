@@ -130,6 +130,13 @@ def test_a_reader_who_has_seen_enough_is_no_error(folder: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_command_whose_output_is_closed_does_its_work(record: Engine, closed: str) -> None:
+    command = f"{sys.executable} -m dicom_node studies {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_command_whose_part_is_not_installed_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
     command = Command("dream", "dream", "tests.dicom_node.needs_missing_package:run", extra="worker")
     assert cli.run(command, Any) == 1  # type: ignore[arg-type]  # it is not looked at
