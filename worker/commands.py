@@ -50,7 +50,13 @@ COMMANDS = (
     Command(
         "demo", "run everything once on a phantom or a study and show it", "worker.demo:run_demo", add_demo, "worker"
     ),
-    Command("models", "list the networks' weights and verify them", "worker.models.commands:run_models", add_models),
+    Command(
+        "models",
+        "list the networks' weights and verify them",
+        "worker.models.commands:run_models",
+        add_models,
+        "worker",
+    ),
     Command(
         "export",
         "make a network's weights ready for CPU workers, which have no torch",

@@ -143,6 +143,14 @@ def test_a_command_whose_part_is_not_installed_says_what_to_install(capsys: pyte
     assert "pip install 'hilum[worker]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [("analyze", ".", "--out", "out"), ("demo",), ("models",), ("worker",)])
+def test_a_node_without_the_worker_says_how_to_install_it(folder: Path, command: tuple[str, ...]) -> None:
+    code = f"import sys\nsys.modules['numpy'] = None\nfrom dicom_node.cli import main\nsys.exit(main({command!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    said = f"hilum: `hilum {command[0]}` needs numpy; install it with: pip install 'hilum[worker]'\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 # studies and retry
 
 
