@@ -11,11 +11,11 @@ from dicom_node.settings.section import Seconds, Section
 
 
 class SelectionSettings(Section):
-    """Which series of a study is measured."""
+    """Which series of a study is measured; the worker refuses fewer slices or less of the body than the defaults."""
 
-    minimum_slices: Annotated[int, Field(ge=2)] = 10
+    minimum_slices: Annotated[int, Field(ge=10)] = 10
     """A series with fewer slices is not measured."""
-    minimum_extent_mm: Annotated[float, Field(ge=0)] = 100.0
+    minimum_extent_mm: Annotated[float, Field(ge=100)] = 100.0
     """A series that covers less of the body is not measured."""
     maximum_thickness_mm: Annotated[float, Field(gt=0)] = 10.0
     """A series with thicker slices is not measured."""

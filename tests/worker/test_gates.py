@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
+from dicom_node.settings import SelectionSettings
 from tests.worker.test_lungs import volume_of
 from worker.findings import Flag, Lungs, Mask
-from worker.gates import flags_of, require_chest_extent, require_lungs
+from worker.gates import FEWEST_SLICES, SHORTEST_MM, flags_of, require_chest_extent, require_lungs
 from worker.geometry import Geometry
 from worker.measure import measure
 from worker.volume import Volume
@@ -206,3 +208,10 @@ def test_thick_slices_close_to_each_other_are_told() -> None:
 def test_slices_of_5_mm_are_not_thick_for_a_rounding(slice_mm: float, told: bool) -> None:
     of = replace(volume(), geometry=Geometry(SHAPE, np.diag([slice_mm, 3.0, 3.0, 1.0]), "1"))
     assert ("thick-slices" in flags(labels(), of)) == told
+
+
+@pytest.mark.parametrize(("name", "least"), [("minimum_slices", FEWEST_SLICES), ("minimum_extent_mm", SHORTEST_MM)])
+def test_a_site_cannot_select_what_would_be_refused_here(name: str, least: float) -> None:
+    SelectionSettings.model_validate({name: least})
+    with pytest.raises(ValidationError):
+        SelectionSettings.model_validate({name: least - 1})

@@ -30,7 +30,7 @@ from tests.services import wait_until
 HU = np.full((4, 8, 8), -800, np.int16)
 SETTINGS = Settings.model_construct(
     node=NodeSettings(quiet_seconds=30, association_idle_seconds=60),
-    selection=SelectionSettings(minimum_slices=3, minimum_extent_mm=10),
+    selection=SelectionSettings.model_construct(minimum_slices=3, minimum_extent_mm=10.0),  # for little to write
     jobs=JobSettings(lease_seconds=60, sweep_seconds=15),
 )
 
