@@ -92,7 +92,9 @@ def table(comparison: dict[str, Any]) -> str:
     head = [comparison["title"], comparison["unit"], "least to greatest"] + ["Hilum is better by"] * compared
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     along = comparison.get("along")
-    for contender_name, contender in contenders.items():
+    # The file of the figures has numbers in the order of text.
+    for contender_name in sorted(contenders, key=int) if along else contenders:
+        contender = contenders[contender_name]
         name = f"{int(contender_name):,} {along}" if along else contender_name
         values, ratio = contender["values"], contender["hilum_is_better_by"]
         row = [name, number(contender["median"]), f"{number(min(values))} to {number(max(values))}"]
