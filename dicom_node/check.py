@@ -25,6 +25,7 @@ from dicom_node.receive.port import listeners, outgoing_ports
 from dicom_node.receive.scp import listen
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import studies
+from dicom_node.record.storage import require_mounted
 from dicom_node.security.access import is_loopback, require_security
 from dicom_node.security.tls import server_context
 from dicom_node.settings import Destination, NodeSettings, Settings, WebDestination, find_file, load_settings
@@ -170,7 +171,7 @@ def check_disk(settings: Settings) -> Check:
 
 
 def check_database(settings: Settings) -> Check:
-    """Open the record, and look for results that nobody sends."""
+    """Open the record, and look for results that nobody sends, and for its images."""
     try:
         engine = open_database(settings.database_url)
     except HilumError as error:
@@ -182,6 +183,10 @@ def check_database(settings: Settings) -> Check:
         waiting = "; ".join(f"{number} results wait for {name!r}" for name, number in stranded.items())
         message = f"{waiting}, which no [[destinations]] names: name it again, or `hilum redirect FROM TO`"
         return Check("record", False, message)
+    try:
+        require_mounted(engine, settings.storage.folder)
+    except HilumError as error:
+        return Check("record", False, error.message)
     return Check("record", True, f"{engine.dialect.name}, {count} studies")
 
 

@@ -47,13 +47,27 @@ class Files:
 
     def __init__(self, folder: Path, reserve_bytes: float = 0) -> None:
         self._folder = folder.absolute()
+        self._instances = self._folder / "instances"
         self._reserve_bytes = reserve_bytes
+
+    def make_folders(self) -> None:
+        """Make what instances are put into.
+
+        Only a node that starts does so. Later they are there, or the storage is not mounted, and what was put into its
+        mount point would be hidden once it is.
+        """
+        for folder in (self._instances, self.incoming_path().parent):
+            make_folder(folder)
+
+    def has_instances(self) -> bool:
+        """Whether the folder of all instances is there; it is not where the storage is not mounted."""
+        return self._instances.is_dir()
 
     def instance_path(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, sha256: str
     ) -> Path:
         """Return where an instance with this content lies."""
-        folder = self._folder / "instances" / safe_name(study_instance_uid) / safe_name(series_instance_uid)
+        folder = self._instances / safe_name(study_instance_uid) / safe_name(series_instance_uid)
         return folder / f"{safe_name(sop_instance_uid)}-{sha256[:16]}.dcm"
 
     def make_place(self, path: Path) -> None:
@@ -62,11 +76,12 @@ class Files:
         Raises
         ------
         OSError
-            The disk failed; or it is nearly full, and a new study would begin.
+            The disk failed, or the storage is not mounted; or it is nearly full, and a new study would begin.
         """
         if not path.parent.parent.is_dir():
+            require_folder(self._instances)
             self._require_room()
-        make_folder(path.parent)
+        make_folder(path.parent, within=self._instances)
 
     def _require_room(self) -> None:
         if self.free_bytes() < self._reserve_bytes:
@@ -168,8 +183,7 @@ class Files:
         OSError
             It does not.
         """
-        if not (self._folder / "instances").is_dir():
-            raise OSError(errno.ENOENT, "no images are there; see that the storage is mounted")
+        require_folder(self._instances)
         if self.free_bytes() < ROOM_FOR_RESULTS_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.try_writing()
@@ -182,7 +196,6 @@ class Files:
 
     def free_bytes(self) -> int:
         """Return the space left on the disk."""
-        make_folder(self._folder)
         return shutil.disk_usage(self._folder).free
 
 
@@ -219,11 +232,19 @@ def remove_old(path: Path, oldest: float) -> None:
         aside.rename(path)
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder with its parents, each synced into the one above."""
+def require_folder(folder: Path) -> None:
+    """See that a folder of the storage is there; OSError if not."""
+    if not folder.is_dir():
+        raise OSError(errno.ENOENT, "no images are there; see that the storage is mounted")
+
+
+def make_folder(folder: Path, within: Path | None = None) -> None:
+    """Create a folder with its parents, each synced into the one above; what it lies within has to be there."""
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    if folder == within:
+        require_folder(folder)
+    make_folder(folder.parent, within)
     folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     sync_folder(folder.parent)
 

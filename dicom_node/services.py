@@ -30,6 +30,7 @@ from dicom_node.receive.listeners import Listeners
 from dicom_node.receive.scp import Receiver, listen
 from dicom_node.record.database import lengthen_log, open_database
 from dicom_node.record.retention import Retention
+from dicom_node.record.storage import open_storage
 from dicom_node.security.access import require_security
 from dicom_node.security.audit import AuditTrail
 from dicom_node.security.tls import client_context, server_context
@@ -56,7 +57,9 @@ def run_node(_: argparse.Namespace) -> int:
     require_security(settings.node, tls=settings.tls.enabled)
     tls = server_context(settings.tls)
     stop = stop_on_signals()
-    open_database(settings.database_url).dispose()  # migrate once, before several processes would
+    engine = open_database(settings.database_url)  # migrate once, before several processes would
+    open_storage(engine, settings.storage.folder)
+    engine.dispose()
     listener = listen(settings.node)
     count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
     others = Listeners(count - 1, lambda: receive(settings, listener, tls, count, stop.wait), stop)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from dicom_node.files import PRIVATE_FILE, make_folder
+from dicom_node.files import PRIVATE_FILE, require_folder
 
 
 class IncomingFile:
@@ -28,7 +28,7 @@ class IncomingFile:
         self._error: OSError | None = None
         self._file: int | None = None
         try:
-            make_folder(path.parent)
+            require_folder(path.parent)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
             self._append(memoryview(head))
         except OSError as error:

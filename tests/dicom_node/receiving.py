@@ -36,7 +36,9 @@ def listening(
     **settings: Any,
 ) -> Iterator[int]:
     """Run a receiver for the time of a ``with``; gives its port."""
-    receiver = Receiver(Intake(record), Files(folder), NodeSettings(port=0, **settings), tls, trail, commitments)
+    files = Files(folder)
+    files.make_folders()
+    receiver = Receiver(Intake(record), files, NodeSettings(port=0, **settings), tls, trail, commitments)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
         receiver.start()

@@ -378,6 +378,7 @@ def test_what_waits_for_a_pacs_that_is_gone_is_redirected(
     assert "1 results wait for 'PACS'" in str(checked(capsys)["record"]["message"])
     assert hilum(capsys, "redirect", "PACS", "ARCHIVE")[0] == 1
     assert hilum(capsys, "redirect", "PACS", "NEW")[1] == "1 deliveries due at NEW\n"
+    (folder / "hilum-data" / "instances").mkdir(parents=True)
     assert checked(capsys)["record"]["passed"]
 
 
@@ -595,6 +596,17 @@ def test_a_node_whose_port_is_taken_says_so_in_one_line(folder: Path, redis_serv
     said = failing("node")
     assert f"port {redis_server.port}" in said
     assert "Traceback" not in said
+
+
+def test_a_node_whose_storage_is_not_mounted_does_not_start(
+    record: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_job(record)
+    monkeypatch.setenv("HILUM_BROKER__URL", "redis://127.0.0.1:1/0")
+    expected = f"the record holds studies, and {folder / 'data'} none of their images: mount {folder / 'data'}"
+    assert expected in failing("node")
+    assert not (folder / "data").exists()
+    assert expected in checked(capsys)["record"]["message"]
 
 
 @pytest.mark.parametrize("limit", ["-1", "0", "many"])

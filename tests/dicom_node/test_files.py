@@ -121,7 +121,18 @@ def test_a_tree_is_synced_with_every_file_and_folder(tmp_path: Path, monkeypatch
 
 
 def test_free_space_is_told_before_anything_is_stored(tmp_path: Path) -> None:
-    assert Files(tmp_path / "new").free_bytes() > 0
+    files = Files(tmp_path / "new")
+    files.make_folders()
+    assert files.free_bytes() > 0
+
+
+def test_looking_at_a_storage_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    files = Files(tmp_path / "unmounted")
+    with pytest.raises(OSError, match="No such file"):
+        files.free_bytes()
+    with pytest.raises(OSError, match="see that the storage is mounted"):
+        files.make_place(files.instance_path("1.2", "1.2.3", "1.2.3.4", SHA256))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_dead_process_left_half_written_is_removed_and_the_rest_is_not(tmp_path: Path) -> None:
@@ -161,6 +172,7 @@ def test_a_nearly_full_disk_takes_no_new_study_and_goes_on_with_those_begun(
 ) -> None:
     files = Files(tmp_path, reserve_bytes=1000)
     free = 1000
+    files.make_folders()
     monkeypatch.setattr(Files, "free_bytes", lambda _: free)
     files.make_place(files.instance_path("1.2", "1.2.3", "1.2.3.4", SHA256))
     free = 999

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 
 from dicom_node.errors import SettingsError
+from dicom_node.files import Files
 from dicom_node.receive.scp import listen
 from dicom_node.services import receive, run_deliver
 from dicom_node.settings import NodeSettings, Settings
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.node
 def serve(settings: Settings, sharers: int, work: Callable[[int], object]) -> None:
     """Receive, as one of several processes, while somebody works at its port."""
     listener = listen(settings.node)
+    Files(settings.storage.folder).make_folders()
     receive(settings, listener, None, sharers, lambda: work(listener.getsockname()[1]))
 
 

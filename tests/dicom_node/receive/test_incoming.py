@@ -58,9 +58,9 @@ def test_a_failing_disk_is_reported_when_the_file_is_to_be_kept_and_not_before(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_reported_when_the_file_is_to_be_kept(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with IncomingFile(tmp_path / "file" / "x.part", b"head") as incoming:
+def test_a_folder_that_is_not_there_is_reported_when_the_file_is_to_be_kept(tmp_path: Path) -> None:
+    with IncomingFile(tmp_path / "unmounted" / "x.part", b"head") as incoming:
         incoming.write(memoryview(b"data"))
-        with pytest.raises(OSError, match="exists"):
+        with pytest.raises(OSError, match="see that the storage is mounted"):
             incoming.keep(tmp_path / "kept.dcm")
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import socket
@@ -364,6 +365,27 @@ def test_a_storage_that_cannot_be_written_is_out_of_resources(
     storage.write_text("a file where the folder should be")
     assert send(port, ct) == [0xA700]
     assert rows(sqlite_record, instances) == []
+
+
+@pytest.mark.parametrize("is_mount_point", [True, False])
+def test_where_the_storage_was_taken_away_nothing_is_stored_until_it_is_back(
+    port: int, storage: Path, sqlite_record: Engine, ct: pydicom.FileDataset, is_mount_point: bool
+) -> None:
+    assert send(port, ct) == [0x0000]
+    storage.rename(storage.with_name("unmounted"))
+    if is_mount_point:
+        storage.mkdir()
+    of_same_study, of_another = copy.deepcopy(ct), copy.deepcopy(ct)
+    of_same_study.SOPInstanceUID, of_another.SOPInstanceUID = "1.2.9.1", "1.2.9.2"
+    of_another.StudyInstanceUID = "1.2.9"
+    assert send(port, ct, of_same_study, of_another) == [0xA700] * 3
+    assert list(storage.rglob("*")) == []
+    assert storage.exists() is is_mount_point
+    assert len(rows(sqlite_record, instances)) == 1
+    if is_mount_point:
+        storage.rmdir()
+    storage.with_name("unmounted").rename(storage)
+    assert send(port, ct, of_same_study, of_another) == [0x0000] * 3
 
 
 def test_a_record_that_is_locked_is_out_of_resources(port: int, sqlite_record: Engine, ct: pydicom.FileDataset) -> None:
