@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from highdicom.sr import CodedConcept
 from PIL import Image, ImageDraw
@@ -53,8 +53,8 @@ def draw_page(identity: Dataset, texts: Sequence[str], picture: Image.Image | No
     return page
 
 
-def build_page(page: Image.Image, shared: ResultContext) -> Dataset:
-    """Return the page as an object of the study."""
+def build_page(page: Image.Image, made_of: Iterable[tuple[str, str]], shared: ResultContext) -> Dataset:
+    """Return the page as an object of the study; it names the images (SOP class and instance) it was made of."""
     ds = Dataset()
     arguments = shared.arguments(context.PAGE)
     ds.SOPClassUID, ds.SOPInstanceUID = EncapsulatedPDFStorage, arguments["sop_instance_uid"]
@@ -64,6 +64,7 @@ def build_page(page: Image.Image, shared: ResultContext) -> Dataset:
     ds.Manufacturer, ds.ManufacturerModelName = context.MANUFACTURER, context.MODEL
     ds.DeviceSerialNumber, ds.SoftwareVersions = arguments["device_serial_number"], arguments["software_versions"]
     ds.AcquisitionDateTime = ""
+    ds.SourceInstanceSequence = [_source(*image) for image in dict.fromkeys(made_of)]
     ds.BurnedInAnnotation = "YES"
     ds.DocumentTitle = codes.DIAGNOSTIC_IMAGING_REPORT.meaning
     ds.ConceptNameCodeSequence = [CodedConcept.from_code(codes.DIAGNOSTIC_IMAGING_REPORT)]
@@ -76,6 +77,13 @@ def build_page(page: Image.Image, shared: ResultContext) -> Dataset:
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     shared.complete(ds, context.PAGE)
     return ds
+
+
+def _source(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    source = Dataset()
+    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE_FOR_PROCESSING)]
+    return source
 
 
 def _as_pdf(page: Image.Image, shared: ResultContext) -> bytes:

@@ -124,7 +124,8 @@ def write_reports(
         written.append(_write(trend, context.TREND, out))
     if settings.page:
         page = draw_page(source.identity, sentences(findings, history), picture)
-        written.append(_write(build_page(page, shared), context.PAGE, out))
+        made_of = [(slice_.sop_class_uid, slice_.sop_instance_uid) for slice_ in shown]
+        written.append(_write(build_page(page, made_of, shared), context.PAGE, out))
     written.extend(_withdraw_earlier(shared, settings, out))
     _write_results(out, measured_results(findings, history), source, findings.algorithm, written)
     return tuple(written)
@@ -154,7 +155,8 @@ def write_refusal(
     written = [_write(build_refusal(reason, shared, settings.title), context.REPORT, out)]
     if settings.page:
         page = draw_page(source.identity, refusing_sentences(reason), None)
-        written.append(_write(build_page(page, shared), context.PAGE, out))
+        made_of = [(image.SOPClassUID, image.SOPInstanceUID) for image in source.images]
+        written.append(_write(build_page(page, made_of, shared), context.PAGE, out))
     written.extend(_withdraw_earlier(shared, settings, out))
     results = {
         "outcome": Outcome.NOT_ANALYSABLE,

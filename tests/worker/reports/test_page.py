@@ -41,6 +41,20 @@ def test_the_page_is_the_same_when_it_is_made_again(result: Result, tmp_path: Pa
     assert page_of(result, tmp_path / "one") == page_of(result, tmp_path / "two")
 
 
+def test_the_page_names_the_slices_it_shows_as_its_source(result: Result, tmp_path: Path) -> None:
+    shown = result.read("key-image").SourceImageSequence
+
+    assert page_of(result, tmp_path / "out").SourceInstanceSequence == shown
+
+
+def test_the_page_of_a_multi_frame_ct_names_its_object_once(tmp_path: Path) -> None:
+    result = make_result(tmp_path / "result", multiframe=True)
+
+    (source,) = page_of(result, tmp_path / "out").SourceInstanceSequence
+
+    assert source.ReferencedSOPInstanceUID == result.volume.slices[0].sop_instance_uid
+
+
 def test_there_is_no_page_unless_it_is_asked_for(result: Result) -> None:
     assert "page" not in {item.kind for item in result.objects}
 
@@ -51,6 +65,8 @@ def test_a_refusal_has_a_page_too(result: Result, tmp_path: Path) -> None:
     written = write_refusal(paths, NotAnalysable("gap", "a gap"), THRESHOLDS, tmp_path, WITH_PAGE, MADE_AT)
 
     assert [item.kind for item in written] == ["report", "page"]
+    named = [source.ReferencedSOPInstanceUID for source in dcmread(written[1].path).SourceInstanceSequence]
+    assert sorted(named) == sorted(slice_.sop_instance_uid for slice_ in result.volume.slices)
 
 
 def test_the_picture_stands_below_the_words_however_many() -> None:
