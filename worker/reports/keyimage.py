@@ -25,7 +25,8 @@ def build_key_image(picture: Image.Image, shown: Sequence[SourceSlice], shared: 
     """Return a picture as Secondary Capture (PS3.3 A.8.1).
 
     It holds plots, and maybe several views, so it claims no position, orientation or spacing; it names the
-    slices it shows, or speaks of, as its source.
+    slices it shows, or speaks of, as its source. Burned In Annotation asks for what tells patient and date: nothing
+    that is drawn does, but the images may.
     """
     ds = Dataset()
     arguments = shared.arguments(kind)
@@ -38,7 +39,7 @@ def build_key_image(picture: Image.Image, shown: Sequence[SourceSlice], shared: 
     ds.DeviceSerialNumber, ds.SoftwareVersions = arguments["device_serial_number"], arguments["software_versions"]
     ds.BodyPartExamined, ds.PatientOrientation = "CHEST", ""
     ds.ImageType = ["DERIVED", "SECONDARY"]
-    ds.BurnedInAnnotation = "YES"
+    ds.BurnedInAnnotation = "YES" if shared.source.first.get("BurnedInAnnotation") == "YES" else "NO"
     ds.DerivationDescription = _DERIVATIONS[kind]
     ds.SourceImageSequence = [_source_image(where) for where in shown]
     for keyword in LOSSY_COMPRESSION:  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)

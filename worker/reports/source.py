@@ -23,6 +23,7 @@ _OF_THE_SERIES = (
     "Manufacturer",
     "ManufacturerModelName",
     "SoftwareVersions",
+    "BurnedInAnnotation",
     *LOSSY_COMPRESSION,
 )
 

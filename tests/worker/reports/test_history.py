@@ -123,7 +123,7 @@ def test_gives_the_change_in_the_results_too(follow_up: Path, prior: Path) -> No
 def test_draws_the_trend(follow_up: Path) -> None:
     trend = dcmread(follow_up / "trend.dcm")
 
-    assert (trend.SeriesDescription, trend.BurnedInAnnotation) == ("Hilum trend", "YES")
+    assert (trend.SeriesDescription, trend.BurnedInAnnotation) == ("Hilum trend", "NO")
 
 
 def test_a_first_study_has_no_trend_and_tells_no_change(prior: Path) -> None:

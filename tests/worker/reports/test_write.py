@@ -92,7 +92,11 @@ def test_the_key_image_claims_no_place_in_the_patient(found: Result) -> None:
 
     assert "ImagePositionPatient" not in ds
     assert "PixelSpacing" not in ds
-    assert (ds.BurnedInAnnotation, ds.ConversionType, ds.BodyPartExamined) == ("YES", "WSD", "CHEST")
+    assert (ds.BurnedInAnnotation, ds.ConversionType, ds.BodyPartExamined) == ("NO", "WSD", "CHEST")
+
+
+def test_what_is_burned_into_the_images_is_burned_into_the_key_image(tmp_path: Path) -> None:
+    assert make_result(tmp_path, BurnedInAnnotation="YES").read("key-image").BurnedInAnnotation == "YES"
 
 
 def test_the_key_image_names_the_slices_it_shows(found: Result) -> None:
