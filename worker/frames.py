@@ -281,7 +281,8 @@ def _padding(ds: Dataset) -> tuple[int, int] | None:
     first = ds.get("PixelPaddingValue")
     if first is None:
         return None
-    ends = sorted(_as_stored(ds, v) for v in (first, ds.get("PixelPaddingRangeLimit", first)))
+    limit = ds.get("PixelPaddingRangeLimit")  # an empty one is none
+    ends = sorted(_as_stored(ds, end) for end in (first, first if limit is None else limit))
     return ends[0], ends[1]
 
 

@@ -115,6 +115,14 @@ def test_padding_reads_as_air_outside_the_field_of_view(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.hu[:, 1:], hu[:, 1:])
 
 
+def test_an_empty_end_of_a_padding_range_is_none(tmp_path: Path) -> None:
+    hu = gradient()
+    hu[:, 0, 0] = 3000
+    volume = read_volume(ct_series(tmp_path, hu, PixelPaddingValue=4024, PixelPaddingRangeLimit=""))
+    assert (volume.hu[:, 0, 0] == -1024).all()
+    np.testing.assert_array_equal(volume.hu[:, 1:], hu[:, 1:])
+
+
 def test_a_padding_range_reads_as_air(tmp_path: Path) -> None:
     hu = gradient()
     hu[:, 0, 0], hu[:, 0, 1] = 2990, 3000
