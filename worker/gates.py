@@ -1,4 +1,8 @@
-"""May this study be answered with a figure? Refusals, and flags that travel with the answer."""
+"""May this study be answered with a figure? Refusals, and flags that travel with the answer.
+
+What is held against a limit is the figure as it is told, rounded: else 799.7 mL would be told as 800 mL outside 800 to
+10000 mL.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +69,11 @@ def require_chest_extent(volume: Volume) -> None:
     NotAnalysable, NotForHilum
     """
     count = len(volume.hu)
-    extent_mm = volume.geometry.spacing_mm[0] * count
+    extent_mm = round(volume.geometry.spacing_mm[0] * count)
     if count < FEWEST_SLICES or extent_mm < SHORTEST_MM:
         message = (
             f"expected at least {FEWEST_SLICES} slices over {SHORTEST_MM:.0f} mm, "
-            f"got {count} over {extent_mm:.0f} mm; send the series that covers the chest"
+            f"got {count} over {extent_mm} mm; send the series that covers the chest"
         )
         raise refusal(volume.body_part, "too-short", message)
     if not volume.geometry.is_axial:
@@ -87,11 +91,11 @@ def require_lungs(volume: Volume, lungs: Lungs) -> None:
     NotForHilum
         It does not: nothing says that this is a chest.
     """
-    found_ml = int(lungs.slice_voxels.sum()) * lungs.geometry.voxel_volume_ml
+    found_ml = round(int(lungs.slice_voxels.sum()) * lungs.geometry.voxel_volume_ml)
     if found_ml >= ONE_LUNG_ML:
         return
     message = (
-        f"expected aerated lungs of at least {ONE_LUNG_ML:.0f} mL, found {found_ml:.0f} mL; "
+        f"expected aerated lungs of at least {ONE_LUNG_ML:.0f} mL, found {found_ml} mL; "
         "this is no chest, or both lungs are too dense to be found"
     )
     raise (NotAnalysable if names_chest(volume.body_part) else NotForHilum)("no-lungs", message)
@@ -162,18 +166,19 @@ def _plausibility(measurements: Sequence[Measurement]) -> Iterator[Flag]:
         if m.lung_volume_ml < ONE_LUNG_ML:
             yield Flag(f"no-{m.site}-lung", f"The {m.site} lung was not found, or is not aerated.", True)
     low, high = LUNG_ML
-    if not low <= both.lung_volume_ml <= high:
-        message = f"The lung volume of {both.lung_volume_ml:.0f} mL is outside {low:.0f} to {high:.0f} mL."
+    lung_ml = round(both.lung_volume_ml)
+    if not low <= lung_ml <= high:
+        message = f"The lung volume of {lung_ml} mL is outside {low:.0f} to {high:.0f} mL."
         yield Flag("lung-volume", message, withholds_percentage=True)
     low, high = LEFT_TO_RIGHT
     if min(left.lung_volume_ml, right.lung_volume_ml) >= ONE_LUNG_ML:
-        ratio = left.lung_volume_ml / right.lung_volume_ml
+        ratio = round(left.lung_volume_ml / right.lung_volume_ml, 2)
         if not low <= ratio <= high:
             message = f"Left to right lung volume is {ratio:.2f}, outside {low} to {high}: part of a lung is missed."
             yield Flag("lung-ratio", message, withholds_percentage=True)
     low, high = LUNG_MEAN_HU
     mean_hu = _free_mean_hu(both)
-    if mean_hu is not None and not low <= mean_hu <= high:
+    if mean_hu is not None and not low <= round(mean_hu) <= high:
         message = f"The mean of lung free of infection, {mean_hu:.0f} HU, is outside {low:.0f} to {high:.0f} HU."
         yield Flag("lung-density", message, withholds_percentage=True)
 
@@ -192,7 +197,7 @@ def _protocol(volume: Volume) -> Iterator[Flag]:
     if volume.has_contrast_agent:
         yield Flag("contrast", "A contrast agent was given: it raises the density of vessels and lungs.")
     apart_mm, thick_mm = volume.geometry.spacing_mm[0], volume.slice_thickness_mm or 0.0
-    slice_mm = round(max(apart_mm, thick_mm), 1)  # as it is told, for 5 mm are rarely 5 to the last digit
+    slice_mm = round(max(apart_mm, thick_mm), 1)
     if slice_mm > THICK_MM:
         how = "thick" if thick_mm > apart_mm else "apart"
         yield Flag("thick-slices", f"Slices are {slice_mm:.1f} mm {how}: small lesions and edges are uncertain.")

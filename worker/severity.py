@@ -54,8 +54,8 @@ def severity(lungs: Lungs, infection: Mask) -> Severity | None:
 
 
 def score(percent: float, steps: tuple[float, ...]) -> int:
-    """Return 0 for nothing, 1 below the first step, and one more from each step on."""
-    return 1 + bisect_right(steps, percent) if percent > 0 else 0
+    """Return 0 for nothing, 1 below the first step, and one more from each step on, in tenths as it is told."""
+    return 1 + bisect_right(steps, round(percent, 1)) if percent > 0 else 0
 
 
 def _zone(side: Side, level: Level, lung: int, sick: int, least: float) -> Zone:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.settings import SelectionSettings
 from tests.worker.test_lungs import volume_of
-from worker.findings import Flag, Lungs, Mask
+from worker.findings import Flag, Lungs, Mask, Measurement
 from worker.gates import FEWEST_SLICES, SHORTEST_MM, flags_of, require_chest_extent, require_lungs
 from worker.geometry import Geometry
 from worker.measure import measure
@@ -125,6 +125,49 @@ def test_lung_that_is_too_dense_beside_infection_withholds_the_percentage() -> N
     infected = np.zeros(SHAPE, bool)
     infected[:8] = True
     assert flags(labels(), volume(-400), infected=infected) == {"lung-density": True} | THICK
+
+
+@pytest.mark.parametrize(
+    ("figures", "codes"),
+    [
+        ({"lung_volume_ml": 799.7}, set()),
+        ({"lung_volume_ml": 799.4}, {"lung-volume"}),
+        ({"lung_mean_hu": -599.6}, set()),
+        ({"lung_mean_hu": -599.4}, {"lung-density"}),
+    ],
+)
+def test_a_limit_is_held_against_the_figure_that_is_told(figures: dict[str, float], codes: set[str]) -> None:
+    assert {flag.code for flag in flags_of(*measured(**figures))} == codes | {"thick-slices"}
+
+
+@pytest.mark.parametrize(("left_ml", "is_told"), [(1503, False), (1506, True)])
+def test_the_ratio_of_the_lungs_is_held_against_its_limit_as_it_is_told(left_ml: float, is_told: bool) -> None:
+    of = measured(left_ml=left_ml)
+    assert ("lung-ratio" in {flag.code for flag in flags_of(*of)}) == is_told
+
+
+def measured(left_ml: float = 1000.0, **both: float) -> tuple[Volume, Lungs, list[Measurement]]:
+    """Return plausible lungs with these figures of both."""
+    of, array = volume(), labels()
+    of.hu[array == 0] = 40
+    figures = {"lung_volume_ml": 2000.0, "lung_mean_hu": -800.0} | both
+    healthy = {"infection_volume_ml": 0.0, "infected_percent": 0.0, "infection_mean_hu": None}
+    sides = [
+        Measurement(site=site, lung_volume_ml=ml, lung_mean_hu=-800.0, **healthy)
+        for site, ml in (("left", left_ml), ("right", 1000.0))
+    ]
+    return of, Lungs(array, of.geometry), [Measurement(site="both", **figures, **healthy), *sides]
+
+
+@pytest.mark.parametrize(("z_mm", "is_refused"), [(9.97, False), (9.94, True)])
+def test_a_slab_is_too_short_by_the_extent_that_is_told(z_mm: float, is_refused: bool) -> None:
+    of = volume_of(np.zeros((10, 8, 8), np.int16))
+    of.geometry.affine[2, 0] = z_mm
+    if is_refused:
+        with pytest.raises(NotAnalysable, match="over 99 mm"):
+            require_chest_extent(of)
+    else:
+        require_chest_extent(of)
 
 
 def test_doubts_of_reading_come_along() -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_node.figures import format_percent
 from tests.worker.test_lungs import volume_of
 from worker.findings import LEFT, RIGHT, Lungs, Mask, Severity
 from worker.severity import WHOLE_LUNG_PERCENT, ZONE_PERCENT, score, severity
@@ -23,10 +24,16 @@ def severity_of(infected: np.ndarray, labels: np.ndarray = LABELS) -> Severity:
 
 @pytest.mark.parametrize(
     ("percent", "whole", "zone"),
-    [(0, 0, 0), (0.01, 1, 1), (4.99, 1, 1), (5, 2, 1), (24.9, 2, 1), (25, 3, 2), (50, 4, 3), (75, 5, 4), (100, 5, 4)],
+    [(0, 0, 0), (0.01, 1, 1), (4.94, 1, 1), (5, 2, 1), (24.9, 2, 1), (25, 3, 2), (50, 4, 3), (75, 5, 4), (100, 5, 4)],
 )
 def test_each_step_begins_at_its_share(percent: float, whole: int, zone: int) -> None:
     assert (score(percent, WHOLE_LUNG_PERCENT), score(percent, ZONE_PERCENT)) == (whole, zone)
+
+
+@pytest.mark.parametrize("percent", [4.996, 4.96])
+def test_what_is_told_as_5_percent_scores_as_5_percent(percent: float) -> None:
+    assert format_percent(percent) == "5.0 %"
+    assert score(percent, WHOLE_LUNG_PERCENT) == 2
 
 
 def test_healthy_lungs_score_nothing() -> None:

@@ -180,10 +180,10 @@ def describe(history: History) -> Iterator[str]:
     if change is None:
         yield f"No comparison with {then}: {history.comparison.obstacle}."
         return
-    relative = "" if change.infection_percent is None else f" ({change.infection_percent:+.0f} %)"
+    relative = "" if change.infection_percent is None else f" ({signed(change.infection_percent)} %)"
     yield (
-        f"Since {then}, {describe_time(change)} before: infected volume {change.infection_ml:+.1f} mL{relative}, "
-        f"PoIR {change.infected_percent_points:+.1f} percentage points."
+        f"Since {then}, {describe_time(change)} before: infected volume {signed(change.infection_ml, 1)} mL{relative}, "
+        f"PoIR {signed(change.infected_percent_points, 1)} percentage points."
     )
     if history.comparison.doubt:
         yield f"This comparison is uncertain: {history.comparison.doubt}."
@@ -197,10 +197,19 @@ def describe(history: History) -> Iterator[str]:
 def describe_time(change: Change) -> str:
     """Return the time since the prior as a reader tells it: hours at first, then days."""
     hours = change.since.total_seconds() / 3600
-    if hours < 72 and not change.is_by_date:
-        return f"{hours:.0f} hours"
-    days = round(hours / 24)
-    return f"{days} day{'' if days == 1 else 's'}"
+    if hours >= 72 or change.is_by_date:
+        return _counted(round(hours / 24), "day")
+    return _counted(round(hours), "hour") if round(hours) else "less than an hour"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def signed(value: float, decimals: int = 0) -> str:
+    """Return a change with its sign; what rounds to nothing has none."""
+    told = f"{value:+.{decimals}f}"
+    return told if float(told) else told[1:]
 
 
 def _reports_on(identity: Dataset, paths: Sequence[Path]) -> list[Dataset]:

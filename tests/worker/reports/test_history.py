@@ -15,7 +15,7 @@ from tests.worker.reports.results import findings_of
 from tests.worker.reports.test_sr import figures, group, texts
 from worker.findings import Algorithm
 from worker.reports import write_reports
-from worker.reports.history import Prior, Unmeasured, read_exam, taken_at
+from worker.reports.history import Prior, Unmeasured, read_exam, signed, taken_at
 from worker.volume import read_volume
 
 SHAPE = (24, 48, 64)
@@ -242,6 +242,25 @@ def test_a_study_of_the_same_day_without_both_times_is_not_compared_and_the_repo
 
     assert f"No comparison with the study of 2024-02-29: {whose} is not told." in texts(report_of(out))
     assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
+@pytest.mark.parametrize(
+    ("time", "told"),
+    [("102112", "less than an hour"), ("111112", "1 hour"), ("105012", "1 hour"), ("121112", "2 hours")],
+)
+def test_the_hours_since_a_prior_are_told_in_words(tmp_path: Path, time: str, told: str) -> None:
+    before = write(tmp_path / "before", "20240229", "101112", INFECTION)
+
+    out = write(tmp_path / "now", "20240229", time, INFECTION, [before / "report.dcm"])
+
+    (said,) = (text for text in texts(report_of(out)) if text.startswith("Since"))
+    assert said.startswith(f"Since the prior study of 2024-02-29, {told} before:")
+    assert said.endswith("infected volume 0.0 mL (0 %), PoIR 0.0 percentage points.")
+
+
+@pytest.mark.parametrize(("value", "told"), [(-0.04, "0.0"), (0.04, "0.0"), (-0.06, "-0.1"), (1.0, "+1.0")])
+def test_a_change_that_rounds_to_nothing_has_no_sign(value: float, told: str) -> None:
+    assert signed(value, 1) == told
 
 
 def test_patients_without_an_id_are_never_the_same(tmp_path: Path) -> None:
