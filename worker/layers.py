@@ -26,7 +26,8 @@ def by_size_and_place(volume: Volume, own: Bools, candidate: Candidate) -> Verdi
     """Keep what is not too small to be told from noise, nor a thin layer at tissue."""
     verdict = by_size(volume, own, candidate)
     if verdict.kept and rests_on_tissue(volume, own, candidate):
-        return Verdict(False, f"no higher than {LOWEST_MM:g} mm on tissue below: the diaphragm's dome, blurred")
+        lowest_mm = f"{_lowest_mm(volume):.3g} mm"
+        return Verdict(False, f"no higher than {lowest_mm} on tissue below: the diaphragm's dome, blurred")
     if verdict.kept and hangs_from_tissue(volume, own, candidate):
         return Verdict(False, "in one slice alone under tissue above: an edge of rib or chest wall, blurred")
     return verdict
@@ -35,8 +36,7 @@ def by_size_and_place(volume: Volume, own: Bools, candidate: Candidate) -> Verdi
 def rests_on_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
     """Whether most of a region's columns, feet to head, are low and have tissue right below them."""
     region = volume.geometry.anatomical(own)
-    z_mm = volume.geometry.anatomical_spacing_mm[0]
-    is_low = region.sum(axis=0) * z_mm <= max(LOWEST_MM, LOWEST_SLICES * z_mm)
+    is_low = region.sum(axis=0) * volume.geometry.anatomical_spacing_mm[0] <= _lowest_mm(volume)
     rests = is_low & _is_tissue(volume, candidate, region.argmax(axis=0) - _beyond(volume))
     return float(rests[region.any(axis=0)].mean()) >= MOST
 
@@ -51,6 +51,11 @@ def hangs_from_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
         return False
     hangs = _is_tissue(volume, candidate, np.full(region.shape[1:], _beyond(volume)))
     return float(hangs[region[0]].mean()) >= MOST
+
+
+def _lowest_mm(volume: Volume) -> float:
+    """Return how high a dome blurs into the lung, in slices so far apart."""
+    return max(LOWEST_MM, LOWEST_SLICES * volume.geometry.anatomical_spacing_mm[0])
 
 
 def _beyond(volume: Volume) -> int:

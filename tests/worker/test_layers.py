@@ -87,3 +87,15 @@ def test_the_reason_is_given() -> None:
     mask[10, 10:20, 10:20] = True
     _, (region,) = filter_candidates(volume, Candidates(Mask(mask, volume.geometry)), by_size_and_place)
     assert "diaphragm" in region.reason
+
+
+@pytest.mark.parametrize(("z_mm", "lowest"), [(2.0, "8 mm"), (8.0, "12 mm")])
+def test_the_reason_says_how_high_a_dome_blurs_into_slices_so_far_apart(z_mm: float, lowest: str) -> None:
+    hu = np.full((30, 40, 50), -850, np.int16)
+    hu[:10, 20:30, 20:30] = 40
+    mask = np.zeros(hu.shape, np.bool_)
+    mask[10, 21:29, 21:29] = True
+    volume = volume_of(hu)
+    volume.geometry.affine[2, 0] = z_mm
+    _, (region,) = filter_candidates(volume, Candidates(Mask(mask, volume.geometry)), by_size_and_place)
+    assert region.reason == f"no higher than {lowest} on tissue below: the diaphragm's dome, blurred"
