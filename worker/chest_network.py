@@ -133,7 +133,7 @@ class ChestNetwork:
             return Candidates(Mask(infection, geometry), (), percent)
         z_mm, y_mm, x_mm = geometry.anatomical_spacing_mm
         slices, rows, columns = bounding_box(labels, margin=(0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
-        frame = self.frame(_within(rows, hu.shape[1]), _within(columns, hu.shape[2]), y_mm / x_mm)
+        frame = self.frame(rows, columns, y_mm / x_mm)
         slabs = Slabs.about(SLAB_MM, slices.stop - slices.start, z_mm)
         agreement = Agreement()
         log_odds = self.read_twice(hu[slices], slabs, frame, agreement, INFECTED)[:, 0]
@@ -297,7 +297,3 @@ def _sides(grid: Grid, blocks: Bools, middle: float) -> tuple[Bools, Bools]:
                 side |= part
         sides.append(side)
     return sides[0], sides[1]
-
-
-def _within(span: slice, length: int) -> slice:
-    return slice(max(0, span.start), min(length, span.stop))

@@ -182,6 +182,11 @@ class Findings:
     algorithm: Algorithm
     flags: tuple[Flag, ...] = field(default=())
 
+    @property
+    def has_infection(self) -> bool:
+        """Whether anything was found in the lungs."""
+        return bool(self.areas.infection_mm2.any())
+
     def measurement(self, site: Site) -> Measurement:
         """Return the figures of one site."""
         return next(m for m in self.measurements if m.site == site)

@@ -138,7 +138,7 @@ def bounding_box(mask: Bools | NDArray[np.uint8], margin: tuple[int, ...] = (0, 
     for axis, extra in enumerate(margin):
         others = tuple(a for a in range(3) if a != axis)
         found = np.flatnonzero(mask.any(axis=others))
-        ranges.append(slice(max(0, int(found[0]) - extra), int(found[-1]) + extra + 1))
+        ranges.append(slice(max(0, int(found[0]) - extra), min(mask.shape[axis], int(found[-1]) + extra + 1)))
     return ranges[0], ranges[1], ranges[2]
 
 

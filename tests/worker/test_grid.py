@@ -76,6 +76,12 @@ def test_the_bounding_box_holds_all_and_no_less(mask: np.ndarray) -> None:
         assert mask[box].take(-1, axis).any()
 
 
+def test_a_margin_ends_where_the_array_does() -> None:
+    mask = np.zeros((5, 6, 7), bool)
+    mask[1, 4, 3] = True
+    assert bounding_box(mask, margin=(2, 3, 1)) == (slice(0, 4), slice(1, 6), slice(2, 5))
+
+
 def test_morphology_is_measured_in_millimetres() -> None:
     mask = np.zeros((9, 21, 21), bool)
     mask[4, 10, 10] = True

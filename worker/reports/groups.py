@@ -52,19 +52,19 @@ def groups_of(
     yield _lung_group(findings, "both", (), shared)
     yield _lung_group(findings, "left", segments.get(codes.LEFT_LUNG.name, ()), shared)
     yield _lung_group(findings, "right", segments.get(codes.RIGHT_LUNG.name, ()), shared)
-    if findings.infection.array.any():
+    if findings.has_infection:
         yield _largest_area_group(volume, findings, shared)
     if findings.severity:
         yield _severity_group(findings.severity, shared)
     yield _band_group(findings, shared)
     yield _technique_group(volume, shared)
-    if findings.infection.array.any():
+    if findings.has_infection:
         yield _group(SLICE_AREAS, codes.LESION, "both", [], (), shared)  # `add_slice_areas` fills it
 
 
 def _outcome_code(findings: Findings) -> Code:
     """Return how the analysis went (PS3.16 CID 6047); it went not wholly well where a flag withholds."""
-    is_found = bool(findings.infection.array.any())
+    is_found = findings.has_infection
     if outcome_of(findings) is Outcome.WITHHELD:
         return codes.PARTLY_WITH_FINDINGS if is_found else codes.PARTLY_WITHOUT_FINDINGS
     return codes.SUCCEEDED_WITH_FINDINGS if is_found else codes.SUCCEEDED_WITHOUT_FINDINGS

@@ -21,7 +21,7 @@ def outcome_of(findings: Findings) -> Outcome:
     """Return how a measured study came out: a percentage that a flag withholds is never taken for zero."""
     if findings.measurement("both").infected_percent is None:
         return Outcome.WITHHELD
-    return Outcome.FOUND if findings.infection.array.any() else Outcome.NOTHING_FOUND
+    return Outcome.FOUND if findings.has_infection else Outcome.NOTHING_FOUND
 
 
 def conclusion(findings: Findings) -> str:
@@ -30,7 +30,7 @@ def conclusion(findings: Findings) -> str:
     if both.infected_percent is None:
         why = " ".join(flag.message for flag in findings.flags if flag.withholds_percentage)
         return f"No proportion of infected region (PoIR) is given. {why}".rstrip()
-    if not findings.infection.array.any():
+    if not findings.has_infection:
         return f"No infected region found: 0 % of {both.lung_volume_ml:.0f} mL of lung (PoIR)."
     left, right = findings.measurement("left"), findings.measurement("right")
     sides = ", ".join(

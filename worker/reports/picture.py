@@ -57,7 +57,7 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
         draw_view(picture, box, scene, AXIAL, scene.level(other))
         text(draw, (box[0] + 8, box[3] - 8), slice_number(volume, other), 14, style.TEXT, "lb")
         text(draw, (box[2] - 8, box[1] + 10), _height(volume, other), 14, style.TEXT, "rt")
-    if findings.infection.array.any() and not further:
+    if findings.has_infection and not further:
         text(draw, _FURTHER_NOTE, f"No infection {_APART_MM:.0f} mm or more from this slice.", 17, style.MUTED, "mm")
     for box, what, area_mm2, colour in (
         (_LUNG_PLOT_BOX, "Lung area", findings.areas.lung_mm2, style.MUTED),

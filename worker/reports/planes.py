@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Scalar = TypeVar("_Scalar", bound=np.generic)
+from worker.geometry import Scalar
 
 Z, Y, X = 0, 1, 2
 """The axes of `Geometry.anatomical`: feet to head, front to back, right to left."""
@@ -25,7 +24,7 @@ class Plane:
     top: str
     bottom: str
 
-    def cut(self, array: NDArray[_Scalar], index: int) -> NDArray[_Scalar]:
+    def cut(self, array: NDArray[Scalar], index: int) -> NDArray[Scalar]:
         """Return the plane of an anatomical array, as (row, column) to be looked at."""
         return array[index] if self.axis == Z else np.ascontiguousarray(array[::-1, index])  # heads are up
 

@@ -45,7 +45,7 @@ def build_report(
     groups = list(groups_of(volume, findings, segments, sentences(findings, history), history, shared))
     evidence = [*_segmentations(segments, shared), *(history.prior.evidence if history.prior else [])]
     report = _document(groups, evidence, shared, title, is_complete=outcome_of(findings) is not Outcome.WITHHELD)
-    if findings.infection.array.any():
+    if findings.has_infection:
         add_slice_areas(report, volume, findings)
     return report
 
