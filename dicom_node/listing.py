@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,16 +87,27 @@ def run_redirect(arguments: argparse.Namespace) -> int:
     """Send to one destination what another has not taken."""
     settings, engine = open_record("redirect")
     require_destination(arguments.to, settings)
-    count = Outbox(engine, settings.delivery).redirect(arguments.destination, arguments.to)
+    outbox = Outbox(engine, settings.delivery)
+    require_one_of({*names_in(settings), *outbox.destinations()}, arguments.destination)
+    count = outbox.redirect(arguments.destination, arguments.to)
     print(f"{count} deliveries due at {arguments.to}")
     return 0
 
 
 def require_destination(name: str, settings: Settings) -> None:
     """SettingsError, unless results go there."""
-    names = [destination.name for destination in settings.destinations]
+    require_one_of(names_in(settings), name)
+
+
+def names_in(settings: Settings) -> list[str]:
+    """Return the names of the destinations that the settings name."""
+    return [destination.name for destination in settings.destinations]
+
+
+def require_one_of(names: Collection[str], name: str) -> None:
+    """SettingsError, unless a destination's name is one of these."""
     if name not in names:
-        raise SettingsError("unknown-destination", f"expected one of {', '.join(names) or 'none'}, got {name}")
+        raise SettingsError("unknown-destination", f"expected one of {', '.join(sorted(names)) or 'none'}, got {name}")
 
 
 def run_remove(arguments: argparse.Namespace) -> int:

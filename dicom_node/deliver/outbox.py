@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Engine, case, delete, exists, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
+from dicom_node.errors import SettingsError
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.schema import deliveries, jobs, results
@@ -195,8 +196,21 @@ class Outbox:
         with reading(self._engine) as connection:
             return {row.destination: row.waiting for row in connection.execute(counted)}
 
+    def destinations(self) -> list[str]:
+        """Return the names of all destinations that anything was meant for."""
+        with reading(self._engine) as connection:
+            return list(connection.scalars(select(deliveries.c.destination).distinct()))
+
     def redirect(self, destination: str, to: str) -> int:
-        """Make what one destination has not taken due at another, which gets nothing twice; return how much."""
+        """Make what one destination has not taken due at another, which gets nothing twice; return how much.
+
+        Raises
+        ------
+        SettingsError
+            They are the same one, which would have everything already.
+        """
+        if destination == to:
+            raise SettingsError("same-destination", f"expected two destinations, got {to} twice")
         theirs = deliveries.c.destination == destination, deliveries.c.state != DeliveryState.SENT
         known = deliveries.alias()
         has_it = exists().where(known.c.sop_instance_uid == deliveries.c.sop_instance_uid, known.c.destination == to)

@@ -32,7 +32,7 @@ from dicom_node.record.schema import deliveries, jobs, series, studies
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import JobState, Priority
 from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
-from tests.dicom_node.recording import STUDY, instance, make_job, receive, results_of
+from tests.dicom_node.recording import STUDY, instance, make_job, receive, results_of, rows
 from tests.dicom_node.webhooks import answering, receiving, webhook
 from tests.factories import ct_series
 from tests.services import RedisServer, free_port
@@ -380,6 +380,33 @@ def test_what_waits_for_a_pacs_that_is_gone_is_redirected(
     assert hilum(capsys, "redirect", "PACS", "NEW")[1] == "1 deliveries due at NEW\n"
     (folder / "hilum-data" / "instances").mkdir(parents=True)
     assert checked(capsys)["record"]["passed"]
+
+
+def test_what_waits_for_a_pacs_is_not_redirected_to_itself(
+    record: Engine, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(record)
+    (folder / "hilum.toml").write_text(
+        '[[destinations]]\nname = "PACS"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
+    )
+    status, _, err = hilum(capsys, "redirect", "PACS", "PACS")
+    assert status == 1
+    assert "got PACS twice" in err
+    assert len(rows(record, deliveries)) == 2
+
+
+def test_redirecting_from_a_pacs_that_nothing_names_is_a_mistake_that_is_named(
+    record: Engine, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(record)
+    (folder / "hilum.toml").write_text(
+        '[[destinations]]\nname = "NEW"\nae_title = "NEW"\nhost = "127.0.0.1"\nport = 104\n'
+        '[[destinations]]\nname = "EMPTY"\nae_title = "EMPTY"\nhost = "127.0.0.1"\nport = 104\n'
+    )
+    status, _, err = hilum(capsys, "redirect", "PASC", "NEW")
+    assert status == 1
+    assert "expected one of EMPTY, NEW, PACS, got PASC" in err
+    assert hilum(capsys, "redirect", "EMPTY", "NEW")[1] == "0 deliveries due at NEW\n"
 
 
 def test_resend_to_a_destination_nobody_knows_is_a_mistake_that_is_named(
