@@ -173,14 +173,21 @@ class JobRunner:
         return self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
 
     def _give_back(self, job: Job, code: str, message: str) -> None:
+        """Give a job back, and remove what it wrote if it was still ours.
+
+        Else its end may stand in the record, though the answer to its commit was lost, and rows name these files. Those
+        that none names go with the study, as a killed worker's do.
+        """
         log.warning(
             "job_failed", job_id=job.job_id, study_instance_uid=job.study_instance_uid, code=code, reason=message
         )
         try:
-            self._jobs.give_back(job, code, message)
+            was_ours = self._jobs.give_back(job, code, message)
         except DBAPIError as error:
             log.warning("job_not_given_back", job_id=job.job_id, error=type(error.orig).__name__)  # its lease runs out
-        shutil.rmtree(self._results_folder(job), ignore_errors=True)
+            return
+        if was_ours:
+            shutil.rmtree(self._results_folder(job), ignore_errors=True)
 
 
 def failure_of(error: Exception) -> tuple[str, str]:

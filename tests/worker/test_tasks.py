@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 from sqlalchemy import Engine, update
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.files import Files
 from dicom_node.record.database import open_database
-from dicom_node.record.schema import jobs, notifications
+from dicom_node.record.schema import deliveries, jobs, notifications, results
 from dicom_node.settings import Settings
-from dicom_node.study import Job, JobState
+from dicom_node.study import DeliveryState, Job, JobState
 from tests.dicom_node.recording import STUDY, make_job, rows
 from tests.services import wait_until
 from worker.answer import Answer
+from worker.reports import WrittenObject
 from worker.reports.history import Unmeasured
 from worker.tasks import JobRunner
 
@@ -230,3 +232,37 @@ def test_every_folder_of_a_job_is_synced_into_the_one_above_before_the_record_na
 
     assert states(record) == [(JobState.DONE, 1, "")]
     assert list((tmp_path / "results" / STUDY / job_id).glob("*/lungs.dcm"))
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_results_stay_where_the_answer_to_their_commit_is_lost(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, is_back: bool
+) -> None:
+    finish, give_back = Jobs.finish, Jobs.give_back
+
+    def write(*arguments: Any) -> Answer:
+        path = arguments[2] / "report.dcm"
+        Files(tmp_path).write(path, [b"report"])
+        made = WrittenObject(path, "report", ComprehensiveSRStorage, "1.2.9", "1.2.8", ExplicitVRLittleEndian)
+        return Answer(JobState.DONE, (made,))
+
+    def finish_and_die(*arguments: Any, **others: Any) -> bool:
+        finish(*arguments, **others)
+        raise OperationalError("COMMIT", None, Exception("server closed the connection unexpectedly"))
+
+    def give_back_if_it_is_back(*arguments: Any) -> bool:
+        if not is_back:
+            raise OperationalError("UPDATE", None, Exception("connection refused"))
+        return give_back(*arguments)
+
+    monkeypatch.setattr("worker.tasks.answer_study", write)
+    monkeypatch.setattr(Jobs, "finish", finish_and_die)
+    monkeypatch.setattr(Jobs, "give_back", give_back_if_it_is_back)
+    record = open_database(sqlite_url)
+    pacs = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    settings = Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}, destinations=[pacs])
+
+    JobRunner(settings).run(make_job(record))
+
+    assert [Path(str(row["path"])).read_bytes() for row in rows(record, results)] == [b"report"]
+    assert [row["state"] for row in rows(record, deliveries)] == [DeliveryState.PENDING]
