@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
@@ -36,16 +36,17 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
     """
     target = urlsplit(url)
     host, connecting = target.hostname or "", min(timeout_seconds, CONNECTING_SECONDS)
-    connection = (
-        HTTPSConnection(host, target.port, timeout=connecting, context=tls or ssl.create_default_context())
-        if target.scheme == "https"
-        else HTTPConnection(host, target.port, timeout=connecting)
-    )
     try:
-        connection.connect()
-        connection.sock.settimeout(timeout_seconds)
-        connection.timeout = timeout_seconds  # of another connection, where the server ends this one after an answer
-        yield connection
+        connection = (  # without a port, Python takes the end of an IPv6 address for one
+            HTTPSConnection(host, target.port or 443, timeout=connecting, context=tls or ssl.create_default_context())
+            if target.scheme == "https"
+            else HTTPConnection(host, target.port or 80, timeout=connecting)
+        )
+        with closing(connection):
+            connection.connect()
+            connection.sock.settimeout(timeout_seconds)
+            connection.timeout = timeout_seconds  # of another one, where the server ends this one after an answer
+            yield connection
     except ssl.SSLCertVerificationError as error:
         raise PassingFailure(
             "server-untrusted", f"{host} shows a certificate that is not trusted: {error.verify_message}"
@@ -55,8 +56,6 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
             "server-unreachable",
             f"{host} cannot be reached or does not answer ({type(error).__name__}); check the URL, firewall and TLS",
         ) from error
-    finally:
-        connection.close()
 
 
 def phrase(status: int) -> str:
