@@ -168,20 +168,26 @@ class Deliverer:
 def audited(
     trail: AuditTrail, destination: AnyDestination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
 ) -> Iterator[None]:
-    """Tell the audit trail what is about to be sent, and then what was taken."""
+    """Tell the audit trail what is about to be sent, and then what was taken and what was not."""
     if not trail.is_kept:
         yield
         return
     study, patient = deliveries[0].study_instance_uid, patient_id_of(deliveries[0].result.path)
     user_id = destination.url if isinstance(destination, WebDestination) else destination.ae_title
     source, receiver = trail.hilum(is_requestor=True), Participant(user_id, destination.host)
-    trail.beginning(source, receiver, Transfer(study, patient, Counter(d.result.sop_class_uid for d in deliveries)))
+
+    def transfer(of: Sequence[Delivery]) -> Transfer:
+        return Transfer(study, patient, Counter(d.result.sop_class_uid for d in of))
+
+    trail.beginning(source, receiver, transfer(deliveries))
     try:
         yield
     finally:
-        missing = len(deliveries) - len(taken)
-        why = f"{missing} of {len(deliveries)} instances were not taken" if missing else ""
-        trail.sent(source, receiver, Transfer(study, patient, Counter(d.result.sop_class_uid for d in taken)), why=why)
+        if taken:
+            trail.sent(source, receiver, transfer(taken))
+        if missing := [delivery for delivery in deliveries if delivery not in taken]:
+            why = f"{len(missing)} of {len(deliveries)} instances were not taken"
+            trail.sent(source, receiver, transfer(missing), why=why)
 
 
 def outgoing(delivery: Delivery) -> Outgoing:

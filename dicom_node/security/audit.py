@@ -120,7 +120,10 @@ class AuditTrail:
         self._tell(BEGIN_TRANSFERRING, EXECUTE, {SOURCE: source, DESTINATION: destination}, transfer=transfer)
 
     def sent(self, source: Participant, destination: Participant, transfer: Transfer, *, why: str = "") -> None:
-        """Instances were sent (A.5.3.7), or not all of them; the sender does not know what was there before."""
+        """Instances were sent (A.5.3.7), or not; the sender does not know what was there before.
+
+        What succeeded and what failed of one event are messages of their own (A.5.2).
+        """
         outcome = MINOR_FAILURE if why else SUCCESS
         participants = {SOURCE: source, DESTINATION: destination}
         self._tell(INSTANCES_TRANSFERRED, READ, participants, transfer=transfer, outcome=outcome, why=why)

@@ -25,7 +25,7 @@ from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient
 from dicom_node.security.syslog import Syslog
 from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings, WebDestination
 from tests.certificates import make_authority
-from tests.dicom_node.dicomweb import service
+from tests.dicom_node.dicomweb import Answer, Post, response, service, take_all
 from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.receiving import associated, listening, send
 from tests.factories import ct_series
@@ -256,23 +256,55 @@ def test_a_dicomweb_service_is_told_by_its_url(delivery: Callable[..., Outbox]) 
     assert participants(ended)["110152"] == (peer.url, "127.0.0.1")
 
 
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ({2}, [("0", None, "2"), ("4", "1 of 3 instances were not taken", "1")]),
+        ({1, 2, 3}, [("4", "3 of 3 instances were not taken", "3")]),
+    ],
+)
+def test_what_was_taken_and_what_was_not_are_told_apart(
+    delivery: Callable[..., Outbox], refused: set[int], told: list[tuple[str, str | None, str]]
+) -> None:
+    def answer(post: Post) -> Answer:
+        (ds,) = post.data_sets
+        return (409, response(post, failure=0xC000)) if ds.InstanceNumber in refused else take_all(post)
+
+    with receiving("tcp") as receiver, service(answer) as peer:
+        destination = WebDestination(name="PACS", url=peer.url)
+        settings = settings_for(receiver, destinations=(destination,))
+        trail = AuditTrail(settings)
+        Deliverer(delivery("PACS", 3), settings, trail).deliver(destination, threading.Event())
+        trail.close()
+        ended = wait_until(lambda: len(receiver.raw) == 1 + len(told) and receiver.messages("110104"), "the ends")
+    assert [
+        (
+            message.find("EventIdentification").get("EventOutcomeIndicator"),
+            message.findtext("EventIdentification/EventOutcomeDescription"),
+            message.find(".//SOPClass").get("NumberOfInstances"),
+        )
+        for message in ended
+    ] == told
+
+
 @pytest.fixture
 def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Outbox]:
-    """A result that waits to be sent to a destination."""
+    """Results that wait to be sent to a destination."""
     from dicom_node.dispatch.jobs import Jobs
     from dicom_node.settings import DeliverySettings, JobSettings
     from dicom_node.study import JobState, Result
     from tests.dicom_node.recording import make_job
 
-    (path,) = ct_series(tmp_path / "result", np.zeros((1, 8, 8), np.int16))
-    ds = pydicom.dcmread(path)
-
-    def made(destination: str) -> Outbox:
+    def made(destination: str, count: int = 1) -> Outbox:
+        paths = ct_series(tmp_path / "result", np.zeros((count, 8, 8), np.int16))
         jobs = Jobs(sqlite_record, JobSettings())
         job = jobs.claim(make_job(sqlite_record))
         assert job is not None
-        result = Result(ds.SOPInstanceUID, ds.SOPClassUID, ds.file_meta.TransferSyntaxUID, "seg", path)
-        assert jobs.finish(job, JobState.DONE, [result], [destination])
+        results = [
+            Result(ds.SOPInstanceUID, ds.SOPClassUID, ds.file_meta.TransferSyntaxUID, "seg", path)
+            for path, ds in ((path, pydicom.dcmread(path)) for path in paths)
+        ]
+        assert jobs.finish(job, JobState.DONE, results, [destination])
         return Outbox(sqlite_record, DeliverySettings())
 
     return made
