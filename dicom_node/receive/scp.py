@@ -226,7 +226,7 @@ class Receiver:
         reception = self._recorder.record(Arrival(instance, association, Priority.STAT if stat else Priority.ROUTINE))
         if reception is Reception.OWN_RESULT:
             instance.path.unlink(missing_ok=True)  # it lies among the results already
-        if self._receipts and reception is Reception.NEW:
+        if self._receipts and reception in (Reception.NEW, Reception.CONFLICT):
             self._receipts.note(association, instance)
         return reception
 

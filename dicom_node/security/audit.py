@@ -171,7 +171,7 @@ class Receipts:
         self._open: dict[str, dict[str, tuple[Counter[str], Path]]] = {}
 
     def note(self, association: Association, instance: Instance) -> None:
-        """Take note of a new instance; an association's are brought one after another."""
+        """Take note of an instance that was kept; an association's are brought one after another."""
         if self._trail.is_kept:
             studies = self._open.setdefault(association.association_id, {})
             sop_classes, _ = studies.get(instance.study_instance_uid, (Counter[str](), instance.path))

@@ -230,6 +230,21 @@ def test_what_an_association_brought_is_told_study_by_study(sqlite_record: Engin
         assert patient.get("ParticipantObjectID") == "SYNTHETIC-1"
 
 
+def test_other_bytes_under_a_uid_that_is_known_are_told_too(sqlite_record: Engine, tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path / "sent", np.zeros((1, 8, 8), np.int16))
+    first, other = pydicom.dcmread(path), pydicom.dcmread(path)
+    other.PatientID = "SYNTHETIC-2"
+    with receiving("tcp") as receiver:
+        trail = AuditTrail(settings_for(receiver))
+        with listening(sqlite_record, tmp_path / "storage", trail=trail) as port:
+            send(port, first)
+            send(port, other)
+        told = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110104"), "the receipts")
+        trail.close()
+    patients = [message.findall("ParticipantObjectIdentification")[1] for message in told]
+    assert [patient.get("ParticipantObjectID") for patient in patients] == ["SYNTHETIC-1", "SYNTHETIC-2"]
+
+
 def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callable[..., Outbox]) -> None:
     with receiving("udp") as receiver, SmallPACS(tmp_path / "pacs") as pacs:
         peer = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=pacs.port)
