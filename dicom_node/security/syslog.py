@@ -71,8 +71,8 @@ class Syslog:
             if not udp and is_closed(self._socket):
                 raise ConnectionResetError  # it would take the message and drop it
             self._socket.sendall(message if udp else b"%d %s" % (len(message), message))
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:  # no datagram will ever hold it; others wait behind it
+        except (OSError, ValueError) as error:  # the latter of a name that can be none
+            if getattr(error, "errno", None) == errno.EMSGSIZE:  # no datagram will hold it; others wait behind it
                 log.warning("audit_message_lost", code="too-long", bytes=len(message))
                 return True
             log.warning("audit_receiver_away", error=type(error).__name__, url=self._settings.url)

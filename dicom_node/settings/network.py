@@ -108,3 +108,10 @@ class AuditSettings(Section):
     def port(self) -> int:
         """The receiver's port."""
         return int(self.url.rpartition(":")[2])
+
+    @model_validator(mode="after")
+    def has_a_port(self) -> Self:
+        """Say now what would keep every message waiting."""
+        if self.url and not 1 <= self.port <= 65535:
+            raise ValueError("url must have a port of 1 to 65535")
+        return self

@@ -402,6 +402,24 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
         AuditSettings(url=url)
 
 
+@pytest.mark.parametrize("port", [0, 65536, 99999])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(ValueError, match="port of 1 to 65535"):
+        AuditSettings(url=f"udp://syslog.example:{port}")
+
+
+@pytest.mark.parametrize("url", ["udp://syslog..example:514", "tcp://.example:6514"])
+def test_a_receiver_whose_name_can_be_none_is_waited_for(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr("dicom_node.security.syslog.RETRY_SECONDS", 0.01)
+    told: list[str] = []
+    monkeypatch.setattr("dicom_node.security.syslog.log.warning", lambda action, **_: told.append(action))
+    syslog = Syslog(AuditSettings(url=url), None)
+    syslog.send("ID", "message")
+    wait_until(lambda: len(told) > 1, "a second attempt", 4)
+    syslog.close(1)
+    assert told[:2] == ["audit_receiver_away"] * 2
+
+
 def test_tls_needs_certificates() -> None:
     with pytest.raises(ValueError, match=r"audit\.url with tls"):
         Settings(audit=AuditSettings(url="tls://syslog:6514"), tls=TLSSettings())
