@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Engine, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, FromClause, case, delete, exists, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import SettingsError
@@ -24,6 +24,8 @@ LEASE_SECONDS = 15.0
 BATCH = 100
 MOST_DOUBLINGS = 16
 """After which the pause counts as the ceiling."""
+TRIES_AHEAD = 8
+"""After so many, an object that a destination never takes holds up the newer revisions of its study no longer."""
 
 log = get_logger()
 
@@ -48,6 +50,23 @@ def is_due(
     return has_come(due_at, time, case(pauses, value=attempts, else_=settings.longest_retry_seconds))
 
 
+def waits_before(earlier: FromClause, later: FromClause) -> tuple[ColumnElement[bool], ...]:
+    """Return what is true of two deliveries to one destination, the first of an earlier revision of the same study."""
+    (its, its_job), (others, others_job) = ((results.alias(), jobs.alias()) for _ in range(2))
+    return (
+        others.c.sop_instance_uid == later.c.sop_instance_uid,
+        others_job.c.job_id == others.c.job_id,
+        others_job.c.revision > 1,  # follows from what comes, but of most studies nothing else has to be looked up
+        its_job.c.study_instance_uid == others_job.c.study_instance_uid,
+        its_job.c.revision < others_job.c.revision,
+        its.c.job_id == its_job.c.job_id,
+        earlier.c.sop_instance_uid == its.c.sop_instance_uid,
+        earlier.c.destination == later.c.destination,
+        # Said as "is PENDING", SQLite would look through all that waits, for each that is due.
+        earlier.c.state.not_in((DeliveryState.SENT, DeliveryState.REJECTED)),
+    )
+
+
 def anew() -> dict[str, object]:
     """Return what a delivery is like that nobody has tried."""
     return {"state": DeliveryState.PENDING, "attempts": 0, "due_at": now(), "message": ""}
@@ -63,25 +82,34 @@ class Outbox:
     def claim(self, destination: str) -> tuple[str, list[Delivery]]:
         """Return a lease's token and the due deliveries to a destination, in the order they were made.
 
-        Segmentations stand before the report that refers to them.
+        Segmentations stand before the report that refers to them, and revisions of a study before newer ones, which
+        could else withdraw what comes after them. A newer one waits for those before it until each is taken, refused or
+        tried `TRIES_AHEAD` times; what was tried so often is tried once more before it, due or not.
         """
         time, token = now(), str(uuid.uuid4())
-        due = (
+        earlier = deliveries.alias()
+        free = (
             deliveries.c.destination == destination,
             deliveries.c.state == DeliveryState.PENDING,
-            is_due(deliveries.c.due_at, deliveries.c.attempts, time, self._settings),
             or_(deliveries.c.lease_until.is_(None), has_come(deliveries.c.lease_until, time, 2 * LEASE_SECONDS)),
         )
+        due = (
+            *free,
+            is_due(deliveries.c.due_at, deliveries.c.attempts, time, self._settings),
+            ~exists().where(*waits_before(earlier, deliveries), earlier.c.attempts < TRIES_AHEAD),
+        )
+        in_order = select(deliveries.c.delivery_id).where(*due).order_by(deliveries.c.delivery_id).limit(BATCH)
         with reading(self._engine) as connection:
-            if not connection.scalar(select(func.count()).select_from(deliveries).where(*due)):
+            if connection.scalar(in_order.order_by(None).limit(1)) is None:
                 return token, []
         with self._engine.begin() as connection:
-            ids = connection.scalars(
-                select(deliveries.c.delivery_id).where(*due).order_by(deliveries.c.delivery_id).limit(BATCH)
-            ).all()
+            ids = connection.scalars(in_order).all()
+            before = select(earlier.c.delivery_id).where(
+                deliveries.c.delivery_id.in_(ids), *waits_before(earlier, deliveries)
+            )
             connection.execute(
                 update(deliveries)
-                .where(deliveries.c.delivery_id.in_(ids), *due)
+                .where(deliveries.c.delivery_id.in_({*ids, *connection.scalars(before)}), *free)
                 .values(lease_token=token, lease_until=time + LEASE_SECONDS)
             )
             rows = connection.execute(

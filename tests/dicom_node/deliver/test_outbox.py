@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.deliver.outbox import LEASE_SECONDS, Outbox
+from dicom_node.deliver.outbox import LEASE_SECONDS, TRIES_AHEAD, Outbox, longest_pause
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import DeliveryState, JobState
+from dicom_node.study import DeliveryState, JobState, Result
 from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
 
 SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)
@@ -25,6 +26,16 @@ def finish_study(record: Engine, study: str = STUDY, destinations: tuple[str, ..
     job = queue.claim(make_job(record, study=study))
     assert job is not None
     assert queue.finish(job, JobState.DONE, results_of(study), destinations)
+
+
+def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> tuple[Result, ...]:
+    """Finish a second revision, whose note withdraws the first."""
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(make_job(record, study=study, instances=3))
+    assert job is not None
+    report, note = (replace(result, sop_instance_uid=f"{result.sop_instance_uid}.2") for result in results_of(study))
+    assert queue.finish(job, JobState.DONE, (report, note), destinations)
+    return report, note
 
 
 @pytest.fixture
@@ -148,6 +159,59 @@ def test_two_senders_never_hold_the_same_delivery(record_url: str, record: Engin
     assert sorted(ids) == sorted(row["delivery_id"] for row in rows(record, deliveries))
     for engine in engines:
         engine.dispose()
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_newer_revision_waits_until_the_earlier_one_is_taken_or_refused(
+    outbox: Outbox, record: Engine, clock: Clock, is_taken: bool
+) -> None:
+    finish_study(record)
+    token, due = outbox.claim("PACS")
+    outbox.sent(token, due[0], 0)
+    outbox.failed(token, due[1], 0xA700, "out of resources")
+    newer = revise_study(record)
+    assert outbox.claim("PACS")[1] == []
+    clock.pass_(10)
+    token, (earlier,) = outbox.claim("PACS")
+    assert earlier.delivery_id == due[1].delivery_id
+    assert outbox.claim("PACS")[1] == []
+    outbox.sent(token, earlier, 0) if is_taken else outbox.rejected(token, earlier, 0xC000, "no")
+    assert [d.result for d in outbox.claim("PACS")[1]] == list(newer)
+
+
+def test_a_revision_waits_neither_for_other_destinations_nor_for_other_studies(outbox: Outbox, record: Engine) -> None:
+    finish_study(record, destinations=("PACS", "ARCHIVE"))
+    finish_study(record, "1.2.4")
+    for destination, stuck in (("PACS", STUDY), ("ARCHIVE", None)):
+        token, due = outbox.claim(destination)
+        for delivery in due:
+            if delivery.study_instance_uid == stuck:
+                outbox.failed(token, delivery, 0xA700, "out of resources")
+            else:
+                outbox.sent(token, delivery, 0)
+    newer = revise_study(record, destinations=("PACS", "ARCHIVE"))
+    newer_of_another = revise_study(record, "1.2.4")
+    assert [d.result for d in outbox.claim("PACS")[1]] == list(newer_of_another)
+    assert [d.result for d in outbox.claim("ARCHIVE")[1]] == list(newer)
+
+
+def test_an_earlier_revision_that_fails_every_time_is_tried_before_the_newer_and_holds_it_up_no_longer(
+    outbox: Outbox, record: Engine, clock: Clock
+) -> None:
+    finish_study(record)
+    newer = revise_study(record)
+    for _ in range(TRIES_AHEAD):
+        token, due = outbox.claim("PACS")
+        assert [d.result for d in due] == list(results_of())
+        for delivery in due:
+            outbox.failed(token, delivery, 0x0110, "processing failure")
+        clock.pass_(longest_pause(SETTINGS, due[0].attempts))
+    token, due = outbox.claim("PACS")
+    assert [d.result for d in due] == [*results_of(), *newer]
+    for delivery in due:
+        outbox.failed(token, delivery, None, "unreachable")
+    clock.pass_(longest_pause(SETTINGS, 0))
+    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
 
 
 def test_a_clock_set_back_holds_up_no_delivery(outbox: Outbox, record: Engine, clock: Clock) -> None:
