@@ -8,8 +8,8 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 import pydicom.config
 import pynetdicom._config
@@ -64,23 +64,31 @@ def run_node(_: argparse.Namespace) -> int:
     count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
     others = Listeners(count - 1, lambda: receive(settings, listener, tls, count, stop.wait), stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
-    trail = AuditTrail(settings)
-    trail.started()
-    engine = open_database(settings.database_url)
-    lengthen_log(engine)
-    dispatcher = Dispatcher(engine, doorbell, settings)
-    retention = Retention(engine, settings)
-    removing = Beside("retention", lambda: retention.run(stop), stop)
-    receive(settings, listener, tls, count, lambda: dispatcher.run(stop))
-    others.stop()
-    engine.dispose()
-    trail.stopped()
-    trail.close()
+    with told(settings):
+        engine = open_database(settings.database_url)
+        lengthen_log(engine)
+        dispatcher = Dispatcher(engine, doorbell, settings)
+        retention = Retention(engine, settings)
+        removing = Beside("retention", lambda: retention.run(stop), stop)
+        receive(settings, listener, tls, count, lambda: dispatcher.run(stop))
+        others.stop()
+        engine.dispose()
     removing.check()
     if others.ended_early:
         raise Defect("listener-ended", "a listening process ended by itself; the log above may say why")
     log.info("stopped")
     return 0
+
+
+@contextmanager
+def told(settings: Settings) -> Iterator[AuditTrail]:
+    """Tell the audit trail that an application starts, and at the end of a ``with`` that it stops, however it ends."""
+    with closing(AuditTrail(settings)) as trail:
+        trail.started()
+        try:
+            yield trail
+        finally:
+            trail.stopped()
 
 
 def receive(
@@ -114,12 +122,9 @@ def run_deliver(_: argparse.Namespace) -> int:
     engine = open_database(settings.database_url)
     log.info("delivering", destination=", ".join(d.name for d in settings.destinations) or "nowhere")
     notifying = start_notifying(engine, settings, stop)
-    trail = AuditTrail(settings)
-    trail.started()
-    commitments = Commitments(engine, settings.delivery)
-    Deliverer(Outbox(engine, settings.delivery), settings, trail, commitments).run(stop)
-    trail.stopped()
-    trail.close()
+    with told(settings) as trail:
+        commitments = Commitments(engine, settings.delivery)
+        Deliverer(Outbox(engine, settings.delivery), settings, trail, commitments).run(stop)
     if notifying:
         notifying.join()
         notifying.check()

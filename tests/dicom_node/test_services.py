@@ -11,7 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_node.errors import SettingsError
+from dicom_node.deliver.deliverer import Deliverer
+from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import Files
 from dicom_node.receive.scp import listen
 from dicom_node.services import receive, run_deliver
@@ -70,6 +71,19 @@ def test_the_audit_trail_hears_of_start_and_stop_of_delivery(monkeypatch: pytest
         told = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110100"), "both messages")
     kinds = [message.find("EventIdentification/EventTypeCode").get("csd-code") for message in told]
     assert kinds == ["110120", "110121"]
+
+
+@pytest.mark.usefixtures("stopping")
+def test_the_audit_trail_hears_of_the_stop_of_a_delivery_that_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_(*_: object) -> None:
+        raise Defect("thread-broke", "a part of this process broke")
+
+    monkeypatch.setattr(Deliverer, "run", break_)
+    with receiving("udp") as receiver:
+        monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
+        with pytest.raises(Defect):
+            run_deliver(argparse.Namespace())
+        wait_until(lambda: len(receiver.messages("110100")) == 2, "both messages", 4)
 
 
 @pytest.mark.usefixtures("stopping")
