@@ -74,9 +74,10 @@ def post(settings: NotificationSettings, key: bytes, notification: Notification)
         "User-Agent": http.USER_AGENT,
         **signed_headers(key, notification.notification_id, body, now()),
     }
-    target = urlsplit(settings.url)._replace(scheme="", netloc="", fragment="")
+    url = urlsplit(settings.url)
+    target = url._replace(scheme="", netloc="", path=url.path or "/", fragment="").geturl()
     with connected(settings) as connection:
-        connection.request("POST", target.geturl() or "/", body, headers)
+        connection.request("POST", target, body, headers)
         return connection.getresponse().status
 
 

@@ -56,8 +56,9 @@ def test_a_copy_that_is_sent_later_does_not_verify(key: bytes) -> None:
 def test_path_and_query_of_the_url_are_asked_for(tmp_path: Path, key: bytes) -> None:
     with receiving() as receiver:
         post(webhook(tmp_path, 1, url=f"http://localhost:{receiver.port}/a/b?site=1"), key, TOLD)
+        post(webhook(tmp_path, 1, url=f"http://localhost:{receiver.port}?site=1"), key, TOLD)
         post(webhook(tmp_path, 1, url=f"http://localhost:{receiver.port}"), key, TOLD)
-    assert [path for path, _, _ in receiver.taken] == ["/a/b?site=1", "/"]
+    assert [path for path, _, _ in receiver.taken] == ["/a/b?site=1", "/?site=1", "/"]
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path, key: bytes) -> None:
