@@ -88,6 +88,8 @@ class WebDestination(Section):
                 "url must be https: with http everyone on the way could read what is sent. On a network that is safe "
                 "by other means, say so with allow_unsecured = true"
             )
+        if not self.is_encrypted and (self.client_certificate or self.authorities):
+            raise ValueError("url must be https: with http no certificates are shown (client_certificate, authorities)")
         return self
 
 

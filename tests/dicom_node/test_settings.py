@@ -329,6 +329,8 @@ def test_a_destination_with_a_url_is_a_dicomweb_service(settings_file: Path) -> 
         ('url = "https:///dicom-web"', "HOST"),
         ('url = "pacs.example"', "url"),
         ('url = "https://pacs.example"\nclient_certificate = true', "tls.certificate"),
+        ('url = "http://localhost"\nclient_certificate = true', "https"),
+        ('url = "http://localhost"\nauthorities = "authorities.crt"', "https"),
         ('url = "https://pacs.example"\nae_title = "PACS"', "ae_title"),
         ('url = "https://pacs.example"\nstorage_commitment = true', "storage_commitment"),
         ('url = "https://pacs.example"\n[priors]\nsource = "A"', "with an AE title"),
