@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import _thread
+import ctypes
 import signal
 import threading
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl.h."""
 
 
 def stop_on_signals() -> threading.Event:
@@ -24,3 +28,8 @@ def set_by_signal(event: threading.Event) -> None:
     """
     if not event.is_set():
         _thread.start_new_thread(event.set, ())
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,13 +18,12 @@ from dicom_node.files import keep_private
 from dicom_node.log import configure_logging, get_logger
 from dicom_node.record.database import open_database
 from dicom_node.settings import load_settings
-from dicom_node.stopping import stop_on_signals
+from dicom_node.stopping import die_with_parent, stop_on_signals
 
 TURN_SECONDS = 1.0
 CRASHING_SECONDS = 30.0
 """A child that lived for less is started again only after a pause."""
 STOPPING_SECONDS = 20.0
-PR_SET_PDEATHSIG = 1
 
 log = get_logger()
 
@@ -96,11 +93,6 @@ def start(name: str, command: list[str]) -> Child:
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)  # noqa: S603
     log.info("started", outcome=name, pid=process.pid)
     return Child(name, command, process)
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def restart_pause(crashes: int, sweep_seconds: float) -> float:

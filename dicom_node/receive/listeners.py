@@ -5,7 +5,6 @@ They share what the first has imported, so each costs some 20 MB.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -14,10 +13,9 @@ import time
 from collections.abc import Callable
 
 from dicom_node.log import get_logger
-from dicom_node.stopping import set_by_signal
+from dicom_node.stopping import die_with_parent, set_by_signal
 
 STOPPING_SECONDS = 10.0
-PR_SET_PDEATHSIG = 1
 
 log = get_logger()
 
@@ -73,8 +71,3 @@ def fork(serve: Callable[[], None]) -> int:
         log.exception("listener_broke")
     finally:
         os._exit(status)
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
