@@ -62,15 +62,20 @@ def run_node(_: argparse.Namespace) -> int:
     engine.dispose()
     listener = listen(settings.node)
     count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
-    others = Listeners(count - 1, lambda: receive(settings, listener, tls, count, stop.wait), stop)
+
+    def receive_beside() -> None:
+        with closing(AuditTrail(settings)) as trail:  # it has a thread, which no fork takes along
+            receive(settings, trail, listener, tls, count, stop.wait)
+
+    others = Listeners(count - 1, receive_beside, stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
-    with told(settings):
+    with told(settings) as trail:
         engine = open_database(settings.database_url)
         lengthen_log(engine)
         dispatcher = Dispatcher(engine, doorbell, settings)
         retention = Retention(engine, settings)
         removing = Beside("retention", lambda: retention.run(stop), stop)
-        receive(settings, listener, tls, count, lambda: dispatcher.run(stop))
+        receive(settings, trail, listener, tls, count, lambda: dispatcher.run(stop))
         others.stop()
         engine.dispose()
     removing.check()
@@ -93,6 +98,7 @@ def told(settings: Settings) -> Iterator[AuditTrail]:
 
 def receive(
     settings: Settings,
+    trail: AuditTrail,
     listener: socket.socket,
     tls: ssl.SSLContext | None,
     sharers: int,
@@ -101,13 +107,11 @@ def receive(
     """Receive, as one of several processes, while other work is done."""
     engine = open_database(settings.database_url)
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
-    trail = AuditTrail(settings)
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
     receiver = Receiver(Intake(engine), files, share, tls, trail, Commitments(engine, settings.delivery))
     receiver.start(listener)
     work()
     receiver.stop()
-    trail.close()
     engine.dispose()
 
 

@@ -15,6 +15,7 @@ from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import Files
 from dicom_node.receive.scp import listen
+from dicom_node.security.audit import AuditTrail
 from dicom_node.services import receive, run_deliver
 from dicom_node.settings import NodeSettings, Settings
 from tests.dicom_node.receiving import associated, send
@@ -30,7 +31,7 @@ def serve(settings: Settings, sharers: int, work: Callable[[int], object]) -> No
     """Receive, as one of several processes, while somebody works at its port."""
     listener = listen(settings.node)
     Files(settings.storage.folder).make_folders()
-    receive(settings, listener, None, sharers, lambda: work(listener.getsockname()[1]))
+    receive(settings, AuditTrail(settings), listener, None, sharers, lambda: work(listener.getsockname()[1]))
 
 
 def test_associations_are_shared_out_among_the_listening_processes(tmp_path: Path, sqlite_url: str) -> None:
