@@ -12,9 +12,9 @@ from typing import TypedDict
 
 import numpy as np
 from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from worker.findings import Algorithm
 from worker.reports import codes
@@ -103,6 +103,19 @@ class ResultContext:
             device_serial_number=self.algorithm.weights_sha256 or self.algorithm.version,
         )
 
+    def begin(self, kind: Kind, sop_class_uid: str) -> Dataset:
+        """Return the beginning of an object that highdicom does not make; `complete` adds what all objects have."""
+        arguments = self.arguments(kind)
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, arguments["sop_instance_uid"]
+        ds.SeriesInstanceUID, ds.ConversionType = arguments["series_instance_uid"], "WSD"
+        ds.SeriesNumber, ds.InstanceNumber = arguments["series_number"], arguments["instance_number"]
+        ds.Manufacturer, ds.ManufacturerModelName = MANUFACTURER, MODEL
+        ds.DeviceSerialNumber, ds.SoftwareVersions = arguments["device_serial_number"], arguments["software_versions"]
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        return ds
+
     def complete(self, ds: Dataset, kind: Kind) -> None:
         """Add to an object what highdicom does not: all of the identity, times, series and the algorithm.
 
@@ -171,6 +184,14 @@ def _as_read(volume: Volume) -> list[object]:
     geometry = volume.geometry
     lies = [geometry.shape, geometry.affine.tolist(), geometry.frame_of_reference_uid]
     return [slices, lies, volume.kernel, volume.has_contrast_agent]
+
+
+def source_image(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """Return the reference to an image that an object was made of (PS3.3 C.7.6.1.1.4, C.24.2)."""
+    source = Dataset()
+    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE_FOR_PROCESSING)]
+    return source
 
 
 def contributing_equipment(algorithm: Algorithm) -> Dataset:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from highdicom.sr import CodedConcept
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
-from worker.reports import codes, context
+from worker.reports import context
 from worker.reports.context import Kind, ResultContext
 from worker.reports.source import LOSSY_COMPRESSION
 from worker.volume import SourceSlice
@@ -26,39 +25,28 @@ def build_key_image(picture: Image.Image, shown: Sequence[SourceSlice], shared: 
 
     It holds plots, and maybe several views, so it claims no position, orientation or spacing; it names the
     slices it shows, or speaks of, as its source. Burned In Annotation asks for what tells patient and date: nothing
-    that is drawn does, but the images may.
+    that is drawn does, but the images that are shown may.
     """
-    ds = Dataset()
-    arguments = shared.arguments(kind)
-    ds.SOPClassUID = SecondaryCaptureImageStorage
-    ds.SOPInstanceUID = arguments["sop_instance_uid"]
-    ds.Modality, ds.ConversionType = "OT", "WSD"
-    ds.SeriesInstanceUID = arguments["series_instance_uid"]
-    ds.SeriesNumber, ds.InstanceNumber = arguments["series_number"], arguments["instance_number"]
-    ds.Manufacturer, ds.ManufacturerModelName = context.MANUFACTURER, context.MODEL
-    ds.DeviceSerialNumber, ds.SoftwareVersions = arguments["device_serial_number"], arguments["software_versions"]
+    ds = shared.begin(kind, SecondaryCaptureImageStorage)
+    ds.Modality = "OT"
     ds.BodyPartExamined, ds.PatientOrientation = "CHEST", ""
     ds.ImageType = ["DERIVED", "SECONDARY"]
-    ds.BurnedInAnnotation = "YES" if shared.source.first.get("BurnedInAnnotation") == "YES" else "NO"
+    shows_burned_in = kind is context.KEY_IMAGE and shared.source.first.get("BurnedInAnnotation") == "YES"
+    ds.BurnedInAnnotation = "YES" if shows_burned_in else "NO"
     ds.DerivationDescription = _DERIVATIONS[kind]
     ds.SourceImageSequence = [_source_image(where) for where in shown]
     for keyword in LOSSY_COMPRESSION:  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
         if keyword in shared.source.first:
             ds[keyword] = shared.source.first[keyword]
     _set_pixels(ds, picture)
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     shared.complete(ds, kind)
     return ds
 
 
 def _source_image(shown: SourceSlice) -> Dataset:
-    source = Dataset()
-    source.ReferencedSOPClassUID = shown.sop_class_uid
-    source.ReferencedSOPInstanceUID = shown.sop_instance_uid
+    source = context.source_image(shown.sop_class_uid, shown.sop_instance_uid)
     if shown.frame_number is not None:
         source.ReferencedFrameNumber = shown.frame_number
-    source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE_FOR_PROCESSING)]
     return source
 
 

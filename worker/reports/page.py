@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from highdicom.sr import CodedConcept
 from PIL import Image, ImageDraw
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import EncapsulatedPDFStorage
 
 from worker.reports import codes, context, style
 from worker.reports.context import ResultContext
@@ -55,16 +55,10 @@ def draw_page(identity: Dataset, texts: Sequence[str], picture: Image.Image | No
 
 def build_page(page: Image.Image, made_of: Iterable[tuple[str, str]], shared: ResultContext) -> Dataset:
     """Return the page as an object of the study; it names the images (SOP class and instance) it was made of."""
-    ds = Dataset()
-    arguments = shared.arguments(context.PAGE)
-    ds.SOPClassUID, ds.SOPInstanceUID = EncapsulatedPDFStorage, arguments["sop_instance_uid"]
-    ds.Modality, ds.ConversionType = "DOC", "WSD"
-    ds.SeriesInstanceUID = arguments["series_instance_uid"]
-    ds.SeriesNumber, ds.InstanceNumber = arguments["series_number"], arguments["instance_number"]
-    ds.Manufacturer, ds.ManufacturerModelName = context.MANUFACTURER, context.MODEL
-    ds.DeviceSerialNumber, ds.SoftwareVersions = arguments["device_serial_number"], arguments["software_versions"]
+    ds = shared.begin(context.PAGE, EncapsulatedPDFStorage)
+    ds.Modality = "DOC"
     ds.AcquisitionDateTime = ""
-    ds.SourceInstanceSequence = [_source(*image) for image in dict.fromkeys(made_of)]
+    ds.SourceInstanceSequence = [context.source_image(*image) for image in dict.fromkeys(made_of)]
     ds.BurnedInAnnotation = "YES"
     ds.DocumentTitle = codes.DIAGNOSTIC_IMAGING_REPORT.meaning
     ds.ConceptNameCodeSequence = [CodedConcept.from_code(codes.DIAGNOSTIC_IMAGING_REPORT)]
@@ -73,17 +67,8 @@ def build_page(page: Image.Image, made_of: Iterable[tuple[str, str]], shared: Re
     pdf = _as_pdf(page, shared)
     ds.EncapsulatedDocumentLength = len(pdf)
     ds.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     shared.complete(ds, context.PAGE)
     return ds
-
-
-def _source(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    source = Dataset()
-    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
-    source.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE_FOR_PROCESSING)]
-    return source
 
 
 def _as_pdf(page: Image.Image, shared: ResultContext) -> bytes:
