@@ -126,6 +126,13 @@ def test_draws_the_trend(follow_up: Path) -> None:
     assert (trend.SeriesDescription, trend.BurnedInAnnotation) == ("Hilum trend", "NO")
 
 
+def test_the_trend_shows_no_image_and_so_nothing_burned_into_one(tmp_path: Path, prior: Path) -> None:
+    out = write(tmp_path, "20240229", "101112", INFECTION, [prior], BurnedInAnnotation="YES")
+
+    told = [dcmread(out / f"{kind}.dcm").BurnedInAnnotation for kind in ("key-image", "trend")]
+    assert told == ["YES", "NO"]
+
+
 def test_a_first_study_has_no_trend_and_tells_no_change(prior: Path) -> None:
     assert not (prior.parent / "trend.dcm").exists()
     assert "PertinentOtherEvidenceSequence" not in dcmread(prior)
