@@ -84,7 +84,7 @@ class NotASlice(NotForHilum):
     """What may lie in a series of slices and is none, such as a localizer."""
 
 
-_MORE_THAN_CHEST = ("PULM", "BODY", "TORSO", "TRUNK")
+_MORE_THAN_CHEST = ("BODY", "TORSO", "TRUNK")
 """What a body part may be called beside the words of `CHEST`; in a description these say too little."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.beside import Beside
@@ -16,13 +16,13 @@ from dicom_node.dispatch.doorbell import Doorbell
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
 from dicom_node.dispatch.queue import enqueue
+from dicom_node.dispatch.received import StoredInstance, instances_of, receiving, say_why_it_waits, settle
 from dicom_node.dispatch.selection import select_series
 from dicom_node.dispatch.setbacks import Setbacks
 from dicom_node.errors import NotForHilum, PassingFailure
 from dicom_node.files import Files
 from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series
 from dicom_node.log import get_logger
-from dicom_node.receive.intake import Intake, StoredInstance, settle
 from dicom_node.record.database import now
 from dicom_node.record.schema import jobs, studies
 from dicom_node.settings import Settings
@@ -66,13 +66,6 @@ def is_measured(connection: Connection, study_instance_uid: str) -> bool:
     return connection.scalar(select(jobs.c.job_id).where(*done).limit(1)) is not None
 
 
-def say_why_it_waits(engine: Engine, study_instance_uid: str, reason: str) -> None:
-    """Let `hilum studies` tell why a study that is received goes no further."""
-    this = studies.c.study_instance_uid == study_instance_uid
-    with engine.begin() as connection:
-        connection.execute(update(studies).where(this, studies.c.state == StudyState.RECEIVING).values(reason=reason))
-
-
 class Dispatcher:
     """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
 
@@ -80,7 +73,6 @@ class Dispatcher:
         self._engine = engine
         self._doorbell = doorbell
         self._settings = settings
-        self._intake = Intake(engine)
         self._jobs = Jobs(engine, settings.jobs, settings.notification)
         self._priors = PriorFetcher(engine, settings)
         self._files = Files(settings.storage.folder)
@@ -100,9 +92,9 @@ class Dispatcher:
 
     def settle(self) -> None:
         """Dispatch what is whole, take back what was lost."""
-        node, receiving = self._settings.node, self._intake.receiving()
+        node, activities = self._settings.node, receiving(self._engine)
         began = monotonic()
-        for activity, time in zip(receiving, self._watch.look(receiving, now(), began), strict=True):
+        for activity, time in zip(activities, self._watch.look(activities, now(), began), strict=True):
             uid = activity.study_instance_uid
             if self._setbacks.is_left_alone(uid, began):
                 continue
@@ -158,7 +150,7 @@ class Dispatcher:
     def dispatch(self, activity: StudyActivity) -> None:
         """Select a series of a whole study and record its job, in one transaction with the study's new state."""
         uid = activity.study_instance_uid
-        stored = self._intake.instances(uid)
+        stored = instances_of(self._engine, uid)
         found = self._read(uid, stored)
         selection = select_series(found, self._settings.selection)
         chosen = selection.series.series_instance_uid if selection.series else None

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from dicom_node.deliver.notification import Ending, notification_of
+from dicom_node.dispatch.received import StoredInstance
 from dicom_node.dispatch.results import insert_notification
 from dicom_node.errors import RejectedInput
-from dicom_node.receive.intake import StoredInstance
 from dicom_node.record.database import now
 from dicom_node.record.schema import job_inputs, jobs
 from dicom_node.settings import NotificationSettings

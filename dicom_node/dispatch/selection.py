@@ -20,7 +20,7 @@ AXIAL_WITHIN_DEGREES = 35.0
 LEAST_SINE = 1e-6
 """Of the angle between row and column; what is nearer to parallel spans no plane."""
 
-CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULMO|HRCT")
+CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULM|HRCT")
 OTHER_PARTS = frozenset(
     "HEAD BRAIN SKULL NECK SINUS ORBIT CSPINE LSPINE PELVIS HIP LEG KNEE ANKLE FOOT ARM SHOULDER ELBOW WRIST HAND "
     "EXTREMITY".split()

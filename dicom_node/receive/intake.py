@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, bindparam, case, func, select, update
+from sqlalchemy import Engine, and_, bindparam, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ClauseElement
 
 from dicom_node.headers import CT_STORAGE
 from dicom_node.receive.turn import Turn
-from dicom_node.record.database import insert_if_absent, now, reading
-from dicom_node.record.schema import associations, instances, results, series, studies
-from dicom_node.study import Association, Instance, Priority, Reception, StudyActivity, StudyState
+from dicom_node.record.database import insert_if_absent, now
+from dicom_node.record.schema import associations, instances, results, studies
+from dicom_node.study import Association, Instance, Priority, Reception, StudyState
 
 # What runs for every instance. On PostgreSQL the study's row is locked first, so that two senders of one study take
 # turns: a statement sees what was committed when it began, not while it waited for a lock. SQLite has one writer
@@ -42,18 +41,6 @@ INSERT = instances.insert().values({c.name: bindparam(c.name) for c in instances
 CHANGE = (
     update(studies).where(ITS_STUDY).values({name: bindparam(name) for name in ("state", "priority", "conflicting")})
 )
-
-
-@dataclass(frozen=True)
-class StoredInstance:
-    """What dispatch needs of an instance."""
-
-    instance_id: int
-    series_instance_uid: str
-    sop_instance_uid: str
-    sop_class_uid: str
-    sha256: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -157,38 +144,6 @@ class Intake:
                 return Reception.OWN_RESULT
         return Reception.NEW
 
-    def receiving(self) -> list[StudyActivity]:
-        """Return the activity of every study that is still being received, urgent ones first, else as they came."""
-        carried_at = case((associations.c.closed_at.is_(None), instances.c.stored_at))
-        query = (
-            select(
-                studies.c.study_instance_uid,
-                func.max(instances.c.instance_id),
-                func.max(instances.c.stored_at),
-                func.max(carried_at),
-            )
-            .join(instances, instances.c.study_instance_uid == studies.c.study_instance_uid)
-            .join(associations, associations.c.association_id == instances.c.association_id)
-            .where(studies.c.state == StudyState.RECEIVING, instances.c.conflicts.is_(False))
-            .group_by(studies.c.study_instance_uid)
-            .order_by(case((studies.c.priority == Priority.STAT, 0), else_=1), func.min(instances.c.instance_id))
-        )
-        with reading(self._engine) as connection:
-            return [StudyActivity(*row) for row in connection.execute(query)]
-
-    def instances(self, study_instance_uid: str) -> list[StoredInstance]:
-        """Return the instances of a study, without those kept aside."""
-        query = select(
-            instances.c.instance_id,
-            instances.c.series_instance_uid,
-            instances.c.sop_instance_uid,
-            instances.c.sop_class_uid,
-            instances.c.sha256,
-            instances.c.path,
-        ).where(instances.c.study_instance_uid == study_instance_uid, instances.c.conflicts.is_(False))
-        with reading(self._engine) as connection:
-            return [StoredInstance(*row[:-1], path=Path(row.path)) for row in connection.execute(query)]
-
 
 @dataclass(frozen=True)
 class Known:
@@ -265,37 +220,3 @@ def changed_study(reception: Reception, priority: Priority, known: Known) -> dic
     if priority is Priority.STAT and known.priority != Priority.STAT:
         changes["priority"] = Priority.STAT.value
     return changes
-
-
-def settle(
-    connection: Connection,
-    activity: StudyActivity,
-    state: StudyState,
-    reason: str,
-    series_reasons: Mapping[str, str],
-    selected: str | None,
-) -> bool:
-    """Move a study out of RECEIVING unless it has grown meanwhile; write down why each series was (not) chosen."""
-    uid = activity.study_instance_uid
-    locked = connection.scalar(select(studies.c.state).where(studies.c.study_instance_uid == uid).with_for_update())
-    newest = connection.scalar(
-        select(func.max(instances.c.instance_id)).where(
-            instances.c.study_instance_uid == uid, instances.c.conflicts.is_(False)
-        )
-    )
-    if locked != StudyState.RECEIVING or newest != activity.last_instance_id:
-        return False
-    connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(state=state, reason=reason))
-    connection.execute(series.delete().where(series.c.study_instance_uid == uid))
-    if series_reasons:
-        rows = [
-            {
-                "study_instance_uid": uid,
-                "series_instance_uid": series_uid,
-                "selected": series_uid == selected,
-                "reason": why,
-            }
-            for series_uid, why in series_reasons.items()
-        ]
-        connection.execute(series.insert(), rows)
-    return True

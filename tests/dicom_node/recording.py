@@ -18,11 +18,12 @@ from pydicom.uid import (
 from sqlalchemy import Engine, Table, select
 
 from dicom_node.dispatch.queue import enqueue
+from dicom_node.dispatch.received import instances_of, settle
 from dicom_node.errors import RejectedInput
-from dicom_node.receive.intake import Intake, StoredInstance
+from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import jobs
-from dicom_node.study import Instance, Priority, Reception, Result
+from dicom_node.study import Instance, Priority, Reception, Result, StudyActivity, StudyState
 
 STUDY = "1.2.3"
 
@@ -94,6 +95,12 @@ def receive(intake: Intake, *received: Instance, priority: Priority = Priority.R
     return answers
 
 
+def settled(record: Engine, activity: StudyActivity, state: StudyState = StudyState.SELECTED) -> bool:
+    """Settle a study, with its series selected, and return whether it was."""
+    with record.begin() as connection:
+        return settle(connection, activity, state, "", {"1.2.3.1": "selected"}, "1.2.3.1")
+
+
 def make_job(
     engine: Engine,
     *,
@@ -105,7 +112,7 @@ def make_job(
     """Record a study with a job, and return the job's id."""
     intake = Intake(engine)
     receive(intake, *(instance(f"{study}.1.{number}", study=study) for number in range(instances)))
-    stored: list[StoredInstance] = intake.instances(study)
+    stored = instances_of(engine, study)
     with engine.begin() as connection:
         enqueue(connection, study, priority, stored, f"{study}.1", rejection)
         return str(

@@ -14,8 +14,9 @@ from sqlalchemy import Engine, select
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.queue import enqueue, input_sha256
+from dicom_node.dispatch.received import StoredInstance, instances_of
 from dicom_node.errors import NotAnalysable
-from dicom_node.receive.intake import Intake, StoredInstance
+from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import deliveries, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
@@ -67,7 +68,7 @@ def test_the_same_inputs_make_no_second_job_and_others_a_new_revision(record: En
 
 def test_a_refusal_is_another_job_than_a_measurement_of_the_same_inputs(record: Engine) -> None:
     receive(Intake(record), instance())
-    stored = Intake(record).instances(STUDY)
+    stored = instances_of(record, STUDY)
     assert input_sha256(stored, None) != input_sha256(stored, TOO_SHORT)
     assert input_sha256(stored, None) == input_sha256(list(reversed(stored)), None)
     with record.begin() as connection:
@@ -523,7 +524,7 @@ def test_a_newer_revision_takes_the_place_of_one_that_still_waits(queue: Jobs, r
 
 def test_inputs_that_are_chosen_again_after_others_took_their_place_are_measured(queue: Jobs, record: Engine) -> None:
     first, second = make_job(record), make_job(record, instances=3)
-    two_images, three_images = (Intake(record).instances(STUDY)[:count] for count in (2, 3))
+    two_images, three_images = (instances_of(record, STUDY)[:count] for count in (2, 3))
 
     def choose(inputs: list[StoredInstance]) -> bool:
         with record.begin() as connection:

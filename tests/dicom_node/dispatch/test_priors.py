@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, prior_reports, remember_patient
 from dicom_node.dispatch.queue import enqueue
+from dicom_node.dispatch.received import instances_of
 from dicom_node.dispatch.retrieve import FoundSeries
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
@@ -94,7 +95,7 @@ def test_a_refusal_is_no_prior(record: Engine) -> None:
 def test_figures_that_a_refusal_replaced_are_no_prior(record: Engine) -> None:
     answered(record, "1.2.4", ANNA)
     receive(Intake(record), instance("1.2.4.1.99", study="1.2.4"))
-    queue, stored = Jobs(record, JobSettings()), Intake(record).instances("1.2.4")
+    queue, stored = Jobs(record, JobSettings()), instances_of(record, "1.2.4")
     with record.begin() as connection:
         enqueue(connection, "1.2.4", Priority.ROUTINE, stored, "1.2.4.1", None)
     ((job_id, _),) = queue.to_ring(lambda: 0)

@@ -12,22 +12,18 @@ from pydicom.uid import SegmentationStorage
 from sqlalchemy import Engine, select
 
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.receive.intake import Intake, settle
+from dicom_node.dispatch.received import instances_of, receiving
+from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
-from dicom_node.record.schema import instances, series, studies
+from dicom_node.record.schema import instances, studies
 from dicom_node.settings import JobSettings, Settings
-from dicom_node.study import JobState, Priority, Reception, StudyActivity, StudyState
-from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, results_of, rows
+from dicom_node.study import JobState, Priority, Reception, StudyState
+from tests.dicom_node.recording import STUDY, instance, make_job, receive, results_of, rows, settled
 
 
 @pytest.fixture
 def intake(record: Engine) -> Intake:
     return Intake(record)
-
-
-def settled(record: Engine, activity: StudyActivity, state: StudyState = StudyState.SELECTED) -> bool:
-    with record.begin() as connection:
-        return settle(connection, activity, state, "", {"1.2.3.1": "selected"}, "1.2.3.1")
 
 
 def study_row(record: Engine) -> dict[str, object]:
@@ -38,7 +34,7 @@ def study_row(record: Engine) -> dict[str, object]:
 def test_the_first_bytes_are_new(intake: Intake, record: Engine) -> None:
     assert receive(intake, instance()) == [Reception.NEW]
     assert study_row(record)["state"] == StudyState.RECEIVING
-    assert [i.sop_instance_uid for i in intake.instances(STUDY)] == ["1.2.3.1.1"]
+    assert [i.sop_instance_uid for i in instances_of(record, STUDY)] == ["1.2.3.1.1"]
 
 
 def test_an_object_of_as_many_bytes_as_may_come_is_recorded(intake: Intake, record: Engine) -> None:
@@ -49,7 +45,7 @@ def test_an_object_of_as_many_bytes_as_may_come_is_recorded(intake: Intake, reco
 
 def test_the_same_bytes_again_are_identical_and_change_nothing(intake: Intake, record: Engine) -> None:
     receive(intake, instance())
-    (activity,) = intake.receiving()
+    (activity,) = receiving(record)
     assert settled(record, activity)
     before = (rows(record, studies), rows(record, instances))
     assert receive(intake, instance(), priority=Priority.STAT) == [Reception.IDENTICAL]
@@ -58,12 +54,12 @@ def test_the_same_bytes_again_are_identical_and_change_nothing(intake: Intake, r
 
 def test_other_bytes_under_the_same_uid_conflict_and_only_flag_the_study(intake: Intake, record: Engine) -> None:
     receive(intake, instance(content="first"))
-    (activity,) = intake.receiving()
+    (activity,) = receiving(record)
     assert settled(record, activity)
     assert receive(intake, instance(content="second")) == [Reception.CONFLICT]
     assert study_row(record)["conflicting"]
     assert study_row(record)["state"] == StudyState.SELECTED
-    assert [i.path for i in intake.instances(STUDY)] == [instance(content="first").path]
+    assert [i.path for i in instances_of(record, STUDY)] == [instance(content="first").path]
 
 
 def test_a_conflict_sent_again_is_identical(intake: Intake) -> None:
@@ -75,7 +71,7 @@ def test_a_result_routed_back_is_our_own_and_leaves_the_study_alone(intake: Inta
     jobs = Jobs(record, JobSettings())
     job = jobs.claim(make_job(record))
     assert job is not None
-    (activity,) = intake.receiving()
+    (activity,) = receiving(record)
     assert settled(record, activity)
     assert jobs.finish(job, JobState.DONE, results_of(), ["PACS"])
     before = (rows(record, studies), rows(record, instances))
@@ -91,7 +87,7 @@ def test_our_result_routed_back_under_another_study_starts_nothing(intake: Intak
     jobs.finish(job, JobState.DONE, results_of(), [])
     moved = instance(results_of()[0].sop_instance_uid, study="1.2.77", sop_class=SegmentationStorage)
     assert receive(intake, moved) == [Reception.OWN_RESULT]
-    assert [activity.study_instance_uid for activity in intake.receiving()] == [STUDY]
+    assert [activity.study_instance_uid for activity in receiving(record)] == [STUDY]
 
 
 def test_a_segmentation_of_someone_else_is_new(intake: Intake) -> None:
@@ -102,71 +98,11 @@ def test_the_same_sop_instance_in_two_studies_is_no_conflict(intake: Intake) -> 
     assert receive(intake, instance(content="a"), instance(content="b", study="1.2.4")) == [Reception.NEW] * 2
 
 
-def test_a_late_instance_leads_a_settled_study_back(intake: Intake, record: Engine) -> None:
-    receive(intake, instance("1.1"))
-    (activity,) = intake.receiving()
-    assert settled(record, activity)
-    assert intake.receiving() == []
-    receive(intake, instance("1.2"))
-    assert len(intake.receiving()) == 1
-
-
-def test_a_study_that_grew_meanwhile_is_not_settled(intake: Intake, record: Engine) -> None:
-    receive(intake, instance("1.1"))
-    (activity,) = intake.receiving()
-    receive(intake, instance("1.2"))
-    assert not settled(record, activity)
-    assert study_row(record)["state"] == StudyState.RECEIVING
-
-
-def test_a_study_is_settled_once(intake: Intake, record: Engine) -> None:
-    receive(intake, instance())
-    (activity,) = intake.receiving()
-    assert settled(record, activity)
-    assert not settled(record, activity)
-
-
-def test_settling_writes_down_the_reason_of_each_series_and_replaces_earlier_ones(
-    intake: Intake, record: Engine
-) -> None:
-    for number, reasons in enumerate([{"1": "too short", "2": "no CT"}, {"1": "selected"}]):
-        receive(intake, instance(f"1.{number}"))
-        (activity,) = intake.receiving()
-        with record.begin() as connection:
-            assert settle(connection, activity, StudyState.SELECTED, "", reasons, "1")
-    assert [(row["series_instance_uid"], row["selected"], row["reason"]) for row in rows(record, series)] == [
-        ("1", True, "selected")
-    ]
-
-
 def test_one_stat_instance_makes_the_study_stat_for_good(intake: Intake, record: Engine) -> None:
     receive(intake, instance("1.1"), priority=Priority.ROUTINE)
     receive(intake, instance("1.2"), priority=Priority.STAT)
     receive(intake, instance("1.3"), priority=Priority.ROUTINE)
     assert study_row(record)["priority"] == Priority.STAT
-
-
-def test_an_open_association_carries_what_it_brought_until_it_ends(intake: Intake, clock: Clock) -> None:
-    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
-    intake.record(instance("1.1"), association, Priority.ROUTINE)
-    first = clock.seconds
-    clock.pass_(10)
-    receive(intake, instance("1.2"))
-    (activity,) = intake.receiving()
-    assert (activity.last_instance_at, activity.last_carried_at) == (clock.seconds, first)
-    for _ in range(2):  # ending twice is harmless
-        intake.close_association(association.association_id)
-    (activity,) = intake.receiving()
-    assert (activity.last_instance_at, activity.last_carried_at) == (clock.seconds, None)
-
-
-def test_an_association_carries_only_its_own_studies(intake: Intake) -> None:
-    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
-    intake.record(instance(study="1.2.4"), association, Priority.ROUTINE)
-    receive(intake, instance())
-    carried = {activity.study_instance_uid: activity.last_carried_at for activity in intake.receiving()}
-    assert carried["1.2.4"] is not None
-    assert carried[STUDY] is None
 
 
 def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: str) -> None:
@@ -182,7 +118,7 @@ def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: 
                 return nodes[node].record(instance(f"1.{number}", f"bytes {node}"), arrived[node], Priority.ROUTINE)
 
             assert sorted(pool.map(deliver, range(2))) == [Reception.CONFLICT, Reception.NEW]
-    assert len(nodes[0].instances(STUDY)) == 15
+    assert len(instances_of(nodes[0]._engine, STUDY)) == 15
     for node in nodes:
         node._engine.dispose()
 

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.queue import enqueue
+from dicom_node.dispatch.received import instances_of
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.retention import Retention
@@ -55,7 +56,7 @@ def answer(
     record: Engine, files: Files, study: str = STUDY, state: JobState = JobState.DONE, to: tuple[str, ...] = ("PACS",)
 ) -> list[Path]:
     """Dispatch and answer a study; return the files of its results."""
-    inputs = Intake(record).instances(study)
+    inputs = instances_of(record, study)
     with record.begin() as connection:
         connection.execute(studies.update().where(studies.c.study_instance_uid == study).values(state="selected"))
         enqueue(connection, study, Priority.ROUTINE, inputs, f"{study}.1", None)
@@ -356,7 +357,7 @@ def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
     removed(record, files, tmp_path, clock)
     store(record, files)
     with record.begin() as connection:
-        stored = Intake(record).instances(STUDY)
+        stored = instances_of(record, STUDY)
     with record.begin() as connection:
         assert not enqueue(connection, STUDY, Priority.ROUTINE, stored, f"{STUDY}.1", None)
 
@@ -374,7 +375,7 @@ def test_a_given_up_study_that_was_removed_is_measured_once_it_is_sent_again(
     queue = Jobs(record, JobSettings())
     assert queue.retry(STUDY) == 0
     images = store(record, files)
-    stored = Intake(record).instances(STUDY)
+    stored = instances_of(record, STUDY)
     with record.begin() as connection:
         assert not enqueue(connection, STUDY, Priority.ROUTINE, stored, f"{STUDY}.1", None)
     assert queue.retry(STUDY) == 1
@@ -388,7 +389,7 @@ def test_images_that_come_after_the_removal_are_a_study_of_their_own(
 ) -> None:
     removed(record, files, tmp_path, clock)
     receive(Intake(record), instance(f"{STUDY}.1.99"))
-    assert [one.sop_instance_uid for one in Intake(record).instances(STUDY)] == [f"{STUDY}.1.99"]
+    assert [one.sop_instance_uid for one in instances_of(record, STUDY)] == [f"{STUDY}.1.99"]
 
 
 def test_no_promise_is_awaited_for_results_that_were_removed_before_it_was_asked_for(
