@@ -18,9 +18,7 @@ from PIL import Image, ImageDraw
 from training.evaluate import Judged
 from training.files import replace_file
 from training.metrics import Confusion
-
-WINDOW_HU = (-1350.0, 150.0)
-"""The usual lung window."""
+from worker.reports.view import LUNG_WINDOW_HU
 
 COLOURS = {"lung": (90, 170, 255), "true": (60, 220, 60), "found": (255, 70, 50)}
 
@@ -64,7 +62,7 @@ def worst_middle_best(scored: Sequence[tuple[float, Tile]]) -> list[Tile]:
 
 def in_lung_window(hu: NDArray[np.int16]) -> NDArray[np.float32]:
     """Return HU as gray."""
-    low, high = WINDOW_HU
+    low, high = LUNG_WINDOW_HU
     return (hu.astype(np.float32) - low) / (high - low)
 
 

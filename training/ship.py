@@ -13,13 +13,13 @@ from pathlib import Path
 from dicom_node.errors import SettingsError
 from training.experiments.chest.network import CHEST, FOLDS
 from training.files import read_json
-from worker.models.store import CHEST as SHIPPED
+from worker.models.store import CHEST_WEIGHTS
 from worker.networks.card import Card
 from worker.networks.checkpoint import load, save
 from worker.networks.export import export
 
 
-def ship(runs: Path, path: Path = SHIPPED) -> Card:
+def ship(runs: Path, path: Path = CHEST_WEIGHTS) -> Card:
     """Write the weights of the run to a file of the package, and return their card.
 
     Raises

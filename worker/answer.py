@@ -10,10 +10,10 @@ from highdicom.seg import SegmentationTypeValues
 
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.files import make_folder
-from dicom_node.settings import ReportSettings as ReportChoices
+from dicom_node.settings import ReportSettings
 from dicom_node.study import JobState
 from worker.pipeline import THRESHOLDS, Method, Progress, analyze
-from worker.reports import Outcome, ReportSettings, WrittenObject, codes, write_refusal, write_reports
+from worker.reports import Outcome, ReportOptions, WrittenObject, codes, write_refusal, write_reports
 from worker.reports.history import Prior, Unmeasured
 from worker.reports.outcome import outcome_of
 
@@ -40,7 +40,7 @@ def answer_study(
     paths: Sequence[Path],
     rejection: RejectedInput | None,
     out: Path,
-    choices: ReportChoices,
+    settings: ReportSettings,
     progress: Progress,
     earlier: Sequence[Path] = (),
     priors: Sequence[Path] = (),
@@ -66,7 +66,7 @@ def answer_study(
     """
     make_folder(out)
     try:
-        return _measured_or_refused(paths, rejection, out, choices, progress, earlier, priors, method, others)
+        return _measured_or_refused(paths, rejection, out, settings, progress, earlier, priors, method, others)
     except NotForHilum as reason:
         return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
 
@@ -75,7 +75,7 @@ def _measured_or_refused(
     paths: Sequence[Path],
     rejection: RejectedInput | None,
     out: Path,
-    choices: ReportChoices,
+    settings: ReportSettings,
     progress: Progress,
     earlier: Sequence[Path],
     priors: Sequence[Path],
@@ -83,20 +83,20 @@ def _measured_or_refused(
     others: Sequence[Prior | Unmeasured],
 ) -> Answer:
     """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
-    settings = ReportSettings(
-        title=TITLES[choices.title],
-        rejection_note=choices.rejection_note,
-        segmentation=SegmentationTypeValues(choices.segmentation),
-        page=choices.page,
+    options = ReportOptions(
+        title=TITLES[settings.title],
+        rejection_note=settings.rejection_note,
+        segmentation=SegmentationTypeValues(settings.segmentation),
+        page=settings.page,
     )
     try:
         if rejection:
             raise rejection
         volume, findings = analyze(paths, method, progress)
         progress("writing the reports", 0.9)
-        objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors, others=others)
+        objects = write_reports(volume, findings, out, options, earlier=earlier, priors=priors, others=others)
     except NotAnalysable as reason:
-        objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
+        objects = write_refusal(paths, reason, method.algorithm, out, options, earlier=earlier)
         return Answer(JobState.REFUSED, objects, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
     percent, flags = findings.measurement("both").infected_percent, tuple(flag.code for flag in findings.flags)
     return Answer(JobState.DONE, objects, outcome_of(findings), percent, flags)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.benchmarks.comparison import HILUM, Comparison, alternate
 from worker.chest_network import ChestNetwork
 from worker.geometry import Geometry
-from worker.models.store import CHEST
+from worker.models.store import CHEST_WEIGHTS
 from worker.phantom.chest import build_chest
 from worker.volume import Volume
 
@@ -58,7 +58,7 @@ def timed(method: Callable[[NDArray[np.int16]], object], hu: NDArray[np.int16]) 
 
 def hilum() -> Callable[[NDArray[np.int16]], object]:
     """Return how the worker finds lungs."""
-    network = ChestNetwork.open(CHEST)
+    network = ChestNetwork.open(CHEST_WEIGHTS)
 
     def segment(hu: NDArray[np.int16]) -> object:
         affine = np.zeros((4, 4))

@@ -23,7 +23,7 @@ from worker.findings import LEFT, RIGHT
 from worker.method import choose_method
 from worker.phantom.series import write_phantom
 from worker.pipeline import analyze
-from worker.reports import ReportSettings, write_reports
+from worker.reports import ReportOptions, write_reports
 from worker.reports.codes import INFECTION, LEFT_LUNG, RIGHT_LUNG, Structure
 from worker.reports.labelmap import LABELMAP
 
@@ -88,9 +88,7 @@ def label_mapped(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> 
     folder = tmp_path_factory.mktemp("label-mapped")
     result = make_result(folder, PatientID="LABEL-MAPPED")
     (folder / "label-maps").mkdir()
-    objects = write_reports(
-        result.volume, result.findings, folder / "label-maps", ReportSettings(segmentation=LABELMAP)
-    )
+    objects = write_reports(result.volume, result.findings, folder / "label-maps", ReportOptions(segmentation=LABELMAP))
     for part in ("ct", "label-maps"):
         store(orthanc, folder / part)
     return replace(result, objects=objects)

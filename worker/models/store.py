@@ -14,10 +14,10 @@ from worker.networks.errors import NetworkError
 from worker.networks.exported import read_exported
 from worker.pipeline import Method
 
-SHIPPED = Path(__file__).parent
-"""Folder of the weights that come with the package."""
+FOLDER = Path(__file__).parent
+"""Of the weights that come with the package."""
 
-CHEST = SHIPPED / "chest.safetensors"
+CHEST_WEIGHTS = FOLDER / "chest.safetensors"
 """The network that finds lungs and infection unless a site names its own."""
 
 
@@ -32,7 +32,7 @@ class Model:
 
 def find_models(settings: WorkerSettings) -> Iterator[Model]:
     """Give out the shipped models, then the site's own, each verified."""
-    yield from (verify(path) for path in sorted(SHIPPED.glob("*.safetensors")))
+    yield from (verify(path) for path in sorted(FOLDER.glob("*.safetensors")))
     if settings.weights is not None:
         yield verify(settings.weights)
 
@@ -60,7 +60,7 @@ def open_network(settings: WorkerSettings) -> Method:
     SettingsError
         The weights are missing, damaged, or not those of a chest network.
     """
-    path = settings.weights or CHEST
+    path = settings.weights or CHEST_WEIGHTS
     try:
         return ChestNetwork.open(path, threads=settings.threads or None).method
     except NetworkError as error:

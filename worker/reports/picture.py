@@ -13,7 +13,7 @@ from worker.reports import codes, style
 from worker.reports.areaplot import draw_area_plot
 from worker.reports.planes import AXIAL, CORONAL, Plane, X, Y, Z
 from worker.reports.style import WARNING, Box
-from worker.reports.view import WINDOW_HU, Scene, draw_level, draw_view, look_at, text
+from worker.reports.view import LUNG_WINDOW_HU, Scene, draw_level, draw_view, look_at, text
 from worker.volume import Volume
 
 SIZE = (1280, 1302)
@@ -50,8 +50,8 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
     scene = look_at(volume, findings)
     index, *further = slices_of_picture(findings)
     _draw_views(picture, scene, scene.level(index))
-    centre, width = WINDOW_HU
-    told = f"{slice_number(volume, index)}\n{_height(volume, index)}   W {width:.0f} / L {centre:.0f}"
+    low, high = LUNG_WINDOW_HU
+    told = f"{slice_number(volume, index)}\n{_height(volume, index)}   W {high - low:.0f} / L {(low + high) / 2:.0f}"
     text(draw, (_SLICE_BOX[0] + 12, _SLICE_BOX[3] - 12), told, 16, style.TEXT, "ld")
     for box, other in zip(_FURTHER_BOXES, further, strict=False):
         draw_view(picture, box, scene, AXIAL, scene.level(other))

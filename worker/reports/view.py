@@ -16,8 +16,8 @@ from worker.reports.planes import Plane
 from worker.reports.style import Box, Rgb
 from worker.volume import Volume
 
-WINDOW_HU = (-600.0, 1500.0)
-"""Centre and width of the lung window."""
+LUNG_WINDOW_HU = (-1350.0, 150.0)
+"""The usual lung window: what is black and what is white in it."""
 
 _MARGIN_MM = 18.0
 _SCALE_MM = 50.0
@@ -131,8 +131,8 @@ def _fit(shape: tuple[int, ...], pixel_mm: tuple[float, float], box: Box) -> tup
 
 
 def _window(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
-    centre, width = WINDOW_HU
-    gray: NDArray[np.uint8] = ((hu - (centre - width / 2)) / width * 255).clip(0, 255).astype(np.uint8)
+    low, high = LUNG_WINDOW_HU
+    gray: NDArray[np.uint8] = ((hu - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
     return gray
 
 

@@ -15,7 +15,7 @@ from tests.worker.test_lungs import dice
 from worker.chest_network import WHOLE_LUNG, ChestNetwork
 from worker.framing import body_box
 from worker.method import choose_method
-from worker.models.store import CHEST, find_models, verify
+from worker.models.store import CHEST_WEIGHTS, find_models, verify
 from worker.networks.checkpoint import save
 from worker.networks.registry import build
 from worker.phantom.chest import build_chest
@@ -38,15 +38,15 @@ def test_the_thresholds_need_no_weights() -> None:
 
 
 def test_the_shipped_weights_are_whole_and_small() -> None:
-    model = verify(CHEST)
+    model = verify(CHEST_WEIGHTS)
     assert model.fault == ""
-    assert CHEST.stat().st_size < 60e6
+    assert CHEST_WEIGHTS.stat().st_size < 60e6
 
 
 def test_the_shipped_network_finds_the_lungs_of_a_phantom() -> None:
     chest = build_chest(1, 10)
     rows, columns = body_box(chest.hu)
-    network = ChestNetwork.open(CHEST, "torch")
+    network = ChestNetwork.open(CHEST_WEIGHTS, "torch")
     frame = network.frame(rows, columns)
     (found,) = network.read(chest.hu[4:5], Slabs(1), frame, WHOLE_LUNG)[:, 0]
     assert dice(frame.reaches(found, 0), chest.lungs[4, rows, columns] > 0) > 0.9
@@ -141,7 +141,7 @@ assert ((lungs.labels > 0) == (chest.lungs > 0)).mean() > 0.95
 @pytest.mark.data
 def test_engines_agree_on_a_real_study(shared_data: Path) -> None:
     volume = read_volume(sorted((shared_data / "ct-studies" / "covid-p001").glob("*.dcm")))
-    one, other = (ChestNetwork.open(CHEST, engine) for engine in ("openvino", "torch"))
+    one, other = (ChestNetwork.open(CHEST_WEIGHTS, engine) for engine in ("openvino", "torch"))
     lungs = one.segment_lungs(volume)
     assert dice(lungs.labels > 0, other.segment_lungs(volume).labels > 0) > 0.995
     masks = [network.segment_infection(volume, lungs).mask.array for network in (one, other)]

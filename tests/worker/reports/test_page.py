@@ -9,10 +9,10 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.errors import NotAnalysable
 from tests.worker.reports.results import MADE_AT, THRESHOLDS, Result, make_result
-from worker.reports import ReportSettings, write_refusal, write_reports
+from worker.reports import ReportOptions, write_refusal, write_reports
 from worker.reports.page import draw_page
 
-WITH_PAGE = ReportSettings(page=True)
+WITH_PAGE = ReportOptions(page=True)
 
 
 @pytest.fixture(scope="module")

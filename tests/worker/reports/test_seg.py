@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
 from tests.worker.reports.results import SHAPE, Result, make_result, report_masks
 from worker.findings import LEFT, RIGHT
-from worker.reports import ReportSettings, labelmap, write_reports
+from worker.reports import ReportOptions, labelmap, write_reports
 from worker.reports.labelmap import BINARY, LABELMAP, label_maps
 
 ORIGIN_MM = (-150.0, -140.0, -200.0)
@@ -190,7 +190,7 @@ def parted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (folder / "parts").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labelmap, "MAX_FRAMES", 1)
-        settings = ReportSettings(segmentation=request.param)
+        settings = ReportOptions(segmentation=request.param)
         objects = write_reports(result.volume, result.findings, folder / "parts", settings)
     return replace(result, objects=objects)
 
@@ -286,7 +286,7 @@ def label_mapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("label-map")
     result = make_result(folder, multiframe=request.param == "multi-frame")
     (folder / "label-map").mkdir()
-    settings = ReportSettings(segmentation=LABELMAP)
+    settings = ReportOptions(segmentation=LABELMAP)
     return replace(result, objects=write_reports(result.volume, result.findings, folder / "label-map", settings))
 
 

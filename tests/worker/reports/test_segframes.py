@@ -14,7 +14,7 @@ from pydicom import Dataset, dcmread
 
 from tests.factories import chest_hu, ct_series, multiframe_ct
 from tests.worker.reports.results import MADE_AT, SHAPE, findings_of
-from worker.reports import ReportSettings, write_reports
+from worker.reports import ReportOptions, write_reports
 from worker.reports.labelmap import BINARY, LABELMAP
 from worker.volume import Volume, read_volume
 
@@ -77,7 +77,7 @@ def assert_as_highdicom(folder: Path, paths: list[Path], labels: NDArray[np.uint
     volume = read_volume(paths)
     infection = labels == 1
     findings = findings_of(volume, labels, infection)
-    objects = write_reports(volume, findings, folder, ReportSettings(segmentation=form), MADE_AT)
+    objects = write_reports(volume, findings, folder, ReportOptions(segmentation=form), MADE_AT)
     given = {"lungs": labels, "right-lung": (labels == 2).view(np.uint8), "infection": infection.view(np.uint8)}
     segmentations = [item for item in objects if item.kind in given]
     assert len(segmentations) >= 1

@@ -18,7 +18,7 @@ from training.recipe import Recipe
 from training.schedules import Optimiser
 from training.splits import Holdout, Named, NamedFolds
 from training.target import TargetClass
-from worker.models.store import CHEST as SHIPPED
+from worker.models.store import CHEST_WEIGHTS
 
 WINDOWS_AND_KERNELS = Augmentation(
     paste=(2, 1),
@@ -122,7 +122,7 @@ OWN = replace(
     paper="ours, the shipped network fine-tuned on your labels",
     data=("labels",),
     recipe=replace(FOLDS.recipe, epochs=8, optimiser=Optimiser("adamw", 5e-4, l2=1e-2), keep="best"),
-    pretrained=SHIPPED,
+    pretrained=CHEST_WEIGHTS,
     split=Holdout(validation=0.1, test=0.2),
     published=(),
     differs="a tenth of your patients decides which epoch is kept, a fifth judges",
