@@ -119,11 +119,13 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 def test_both_processes_take_connections(node: Node, other: int) -> None:
     wait_until(lambda: min(threads_of(node.process.pid), threads_of(other)) >= 2, "both accept")
-    opened = [node.associate() for _ in range(8)]
-    shares = [threads_of(node.process.pid), threads_of(other)]  # none is counted before it is established
+    opened, shares = [], [2, 2]  # the main thread and the one that accepts
+    while min(shares) == 2 and len(opened) < 32:  # on a busy machine one may not get its turn at first
+        opened.append(node.associate())
+        shares = [threads_of(node.process.pid), threads_of(other)]  # none is counted before it is established
     for association in opened:
         association.release()
-    assert min(shares) > 2, shares  # the main thread and the one that accepts
+    assert min(shares) > 2, shares
 
 
 def threads_of(pid: int) -> int:
