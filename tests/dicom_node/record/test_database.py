@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, inspect, text
+from sqlalchemy import Engine, event, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from dicom_node.errors import PassingFailure, SettingsError
@@ -72,16 +72,21 @@ def test_opening_again_changes_nothing(empty_url: str) -> None:
         assert current_revision(engine) == LATEST_REVISION
 
 
+def record_of(revision: str, url: str) -> Engine:
+    """Return an engine on a record as an earlier Hilum made it."""
+    engine, config = make_engine(url), migrations()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return engine
+
+
 def test_the_latest_revision_is_the_head_of_the_migrations() -> None:
     assert ScriptDirectory.from_config(migrations()).get_heads() == [LATEST_REVISION]
 
 
 def test_a_record_with_instances_of_before_takes_larger_ones_and_keeps_those(empty_url: str) -> None:
-    earlier = make_engine(empty_url)
-    config = migrations()
-    with earlier.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
+    earlier = record_of("0004", empty_url)
     with earlier.begin() as connection:
         connection.execute(
             text("INSERT INTO studies (study_instance_uid, state, priority, first_instance_at) VALUES ('1', '', '', 0)")
@@ -96,11 +101,7 @@ def test_a_record_with_instances_of_before_takes_larger_ones_and_keeps_those(emp
 
 
 def test_a_record_of_before_gets_its_indexes_and_keeps_what_it_holds(empty_url: str) -> None:
-    earlier = make_engine(empty_url)
-    config = migrations()
-    with earlier.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0006")
+    earlier = record_of("0006", empty_url)
     with earlier.begin() as connection:
         connection.execute(
             studies.insert().values(study_instance_uid="1", state="", priority="routine", first_instance_at=0)
