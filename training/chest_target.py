@@ -1,14 +1,11 @@
 """One label map for all data sets of the shipped model, whatever each of them had annotated."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk  # the name its own documentation gives it
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from training.datasets.sample import INFECTION, LUNG, PLEURAL_EFFUSION, UNIONS, Sample

@@ -146,7 +146,7 @@ class Training:
             raise Defect("loss-not-finite", f"the loss is {value} at step {progress.step}; {LOWER_RATE}")
         self.optimiser.zero_grad()
         # DistributedDataParallel takes the mean over the processes of gradients that add up.
-        (self.processes.count * loss).backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        (self.processes.count * loss).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm or math.inf)
         if not norm.isfinite():
             raise Defect("gradient-not-finite", f"the gradient is not finite at step {progress.step}; {LOWER_RATE}")

@@ -119,5 +119,5 @@ def save_nifti(path: Path, array: NDArray[np.int16] | NDArray[np.uint8], geometr
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
     # NIfTI's first index is the column: the order of axes turns round, in the array and in the affine.
     affine = to_ras @ geometry.affine[:, [2, 1, 0, 3]]
-    image = nibabel.nifti1.Nifti1Image(array.transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]  # nibabel does not type it
+    image = nibabel.nifti1.Nifti1Image(array.transpose(2, 1, 0), affine)
     nibabel.loadsave.save(image, path)

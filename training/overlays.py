@@ -1,8 +1,5 @@
 """Pages of slices with outlines drawn on them, for a person to judge."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 import math
@@ -11,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # the name its own documentation gives it
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 

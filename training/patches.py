@@ -1,15 +1,12 @@
 """Patches around candidate regions, for Wu et al.'s classifier ("Using a classifier", 2020)."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import SimpleITK as sitk  # the name its own documentation gives it
+import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn

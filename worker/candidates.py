@@ -1,8 +1,5 @@
 """Candidate regions of infection: found, judged, and kept or removed."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 from collections.abc import Callable

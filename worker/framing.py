@@ -1,8 +1,5 @@
 """What of a scan a network sees: the body or the lungs, on a square of the network's size."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 from dataclasses import dataclass

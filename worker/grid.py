@@ -1,8 +1,5 @@
 """A coarse grid on which morphology in millimetres is quick."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 import math

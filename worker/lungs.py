@@ -1,8 +1,5 @@
 """Both lungs by threshold and connected components."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 import math

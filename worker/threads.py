@@ -10,5 +10,5 @@ import SimpleITK as sitk
 def use_threads(threads: int) -> int:
     """Bound SimpleITK's threads; 0 means every core this process may use. Return the bound."""
     bound = threads or len(os.sched_getaffinity(0))
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(bound)  # type: ignore[no-untyped-call]  # its types are partial
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(bound)
     return bound

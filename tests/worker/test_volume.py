@@ -1,6 +1,3 @@
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 from itertools import permutations, product

@@ -150,7 +150,7 @@ def _read(path: Path) -> _Image:
         stored: Any = nibabel.loadsave.load(path)
         if len(stored.shape) != 3:
             raise BadData("wrong-shape", f"{path}: expected three axes, got {stored.shape}")
-        image = nibabel.funcs.as_closest_canonical(stored)  # type: ignore[no-untyped-call]  # nibabel does not type it
+        image = nibabel.funcs.as_closest_canonical(stored)
         voxels = upright(np.asanyarray(image.dataobj))
     except FileNotFoundError:
         raise BadData("missing-file", f"{path}: missing") from None

@@ -148,7 +148,7 @@ def time_steps(network: SegmentationNetwork, steps: int, stack: Prepared, device
         with mixed_precision(device, network.layout):
             logits = forward(network, network.layout, images)
         optimiser.zero_grad()
-        loss(logits, labels).backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        loss(logits, labels).backward()
         optimiser.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

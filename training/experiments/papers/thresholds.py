@@ -1,15 +1,12 @@
 """Wu et al. 2020, "Use the value of HU" and figure 9: lungs and infection by thresholds alone."""
 
-# mypy: disallow-untyped-calls=False
-# SimpleITK's functions carry no types.
-
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # the name its own documentation gives it
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from training import datasets
