@@ -78,6 +78,14 @@ class SeriesHeader:
     series_instance_uid: str
     images: tuple[InstanceHeader, ...]
     unreadable: int = 0
+    """How many files hold no DICOM."""
+    unread: int = 0
+    """How many the storage could not read: what they hold is not known."""
+
+    @property
+    def stored(self) -> int:
+        """How many files there are."""
+        return len(self.images) + self.unreadable + self.unread
 
     @property
     def ct_images(self) -> tuple[InstanceHeader, ...]:
@@ -116,7 +124,7 @@ def require_storage(error: Exception) -> None:
     if why := why_unread(error):
         raise PassingFailure(
             "storage-unreadable",
-            f"a stored file cannot be read ({why}); see that the storage is mounted and readable",
+            f"a stored file cannot be read ({why}); see that the storage is mounted and readable, or send it again",
         ) from error
 
 
@@ -190,7 +198,7 @@ def read_series(
         The Series Instance UIDs under which files were received: what cannot be read any more is counted there,
         else under an empty UID.
     may_lack : bool
-        Count files that are gone, or that the disk cannot read, as unreadable too.
+        Count files that are gone, or that the disk cannot read, as unread.
 
     Raises
     ------
@@ -199,18 +207,29 @@ def read_series(
     """
     by_uid: dict[str, list[InstanceHeader]] = {}
     unreadable: Counter[str] = Counter()
+    unread: Counter[str] = Counter()
     for path in paths:
         try:
             header = read_header(path)
         except PassingFailure:
             if not may_lack:
                 raise
-            header = None
+            unread[received_in.get(path, "")] += 1
+            continue
         if header is None:
             unreadable[received_in.get(path, "")] += 1
         else:
             by_uid.setdefault(header.series_instance_uid, []).append(header)
-    return [SeriesHeader(uid, tuple(by_uid.get(uid, ())), unreadable[uid]) for uid in {**by_uid, **unreadable}]
+    return [
+        SeriesHeader(uid, tuple(by_uid.get(uid, ())), unreadable[uid], unread[uid])
+        for uid in {**by_uid, **unreadable, **unread}
+    ]
+
+
+def what_is_unread(*found: SeriesHeader) -> str:
+    """Return how many files of these series the storage could not read; empty where it read them all."""
+    unread, stored = sum(series.unread for series in found), sum(series.stored for series in found)
+    return f"{unread} of {stored} stored files could not be read" if unread else ""
 
 
 def nested(group: Dataset, sequence: str, keyword: str) -> object:

@@ -17,11 +17,11 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
 from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.received import StoredInstance, instances_of, receiving, say_why_it_waits, settle
-from dicom_node.dispatch.selection import select_series
+from dicom_node.dispatch.selection import Selection, select_series
 from dicom_node.dispatch.setbacks import Setbacks
 from dicom_node.errors import NotForHilum, PassingFailure
 from dicom_node.files import Files
-from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series
+from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series, what_is_unread
 from dicom_node.log import get_logger
 from dicom_node.record.database import now
 from dicom_node.record.schema import jobs, studies
@@ -151,12 +151,11 @@ class Dispatcher:
         """Select a series of a whole study and record its job, in one transaction with the study's new state."""
         uid = activity.study_instance_uid
         stored = instances_of(self._engine, uid)
-        found = self._read(uid, stored)
-        selection = select_series(found, self._settings.selection)
+        found, selection = self._select(uid, stored)
         chosen = selection.series.series_instance_uid if selection.series else None
         set_aside = isinstance(selection.rejection, NotForHilum)
         state = StudyState.SET_ASIDE if set_aside else StudyState.SELECTED
-        reason = selection.rejection.message if selection.rejection else ""
+        reason = selection.rejection.message if selection.rejection else what_is_unread(*found)
         patient = patient_of(found)
         if selection.series:
             self._priors.fetch(uid, patient, selection.series.images[0].taken_at)
@@ -175,11 +174,12 @@ class Dispatcher:
                 enqueue(connection, uid, priority, inputs, chosen, selection.rejection)
         log.info("study_whole", study_instance_uid=uid, instances=len(stored), outcome=state.value, reason=reason)
 
-    def _read(self, study_instance_uid: str, stored: Sequence[StoredInstance]) -> list[SeriesHeader]:
-        """Return the series of a study, at last without what stays unreadable.
+    def _select(self, uid: str, stored: Sequence[StoredInstance]) -> tuple[list[SeriesHeader], Selection]:
+        """Return the series of a study and the choice among them, at last without files that stay unreadable.
 
-        Where nothing else can be measured the study waits, for what it is of cannot be told. A job whose own images
-        cannot be read is reported on by the worker.
+        Not where the choice might be another with them: a study without a series to measure waits, and so does one
+        where a series that was not chosen lacks CT images. A job whose own images cannot be read is reported on by the
+        worker.
 
         Raises
         ------
@@ -188,11 +188,15 @@ class Dispatcher:
         """
         received_in = {one.path: one.series_instance_uid for one in stored}
         try:
-            return read_series(received_in, received_in)
+            found = read_series(received_in, received_in)
+            return found, select_series(found, self._settings.selection)
         except PassingFailure:
-            if self._setbacks.times(study_instance_uid) < TRIES_TO_READ:
+            if self._setbacks.times(uid) < TRIES_TO_READ:
                 raise
             found = read_series(received_in, received_in, may_lack=True)
-            if select_series(found, self._settings.selection).rejection:
+            selection = select_series(found, self._settings.selection)
+            of_ct = {one.series_instance_uid for one in stored if one.sop_class_uid in CT_STORAGE}
+            others = (s for s in found if s is not selection.series and s.series_instance_uid in of_ct)
+            if selection.rejection or any(s.unread for s in others):
                 raise
-            return found
+            return found, selection

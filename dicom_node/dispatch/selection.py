@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pydicom.uid import UID
 
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import SeriesHeader, Vector
+from dicom_node.headers import SeriesHeader, Vector, what_is_unread
 from dicom_node.kernels import is_sharp
 from dicom_node.settings import SelectionSettings
 
@@ -64,6 +64,8 @@ def rejected_because(series: SeriesHeader, settings: SelectionSettings) -> str:
 
 def must_be_ct(series: SeriesHeader, _: SelectionSettings) -> str:
     """CT images, by storage class and modality."""
+    if series.unread and not series.images:
+        return what_is_unread(series)
     if series.unreadable and not series.images:
         return f"{series.unreadable} objects could not be read as DICOM"
     if not series.ct_images or series.most_common("modality") not in ("CT", ""):
@@ -154,11 +156,12 @@ def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str]) -> Reje
 
 
 def describe(series: SeriesHeader) -> str:
-    """Return slices, thickness and kernel, for the reasons."""
+    """Return slices, thickness, kernel and what is lacking, for the reasons."""
     thickness = series.most_common("thickness_mm")
     kernel = series.most_common("kernel") or "unnamed"
     width = f"{thickness:g}" if isinstance(thickness, float) else "unknown"
-    return f"{series.slices} slices of {width} mm, kernel {kernel}"
+    described = f"{series.slices} slices of {width} mm, kernel {kernel}"
+    return ", ".join(part for part in (described, what_is_unread(series)) if part)
 
 
 def normal(orientation: tuple[float, ...]) -> Vector:

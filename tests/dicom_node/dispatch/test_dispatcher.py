@@ -342,7 +342,45 @@ def test_a_study_with_an_image_that_stays_unreadable_is_answered_all_the_same(
     (job,) = jobs_in(record)
     assert (job["series_instance_uid"], job["refusal_code"], len(rows(record, job_inputs))) == ("1.2.3.1", None, 4)
     assert logged.count("dispatch_failed") < 10
+    assert rows(record, studies)[0]["reason"] == "1 of 4 stored files could not be read"
+    assert str(rows(record, series)[0]["reason"]).endswith(", 1 of 4 stored files could not be read")
+
+
+def lose(record: Engine, series_uid: str) -> list[Path]:
+    """Remove the files of a series, and return where they were."""
+    paths = [Path(str(row["path"])) for row in rows(record, instances) if row["series_instance_uid"] == series_uid]
+    for path in paths:
+        path.rename(path.with_suffix(".lost"))
+    return paths
+
+
+def test_a_study_waits_for_the_images_of_a_series_that_might_be_the_better_one(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "smooth"))
+    send(chest(tmp_path / "sharp", series_uid="1.2.3.2", ConvolutionKernel="LUNG"))
+    lost = lose(record, "1.2.3.1")
+    take_turns_for(dispatcher, clock, 1200)
+    assert jobs_in(record) == []
+    assert "a stored file cannot be read" in str(rows(record, studies)[0]["reason"])
+    for path in lost:
+        path.with_suffix(".lost").rename(path)
+    take_turns_for(dispatcher, clock, 600)
+    assert [job["series_instance_uid"] for job in jobs_in(record)] == ["1.2.3.1"]
     assert rows(record, studies)[0]["reason"] == ""
+
+
+def test_lost_files_that_are_no_ct_images_keep_no_study_and_are_told(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "a"))
+    send(chest(tmp_path / "b", series_uid="1.2.3.2", Modality="SEG", SOPClassUID=SegmentationStorage))
+    lose(record, "1.2.3.2")
+    take_turns_for(dispatcher, clock, 1200)
+    assert [job["series_instance_uid"] for job in jobs_in(record)] == ["1.2.3.1"]
+    assert rows(record, studies)[0]["reason"] == "4 of 8 stored files could not be read"
+    reasons = {row["series_instance_uid"]: row["reason"] for row in rows(record, series)}
+    assert reasons["1.2.3.2"] == "4 of 4 stored files could not be read"
 
 
 def test_a_study_without_a_readable_image_waits_with_its_reason_until_they_are_back(
