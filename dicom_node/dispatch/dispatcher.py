@@ -78,6 +78,7 @@ class Dispatcher:
         self._files = Files(settings.storage.folder)
         self._watch = Watch()
         self._setbacks = Setbacks()
+        self._unread = Setbacks()  # by files that cannot be read, and nothing else
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until told to stop; bells ring beside, so that a broker that hangs holds up no study."""
@@ -96,7 +97,7 @@ class Dispatcher:
         began = monotonic()
         for activity, time in zip(activities, self._watch.look(activities, now(), began), strict=True):
             uid = activity.study_instance_uid
-            if self._setbacks.is_left_alone(uid, began):
+            if self._setbacks.is_left_alone(uid, began) or self._unread.is_left_alone(uid, began):
                 continue
             if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
                 with failures_logged(study_instance_uid=uid), self._setbacks_noted(uid):  # holds up no other study
@@ -114,9 +115,9 @@ class Dispatcher:
             yield
         except PassingFailure as error:
             if self._storage_works():
-                self._setbacks.broke(uid, monotonic())
+                self._unread.broke(uid, monotonic())
             else:
-                self._setbacks.wait(uid, monotonic())
+                self._unread.wait(uid, monotonic())
             self._say_why(uid, error.message)
             raise
         except DBAPIError:  # no reason is written down: a record that fails takes none
@@ -128,6 +129,7 @@ class Dispatcher:
             self._say_why(uid, f"a defect of Hilum ({type(error).__name__}); its log says where")
         else:
             self._setbacks.went_well(uid)
+            self._unread.went_well(uid)
 
     def _storage_works(self) -> bool:
         try:
@@ -191,7 +193,7 @@ class Dispatcher:
             found = read_series(received_in, received_in)
             return found, select_series(found, self._settings.selection)
         except PassingFailure:
-            if self._setbacks.times(uid) < TRIES_TO_READ:
+            if self._unread.times(uid) < TRIES_TO_READ:
                 raise
             found = read_series(received_in, received_in, may_lack=True)
             selection = select_series(found, self._settings.selection)

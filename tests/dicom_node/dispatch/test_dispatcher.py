@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.uid import SegmentationStorage
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from dicom_node.dispatch.dispatcher import Dispatcher, take_turns
@@ -344,6 +345,22 @@ def test_a_study_with_an_image_that_stays_unreadable_is_answered_all_the_same(
     assert logged.count("dispatch_failed") < 10
     assert rows(record, studies)[0]["reason"] == "1 of 4 stored files could not be read"
     assert str(rows(record, series)[0]["reason"]).endswith(", 1 of 4 stored files could not be read")
+
+
+def test_failures_of_another_kind_do_not_count_as_attempts_to_read(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: StudyActivity) -> None:
+        raise OperationalError(None, None, Exception("away"))
+
+    send(chest(tmp_path))
+    with monkeypatch.context() as database_away:
+        database_away.setattr(dispatcher, "dispatch", fails)
+        take_turns_for(dispatcher, clock, 3600)
+    Path(str(rows(record, instances)[0]["path"])).unlink()
+    while not (jobs_in(record) or rows(record, studies)[0]["reason"]):
+        take_turns_for(dispatcher, clock, 5)
+    assert jobs_in(record) == []
 
 
 def lose(record: Engine, series_uid: str) -> list[Path]:
