@@ -29,7 +29,7 @@ from dicom_node.settings import Settings
 from dicom_node.study import JobState, Priority, StudyActivity, StudyState
 
 TURN_SECONDS = 1.0
-TRIES_TO_READ = 8
+TRIES_TO_READ = 7
 """After so many, over four minutes, a file that cannot be read holds up what can be measured without it no more."""
 
 log = get_logger()
