@@ -25,7 +25,7 @@ BATCH = 100
 MOST_DOUBLINGS = 16
 """After which the pause counts as the ceiling."""
 TRIES_AHEAD = 8
-"""After so many, an object that a destination never takes holds up the newer revisions of its study no longer."""
+"""After so many, an object that a destination never takes holds up the newer answers to its study no longer."""
 
 log = get_logger()
 
@@ -50,16 +50,24 @@ def is_due(
     return has_come(due_at, time, case(pauses, value=attempts, else_=settings.longest_retry_seconds))
 
 
+def is_of_earlier_answer(its: FromClause, others: FromClause) -> tuple[ColumnElement[bool], ...]:
+    """Return what is true of two results of one study, the first of an earlier answer."""
+    its_job, others_job = jobs.alias(), jobs.alias()
+    return (
+        others.c.answer > 1,  # follows from what comes, but of most studies nothing else has to be looked up
+        others_job.c.job_id == others.c.job_id,
+        its_job.c.study_instance_uid == others_job.c.study_instance_uid,
+        its.c.job_id == its_job.c.job_id,
+        its.c.answer < others.c.answer,
+    )
+
+
 def waits_before(earlier: FromClause, later: FromClause) -> tuple[ColumnElement[bool], ...]:
-    """Return what is true of two deliveries to one destination, the first of an earlier revision of the same study."""
-    (its, its_job), (others, others_job) = ((results.alias(), jobs.alias()) for _ in range(2))
+    """Return what is true of two deliveries to one destination, the first of an earlier answer to the same study."""
+    its, others = results.alias(), results.alias()
     return (
         others.c.sop_instance_uid == later.c.sop_instance_uid,
-        others_job.c.job_id == others.c.job_id,
-        others_job.c.revision > 1,  # follows from what comes, but of most studies nothing else has to be looked up
-        its_job.c.study_instance_uid == others_job.c.study_instance_uid,
-        its_job.c.revision < others_job.c.revision,
-        its.c.job_id == its_job.c.job_id,
+        *is_of_earlier_answer(its, others),
         earlier.c.sop_instance_uid == its.c.sop_instance_uid,
         earlier.c.destination == later.c.destination,
         # Said as "is PENDING", SQLite would look through all that waits, for each that is due.
@@ -82,9 +90,9 @@ class Outbox:
     def claim(self, destination: str) -> tuple[str, list[Delivery]]:
         """Return a lease's token and the due deliveries to a destination, in the order they were made.
 
-        Segmentations stand before the report that refers to them, and revisions of a study before newer ones, which
-        could else withdraw what comes after them. A newer one waits for those before it until each is taken, refused or
-        tried `TRIES_AHEAD` times; what was tried so often is tried once more before it, due or not.
+        Segmentations stand before the report that refers to them, and answers to a study before newer ones, which could
+        else withdraw what comes after them. A newer one waits for those before it until each is taken, refused or tried
+        `TRIES_AHEAD` times; what was tried so often is tried once more before it, due or not.
         """
         time, token = now(), str(uuid.uuid4())
         earlier = deliveries.alias()

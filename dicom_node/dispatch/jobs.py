@@ -119,7 +119,7 @@ class Jobs:
                 .where(job_inputs.c.job_id == job_id)
                 .order_by(instances.c.sop_instance_uid)
             ).all()
-            earlier = earlier_results(connection, row.study_instance_uid, row.revision)
+            earlier = earlier_results(connection, row.study_instance_uid)
             priors = prior_reports(connection, row.study_instance_uid)
         return Job(
             job_id=job_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from dicom_node.record.database import insert_if_absent
 from dicom_node.record.schema import deliveries, jobs, notifications, results
@@ -23,6 +23,8 @@ def insert_results(
     """Enter a job's results into the outbox; those that an earlier run produced keep their first bytes."""
     uids = [result.sop_instance_uid for result in found]
     known = set(connection.scalars(select(results.c.sop_instance_uid).where(results.c.sop_instance_uid.in_(uids))))
+    answers = select(func.max(results.c.answer)).join(jobs).where(jobs.c.study_instance_uid == job.study_instance_uid)
+    answer = 1 + (connection.scalar(answers) or 0)
     for position, result in enumerate(found):
         if result.sop_instance_uid in known:
             continue
@@ -30,6 +32,7 @@ def insert_results(
             results.insert().values(
                 sop_instance_uid=result.sop_instance_uid,
                 job_id=job.job_id,
+                answer=answer,
                 sop_class_uid=result.sop_class_uid,
                 transfer_syntax_uid=result.transfer_syntax_uid,
                 kind=result.kind,
@@ -61,20 +64,13 @@ def insert_notification(connection: Connection, notification: Notification, time
     )
 
 
-def earlier_results(connection: Connection, study_instance_uid: str, revision: int) -> tuple[Path, ...]:
-    """Return where the objects of the newest answer until this revision lie, but for notes on others.
-
-    A revision that was given up, answered so and taken up again by hand replaces its own first answer.
-    """
-    of_study = (
-        jobs.c.study_instance_uid == study_instance_uid,
-        jobs.c.revision <= revision,
-        results.c.kind != REJECTION_NOTE,
-    )
+def earlier_results(connection: Connection, study_instance_uid: str) -> tuple[Path, ...]:
+    """Return where the objects of a study's newest answer lie, but for notes on others."""
+    of_study = jobs.c.study_instance_uid == study_instance_uid
     rows = connection.execute(
-        select(jobs.c.revision, results.c.path)
-        .join(results, results.c.job_id == jobs.c.job_id)
-        .where(*of_study)
-        .order_by(jobs.c.revision.desc(), results.c.position)
+        select(results.c.answer, results.c.path)
+        .join(jobs)
+        .where(of_study, results.c.kind != REJECTION_NOTE)
+        .order_by(results.c.answer.desc(), results.c.position)
     ).all()
-    return tuple(Path(row.path) for row in rows if row.revision == rows[0].revision)
+    return tuple(Path(row.path) for row in rows if row.answer == rows[0].answer)

@@ -20,7 +20,7 @@ from dicom_node.log import get_logger
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOG_BYTES = 4 * 2**20
 """SQLite begins its log anew after 1000 pages of 4 KB."""
-LATEST_REVISION = "0007"
+LATEST_REVISION = "0008"
 GIVING_UP = {
     "connect_timeout": "10",
     "tcp_user_timeout": "20000",  # milliseconds

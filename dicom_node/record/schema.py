@@ -133,6 +133,8 @@ results = Table(
     metadata,
     Column("sop_instance_uid", UID, primary_key=True),
     Column("job_id", String(36), ForeignKey(jobs.c.job_id), nullable=False),
+    # The study's first, second ...; a job that was given up, answered so and measured after all has given two.
+    Column("answer", Integer, nullable=False, server_default="1"),
     Column("sop_class_uid", UID, nullable=False),
     Column("transfer_syntax_uid", UID, nullable=False),
     Column("kind", String(32), nullable=False),

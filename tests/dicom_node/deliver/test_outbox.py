@@ -15,24 +15,28 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import DeliveryState, JobState, Result
+from dicom_node.study import DeliveryState, Job, JobState, Result
 from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
 
 SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)
 
 
+def claimed(queue: Jobs, job_id: str) -> Job:
+    job = queue.claim(job_id)
+    assert job is not None
+    return job
+
+
 def finish_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> None:
     queue = Jobs(record, JobSettings())
-    job = queue.claim(make_job(record, study=study))
-    assert job is not None
+    job = claimed(queue, make_job(record, study=study))
     assert queue.finish(job, JobState.DONE, results_of(study), destinations)
 
 
 def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> tuple[Result, ...]:
     """Finish a second revision, whose note withdraws the first."""
     queue = Jobs(record, JobSettings())
-    job = queue.claim(make_job(record, study=study, instances=3))
-    assert job is not None
+    job = claimed(queue, make_job(record, study=study, instances=3))
     report, note = (replace(result, sop_instance_uid=f"{result.sop_instance_uid}.2") for result in results_of(study))
     assert queue.finish(job, JobState.DONE, (report, note), destinations)
     return report, note
@@ -177,6 +181,23 @@ def test_a_newer_revision_waits_until_the_earlier_one_is_taken_or_refused(
     assert outbox.claim("PACS")[1] == []
     outbox.sent(token, earlier, 0) if is_taken else outbox.rejected(token, earlier, 0xC000, "no")
     assert [d.result for d in outbox.claim("PACS")[1]] == list(newer)
+
+
+def test_a_second_answer_of_the_same_job_waits_for_its_first(outbox: Outbox, record: Engine, clock: Clock) -> None:
+    """`hilum retry` measures what was given up and answered so; its results withdraw that answer."""
+    queue, job_id = Jobs(record, JobSettings(maximum_attempts=1)), make_job(record)
+    queue.give_back(claimed(queue, job_id), "defect", "it broke")
+    assert queue.finish(claimed(queue, job_id), JobState.REFUSED, results_of()[:1], ("PACS",))
+    assert queue.retry(STUDY) == 1
+    assert queue.finish(claimed(queue, job_id), JobState.DONE, results_of("1.2.3.2"), ("PACS",))
+    token, (first,) = outbox.claim("PACS")
+    assert first.result == results_of()[0]
+    outbox.failed(token, first, 0xA700, "out of resources")
+    assert outbox.claim("PACS")[1] == []
+    clock.pass_(10)
+    token, (first,) = outbox.claim("PACS")
+    outbox.sent(token, first, 0)
+    assert [d.result for d in outbox.claim("PACS")[1]] == list(results_of("1.2.3.2"))
 
 
 def test_a_revision_waits_neither_for_other_destinations_nor_for_other_studies(outbox: Outbox, record: Engine) -> None:

@@ -350,6 +350,9 @@ def test_a_given_up_job_is_measured_again_on_demand(queue: Jobs, record: Engine,
     job = claimed(queue, job_id)
     assert (job.refusal, job.attempt) == (None, 1)
     assert job.earlier == tuple(result.path for result in results_of())  # the answer that it was given up
+    again = results_of("1.2.3.2", Path("/storage/again"))
+    queue.finish(job, JobState.DONE, again, ["PACS"])
+    assert claimed(queue, make_job(record, instances=3)).earlier == tuple(result.path for result in again)
 
 
 def test_a_failed_refusal_is_reported_again_on_demand_and_not_measured(

@@ -27,7 +27,7 @@ from dicom_node.record.database import (
     open_database,
     reading,
 )
-from dicom_node.record.schema import associations, instances, metadata, studies
+from dicom_node.record.schema import associations, instances, jobs, metadata, results, studies
 from tests.dicom_node.recording import opened, rows
 from tests.services import free_port
 
@@ -113,6 +113,25 @@ def test_a_record_of_before_gets_its_indexes_and_keeps_what_it_holds(empty_url: 
         assert [row["sop_instance_uid"] for row in rows(engine, instances)] == ["before"]
         with engine.connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_results_of_before_are_of_the_answers_that_their_revisions_gave(empty_url: str) -> None:
+    earlier = record_of("0007", empty_url)
+    with earlier.begin() as connection:
+        connection.execute(
+            studies.insert().values(study_instance_uid="1", state="", priority="routine", first_instance_at=0)
+        )
+        for number in (1, 2):
+            job = {"job_id": f"job {number}", "study_instance_uid": "1", "input_sha256": str(number)}
+            job |= dict.fromkeys(("priority", "state"), "") | dict.fromkeys(("created_at", "due_at"), 0.0)
+            connection.execute(jobs.insert().values(**job, revision=number))
+            connection.execute(
+                text("INSERT INTO results VALUES (:sop, :job, '', '', 'report', 0, '')"),
+                {"sop": f"1.{number}", "job": f"job {number}"},
+            )
+    earlier.dispose()
+    with opened(empty_url) as engine:
+        assert {row["sop_instance_uid"]: row["answer"] for row in rows(engine, results)} == {"1.1": 1, "1.2": 2}
 
 
 @pytest.mark.parametrize(("table", "column"), [("job_inputs", "instance_id"), ("instances", "association_id")])

@@ -1,0 +1,15 @@
+"""which answer a result is of."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.add_column("results", sa.Column("answer", sa.Integer(), nullable=False, server_default="1"))
+    op.execute("UPDATE results SET answer = (SELECT revision FROM jobs WHERE jobs.job_id = results.job_id)")
