@@ -50,6 +50,11 @@ def is_due(
     return has_come(due_at, time, case(pauses, value=attempts, else_=settings.longest_retry_seconds))
 
 
+def is_free(delivery: FromClause, time: float) -> ColumnElement[bool]:
+    """Whether no sender that lives holds a delivery."""
+    return or_(delivery.c.lease_until.is_(None), has_come(delivery.c.lease_until, time, 2 * LEASE_SECONDS))
+
+
 def is_of_earlier_answer(its: FromClause, others: FromClause) -> tuple[ColumnElement[bool], ...]:
     """Return what is true of two results of one study, the first of an earlier answer."""
     its_job, others_job = jobs.alias(), jobs.alias()
@@ -92,19 +97,20 @@ class Outbox:
 
         Segmentations stand before the report that refers to them, and answers to a study before newer ones, which could
         else withdraw what comes after them. A newer one waits for those before it until each is taken, refused or tried
-        `TRIES_AHEAD` times; what was tried so often is tried once more before it, due or not.
+        `TRIES_AHEAD` times; what was tried so often is tried once more before it, due or not, and by the same sender.
         """
         time, token = now(), str(uuid.uuid4())
         earlier = deliveries.alias()
         free = (
             deliveries.c.destination == destination,
             deliveries.c.state == DeliveryState.PENDING,
-            or_(deliveries.c.lease_until.is_(None), has_come(deliveries.c.lease_until, time, 2 * LEASE_SECONDS)),
+            is_free(deliveries, time),
         )
+        holds_up = or_(earlier.c.attempts < TRIES_AHEAD, ~is_free(earlier, time))
         due = (
             *free,
             is_due(deliveries.c.due_at, deliveries.c.attempts, time, self._settings),
-            ~exists().where(*waits_before(earlier, deliveries), earlier.c.attempts < TRIES_AHEAD),
+            ~exists().where(*waits_before(earlier, deliveries), holds_up),
         )
         in_order = select(deliveries.c.delivery_id).where(*due).order_by(deliveries.c.delivery_id).limit(BATCH)
         with reading(self._engine) as connection:

@@ -235,6 +235,23 @@ def test_an_earlier_revision_that_fails_every_time_is_tried_before_the_newer_and
     assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
 
 
+def test_a_newer_revision_waits_for_an_earlier_one_that_another_sender_holds_however_often_it_failed(
+    outbox: Outbox, record: Engine, clock: Clock
+) -> None:
+    finish_study(record)
+    for _ in range(TRIES_AHEAD):
+        token, due = outbox.claim("PACS")
+        for delivery in due:
+            outbox.failed(token, delivery, 0x0110, "processing failure")
+        clock.pass_(longest_pause(SETTINGS, due[0].attempts))
+    token, due = outbox.claim("PACS")
+    newer = revise_study(record)
+    assert outbox.claim("PACS")[1] == []
+    for delivery in due:
+        outbox.failed(token, delivery, 0x0110, "processing failure")
+    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
+
+
 def test_a_clock_set_back_holds_up_no_delivery(outbox: Outbox, record: Engine, clock: Clock) -> None:
     finish_study(record)
     outbox.claim("PACS")  # and dies
