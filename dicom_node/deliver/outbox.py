@@ -9,9 +9,24 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Engine, FromClause, case, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    Select,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
+from dicom_node.deliver.order import TRIES_AHEAD, waits_before, withdrawn_at
+from dicom_node.dispatch.results import REJECTION_NOTE
 from dicom_node.errors import SettingsError
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
@@ -24,8 +39,6 @@ LEASE_SECONDS = 15.0
 BATCH = 100
 MOST_DOUBLINGS = 16
 """After which the pause counts as the ceiling."""
-TRIES_AHEAD = 8
-"""After so many, an object that a destination never takes holds up the newer answers to its study no longer."""
 
 log = get_logger()
 
@@ -55,34 +68,24 @@ def is_free(delivery: FromClause, time: float) -> ColumnElement[bool]:
     return or_(delivery.c.lease_until.is_(None), has_come(delivery.c.lease_until, time, 2 * LEASE_SECONDS))
 
 
-def is_of_earlier_answer(its: FromClause, others: FromClause) -> tuple[ColumnElement[bool], ...]:
-    """Return what is true of two results of one study, the first of an earlier answer."""
-    its_job, others_job = jobs.alias(), jobs.alias()
-    return (
-        others.c.answer > 1,  # follows from what comes, but of most studies nothing else has to be looked up
-        others_job.c.job_id == others.c.job_id,
-        its_job.c.study_instance_uid == others_job.c.study_instance_uid,
-        its.c.job_id == its_job.c.job_id,
-        its.c.answer < others.c.answer,
+def results_of(study_instance_uid: str) -> Select[tuple[str]]:
+    """Return the SOP Instance UIDs of a study's results."""
+    return select(results.c.sop_instance_uid).join(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
+
+
+def due_again() -> dict[str, object]:
+    """Return what becomes of a delivery that somebody asks for; how often it was tried is not forgotten."""
+    return {"state": DeliveryState.PENDING, "due_at": now(), "message": ""}
+
+
+def settle(connection: Connection, token: str, delivery: Delivery, **values: object) -> bool:
+    """Write down what came of an attempt; False if the lease was lost."""
+    settled = connection.execute(
+        update(deliveries)
+        .where(deliveries.c.delivery_id == delivery.delivery_id, deliveries.c.lease_token == token)
+        .values(attempts=deliveries.c.attempts + 1, lease_token=None, lease_until=None, **values)
     )
-
-
-def waits_before(earlier: FromClause, later: FromClause) -> tuple[ColumnElement[bool], ...]:
-    """Return what is true of two deliveries to one destination, the first of an earlier answer to the same study."""
-    its, others = results.alias(), results.alias()
-    return (
-        others.c.sop_instance_uid == later.c.sop_instance_uid,
-        *is_of_earlier_answer(its, others),
-        earlier.c.sop_instance_uid == its.c.sop_instance_uid,
-        earlier.c.destination == later.c.destination,
-        # Said as "is PENDING", SQLite would look through all that waits, for each that is due.
-        earlier.c.state.not_in((DeliveryState.SENT, DeliveryState.REJECTED)),
-    )
-
-
-def anew() -> dict[str, object]:
-    """Return what a delivery is like that nobody has tried."""
-    return {"state": DeliveryState.PENDING, "attempts": 0, "due_at": now(), "message": ""}
+    return settled.rowcount == 1
 
 
 class Outbox:
@@ -174,26 +177,33 @@ class Outbox:
                 log.warning("lease_not_renewed", error=type(error.orig).__name__)
 
     def sent(self, token: str, delivery: Delivery, status: int | None) -> bool:
-        """Write down that the destination took the instance; ``status`` may be a warning."""
-        return self._settle(token, delivery, state=DeliveryState.SENT, status=status, message="", sent_at=now())
+        """Write down that the destination took the instance; ``status`` may be a warning.
+
+        What it has not taken of answers that a note withdraws is not meant for it any more once it has the note.
+        """
+        with self._engine.begin() as connection:
+            taken = {"state": DeliveryState.SENT, "status": status, "message": "", "sent_at": now()}
+            is_ours = settle(connection, token, delivery, **taken)
+            if is_ours and delivery.result.kind == REJECTION_NOTE:
+                drop = delete(deliveries).where(
+                    deliveries.c.sop_instance_uid.in_(results_of(delivery.study_instance_uid)),
+                    deliveries.c.destination == delivery.destination,
+                    deliveries.c.state != DeliveryState.SENT,
+                    withdrawn_at(delivery.destination),
+                )
+                connection.execute(drop)
+            return is_ours
 
     def rejected(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
         """Write down a permanent refusal, which HTTP says without a status of DICOM too, or a file that is gone."""
-        return self._settle(token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
+        with self._engine.begin() as connection:
+            return settle(connection, token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
 
     def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
         """Write down a passing failure and when to try again: exponential backoff with jitter."""
         due_at = now() + retry_pause(self._settings, delivery.attempts)
-        return self._settle(token, delivery, status=status, message=message, due_at=due_at)
-
-    def _settle(self, token: str, delivery: Delivery, **values: object) -> bool:
         with self._engine.begin() as connection:
-            settled = connection.execute(
-                update(deliveries)
-                .where(deliveries.c.delivery_id == delivery.delivery_id, deliveries.c.lease_token == token)
-                .values(attempts=deliveries.c.attempts + 1, lease_token=None, lease_until=None, **values)
-            )
-            return settled.rowcount == 1
+            return settle(connection, token, delivery, status=status, message=message, due_at=due_at)
 
     def release(self, token: str, remaining: Sequence[Delivery]) -> None:
         """Give back deliveries that were claimed and not tried."""
@@ -222,13 +232,11 @@ class Outbox:
         """Make refused deliveries due again, all or those of a study or destination; return how many."""
         which = [deliveries.c.state == DeliveryState.REJECTED]
         if study_instance_uid:
-            of_study = select(results.c.sop_instance_uid).join(jobs)
-            of_study = of_study.where(jobs.c.study_instance_uid == study_instance_uid)
-            which.append(deliveries.c.sop_instance_uid.in_(of_study))
+            which.append(deliveries.c.sop_instance_uid.in_(results_of(study_instance_uid)))
         if destination:
             which.append(deliveries.c.destination == destination)
         with self._engine.begin() as connection:
-            return connection.execute(update(deliveries).where(*which).values(anew())).rowcount
+            return connection.execute(update(deliveries).where(*which).values(due_again())).rowcount
 
     def stranded(self, destinations: Collection[str]) -> dict[str, int]:
         """Return how many results wait for, or were refused by, each destination that is none of these."""
@@ -244,7 +252,9 @@ class Outbox:
             return list(connection.scalars(select(deliveries.c.destination).distinct()))
 
     def redirect(self, destination: str, to: str) -> int:
-        """Make what one destination has not taken due at another, which gets nothing twice; return how much.
+        """Make what one destination has not taken due at another, but for what that has or was told to withdraw.
+
+        Return how much it is.
 
         Raises
         ------
@@ -257,17 +267,16 @@ class Outbox:
         known = deliveries.alias()
         has_it = exists().where(known.c.sop_instance_uid == deliveries.c.sop_instance_uid, known.c.destination == to)
         # Without its lease, what is just being sent there does not count as sent to the other.
-        moved = anew() | {"destination": to, "lease_token": None, "lease_until": None}
+        moved = due_again() | {"destination": to, "attempts": 0, "lease_token": None, "lease_until": None}
         with self._engine.begin() as connection:
-            connection.execute(delete(deliveries).where(*theirs, has_it))
+            connection.execute(delete(deliveries).where(*theirs, or_(has_it, withdrawn_at(to))))
             return connection.execute(update(deliveries).where(*theirs).values(moved)).rowcount
 
     def retry(self, study_instance_uid: str) -> int:
         """Make every unsent delivery of a study due now, refused ones too; return how many."""
-        of_study = select(results.c.sop_instance_uid).join(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
+        unsent = (
+            deliveries.c.sop_instance_uid.in_(results_of(study_instance_uid)),
+            deliveries.c.state != DeliveryState.SENT,
+        )
         with self._engine.begin() as connection:
-            return connection.execute(
-                update(deliveries)
-                .where(deliveries.c.sop_instance_uid.in_(of_study), deliveries.c.state != DeliveryState.SENT)
-                .values(anew())
-            ).rowcount
+            return connection.execute(update(deliveries).where(*unsent).values(due_again())).rowcount

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.deliver.outbox import LEASE_SECONDS, TRIES_AHEAD, Outbox, longest_pause
+from dicom_node.deliver.order import TRIES_AHEAD
+from dicom_node.deliver.outbox import LEASE_SECONDS, Outbox, longest_pause
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.dispatch.results import REJECTION_NOTE, REPORT
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
@@ -37,7 +39,10 @@ def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ..
     """Finish a second revision, whose note withdraws the first."""
     queue = Jobs(record, JobSettings())
     job = claimed(queue, make_job(record, study=study, instances=3))
-    report, note = (replace(result, sop_instance_uid=f"{result.sop_instance_uid}.2") for result in results_of(study))
+    report, note = (
+        replace(result, sop_instance_uid=f"{result.sop_instance_uid}.2", kind=kind)
+        for result, kind in zip(results_of(study), (REPORT, REJECTION_NOTE), strict=True)
+    )
     assert queue.finish(job, JobState.DONE, (report, note), destinations)
     return report, note
 
@@ -112,7 +117,7 @@ def test_a_permanent_refusal_stops_until_someone_asks_again(outbox: Outbox, reco
     clock.pass_(1e6)
     assert outbox.claim("PACS")[1] == []
     assert outbox.retry(STUDY) == 1
-    assert [(d.delivery_id, d.attempts) for d in outbox.claim("PACS")[1]] == [(due[1].delivery_id, 0)]
+    assert [(d.delivery_id, d.attempts) for d in outbox.claim("PACS")[1]] == [(due[1].delivery_id, 1)]
 
 
 def test_a_passing_failure_is_tried_later_and_later_up_to_a_ceiling(
@@ -287,7 +292,7 @@ def test_dead_letters_are_sent_again_all_or_those_of_a_study_or_destination(outb
         for delivery in due:
             outbox.rejected(token, delivery, 0xC000, "no")
     assert outbox.resend("1.2.1", "PACS") == 2
-    assert {(d.study_instance_uid, d.attempts) for d in outbox.claim("PACS")[1]} == {("1.2.1", 0)}
+    assert {(d.study_instance_uid, d.attempts) for d in outbox.claim("PACS")[1]} == {("1.2.1", 1)}
     assert outbox.resend(destination="ARCHIVE") == 4
     assert outbox.resend() == 2
 
@@ -311,6 +316,53 @@ def test_what_one_destination_has_not_taken_goes_to_another_once(outbox: Outbox,
     assert not outbox.sent(token, due[1], 0)
     assert [d.result for d in outbox.claim("PACS")[1]] == [due[1].result, *results_of("1.2.2")]
     assert outbox.stranded(["PACS"]) == {}
+
+
+def test_what_a_note_has_withdrawn_is_not_sent_after_it(outbox: Outbox, record: Engine) -> None:
+    finish_study(record, destinations=("PACS", "OLD"))
+    for destination in ("PACS", "OLD"):
+        token, due = outbox.claim(destination)
+        outbox.rejected(token, due[1], 0xC000, "no")
+        outbox.sent(token, due[0], 0) if destination == "PACS" else outbox.failed(token, due[0], None, "away")
+    report, note = revise_study(record)
+    token, newer = outbox.claim("PACS")
+    outbox.sent(token, newer[0], 0)
+    assert len(rows(record, deliveries)) == 6
+    outbox.sent(token, newer[1], 0)
+    assert outbox.resend(destination="PACS") == 0
+    assert outbox.redirect("OLD", "PACS") == 0
+    sent = {results_of()[0].sop_instance_uid, report.sop_instance_uid, note.sop_instance_uid}
+    assert {row["sop_instance_uid"] for row in rows(record, deliveries)} == sent
+
+
+def test_an_earlier_note_is_sent_after_a_later_one_too(outbox: Outbox, record: Engine) -> None:
+    """It withdraws other objects."""
+    finish_study(record)
+    revise_study(record)
+    token, due = outbox.claim("PACS")
+    for delivery in due:
+        outbox.sent(token, delivery, 0)
+    token, (report, note) = outbox.claim("PACS")
+    outbox.sent(token, report, 0)
+    outbox.rejected(token, note, 0xC000, "no")
+    queue = Jobs(record, JobSettings())
+    last = replace(note.result, sop_instance_uid="1.2.3.9.3")
+    queue.finish(claimed(queue, make_job(record, instances=4)), JobState.DONE, (last,), ("PACS",))
+    token, (delivery,) = outbox.claim("PACS")
+    outbox.sent(token, delivery, 0)
+    assert outbox.resend() == 1
+
+
+def test_a_retry_holds_up_no_newer_revision_that_was_free_before(outbox: Outbox, record: Engine, clock: Clock) -> None:
+    finish_study(record)
+    newer = revise_study(record)
+    for _ in range(TRIES_AHEAD):
+        token, due = outbox.claim("PACS")
+        for delivery in due:
+            outbox.failed(token, delivery, 0x0110, "processing failure")
+        clock.pass_(longest_pause(SETTINGS, due[0].attempts))
+    assert outbox.retry(STUDY) == 4
+    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
 
 
 def test_what_was_sent_or_waits_is_no_dead_letter(outbox: Outbox, record: Engine) -> None:
