@@ -47,9 +47,9 @@ class Patient:
 
 
 def remember_patient(connection: Connection, study_instance_uids: Sequence[str], patient: Patient) -> None:
-    """Write down whom studies are of."""
-    of_them = studies.c.study_instance_uid.in_(study_instance_uids)
-    connection.execute(update(studies).where(of_them).values(patient_key=patient.key))
+    """Write down whom studies are of, in the order in which receiving locks them, else each may wait for the other."""
+    for uid in sorted(study_instance_uids):
+        connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(patient_key=patient.key))
 
 
 def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path, ...]:

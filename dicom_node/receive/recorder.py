@@ -55,7 +55,7 @@ class Recorder:
             receptions = self._intake.record_all([one.arrival for one in batch])
         except (OSError, DBAPIError) as error:
             # A database that does not answer is no instance's fault, and each alone would wait as long for it again.
-            if len(batch) == 1 or isinstance(error, OperationalError):
+            if len(batch) == 1 or is_silence(error):
                 for one in batch:
                     one.outcome = error
                 return
@@ -64,3 +64,11 @@ class Recorder:
         else:
             for one, reception in zip(batch, receptions, strict=True):
                 one.outcome = reception
+
+
+def is_silence(error: OSError | DBAPIError) -> bool:
+    """Whether a database said nothing: no connection was to be had, or it timed out.
+
+    psycopg has OperationalErrors for deadlocks and the like, too; with an SQLSTATE, the server has answered.
+    """
+    return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None

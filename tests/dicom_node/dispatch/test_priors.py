@@ -42,6 +42,22 @@ def known(record: Engine, study: str, patient: Patient) -> None:
         remember_patient(connection, [study], patient)
 
 
+def test_studies_are_locked_in_the_order_in_which_receiving_locks_them(record: Engine) -> None:
+    studies = ["1.2.9", "1.2.10", "1.2.8"]
+    for study in studies:
+        make_job(record, study=study)
+    locked = []
+
+    @event.listens_for(record, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: object) -> None:
+        said = values.values() if isinstance(values, dict) else values
+        locked.append([value for value in said if value in studies])
+
+    with record.begin() as connection:
+        remember_patient(connection, studies, ANNA)
+    assert [one for one in locked if one] == [[study] for study in sorted(studies)]
+
+
 def priors_of(record: Engine, study: str) -> tuple[Path, ...]:
     with reading(record) as connection:
         return prior_reports(connection, study)

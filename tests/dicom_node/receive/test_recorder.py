@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from psycopg.errors import DeadlockDetected
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from dicom_node.receive import recorder
@@ -94,6 +95,11 @@ def test_a_database_that_does_not_answer_is_tried_once_for_all_that_wait(intake:
 
 def test_a_value_that_the_database_does_not_take_is_looked_for(intake: SlowIntake, tmp_path: Path) -> None:
     failed_together(intake, tmp_path, DataError(None, None, Exception("it may be one instance's own")))
+    assert [len(batch) for batch in intake.batches] == [1, 5, 1, 1, 1, 1, 1]
+
+
+def test_a_deadlock_is_an_answer_and_each_instance_is_tried_alone(intake: SlowIntake, tmp_path: Path) -> None:
+    failed_together(intake, tmp_path, OperationalError(None, None, DeadlockDetected()))
     assert [len(batch) for batch in intake.batches] == [1, 5, 1, 1, 1, 1, 1]
 
 
