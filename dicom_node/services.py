@@ -110,9 +110,11 @@ def receive(
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
     receiver = Receiver(Intake(engine), files, share, tls, trail, Commitments(engine, settings.delivery))
     receiver.start(listener)
-    work()
-    receiver.stop()
-    engine.dispose()
+    try:
+        work()
+    finally:
+        receiver.stop()
+        engine.dispose()
 
 
 def run_deliver(_: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import Files
 from dicom_node.receive.scp import listen
 from dicom_node.security.audit import AuditTrail
-from dicom_node.services import receive, run_deliver
+from dicom_node.services import receive, run_deliver, told
 from dicom_node.settings import NodeSettings, Settings
 from tests.dicom_node.receiving import associated, send
 from tests.dicom_node.security.test_access import answer
@@ -54,6 +55,31 @@ def test_below_refuse_free_gib_new_studies_are_answered_with_out_of_resources(tm
     assert statuses == [0xA700]
 
 
+def test_a_node_that_breaks_tells_the_audit_trail_of_what_came_before_it_tells_of_its_stop(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    (path,) = ct_series(tmp_path / "sent", np.zeros((1, 8, 8), np.int16))
+    Files(tmp_path / "storage").make_folders()
+    with receiving("tcp") as receiver, ExitStack() as open_still:
+        settings = Settings(
+            node=NodeSettings(port=0),
+            database={"url": sqlite_url},
+            storage={"folder": tmp_path / "storage"},
+            audit={"url": receiver.url},
+        )
+        listener = listen(settings.node)
+
+        def work() -> None:
+            association = open_still.enter_context(associated(listener.getsockname()[1]))
+            assert association.send_c_store(pydicom.dcmread(path)).Status == 0x0000
+            raise Defect("thread-broke", "a part of this process broke")
+
+        with pytest.raises(Defect), told(settings) as trail:
+            receive(settings, trail, listener, None, 1, work)
+        wait_until(lambda: len(receiver.messages("110100")) == 2, "start and stop", 4)
+        assert len(receiver.messages("110104")) == 1
+
+
 @pytest.fixture
 def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a service end as soon as it has begun, and leave this process as it is."""
@@ -69,8 +95,8 @@ def test_the_audit_trail_hears_of_start_and_stop_of_delivery(monkeypatch: pytest
     with receiving("udp") as receiver:
         monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
         assert run_deliver(argparse.Namespace()) == 0
-        told = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110100"), "both messages")
-    kinds = [message.find("EventIdentification/EventTypeCode").get("csd-code") for message in told]
+        messages = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110100"), "both messages")
+    kinds = [message.find("EventIdentification/EventTypeCode").get("csd-code") for message in messages]
     assert kinds == ["110120", "110121"]
 
 
