@@ -44,17 +44,15 @@ def send_files(
         The destination cannot be reached, or got no further than to the file that is named.
     """
     for batch in batches(objects):
-        with open_destination(destination, settings, batch) as store:
-            for item in batch:
-                on_answer(stored(store, item))
-
-
-def stored(store: Store, item: Outgoing) -> Answer:
-    """Return what was said of an object; the file is named where nothing was, for who sends a folder by hand."""
-    try:
-        return store(item)
-    except PassingFailure as error:
-        raise type(error)(error.code, f"{item.path}: {error.message}") from error
+        item = None
+        try:
+            with open_destination(destination, settings, batch) as store:
+                for item in batch:
+                    on_answer(store(item))
+        except PassingFailure as error:
+            if item is None:
+                raise
+            raise type(error)(error.code, f"{item.path}: {error.message}") from error
 
 
 def verify(destination: AnyDestination, settings: Settings) -> str:

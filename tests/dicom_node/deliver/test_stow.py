@@ -356,3 +356,23 @@ def test_files_are_sent_by_hand(
         assert main(["send", "WEB", str(tmp_path / "results")]) == 1
     said = f"the service answered {phrase(413)}"
     assert capsys.readouterr().out == f"1 x not taken: {said}\n1 x 0x0000 taken\n"
+
+
+def test_a_sent_file_at_which_the_service_hangs_up_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_results(tmp_path / "results", "1.2.3")
+    *_, last = sorted((tmp_path / "results").rglob("*.dcm"))
+
+    def hang_up(post: Post) -> Answer:
+        if post.objects == [last.read_bytes()]:
+            raise ConnectionAbortedError
+        return take_all(post)
+
+    with service(hang_up) as peer:
+        (tmp_path / "hilum.toml").write_text(f'[[destinations]]\nname = "WEB"\nurl = "{peer.url}"\n')
+        monkeypatch.chdir(tmp_path)
+        assert main(["send", "WEB", str(tmp_path / "results")]) == 1
+    told = capsys.readouterr()
+    assert told.out == "1 x 0x0000 taken\n"
+    assert told.err.startswith(f"hilum: {last}: 127.0.0.1 cannot be reached or does not answer")
