@@ -145,15 +145,10 @@ class Files:
             raise
         sync_folder(path.parent)
 
-    def remove_abandoned(self) -> int:
-        """Remove what killed processes left half written; return how many instances and priors."""
-        oldest, removed = time.time() - ABANDONED_SECONDS, 0
-        for path in (*self._folder.glob("incoming/*.part"), *self._folder.glob("priors/*/*.part")):
-            with suppress(FileNotFoundError):  # received meanwhile, or removed by another node
-                if path.stat().st_mtime < oldest:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-                    removed += 1
-        return removed
+    def half_written(self) -> list[tuple[Path, str]]:
+        """Return the instances and priors that are half written, these with their study."""
+        received = [(path, "") for path in self._folder.glob("incoming/*.part")]
+        return received + [(path, path.parent.name) for path in self._folder.glob("priors/*/*.part")]
 
     def with_files(self, study_instance_uids: Iterable[str]) -> list[str]:
         """Return those of these studies of which anything lies on the disk; it takes a look at three folders."""
@@ -230,6 +225,15 @@ def remove_old(path: Path, oldest: float) -> None:
         aside.unlink()
     elif not path.exists():
         aside.rename(path)
+
+
+def remove_abandoned(part: Path) -> bool:
+    """Remove what is half written if whoever wrote it must be dead; return whether it was."""
+    with suppress(FileNotFoundError):  # received meanwhile, or removed by another node
+        if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+            return True
+    return False
 
 
 def require_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, exists, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.files import Files
+from dicom_node.files import Files, remove_abandoned
 from dicom_node.log import get_logger
 from dicom_node.record.database import now, reading
 from dicom_node.record.schema import (
@@ -82,10 +82,8 @@ class Retention:
         free = self._files.free_bytes()
         if free < self._settings.storage.warn_free_gib * 2**30:
             log.warning("disk_low", bytes=free)
-        with failures_logged():
-            if abandoned := self._files.remove_abandoned():
-                log.info("abandoned_removed", instances=abandoned)
         if abs(now() - self._finished_at) >= FINISH_SECONDS:  # a clock may be set back
+            self.remove_abandoned()
             self.finish()
             self._finished_at = now()
         if self._settings.storage.keep_days is not None:
@@ -93,6 +91,15 @@ class Retention:
             for study in self.due(before):
                 with failures_logged(study_instance_uid=study):
                     self.remove(study, before)
+
+    def remove_abandoned(self) -> None:
+        """Remove what killed processes left half written."""
+        removed = 0
+        for part, study in self._files.half_written():
+            with failures_logged(study_instance_uid=study):
+                removed += remove_abandoned(part)
+        if removed:
+            log.info("abandoned_removed", instances=removed)
 
     def due(self, before: float) -> list[str]:
         """Return some studies that may go: answered, delivered, and untouched since ``before``."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.files import ABANDONED_SECONDS, Files, safe_name, sync_tree
+from dicom_node.files import ABANDONED_SECONDS, Files, remove_abandoned, safe_name, sync_tree
 
 UID = st.from_regex(r"[0-9]{1,10}(\.[0-9]{1,10}){0,4}", fullmatch=True)
 HOSTILE = st.text() | st.sampled_from(["", ".", "..", "../..", "/etc/passwd", "1/2", "1.2\x00", "1" * 65, "...", "-rf"])
@@ -143,7 +143,8 @@ def test_what_a_dead_process_left_half_written_is_removed_and_the_rest_is_not(tm
         files.write(path, [b"bytes"])
     for path in (left, stored):
         os.utime(path, (0, 0))
-    assert files.remove_abandoned() == 1
+    assert {part: remove_abandoned(part) for part, _ in files.half_written()} == {left: True, growing: False}
+    assert not remove_abandoned(left)
     assert not left.exists()
     assert growing.exists()
     assert stored.exists()
@@ -157,14 +158,15 @@ def test_images_of_a_prior_that_a_killed_node_was_fetching_are_removed(tmp_path:
     for part in (killed, fetching):
         files.write(part / "1.2.8.dcm", [b"half"])
     os.utime(killed, (0, 0))
-    assert files.remove_abandoned() == 1
+    assert sorted(files.half_written()) == [(fetching, "1.2.4"), (killed, "1.2.4")]
+    assert [remove_abandoned(part) for part in (fetching, killed)] == [False, True]
     assert not killed.exists()
     assert fetching.exists()
     assert len(files.prior_images("1.2.3")) == 1
 
 
-def test_without_a_storage_folder_nothing_was_abandoned(tmp_path: Path) -> None:
-    assert Files(tmp_path / "none").remove_abandoned() == 0
+def test_without_a_storage_folder_nothing_is_half_written(tmp_path: Path) -> None:
+    assert Files(tmp_path / "none").half_written() == []
 
 
 def test_a_nearly_full_disk_takes_no_new_study_and_goes_on_with_those_begun(

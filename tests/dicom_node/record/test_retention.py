@@ -17,7 +17,7 @@ from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.received import instances_of
-from dicom_node.files import Files
+from dicom_node.files import Files, remove_abandoned
 from dicom_node.receive.intake import Intake
 from dicom_node.record.retention import Retention
 from dicom_node.record.schema import associations, deliveries, instances, jobs, results, studies
@@ -310,20 +310,32 @@ def test_a_study_whose_files_cannot_be_removed_holds_up_no_other(
         assert told == [("removal_failed", reason)]
 
 
-def test_a_disk_that_fills_is_told_though_nothing_can_be_removed(
+def test_what_was_abandoned_and_cannot_be_removed_keeps_nothing_else_and_is_told_once_an_hour(
     record: Engine,
     files: Files,
     tmp_path: Path,
+    clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     told: list[tuple[str, dict[str, Any]]],
 ) -> None:
-    def refuse(_: Files) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied")
+    def remove(part: Path) -> bool:
+        if part.parent.name == "1.2.1":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return remove_abandoned(part)
 
-    monkeypatch.setattr(Files, "remove_abandoned", refuse)
+    for part in (tmp_path / "priors" / study / "killed.part" for study in ("1.2.1", "1.2.2", "1.2.3")):
+        files.write(part / "image.dcm", [b"half"])
+        os.utime(part, (0, 0))
+    monkeypatch.setattr("dicom_node.record.retention.remove_abandoned", remove)
     storage = StorageSettings(folder=tmp_path, warn_free_gib=2.0**40)
-    Retention(record, Settings.model_construct(storage=storage, destinations=())).turn()
-    assert [action for action, _ in told] == ["disk_low", "removal_failed"]
+    retention = Retention(record, Settings.model_construct(storage=storage, destinations=()))
+    retention.turn()
+    assert told[1:] == [("removal_failed", {"reason": "Permission denied", "study_instance_uid": "1.2.1"})]
+    assert [study for _, study in files.half_written()] == ["1.2.1"]
+    clock.pass_(3599)
+    retention.turn()
+    assert [action for action, _ in told].count("removal_failed") == 1
+    assert [action for action, _ in told].count("disk_low") == 2
 
 
 def test_of_removed_studies_only_those_with_files_are_looked_at(
