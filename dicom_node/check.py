@@ -156,37 +156,41 @@ def mode_of(path: Path) -> int:
 
 
 def check_disk(settings: Settings) -> Check:
-    """Write a file, and look how much space is left."""
-    files = Files(settings.storage.folder)
+    """Write a file, and look how much space is left; where there is no storage yet, in the folder that it comes into.
+
+    Only a node makes the storage: the folder may stand in a mount point that is empty now.
+    """
+    folder = wanted = settings.storage.folder.absolute()
     try:
+        folder = next(path for path in (wanted, *wanted.parents) if path.exists())
+        files = Files(folder)
         files.try_writing()
         free = files.free_bytes()
     except OSError as error:
-        return Check("storage", False, f"{settings.storage.folder} cannot be written: {error.strerror}")
+        return Check("storage", False, f"{folder} cannot be written: {error.strerror}")
+    later = "" if folder == wanted else f", in which hilum node makes {wanted}"
     return Check(
-        "storage",
-        free >= settings.storage.warn_free_gib * 2**30,
-        f"{free / 2**30:.0f} GiB free in {settings.storage.folder}",
+        "storage", free >= settings.storage.warn_free_gib * 2**30, f"{free / 2**30:.0f} GiB free in {folder}{later}"
     )
 
 
 def check_database(settings: Settings) -> Check:
-    """Open the record, and look for results that nobody sends, and for its images."""
+    """Open the record, and look for its images, and for results that nobody sends."""
     try:
         engine = open_database(settings.database_url)
     except HilumError as error:
         return Check("record", False, error.message)
     with reading(engine) as connection:
         count = connection.scalar(select(func.count()).select_from(studies))
+    try:
+        require_mounted(engine, settings.storage.folder)
+    except HilumError as error:
+        return Check("record", False, error.message)
     stranded = Outbox(engine, settings.delivery).stranded([one.name for one in settings.destinations])
     if stranded:
         waiting = "; ".join(f"{number} results wait for {name!r}" for name, number in stranded.items())
         message = f"{waiting}, which no [[destinations]] names: name it again, or `hilum redirect FROM TO`"
         return Check("record", False, message)
-    try:
-        require_mounted(engine, settings.storage.folder)
-    except HilumError as error:
-        return Check("record", False, error.message)
     return Check("record", True, f"{engine.dialect.name}, {count} studies")
 
 

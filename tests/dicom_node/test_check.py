@@ -10,6 +10,7 @@ import pytest
 
 from dicom_node.check import check_access, check_database, check_disk, check_permissions, check_port, check_priors
 from dicom_node.dispatch.retrieve import FIND, GET, MOVE
+from dicom_node.files import Files
 from dicom_node.record.database import open_database
 from dicom_node.settings import (
     NodeSettings,
@@ -20,6 +21,7 @@ from dicom_node.settings import (
     WebDestination,
 )
 from dicom_node.settings.storage import DatabaseSettings
+from tests.dicom_node.deliver.test_outbox import finish_study
 from tests.dicom_node.dispatch.test_retrieve import pacs
 from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.webhooks import webhook
@@ -125,6 +127,25 @@ def test_a_port_that_an_outgoing_connection_may_have_is_warned_of() -> None:
 def test_a_disk_with_less_than_warn_free_gib_fails(tmp_path: Path, warn_free_gib: float, passed: bool) -> None:
     storage = StorageSettings(folder=tmp_path, warn_free_gib=warn_free_gib, refuse_free_gib=0)
     assert check_disk(Settings(storage=storage)).passed == passed
+
+
+def test_a_storage_that_is_not_mounted_is_told_before_what_waits_and_nothing_is_made_in_its_mount_point(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mount point").mkdir()
+    database = DatabaseSettings(url=f"sqlite:///{tmp_path}/record.sqlite3")
+    storage = StorageSettings(folder=tmp_path / "mount point" / "hilum", warn_free_gib=0, refuse_free_gib=0)
+    settings = Settings(storage=storage, database=database)
+    record = open_database(database.url)
+    assert check_database(settings).passed
+    finish_study(record, destinations=("OLD",))
+    checked = check_disk(settings)
+    assert checked.passed
+    assert f"free in {tmp_path}/mount point, in which hilum node makes {storage.folder}" in checked.message
+    assert f"mount {storage.folder}" in check_database(settings).message
+    assert list((tmp_path / "mount point").iterdir()) == []
+    Files(storage.folder).make_folders()
+    assert "wait for 'OLD'" in check_database(settings).message
 
 
 def test_who_has_the_port_is_named() -> None:

@@ -375,10 +375,10 @@ def test_what_waits_for_a_pacs_that_is_gone_is_redirected(
     (folder / "hilum.toml").write_text(
         f'[[destinations]]\nname = "NEW"\nae_title = "NEW"\nhost = "127.0.0.1"\nport = {free_port()}\n'
     )
+    (folder / "hilum-data" / "instances").mkdir(parents=True)
     assert "1 results wait for 'PACS'" in str(checked(capsys)["record"]["message"])
     assert hilum(capsys, "redirect", "PACS", "ARCHIVE")[0] == 1
     assert hilum(capsys, "redirect", "PACS", "NEW")[1] == "1 deliveries due at NEW\n"
-    (folder / "hilum-data" / "instances").mkdir(parents=True)
     assert checked(capsys)["record"]["passed"]
 
 
