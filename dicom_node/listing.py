@@ -111,11 +111,16 @@ def require_one_of(names: Collection[str], name: str) -> None:
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
-    """Remove the files of a study whose answer is delivered; 1 if it is not."""
+    """Remove the files of a study whose answer is delivered; 1 if it is not, or if files are left."""
     settings, engine = open_record("remove")
     find_study(engine, arguments.study)
-    if not Retention(engine, settings).remove(arguments.study):
-        print("kept: it is not answered, its results are not all delivered, or nothing is left of it")
+    try:
+        if not Retention(engine, settings).remove(arguments.study):
+            print("kept: it is not answered, its results are not all delivered, or nothing is left of it")
+            return 1
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        print(f"removed from the record; files are left ({reason}), and the node tries again every hour")
         return 1
     print("removed; the record still says what became of it")
     return 0

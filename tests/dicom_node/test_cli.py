@@ -26,6 +26,7 @@ from dicom_node.cli import Command
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import Outgoing, read_outgoing
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import make_engine
 from dicom_node.record.schema import deliveries, jobs, series, studies
@@ -355,6 +356,22 @@ def test_a_study_is_removed_only_once_it_is_delivered(record: Engine, capsys: py
     assert hilum(capsys, "remove", STUDY)[0] == 0
     (row,) = json.loads(hilum(capsys, "studies", "--json")[1])
     assert (row["state"], row["instances"]) == ("done", 0)
+
+
+def test_files_that_a_removal_leaves_are_told(
+    record: Engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    finished(record)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state="selected"))
+        connection.execute(deliveries.update().values(state="sent"))
+    monkeypatch.setattr(Files, "remove_study", refuse)
+    status, out, _ = hilum(capsys, "remove", STUDY)
+    said = "removed from the record; files are left (Permission denied), and the node tries again every hour\n"
+    assert (status, out) == (1, said)
 
 
 def test_what_is_logged_stands_beside_the_answer_and_not_in_it(record: Engine) -> None:
