@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+import os
+from typing import Any, Self
 
 from pydantic import (
     ValidationError,
@@ -40,6 +41,17 @@ from dicom_node.settings.peers import (
     WebDestination,
 )
 from dicom_node.settings.storage import BrokerSettings, DatabaseSettings, StorageSettings
+
+
+class SecretFiles(EnvSettingsSource):
+    """What the secret files hold, read as variables are."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the settings in them; what is malformed is not blamed on the environment."""
+        try:
+            return super().__call__()
+        except SourceError as error:
+            raise SourceError(f"HILUM_SECRETS_DIR: {os.environ['HILUM_SECRETS_DIR']}: {error}") from None
 
 
 class Settings(BaseSettings):
@@ -121,7 +133,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read secret files before the environment, and the environment before the file."""
         # pydantic-settings' own source passes over links that lead out of the folder, and what it may not list.
-        secrets = EnvSettingsSource(settings_cls)
+        secrets = SecretFiles(settings_cls)
         secrets.env_vars = read_secrets()
         return init_settings, secrets, env_settings, TomlConfigSettingsSource(settings_cls, find_file())
 

@@ -125,6 +125,13 @@ def test_a_secret_may_hold_json(secrets: Path) -> None:
     assert load_settings().destinations[0].name == "PACS"
 
 
+def test_a_secret_with_malformed_json_is_an_error_that_names_their_folder(secrets: Path) -> None:
+    (secrets / "hilum_destinations").write_text('[{"name": "s3cret"')
+    with pytest.raises(SettingsError, match=f'{secrets}: .* "destinations" .* "SecretFiles"') as raised:
+        load_settings()
+    assert "s3cret" not in raised.value.message
+
+
 def test_other_files_beside_the_secrets_are_left_alone(secrets: Path) -> None:
     (secrets / "postgres_password").write_bytes(b"\xff")
     (secrets / "..data").mkdir()
