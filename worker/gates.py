@@ -12,7 +12,7 @@ import numpy as np
 
 from dicom_node.errors import NotAnalysable, NotForHilum
 from dicom_node.kernels import is_sharp
-from worker.findings import Flag, Lungs, Measurement
+from worker.findings import Flag, Lungs, Measurement, Severity
 from worker.frames import names_chest, refusal
 from worker.volume import Volume
 
@@ -122,6 +122,14 @@ def disagreement(found_percent: float, difference_percent: float) -> Iterator[Fl
             "This scan is unlike those that it was trained on."
         )
         yield Flag("network-unsure", message, withholds_percentage=True)
+
+
+def unaerated(severity: Severity | None) -> Iterator[Flag]:
+    """Yield a flag where a zone holds no lung that was found: all of it may be infected, and counts nowhere."""
+    zones = [f"{zone.side} {zone.level}" for zone in severity.zones if zone.score is None] if severity else []
+    if zones:
+        where = f"{' and the '.join(zones)} zone{'s' if len(zones) > 1 else ''}"
+        yield Flag("zone-without-lung", f"No aerated lung was found in the {where}: PoIR may be too low.")
 
 
 def _coverage(lungs: Lungs) -> Iterator[Flag]:

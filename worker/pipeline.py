@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worker.candidates import SMALLEST_ML, Candidates, Judge, by_size, filter_candidates
 from worker.findings import Algorithm, Findings, Flag, Lungs, Mask, Region
-from worker.gates import flags_of, require_chest_extent, require_lungs
+from worker.gates import flags_of, require_chest_extent, require_lungs, unaerated
 from worker.infection import AERATED_HU, segment_infection
 from worker.lungs import LUNG_HU, segment_lungs
 from worker.measure import hu_bands, measure, slice_areas
@@ -92,6 +92,7 @@ def examine(volume: Volume, method: Method, progress: Progress = ignore_progress
     is_withheld = any(flag.withholds_percentage for flag in flags)
     if is_withheld:
         measurements = tuple(replace(m, infected_percent=None) for m in measurements)
+    scores = None if is_withheld else severity(lungs, infection)
     return Findings(
         geometry=volume.geometry,
         lungs=lungs,
@@ -100,9 +101,9 @@ def examine(volume: Volume, method: Method, progress: Progress = ignore_progress
         measurements=measurements,
         areas=slice_areas(lungs, infection),
         bands=hu_bands(volume, lungs),
-        severity=None if is_withheld else severity(lungs, infection),
+        severity=scores,
         algorithm=method.algorithm,
-        flags=flags,
+        flags=(*flags, *unaerated(scores)),
     )
 
 

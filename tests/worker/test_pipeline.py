@@ -9,7 +9,7 @@ import pytest
 from dicom_node.errors import NotAnalysable, NotForHilum
 from tests.factories import chest_hu, ct_series, multiframe_ct
 from worker.candidates import Candidates
-from worker.findings import Algorithm, Flag, Lungs, Mask
+from worker.findings import LEFT, RIGHT, Algorithm, Flag, Lungs, Mask
 from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.volume import Volume
 
@@ -45,6 +45,24 @@ def test_a_withholding_flag_withholds_every_percentage_and_keeps_the_volumes(tmp
     assert "cut-off-head" in [flag.code for flag in findings.flags]
     assert [m.infected_percent for m in findings.measurements] == [None, None, None]
     assert findings.measurement("right").infection_volume_ml > 0
+
+
+@pytest.mark.parametrize(
+    ("right_upper", "told"), [(False, "left lower zone"), (True, "right upper and the left lower zones")]
+)
+def test_a_zone_without_aerated_lung_is_told_beside_the_percentage(
+    tmp_path: Path, right_upper: bool, told: str
+) -> None:
+    hu, labels, _ = chest_hu()
+    hu[:17][labels[:17] == LEFT] = 40
+    if right_upper:
+        hu[24:][labels[24:] == RIGHT] = 40
+
+    _, findings = analyze(ct_series(tmp_path, hu))
+
+    assert findings.measurement("both").infected_percent is not None
+    message = f"No aerated lung was found in the {told}: PoIR may be too low."
+    assert Flag("zone-without-lung", message) in findings.flags
 
 
 @pytest.mark.parametrize(("orientation", "end"), [((1, 0, 0, 0, 1, 0), "head"), ((-1, 0, 0, 0, 1, 0), "feet")])
