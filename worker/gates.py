@@ -143,10 +143,7 @@ def _coverage(lungs: Lungs) -> Iterator[Flag]:
             )
             yield Flag(f"cut-off-{end}", message, withholds_percentage=True)
         elif share > RECESS_SHARE:
-            message = (
-                f"A tip of the lungs reaches beyond the {height} slice (towards the {end}); "
-                "about 1 % of them or less is missing."
-            )
+            message = f"At most about 1 % of the lungs lies beyond the {height} slice (towards the {end})."
             yield Flag(f"tip-cut-off-{end}", message)
 
 

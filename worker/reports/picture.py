@@ -25,6 +25,8 @@ _FURTHER_NOTE = (640, 791)
 _LUNG_PLOT_BOX: Box = (16, 926, 796, 1068)
 _INFECTION_PLOT_BOX: Box = (16, 1088, 796, 1230)
 _TABLE_BOX: Box = (812, 926, 1264, 1254)
+_FLAG_LINES = 5
+"""So many there is room for."""
 
 _APART_MM = 15.0
 """Between slices that are shown: neighbours look alike."""
@@ -149,7 +151,7 @@ def _draw_table(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
         draw.text((left + 40, y), structure.label, font=style.font(16), fill=style.TEXT)
         y += 24
     y += 6
-    for line in _flag_lines(findings, right - left):
+    for line in flag_lines(findings, right - left):
         draw.text((left, y), line, font=style.font(15), fill=style.ACCENT)
         y += 20
 
@@ -172,13 +174,17 @@ def _cells(figures: Measurement) -> tuple[str, str, str, str]:
     )
 
 
-def _flag_lines(findings: Findings, width: int) -> list[str]:
-    """Return the flags' messages broken into lines, as many as the picture has room for."""
+def flag_lines(findings: Findings, width: int) -> list[str]:
+    """Return the flags' messages in lines, whole ones as many as there is room for; those that withhold come first."""
     lines: list[str] = []
-    for flag in findings.flags:
-        lines.extend(textwrap.wrap(flag.message, width // 8))
-    room = 5
-    return lines if len(lines) <= room else [*lines[: room - 1], "More in the report."]
+    flags = sorted(findings.flags, key=lambda flag: not flag.withholds_percentage)
+    for flag in flags:
+        message = textwrap.wrap(flag.message, width // 8)
+        room = _FLAG_LINES if flag is flags[-1] else _FLAG_LINES - 1
+        if len(lines) + len(message) > room:
+            return [*lines, "More in the report."]
+        lines += message
+    return lines
 
 
 def _draw_footer(draw: ImageDraw.ImageDraw, findings: Findings) -> None:

@@ -15,7 +15,7 @@ from worker.findings import Findings, Flag
 from worker.gates import disagreement
 from worker.reports import codes
 from worker.reports.outcome import conclusion
-from worker.reports.picture import SIZE, draw_picture, slice_number, slices_of_picture
+from worker.reports.picture import SIZE, draw_picture, flag_lines, slice_number, slices_of_picture
 from worker.volume import Volume, read_volume
 
 AXIAL_VIEW = (slice(84, 664), slice(16, 796))
@@ -139,6 +139,26 @@ def test_is_the_same_whatever_the_orientation_of_the_slices(tmp_path: Path, volu
     straight, turned = draw_picture(volume, found(volume)), draw_picture(flipped, there)
 
     np.testing.assert_array_equal(np.asarray(straight)[AXIAL_VIEW], np.asarray(turned)[AXIAL_VIEW])
+
+
+@pytest.mark.parametrize("flag", [CUT_OFF, *disagreement(5.3, 4.1)], ids=lambda flag: str(flag.code))
+def test_the_reason_for_withholding_stands_first_and_whole(volume: Volume, flag: Flag) -> None:
+    doubts = [Flag(f"doubt-{n}", f"Doubt {n} is told in words enough to fill some of the lines.") for n in (1, 2, 3)]
+
+    lines = flag_lines(found(volume, *doubts, flag), 452)
+
+    assert " ".join(lines).startswith(flag.message)
+    assert lines[-1] == "More in the report."
+    assert len(lines) <= 5
+
+
+def test_no_message_of_a_flag_breaks_off(volume: Volume) -> None:
+    doubts = [Flag(f"doubt-{n}", "Word " * 17) for n in (1, 2, 3)]  # of two lines each
+
+    for count, last in ((1, "Word"), (2, "Word"), (3, "More in the report.")):
+        lines = flag_lines(found(volume, *doubts[:count]), 452)
+        assert len(lines) == 2 * min(count, 2) + (count == 3)
+        assert lines[-1].startswith(last)
 
 
 @pytest.mark.parametrize("flag", [CUT_OFF, *disagreement(5.3, 4.1)], ids=lambda flag: str(flag.code))
