@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.deflated import read_bounded
-from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
+from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.headers import UNREADABLE, kernel_of, number, require_storage
 from worker.contrast import has_contrast_agent
@@ -85,7 +85,7 @@ class NotASlice(NotForHilum):
 
 
 _MORE_THAN_CHEST = ("BODY", "TORSO", "TRUNK")
-"""What a body part may be called beside the words of `CHEST`; in a description these say too little."""
+"""What a body part may be called beside what `speaks_of_chest` knows; in a description these say too little."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Frame:
 def names_chest(body_part: str) -> bool:
     """Whether Body Part Examined names the chest, or more than it."""
     part = body_part.upper()
-    return bool(CHEST.search(part)) or any(word in part for word in _MORE_THAN_CHEST)
+    return speaks_of_chest(part) or any(word in part for word in _MORE_THAN_CHEST)
 
 
 def refusal(body_part: str, code: str, message: str) -> RejectedInput:
@@ -252,7 +252,7 @@ def _body_part(ds: Dataset) -> str:
     """Return what part of the body the header names: descriptions too where they say chest and it says nothing else."""
     part = _coded_body_part(ds)
     described = " ".join(str(ds.get(keyword) or "") for keyword in DESCRIPTIONS).upper()
-    if names_chest(part) or part.strip().upper() in OTHER_PARTS or not CHEST.search(described):
+    if names_chest(part) or holds_no_lung(part) or not speaks_of_chest(described):
         return part
     return f"{part} {described}".strip()
 

@@ -33,7 +33,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 from dicom_node.deadline import hung_up_after
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
-from dicom_node.dispatch.selection import CHEST, OTHER_PARTS
+from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import CT_STORAGE, as_list, taken_at
 from dicom_node.settings import Destination, Settings
@@ -147,9 +147,9 @@ def chest_series(association: Association, study: Dataset) -> list[FoundSeries]:
 
 def is_chest(study: Dataset, series: Dataset) -> bool:
     """Whether the words of a study and one of its series speak of a chest, and of no other part."""
-    part = str(series.get("BodyPartExamined") or "").strip().upper()
+    part = str(series.get("BodyPartExamined") or "")
     words = f"{study.get('StudyDescription') or ''} {series.get('SeriesDescription') or ''} {part}".upper()
-    return part not in OTHER_PARTS and CHEST.search(words) is not None
+    return speaks_of_chest(words) and not holds_no_lung(part)
 
 
 def is_of(study: Dataset, patient_id: str, issuer: str) -> bool:

@@ -20,10 +20,12 @@ AXIAL_WITHIN_DEGREES = 35.0
 LEAST_SINE = 1e-6
 """Of the angle between row and column; what is nearer to parallel spans no plane."""
 
-CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULM|HRCT")
-OTHER_PARTS = frozenset(
-    "HEAD BRAIN SKULL NECK SINUS ORBIT CSPINE LSPINE PELVIS HIP LEG KNEE ANKLE FOOT ARM SHOULDER ELBOW WRIST HAND "
-    "EXTREMITY".split()
+_CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULM")
+
+_OTHER_PARTS = re.compile(
+    r"\b(?:HEAD|BRAIN|SKULL|NECK|SINUS(?:ES)?|PNS|NNH|ORBITS?|CSPINE|LSPINE|PELVIS|HIPS?|LEG|KNEES?|ANKLE|FOOT|ARM"
+    r"|SHOULDER|ELBOW|WRIST|HAND|EXTREMITY|EARS?|INNER EAR|IAC|IAM|INTERNAL AUDITORY CANAL|TEMPORAL ?(?:BONES?)?"
+    r"|PETROUS(?: BONES?)?|MASTOIDS?|FELSENBEINE?|ROCHERS?)\b"
 )
 """Body parts that hold no lung; others, such as ABDOMEN, may be coded beside a chest."""
 
@@ -62,6 +64,16 @@ def rejected_because(series: SeriesHeader, settings: SelectionSettings) -> str:
     return next((reason for rule in rules if (reason := rule(series, settings))), "")
 
 
+def speaks_of_chest(words: str) -> bool:
+    """Whether words, in upper case, name the chest; HRCT means one where no part without lungs stands beside it."""
+    return bool(_CHEST.search(words)) or ("HRCT" in words and not _OTHER_PARTS.search(words))
+
+
+def holds_no_lung(body_part: str) -> bool:
+    """Whether Body Part Examined names a part of the body without lungs, and nothing else."""
+    return bool(_OTHER_PARTS.fullmatch(body_part.strip().upper()))
+
+
 def must_be_ct(series: SeriesHeader, _: SelectionSettings) -> str:
     """CT images, by storage class and modality."""
     if series.unread and not series.images:
@@ -90,7 +102,7 @@ def must_be_primary(series: SeriesHeader, _: SelectionSettings) -> str:
 def must_not_be_other_part(series: SeriesHeader, _: SelectionSettings) -> str:
     """Not coded as a part of the body without lungs."""
     part = str(series.most_common("body_part"))
-    return f"expected a chest, got {part}" if part in OTHER_PARTS else ""
+    return f"expected a chest, got {part}" if holds_no_lung(part) else ""
 
 
 def must_be_axial(series: SeriesHeader, _: SelectionSettings) -> str:
@@ -148,7 +160,7 @@ def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str]) -> Reje
         return NotForHilum("no-ct", "expected CT slices; this study holds none")
     best = max(slices, key=lambda s: s.slices)
     message = f"no series can be measured; the largest: {reasons[best.series_instance_uid]}"
-    if any(CHEST.search(image.words) for s in slices for image in s.ct_images) and not must_not_be_other_part(
+    if any(speaks_of_chest(image.words) for s in slices for image in s.ct_images) and not must_not_be_other_part(
         best, SelectionSettings()
     ):
         return NotAnalysable("no-fitting-series", message)

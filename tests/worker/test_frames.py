@@ -18,6 +18,12 @@ from worker.volume import read_volume
     [
         ("", "CT Thorax nativ", True),
         ("", "HRCT 1.0", True),
+        ("", "HRCT LUNG HEAD FIRST", True),
+        ("", "HRCT TEMPORAL BONE", False),
+        ("", "HRCT PNS", False),
+        ("EAR", "HRCT 0.6", False),
+        ("IAC", "HRCT Felsenbein", False),
+        ("TEMPORAL BONE", "HRCT", False),
         ("ABDOMEN", "CT THORAX/ABDOMEN", True),
         ("", "Routine", False),
         ("HEAD", "POLYTRAUMA HEAD CHEST", False),

@@ -69,6 +69,7 @@ def test_the_one_series_that_fits_is_selected_and_described() -> None:
         ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "expected slices, got localizers"),
         ({"image_type": ("DERIVED", "SECONDARY", "MPR")}, "expected images as reconstructed by the scanner"),
         ({"body_part": "HEAD"}, "expected a chest, got HEAD"),
+        ({"body_part": "TEMPORAL BONE"}, "expected a chest, got TEMPORAL BONE"),
         ({"orientation": None}, "expected Image Orientation (Patient), got none"),
         ({"orientation": CORONAL}, "expected axial slices, got slices 90 degrees off axial"),
         ({"orientation": SAGITTAL}, "expected axial slices, got slices 90 degrees off axial"),
@@ -188,6 +189,18 @@ def test_a_ct_of_another_part_is_not_for_hilum() -> None:
 
 def test_a_ct_that_nothing_calls_a_chest_is_not_for_hilum_when_it_does_not_fit() -> None:
     assert isinstance(select(series(slices=5, body_part="", words="ROUTINE")).rejection, NotForHilum)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("", "HRCT TEMPORAL BONE"), ("", "HRCT PNS"), ("EAR", "EAR HRCT 0.6"), ("IAC", "IAC HRCT FELSENBEIN")],
+)
+def test_a_ct_of_high_resolution_of_another_part_is_not_for_hilum(part: str, words: str) -> None:
+    assert isinstance(select(series(slices=5, body_part=part, words=words)).rejection, NotForHilum)
+
+
+def test_a_ct_of_high_resolution_alone_is_a_chest() -> None:
+    assert isinstance(select(series(slices=5, body_part="", words="HRCT 1.0")).rejection, NotAnalysable)
 
 
 @given(st.tuples(*[st.floats(-1, 1)] * 6))
