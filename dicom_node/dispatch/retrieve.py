@@ -130,11 +130,18 @@ def find_last_chest_ct(
     )
     with associated(peer, settings, FIND) as association:
         studies = list(find(association, "STUDY", PatientID=patient_id, **returned))
-        earlier = [study for study in studies if is_of(study, patient_id, issuer) and "" < taken_at(study) < before]
+        earlier = [
+            study for study in studies if is_of(study, patient_id, issuer) and is_before(taken_at(study), before)
+        ]
         for study in sorted(earlier, key=taken_at, reverse=True):
             if may_have(study, "CT") and (series := chest_series(association, study)):
                 return series
     return []
+
+
+def is_before(taken_at: str, moment: str) -> bool:
+    """Whether a study is known to come before a moment: a day alone says nothing of another time on it."""
+    return "" < taken_at < moment and taken_at != moment[: len("YYYYMMDD")]
 
 
 def chest_series(association: Association, study: Dataset) -> list[FoundSeries]:

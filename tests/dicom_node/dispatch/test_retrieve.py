@@ -125,6 +125,31 @@ def test_only_studies_that_may_have_a_report_are_looked_into(modalities: str | l
     assert levels == ["STUDY", "SERIES"][:queries]
 
 
+@pytest.mark.parametrize(
+    ("same_day", "before", "found"),
+    [
+        ("", "20240301101112", "1.7"),
+        ("080000", "20240301", "1.7"),
+        ("", "20240301", "1.7"),
+        ("111213", "20240301101112", "1.7"),
+        ("080000", "20240301101112", "1.0"),
+    ],
+)
+def test_a_study_of_the_same_day_is_a_prior_only_where_both_tell_that_it_came_first(
+    same_day: str, before: str, found: str
+) -> None:
+    def answer(event: evt.Event) -> Answers:
+        if event.identifier.QueryRetrieveLevel == "SERIES":
+            yield 0xFF00, study(SeriesInstanceUID="1.2", SeriesDescription="CHEST")
+        else:
+            yield 0xFF00, study(StudyInstanceUID="1.7", StudyDate="20240223", StudyTime="101112")
+            yield 0xFF00, study(StudyInstanceUID="1.0", StudyDate="20240301", StudyTime=same_day)
+
+    with pacs(answer) as peer:
+        series = find_last_chest_ct(peer, Settings(), "4711", "", before)
+    assert [s.study_instance_uid for s in series] == [found]
+
+
 def test_only_studies_with_ct_are_looked_into_for_images() -> None:
     levels = list[str]()
 
