@@ -99,10 +99,13 @@ def comparable(now: Exam, others: Sequence[Exam]) -> list[Exam]:
 
 
 def earlier_than(now: Exam, others: Sequence[Exam]) -> list[Exam]:
-    """Return the studies before this one, the oldest first; without a date nothing is before or after."""
+    """Return the studies before this one, the oldest first; without a date nothing is before or after.
+
+    Where this one has no time, those of one day stand in the order of their own.
+    """
     dated = [(elapsed(exam.taken_at, now.taken_at), exam) for exam in others if exam.taken_at and now.taken_at]
     before = [(since, exam) for since, exam in dated if since > timedelta(0)]
-    return [exam for _, exam in sorted(before, key=lambda pair: pair[0], reverse=True)]
+    return [exam for _, exam in sorted(before, key=lambda pair: (-pair[0], str(pair[1].taken_at)))]
 
 
 def elapsed(then: date, now: date) -> timedelta:

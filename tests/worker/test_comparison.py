@@ -164,6 +164,16 @@ def test_growth_is_rapid_by_dates_only_where_no_more_than_two_days_can_lie_betwe
     assert change.is_rapid is is_rapid
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_where_this_study_has_no_time_the_priors_of_one_day_stand_in_their_own_order(is_reversed: bool) -> None:
+    now = replace(NOW, taken_at=DAY + timedelta(days=2))
+    in_order = [replace(PRIOR, taken_at=taken) for taken in (DAY, THEN, THEN + timedelta(hours=9))]
+    found = in_order[::-1] if is_reversed else in_order
+
+    assert compared(now, *found).prior == in_order[-1]
+    assert comparable(now, found) == in_order
+
+
 @pytest.mark.parametrize(("now", "then"), [(THEN, DAY), (DAY, THEN), (DAY, DAY)])
 def test_on_one_day_nobody_knows_the_order_without_both_times(now: date, then: date) -> None:
     assert compare(replace(NOW, taken_at=now), [replace(PRIOR, taken_at=then)]) is None
