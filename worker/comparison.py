@@ -90,7 +90,7 @@ def compare(now: Exam, others: Sequence[Exam]) -> Comparison | None:
     obstacle = obstacle_between(now, prior)
     if obstacle:
         return Comparison(prior, None, obstacle)
-    return Comparison(prior, change_since(prior, now), doubt=doubt_between(now, prior))
+    return Comparison(prior, change_since(prior, now), doubt="; ".join(doubts_between(now, prior)))
 
 
 def comparable(now: Exam, others: Sequence[Exam]) -> list[Exam]:
@@ -155,14 +155,14 @@ def obstacle_between(now: Exam, prior: Exam) -> str:
     return ""
 
 
-def doubt_between(now: Exam, prior: Exam) -> str:
-    """Return what may have changed the figures of two studies beside the infection, or an empty string."""
+def doubts_between(now: Exam, prior: Exam) -> list[str]:
+    """Return what may have changed the figures of two studies beside the infection."""
     doubts = []
     if not (now.kernel or prior.kernel):  # else the same in both: see `obstacle_between`
         doubts.append("neither study names its reconstruction kernel, and another kernel changes the figures too")
     if _thickness_ratio(now, prior) > THICKNESS_DOUBT_FACTOR:
         doubts.append(_thicknesses(now, prior))
-    return "; ".join(doubts)
+    return doubts
 
 
 def change_since(prior: Exam, now: Exam) -> Change:

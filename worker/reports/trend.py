@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from datetime import timedelta
 
 from PIL import Image, ImageDraw
 
 from dicom_node.figures import format_percent
-from worker.comparison import Exam, doubt_between, elapsed, is_by_date
+from worker.comparison import Exam, doubts_between, elapsed, is_by_date
 from worker.reports import codes, style
 from worker.reports.areaplot import round_up
 from worker.reports.style import WARNING, Box, Rgb
@@ -17,27 +19,35 @@ from worker.reports.view import text
 SIZE = (1280, 860)
 _PLOTS: tuple[Box, Box] = ((120, 130, 1240, 420), (120, 490, 1240, 780))
 _DAY = timedelta(days=1)
+_LONGEST_LINE = 170
+"""Letters that fit below the title."""
 
 
 def draw_trend(curve: Sequence[Exam]) -> Image.Image:
-    """Return the picture of studies, the newest last; times are told from it, and nothing of the patient is."""
+    """Return the picture of studies, the newest last; times are told from it, and nothing of the patient is.
+
+    A study that is compared with it in doubt is a hollow point, and the heading says why.
+    """
     picture = Image.new("RGB", SIZE, style.BACKGROUND)
     draw = ImageDraw.Draw(picture)
     middle = SIZE[0] // 2
     draw.text((middle, 10), "Hilum   Trend", font=style.font(40), fill=style.TEXT, anchor="ma")
     told = f"{len(curve)} studies that can be compared; time in days before this study"
-    doubts = (doubt_between(curve[-1], exam) for exam in curve[:-1])
-    for y, line in ((54, told), (76, next(filter(None, doubts), ""))):
+    doubts = [*(doubts_between(curve[-1], exam) for exam in curve[:-1]), []]
+    reasons = "; ".join(dict.fromkeys(itertools.chain.from_iterable(reversed(doubts))))
+    why = reasons and textwrap.shorten(f"Hollow points are uncertain: {reasons}", _LONGEST_LINE, placeholder=" ...")
+    for y, line in ((54, told), (76, why)):
         draw.text((middle, y), line, font=style.font(17), fill=style.MUTED, anchor="ma")
     now = curve[-1].taken_at
     days = [elapsed(now, exam.taken_at) / _DAY for exam in curve if exam.taken_at and now]
     whens = [_when(exam, curve[-1]) for exam in curve]
+    hollow = [bool(doubt) for doubt in doubts]
     volumes = [exam.infection_volume_ml for exam in curve]
     percents = [exam.infected_percent or 0.0 for exam in curve]
     labels = list(zip([f"{volume:.1f} mL" for volume in volumes], whens, strict=True))
-    _plot(draw, _PLOTS[0], "Infected volume, mL", codes.INFECTION.rgb, days, volumes, labels)
+    _plot(draw, _PLOTS[0], "Infected volume, mL", codes.INFECTION.rgb, days, volumes, labels, hollow)
     labels = list(zip([format_percent(percent) for percent in percents], whens, strict=True))
-    _plot(draw, _PLOTS[1], "Proportion of infected region (PoIR), %", style.ACCENT, days, percents, labels)
+    _plot(draw, _PLOTS[1], "Proportion of infected region (PoIR), %", style.ACCENT, days, percents, labels, hollow)
     draw.text((middle, SIZE[1] - 24), WARNING, font=style.font(24), fill=style.ACCENT, anchor="mm")
     return picture
 
@@ -59,6 +69,7 @@ def _plot(
     days: Sequence[float],
     values: Sequence[float],
     labels: Sequence[tuple[str, str]],
+    hollow: Sequence[bool],
 ) -> None:
     """Draw values over days, each with what it says and when it was."""
     left, top, right, bottom = box
@@ -75,8 +86,8 @@ def _plot(
         for day, value in zip(days, values, strict=True)
     ]
     draw.line(points, fill=colour, width=3)
-    for (x, y), (label, when) in zip(points, labels, strict=True):
-        draw.ellipse((x - 6, y - 6, x + 6, y + 6), fill=colour)
+    for (x, y), (label, when), is_hollow in zip(points, labels, hollow, strict=True):
+        draw.ellipse((x - 6, y - 6, x + 6, y + 6), style.BACKGROUND if is_hollow else colour, colour, 2)
         above = y - 12 if y - top > 40 else y + 34
         text(draw, (x, above), label, 17, style.TEXT, "mb")
         draw.text((x, bottom + 8), when, font=style.font(16), fill=style.MUTED, anchor="ma")
