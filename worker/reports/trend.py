@@ -17,9 +17,10 @@ from worker.reports.style import WARNING, Box, Rgb
 from worker.reports.view import text
 
 SIZE = (1280, 860)
-_PLOTS: tuple[Box, Box] = ((120, 130, 1240, 420), (120, 490, 1240, 780))
+_PLOTS: tuple[Box, Box] = ((120, 130, 1240, 405), (120, 492, 1240, 767))
 _DAY = timedelta(days=1)
-_LONGEST_LINE = 170
+_LABEL_WIDTH, _ROW = 80, 17
+_LONGEST_LINE = 165
 """Letters that fit below the title."""
 
 
@@ -32,12 +33,12 @@ def draw_trend(curve: Sequence[Exam]) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     middle = SIZE[0] // 2
     draw.text((middle, 10), "Hilum   Trend", font=style.font(40), fill=style.TEXT, anchor="ma")
-    told = f"{len(curve)} studies that can be compared; time in days before this study"
+    told = f"{len(curve)} studies that can be compared; time before this study"
     doubts = [*(doubts_between(curve[-1], exam) for exam in curve[:-1]), []]
     reasons = "; ".join(dict.fromkeys(itertools.chain.from_iterable(reversed(doubts))))
     why = reasons and textwrap.shorten(f"Hollow points are uncertain: {reasons}", _LONGEST_LINE, placeholder=" ...")
-    for y, line in ((54, told), (76, why)):
-        draw.text((middle, y), line, font=style.font(17), fill=style.MUTED, anchor="ma")
+    for y, line, size in ((54, told, 17), (77, why, 15)):
+        draw.text((middle, y), line, font=style.font(size), fill=style.MUTED, anchor="ma")
     now = curve[-1].taken_at
     days = [elapsed(now, exam.taken_at) / _DAY for exam in curve if exam.taken_at and now]
     whens = [_when(exam, curve[-1]) for exam in curve]
@@ -53,12 +54,21 @@ def draw_trend(curve: Sequence[Exam]) -> Image.Image:
 
 
 def _when(exam: Exam, now: Exam) -> str:
-    """Return how long before this study another was; in days where hours say too much, or are not known."""
+    """Return how long before this study another was, in days where hours say too much, or are not known."""
     if exam is now or not (exam.taken_at and now.taken_at):
         return "this study"
     before = elapsed(now.taken_at, exam.taken_at)
     in_days = before / _DAY <= -3 or is_by_date(exam.taken_at, now.taken_at)
-    return f"{before / _DAY:.0f} d" if in_days else f"{24 * before / _DAY:.0f} h"
+    hours = round(24 * before / _DAY)
+    return f"{before / _DAY:.0f} d" if in_days else f"{hours} h" if hours else "< 1 h"
+
+
+def _rows(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return in which of three rows each point's labels stand, so that none overprints that of a near point."""
+    rows = [0]
+    for (x, _), (next_x, _) in zip(points[-2::-1], points[:0:-1], strict=True):
+        rows.append(0 if next_x - x > _LABEL_WIDTH else (rows[-1] + 1) % 3)
+    return rows[::-1]
 
 
 def _plot(
@@ -86,8 +96,8 @@ def _plot(
         for day, value in zip(days, values, strict=True)
     ]
     draw.line(points, fill=colour, width=3)
-    for (x, y), (label, when), is_hollow in zip(points, labels, hollow, strict=True):
+    for (x, y), (label, when), is_hollow, row in zip(points, labels, hollow, _rows(points), strict=True):
         draw.ellipse((x - 6, y - 6, x + 6, y + 6), style.BACKGROUND if is_hollow else colour, colour, 2)
-        above = y - 12 if y - top > 40 else y + 34
-        text(draw, (x, above), label, 17, style.TEXT, "mb")
-        draw.text((x, bottom + 8), when, font=style.font(16), fill=style.MUTED, anchor="ma")
+        at = y - 12 - _ROW * row if y - top > 40 + _ROW * row else y + 34 + _ROW * row
+        text(draw, (x, at), label, 17, style.TEXT, "mb")
+        draw.text((x, bottom + 8 + _ROW * row), when, font=style.font(16), fill=style.MUTED, anchor="ma")

@@ -11,11 +11,14 @@ from PIL import ImageDraw
 
 from worker.comparison import Exam
 from worker.findings import Algorithm
+from worker.reports.codes import INFECTION
 from worker.reports.style import BACKGROUND
 from worker.reports.trend import draw_trend
 
 THEN = datetime(2024, 3, 10, 10, 0)  # noqa: DTZ001 - DICOM's times often have no zone
 NOW = Exam(THEN, Algorithm("Network", "2.1"), 2.0, "B31f", False, 4000.0, 200.0, 5.0, 2.0)
+OLDEST, NEWEST = (200, 268), (1160, 130)
+"""Their points, in pixels of the picture."""
 
 
 def before(**time: float) -> Exam:
@@ -29,9 +32,8 @@ def test_a_study_compared_in_doubt_is_a_hollow_point_and_the_heading_says_why(mo
     picture = draw_trend([doubtful, before(days=3), NOW])
 
     assert "Hollow points are uncertain: slices are 2.0 mm thick now, and were 3.5 mm" in told
-    oldest, newest = (200, 275), (1160, 130)
-    assert picture.getpixel(oldest) == BACKGROUND
-    assert picture.getpixel(newest) != BACKGROUND
+    assert picture.getpixel(OLDEST) == BACKGROUND
+    assert picture.getpixel(NEWEST) == INFECTION.rgb
 
 
 def test_a_doubt_that_several_studies_share_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,16 +53,35 @@ def test_without_a_doubt_no_point_is_hollow(monkeypatch: pytest.MonkeyPatch) -> 
     picture = draw_trend([before(days=9), NOW])
 
     assert not any("uncertain" in words for words in told)
-    assert picture.getpixel((200, 275)) != BACKGROUND
+    assert picture.getpixel(OLDEST) == INFECTION.rgb
 
 
-def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what is written on pictures from now on."""
-    told: list[str] = []
+@pytest.mark.parametrize(("minutes", "told"), [(10, "< 1 h"), (31, "-1 h"), (60 * 60, "-60 h"), (60 * 24 * 4, "-4 d")])
+def test_how_long_before_is_told_in_hours_then_days(monkeypatch: pytest.MonkeyPatch, minutes: float, told: str) -> None:
+    words = written(monkeypatch)
+
+    draw_trend([before(minutes=minutes), NOW])
+
+    assert told in words
+    assert "2 studies that can be compared; time before this study" in words
+
+
+def test_labels_of_studies_close_to_each_other_stand_below_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = written(monkeypatch)
+
+    draw_trend([before(days=30), before(hours=60), before(hours=50), before(minutes=20), NOW])
+
+    whens = ("-30 d", "-60 h", "-50 h", "< 1 h", "this study")
+    assert [places[when][1] for when in whens] == [413, 413, 447, 430, 413]
+
+
+def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
+    """Return what is written on pictures from now on, and where first."""
+    told: dict[str, tuple[float, float]] = {}
     draw_text = ImageDraw.ImageDraw.text
 
     def text(draw: ImageDraw.ImageDraw, xy: tuple[float, float], words: str, *args: Any, **how: Any) -> None:
-        told.append(words)
+        told.setdefault(words, xy)
         draw_text(draw, xy, words, *args, **how)
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
