@@ -29,6 +29,9 @@ GAS_HU = -960
 GAS_WALL_MM, AROUND_GAS_MM = 5.0, 9.0
 """The blurred edge of gas and its wall end here, and what lies around it is looked at so far."""
 
+LUNG_AROUND = 1 / 3
+"""A larger share of aerated lung around gas makes it a bulla: drawn ones have 0.44 or more, gas of the bowel 0.25."""
+
 AIRWAY_WALL_MM = 2.0
 
 CLOSING_MM = 9.0
@@ -131,7 +134,7 @@ def _trachea(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> tuple[int,
 def bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
     """Find free gas in the lower third of the scan, with the wall around it: stomach or colon.
 
-    A bulla or confluent emphysema is as thin, but aerated lung surrounds most of it: that stays.
+    A bulla or confluent emphysema is as thin, but more than a third of what surrounds it is aerated lung: that stays.
     """
     gas = np.zeros_like(body)
     lowest = slice(0, len(body) // 3)
@@ -145,11 +148,11 @@ def bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
 
 
 def _is_within_lung(grid: Grid, smooth: NDArray[np.float32], gas: Bools) -> bool:
-    """Whether most of what lies around gas, beyond a wall that it may have, is aerated lung."""
+    """Whether enough of what lies around gas, beyond a wall that it may have, is aerated lung."""
     margin = tuple(math.ceil(AROUND_GAS_MM / mm) for mm in grid.spacing_mm)
     box = bounding_box(gas, margin)
     around = grid.dilated(gas[box], AROUND_GAS_MM) & ~grid.dilated(gas[box], GAS_WALL_MM) & (smooth[box] >= GAS_HU)
-    return bool(2 * np.count_nonzero(around & (smooth[box] < CORE_HU)) > np.count_nonzero(around))
+    return bool(np.count_nonzero(around & (smooth[box] < CORE_HU)) > LUNG_AROUND * np.count_nonzero(around))
 
 
 def _sides(grid: Grid, aerated: Bools, hu: NDArray[np.int16], body: Bools) -> tuple[Bools, Bools]:

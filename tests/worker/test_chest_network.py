@@ -205,6 +205,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path, changed: dict[str, 
 
 def test_gas_of_the_bowel_below_a_lung_is_not_lung() -> None:
     hu, truth, _ = chest_hu()
+    hu[4:11, 29:61, 84:106] = 40  # wall and diaphragm
     hu[4:10, 30:60, 85:105] = -972
     found = ChestNetwork(ByGray(lung_from=0.12), CARD).segment_lungs(volume_of(hu)).labels
     assert not found[5:9, 33:57, 88:102].any()

@@ -86,20 +86,23 @@ def test_gas_in_the_stomach_is_no_lung() -> None:
     assert segment_lungs(volume_of(hu)).labels[gas].mean() < 0.05
 
 
-def with_bulla() -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Return a chest with 34 mL of -985 HU at the left lung's costal pleura, low in the scan, and where they lie."""
+def with_bulla(rows: slice = slice(42, 55), depth: int = 8) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Return a chest with -985 HU at the left lung's costal pleura, low in the scan, and where: 34 mL unless larger."""
     hu, truth, _ = chest_hu()
     left = truth == LEFT
     from_pleura = np.cumsum(left[:, :, ::-1], axis=2)[:, :, ::-1]
     bulla = np.zeros_like(left)
-    bulla[6:12, 42:55] = (left & (from_pleura <= 8))[6:12, 42:55]
+    bulla[6:12, rows] = (left & (from_pleura <= depth))[6:12, rows]
     hu[bulla] = -985
     return hu, bulla
 
 
-def test_emphysema_low_in_the_scan_is_lung() -> None:
-    hu, bulla = with_bulla()
-    assert bulla.sum() * 0.054 > 25
+@pytest.mark.parametrize(
+    ("rows", "depth", "ml"), [(slice(42, 55), 8, 34), (slice(32, 64), 11, 110), (slice(25, 70), 14, 155)]
+)
+def test_emphysema_low_in_the_scan_is_lung(rows: slice, depth: int, ml: float) -> None:
+    hu, bulla = with_bulla(rows, depth)
+    assert bulla.sum() * 0.054 == pytest.approx(ml, rel=0.05)
     assert (segment_lungs(volume_of(hu)).labels[bulla] == LEFT).mean() > 0.95
 
 
