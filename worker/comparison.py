@@ -1,4 +1,7 @@
-"""What changed since an earlier study of the patient, where the two can be compared at all."""
+"""What changed since an earlier study of the patient, where the two can be compared at all.
+
+What is held against a limit is the figure as the sentences tell it, rounded, as in `worker/gates.py`.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class Change:
     def is_rapid(self) -> bool:
         """Whether the infected volume grew by more than 50 % within 48 hours, at the longest that it can have been."""
         longest = self.since + (timedelta(days=1) if self.is_by_date else timedelta(0))
-        return longest <= RAPID_WITHIN and (self.infection_percent or 0) > RAPID_PERCENT
+        return longest <= RAPID_WITHIN and round(self.infection_percent or 0, 1) > RAPID_PERCENT
 
 
 @dataclass(frozen=True)
@@ -145,13 +148,12 @@ def obstacle_between(now: Exam, prior: Exam) -> str:
     if now.kernel != prior.kernel:
         return f"the kernels differ: {now.kernel or 'unnamed'} now, {prior.kernel or 'unnamed'} before"
     if _ratio(now.slice_spacing_mm, prior.slice_spacing_mm) > SPACING_FACTOR:
-        return f"slices are {now.slice_spacing_mm:.1f} mm apart now, and were {prior.slice_spacing_mm:.1f} mm"
+        return f"slices are {now.slice_spacing_mm:g} mm apart now, and were {prior.slice_spacing_mm:g} mm"
     if _thickness_ratio(now, prior) > SPACING_FACTOR:
         return _thicknesses(now, prior)
-    if _ratio(now.lung_volume_ml, prior.lung_volume_ml) > 1 / (1 - LUNG_VOLUME_SHARE):
-        return (
-            f"breath or coverage differ: {now.lung_volume_ml:.0f} mL of lung now, {prior.lung_volume_ml:.0f} mL before"
-        )
+    now_ml, prior_ml = round(now.lung_volume_ml), round(prior.lung_volume_ml)
+    if _ratio(now_ml, prior_ml) > 1 / (1 - LUNG_VOLUME_SHARE):
+        return f"breath or coverage differ: {now_ml} mL of lung now, {prior_ml} mL before"
     return ""
 
 
@@ -188,7 +190,7 @@ def _thickness_ratio(now: Exam, prior: Exam) -> float:
 
 
 def _thicknesses(now: Exam, prior: Exam) -> str:
-    return f"slices are {now.slice_thickness_mm:.1f} mm thick now, and were {prior.slice_thickness_mm:.1f} mm"
+    return f"slices are {now.slice_thickness_mm:g} mm thick now, and were {prior.slice_thickness_mm:g} mm"
 
 
 def _ratio(one: float, other: float) -> float:

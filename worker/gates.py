@@ -1,7 +1,7 @@
 """May this study be answered with a figure? Refusals, and flags that travel with the answer.
 
-What is held against a limit is the figure as it is told, rounded: else 799.7 mL would be told as 800 mL outside 800 to
-10000 mL.
+What is held against a limit is the figure as the sentences tell it, rounded: else 799.7 mL would be told as 800 mL
+outside 800 to 10000 mL. The report's figures beside them have more decimals.
 """
 
 from __future__ import annotations

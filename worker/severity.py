@@ -54,7 +54,7 @@ def severity(lungs: Lungs, infection: Mask) -> Severity | None:
 
 
 def score(percent: float, steps: tuple[float, ...]) -> int:
-    """Return 0 for nothing, 1 below the first step, and one more from each step on, in tenths as it is told."""
+    """Return 0 for nothing, 1 below the first step, and one more from each step on, in tenths as sentences tell it."""
     return 1 + bisect_right(steps, round(percent, 1)) if percent > 0 else 0
 
 

@@ -125,10 +125,10 @@ def must_have_slices(series: SeriesHeader, settings: SelectionSettings) -> str:
 
 def must_have_extent(series: SeriesHeader, settings: SelectionSettings) -> str:
     """Long enough to hold a good part of a lung."""
-    extent = extent_mm(series)
+    extent = round(extent_mm(series))
     if extent >= settings.minimum_extent_mm:
         return ""
-    return f"expected at least {settings.minimum_extent_mm:.0f} mm of the body, got {extent:.0f} mm"
+    return f"expected at least {settings.minimum_extent_mm:g} mm of the body, got {extent} mm"
 
 
 def must_be_thin(series: SeriesHeader, settings: SelectionSettings) -> str:

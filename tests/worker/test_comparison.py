@@ -32,7 +32,8 @@ def test_tells_the_change_in_ml_and_percent_and_the_time_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "volume_ml", "is_rapid"), [(48, 301, True), (48, 300, False), (49, 400, False), (1, 199, False)]
+    ("hours", "volume_ml", "is_rapid"),
+    [(48, 301, True), (48, 300.2, True), (48, 300.08, False), (48, 300, False), (49, 400, False), (1, 199, False)],
 )
 def test_growth_is_rapid_above_half_within_two_days(hours: float, volume_ml: float, is_rapid: bool) -> None:
     change = compared(replace(NOW, taken_at=THEN + timedelta(hours=hours), infection_volume_ml=volume_ml), PRIOR).change
@@ -57,8 +58,9 @@ def test_a_small_baseline_gives_no_percentage_and_no_sign() -> None:
         ({"algorithm": Algorithm("Network", "2.1", weights_sha256="ab")}, "another algorithm"),
         ({"has_contrast_agent": True}, "contrast"),
         ({"kernel": "B70f"}, "kernels differ: B31f now, B70f before"),
-        ({"slice_spacing_mm": 5.0}, "2.0 mm apart now, and were 5.0 mm"),
-        ({"slice_thickness_mm": 5.0}, "2.0 mm thick now, and were 5.0 mm"),
+        ({"slice_spacing_mm": 5.0}, "2 mm apart now, and were 5 mm"),
+        ({"slice_thickness_mm": 5.0}, "2 mm thick now, and were 5 mm"),
+        ({"slice_thickness_mm": 0.996}, "2 mm thick now, and were 0.996 mm"),
         ({"lung_volume_ml": 3000.0}, "4000 mL of lung now, 3000 mL before"),
     ],
 )
@@ -67,6 +69,11 @@ def test_says_why_there_is_no_comparison(difference: dict[str, Any], reason: str
 
     assert found.change is None
     assert reason in found.obstacle
+
+
+def test_lung_volumes_are_held_against_each_other_as_they_are_told() -> None:
+    assert compared(NOW, replace(PRIOR, lung_volume_ml=3199.6)).obstacle == ""  # 3200 mL, 20 % below 4000
+    assert "3199 mL before" in compared(NOW, replace(PRIOR, lung_volume_ml=3199.4)).obstacle
 
 
 @pytest.mark.parametrize("prior_kernel", ["", "B31f"])
@@ -90,7 +97,7 @@ def test_much_thicker_slices_in_one_study_leave_a_doubt(now_mm: float, then_mm: 
     found = compared(now, prior)
 
     assert found.change is not None
-    assert found.doubt == f"slices are {now_mm:.1f} mm thick now, and were {then_mm:.1f} mm"
+    assert found.doubt == f"slices are {now_mm:g} mm thick now, and were {then_mm:g} mm"
 
 
 def test_a_thickness_that_only_one_study_tells_is_not_compared() -> None:

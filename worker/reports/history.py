@@ -182,8 +182,8 @@ def describe(history: History) -> Iterator[str]:
         return
     relative = "" if change.infection_percent is None else f" ({signed(change.infection_percent)} %)"
     yield (
-        f"Since {then}, {describe_time(change)} before: infected volume {signed(change.infection_ml, 1)} mL{relative}, "
-        f"PoIR {signed(change.infected_percent_points, 1)} percentage points."
+        f"Since {then}, {describe_time(change)} before: infected volume {signed(change.infection_ml)} mL{relative}, "
+        f"PoIR {signed(change.infected_percent_points)} percentage points."
     )
     if history.comparison.doubt:
         yield f"This comparison is uncertain: {history.comparison.doubt}."
@@ -206,9 +206,9 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def signed(value: float, decimals: int = 0) -> str:
-    """Return a change with its sign; what rounds to nothing has none."""
-    told = f"{value:+.{decimals}f}"
+def signed(value: float) -> str:
+    """Return a change in tenths, with its sign; what rounds to nothing has none."""
+    told = f"{value:+.1f}"
     return told if float(told) else told[1:]
 
 

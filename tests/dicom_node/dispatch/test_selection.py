@@ -183,6 +183,14 @@ def test_a_chest_ct_too_short_to_measure_is_answered_with_a_report() -> None:
     assert "expected at least 10 slices, got 5" in rejection.message
 
 
+@pytest.mark.parametrize(("gap_mm", "fits"), [(4.15, True), (4.14, False)])
+def test_a_series_is_too_short_by_the_extent_that_is_told(gap_mm: float, fits: bool) -> None:
+    selection = select(series(slices=25, gap_mm=gap_mm))
+    assert (selection.series is not None) == fits
+    if not fits:
+        assert "expected at least 100 mm of the body, got 99 mm" in selection.reasons["1"]
+
+
 def test_a_ct_of_another_part_is_not_for_hilum() -> None:
     assert isinstance(select(series(body_part="HEAD", words="HEAD")).rejection, NotForHilum)
 

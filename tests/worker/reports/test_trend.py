@@ -31,7 +31,7 @@ def test_a_study_compared_in_doubt_is_a_hollow_point_and_the_heading_says_why(mo
 
     picture = draw_trend([doubtful, before(days=3), NOW])
 
-    assert "Hollow points are uncertain: slices are 2.0 mm thick now, and were 3.5 mm" in told
+    assert "Hollow points are uncertain: slices are 2 mm thick now, and were 3.5 mm" in told
     assert picture.getpixel(OLDEST) == BACKGROUND
     assert picture.getpixel(NEWEST) == INFECTION.rgb
 
@@ -44,7 +44,7 @@ def test_a_doubt_that_several_studies_share_is_told_once(monkeypatch: pytest.Mon
 
     (heading,) = (words for words in told if words.startswith("Hollow points"))
     assert heading.count("neither study names") == 1
-    assert heading.endswith("slices are 2.0 mm thick now, and were 3.5 mm")
+    assert heading.endswith("slices are 2 mm thick now, and were 3.5 mm")
 
 
 def test_without_a_doubt_no_point_is_hollow(monkeypatch: pytest.MonkeyPatch) -> None:
