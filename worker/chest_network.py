@@ -15,7 +15,7 @@ from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
 from worker.framing import Frame, body_box
 from worker.gates import disagreement
 from worker.grid import Bools, Grid, bounding_box, with_enclosed
-from worker.layers import LOWEST_MM, by_size_and_place
+from worker.layers import LOWEST_MM, LOWEST_SLICES, by_size_and_place
 from worker.lungs import body_of, bowel_gas, divide
 from worker.networks.card import Card, read_card
 from worker.networks.engine import Engine, EngineName, open_engine
@@ -206,7 +206,7 @@ class ChestNetwork:
                     ("threshold", str(self.card.threshold)),
                     ("image_size", str(self.card.image_size)),
                     ("smallest_region_ml", str(SMALLEST_ML)),
-                    ("lowest_on_diaphragm_mm", str(LOWEST_MM)),
+                    ("lowest_on_tissue", f"{LOWEST_MM} mm or {LOWEST_SLICES} slices"),
                 ),
             ),
             segment_lungs=self.segment_lungs,

@@ -1,4 +1,4 @@
-"""What a network takes for infection where the dome of the diaphragm, or an edge of bone, blurs into a slice."""
+"""What a network takes for infection where tissue below, such as a dome, or bone above blurs into a slice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEYOND_MM = 2.0
 """So far below or above a region, blurring no longer hides what lies there."""
 
 LOWEST_MM, LOWEST_SLICES = 8.0, 1.5
-"""A dome blurs into the lung so high, in mm or slices, whichever is more."""
+"""Tissue blurs into the lung above it so high, in mm or slices, whichever is more."""
 
 MOST = 0.6
 """Of the region's columns must lie at tissue."""
@@ -27,7 +27,7 @@ def by_size_and_place(volume: Volume, own: Bools, candidate: Candidate) -> Verdi
     verdict = by_size(volume, own, candidate)
     if verdict.kept and rests_on_tissue(volume, own, candidate):
         lowest_mm = f"{_lowest_mm(volume):.3g} mm"
-        return Verdict(False, f"no higher than {lowest_mm} on tissue below: the diaphragm's dome, blurred")
+        return Verdict(False, f"no higher than {lowest_mm} on tissue (diaphragm, mediastinum or vessel), blurred")
     if verdict.kept and hangs_from_tissue(volume, own, candidate):
         return Verdict(False, "in one slice alone under tissue above: an edge of rib or chest wall, blurred")
     return verdict
@@ -54,7 +54,7 @@ def hangs_from_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
 
 
 def _lowest_mm(volume: Volume) -> float:
-    """Return how high a dome blurs into the lung, in slices so far apart."""
+    """Return how high tissue blurs into the lung above it, in slices so far apart."""
     return max(LOWEST_MM, LOWEST_SLICES * volume.geometry.anatomical_spacing_mm[0])
 
 

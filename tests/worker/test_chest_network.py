@@ -184,6 +184,11 @@ def test_readings_that_disagree_are_flagged_and_those_that_agree_are_not() -> No
         assert all(flag.withholds_percentage for flag in flags)
 
 
+def test_the_settings_say_how_high_a_layer_on_tissue_may_be_that_is_removed() -> None:
+    settings = dict(ChestNetwork(ByGray(), CARD).method.algorithm.settings)
+    assert settings["lowest_on_tissue"] == "8.0 mm or 1.5 slices"
+
+
 def test_the_pipeline_measures_by_network_and_says_which(tmp_path: Path) -> None:
     hu, truth, infection = chest_hu()
     _, findings = analyze(ct_series(tmp_path, hu), ChestNetwork(ByGray(), CARD).method)

@@ -90,7 +90,7 @@ def test_the_reason_is_given() -> None:
 
 
 @pytest.mark.parametrize(("z_mm", "lowest"), [(2.0, "8 mm"), (8.0, "12 mm")])
-def test_the_reason_says_how_high_a_dome_blurs_into_slices_so_far_apart(z_mm: float, lowest: str) -> None:
+def test_the_reason_says_how_high_tissue_blurs_into_slices_so_far_apart(z_mm: float, lowest: str) -> None:
     hu = np.full((30, 40, 50), -850, np.int16)
     hu[:10, 20:30, 20:30] = 40
     mask = np.zeros(hu.shape, np.bool_)
@@ -98,4 +98,4 @@ def test_the_reason_says_how_high_a_dome_blurs_into_slices_so_far_apart(z_mm: fl
     volume = volume_of(hu)
     volume.geometry.affine[2, 0] = z_mm
     _, (region,) = filter_candidates(volume, Candidates(Mask(mask, volume.geometry)), by_size_and_place)
-    assert region.reason == f"no higher than {lowest} on tissue below: the diaphragm's dome, blurred"
+    assert region.reason == f"no higher than {lowest} on tissue (diaphragm, mediastinum or vessel), blurred"
