@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Volume:
 
     Padding outside the field of view reads -1024 HU. ``flags`` are doubts found while reading, such as a
     tilted gantry. ``body_part`` and ``kernel`` (of the reconstruction) are what the header names, or empty.
-    ``slice_thickness_mm`` is the first slice's, which may be more or less than the distance to the next.
+    ``slice_thickness_mm`` is that of most slices, which may be more or less than the distance to the next.
     """
 
     hu: NDArray[np.int16]
@@ -97,7 +98,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         body_part=frames[0].body_part,
         kernel=frames[0].kernel,
         has_contrast_agent=frames[0].has_contrast_agent,
-        slice_thickness_mm=frames[0].thickness_mm,
+        slice_thickness_mm=Counter(frame.thickness_mm for frame in frames).most_common(1)[0][0],
     )
 
 

@@ -227,6 +227,14 @@ def test_the_slices_thickness_is_what_the_header_says_where_it_is_a_length(
     assert read_volume(ct_series(tmp_path, gradient(), SliceThickness=written)).slice_thickness_mm == thickness_mm
 
 
+def test_the_thickness_is_that_of_most_slices(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path, gradient(), SliceThickness="2.5")
+    lowest = dcmread(paths[0])
+    lowest.SliceThickness = "10"
+    lowest.save_as(paths[0])
+    assert read_volume(paths).slice_thickness_mm == 2.5
+
+
 def test_a_multi_frame_cts_thickness_stands_in_its_groups(tmp_path: Path) -> None:
     assert read_volume(multiframe_ct(tmp_path, gradient(), spacing_mm=(6.0, 3.0, 3.0))).slice_thickness_mm == 6
 
