@@ -117,7 +117,8 @@ def test_of_a_fetched_prior_that_cannot_be_measured_the_day_and_the_reason_are_t
 def test_a_fetched_study_of_the_same_day_without_a_time_is_told(tmp_path: Path, now: list[Path]) -> None:
     (told,) = fetched(study(tmp_path / "before", StudyDate="20240301", StudyTime=""), now)
 
-    assert told == Untimed(date(2024, 3, 1), "its time is not told")
+    reason = "Study Time is missing in that study, so it is unknown which of the two came first"
+    assert told == Untimed(date(2024, 3, 1), reason)
 
 
 def test_nothing_is_told_of_a_fetched_study_of_another_patient(tmp_path: Path, now: list[Path]) -> None:

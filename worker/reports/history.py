@@ -114,8 +114,8 @@ def _untimed(now: Exam, priors: Sequence[Prior]) -> Iterator[Untimed]:
 
 def untimed(taken_at: date) -> Untimed:
     """Return what is told of a study of the same day, where it or this one lacks its time."""
-    whose = "the time of this study" if isinstance(taken_at, datetime) else "its time"
-    return Untimed(taken_at, f"{whose} is not told")
+    where = "this study" if isinstance(taken_at, datetime) else "that study"
+    return Untimed(taken_at, f"Study Time is missing in {where}, so it is unknown which of the two came first")
 
 
 def measured_now(volume: Volume, findings: Findings, source: Source) -> Prior:

@@ -185,6 +185,7 @@ def measured_results(findings: Findings, history: History) -> dict[str, Any]:
         "severity": _severity(findings.severity),
         "hu_bands": [_rounded(asdict(band) | {"both_ml": band.both_ml}) for band in findings.bands],
         "comparison": _compared(history),
+        "not_compared": [other.reason for other in history.unmeasured],
         "flags": [asdict(flag) for flag in findings.flags],
         "regions": [_rounded(asdict(region)) for region in findings.regions],
         "areas": {

@@ -240,18 +240,20 @@ def test_where_a_time_is_missing_the_change_is_told_in_days(tmp_path: Path, time
 
 
 @pytest.mark.parametrize(
-    ("time", "prior_time", "whose"),
-    [("101112", "", "its time"), ("", "", "its time"), ("", "101112", "the time of this study")],
+    ("time", "prior_time", "where"),
+    [("101112", "", "that study"), ("", "", "that study"), ("", "101112", "this study")],
 )
 def test_a_study_of_the_same_day_without_both_times_is_not_compared_and_the_report_says_so(
-    tmp_path: Path, time: str, prior_time: str, whose: str
+    tmp_path: Path, time: str, prior_time: str, where: str
 ) -> None:
     before = write(tmp_path / "before", "20240229", prior_time, SMALLER)
 
     out = write(tmp_path / "now", "20240229", time, INFECTION, [before / "report.dcm"])
 
-    assert f"No comparison with the study of 2024-02-29: {whose} is not told." in texts(report_of(out))
-    assert json.loads((out / "results.json").read_text())["comparison"] is None
+    reason = f"Study Time is missing in {where}, so it is unknown which of the two came first"
+    assert f"No comparison with the study of 2024-02-29: {reason}." in texts(report_of(out))
+    results = json.loads((out / "results.json").read_text())
+    assert (results["comparison"], results["not_compared"]) == (None, [reason])
 
 
 @pytest.mark.parametrize(
@@ -322,6 +324,7 @@ def test_says_which_prior_could_not_be_measured_and_why(tmp_path: Path) -> None:
 
     said = "No comparison with the prior study of 2024-02-20, which could not be measured: expected a slice every 6 mm"
     assert any(text.startswith(said) for text in texts(report_of(out)))
+    assert json.loads((out / "results.json").read_text())["not_compared"] == [lost.reason]
     assert not any("comparison" in text for text in texts(report_of(alone)))
 
 
