@@ -59,6 +59,8 @@ class Experiment:
         For ``worker.networks.registry.build``.
     threshold : float
         Probability from which a single foreground class is said to be there.
+    as_worker : bool
+        Whether test scans are judged as a worker reads them, at their own pixels, rather than on the network's grid.
     pretrained : Path or None
         Weights to begin with; a relative path begins at the folder of the runs.
     differs : str
@@ -77,6 +79,7 @@ class Experiment:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stacking: Stacking = field(default_factory=Stacking)
     threshold: float = 0.5
+    as_worker: bool = False
     pretrained: Path | None = None
     published: tuple[Published, ...] = ()
     differs: str = ""

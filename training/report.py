@@ -111,6 +111,8 @@ def describe(result: Result) -> str:
     if result["splits_all"]:
         parts.append(f"on {', '.join(result['data'])}")
         parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")
+    if "judged" in result:  # by what was trained, since that is told
+        parts.append(result["judged"])
     if result["parameters"]:
         parts.append(f"{result['parameters']:,} parameters")
     seconds = [split["training_seconds"] for split in result["splits"]]

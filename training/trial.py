@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,15 @@ from rich.console import Console
 
 from dicom_node.errors import SettingsError
 from training import datasets
-from training.area_plots import write_area_plots
 from training.claim import Claim
-from training.evaluate import Judged, foreground_dice, judge, measure, tuned_dice
+from training.evaluate import Judged, foreground_dice
+from training.exam import Exam, Weights
 from training.examples import cut
 from training.experiment import Experiment
 from training.files import read_json, write_json
 from training.fit import Training
 from training.losses import build_loss, median_frequency_weights
 from training.metrics import Spread
-from training.overlays import write_slices
 from training.prepared import Prepared, prepare
 from training.pretrained import load_pretrained, open_pretrained
 from training.processes import Processes
@@ -69,6 +68,7 @@ class Trial:
         splits: Sequence[int] | None = None,
     ) -> None:
         self.experiment = experiment = experiment.shortened() if short else experiment
+        self.data = data
         self.folder = folder
         self.short = short
         self.seed = seed
@@ -107,7 +107,7 @@ class Trial:
         if self.processes.rank == 0:
             for number in (n for n in self.chosen if n in trained):
                 path = self._split_folder(number) / "result.json"
-                measures = self._measure(self._load(number), number)
+                measures = self._measure(*self._load(number), number)
                 write_json(path, read_json(path) | {"measures": measures})
         self.processes.wait()
         return self.result()
@@ -118,7 +118,7 @@ class Trial:
 
     def judge(self, number: int) -> list[Judged]:
         """Predict the test part of a split with its trained weights."""
-        return self._judge(self._load(number), number)
+        return self._exam(number).judge(self._load(number)[0])
 
     def result(self) -> dict[str, Any]:
         """Summarise the splits that are done, write ``result.json`` and return it."""
@@ -134,6 +134,7 @@ class Trial:
             "splits_all": len(self.splits),
             "split_by": self.splits[0].by,
             "length": self._length(),
+            "judged": self._exam(0).way,
             "parameters": count_parameters(self._new_network()),
             "seed": self.seed,
             "source": self._sources(),
@@ -170,8 +171,10 @@ class Trial:
         self.processes.wait()
         if self.processes.rank == 0:
             network = training.load_kept_weights()
-            measures = self._measure(network, number)
-            save(folder / "weights.safetensors", network, self._card(network, measures))
+            card = self._card(network)
+            measures = self._measure(network, card, number)
+            metrics = {name: value for name, value in measures.items() if not math.isnan(value)}
+            save(folder / "weights.safetensors", network, replace(card, metrics=metrics))
             write_json(folder / "result.json", self._split_result(number, progress, measures))
         self.processes.wait()
 
@@ -212,42 +215,29 @@ class Trial:
             )
         return network
 
-    def _load(self, number: int) -> SegmentationNetwork:
+    def _load(self, number: int) -> Weights:
         folder = self._split_folder(number)
-        network, _ = open_pretrained(folder / "weights.safetensors")
+        network, card = open_pretrained(folder / "weights.safetensors")
         if not isinstance(network, SegmentationNetwork):
             raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
-        return network.to(self.processes.device)
+        return network.to(self.processes.device), card
 
-    def _measure(self, network: SegmentationNetwork, number: int) -> dict[str, float]:
-        """Return all measures of the test part, with one foreground class a tuned threshold's too; draw them."""
-        names, split = self.experiment.target.names, self.splits[number]
-        judged = self._judge(network, number)
-        for label, name in enumerate(names[1:], start=1):
-            write_area_plots(judged, label, self._split_folder(number) / f"area-plots-{name}.svg")
-            write_slices(judged, label, self._split_folder(number) / f"slices-{name}.jpg")
-        measures = measure(judged, names)
-        if len(names) == 2:
-            tuned = tuned_dice(network, self.experiment.stacking, self._pick(split.validation), self._pick(split.test))
-            measures |= {f"tuned/{names[1]}/{name}": value for name, value in tuned.items()}
-        return measures | self._measure_pretrained(number)
+    def _measure(self, network: SegmentationNetwork, card: Card, number: int) -> dict[str, float]:
+        """Return all measures of the test part, and draw them."""
+        return self._exam(number).take((network, card), self._open_before(network), self._split_folder(number))
 
-    def _measure_pretrained(self, number: int) -> dict[str, float]:
-        """Return what the weights that training began with get on the test part, where they know its classes.
-
-        Nothing where others lie in their place by now.
-        """
+    def _open_before(self, network: SegmentationNetwork) -> Weights | None:
+        """Return the weights that training began with, where they know its classes and still lie in their place."""
         if self.pretrained is None or not self.claim.has_its_pretrained:
-            return {}
-        network, card = open_pretrained(self.pretrained)
-        if not isinstance(network, SegmentationNetwork) or card.classes != self._classes(network):
-            return {}
-        judged = self._judge(network.to(self.processes.device), number)
-        return {f"before/{name}": value for name, value in measure(judged, self.experiment.target.names).items()}
+            return None
+        before, card = open_pretrained(self.pretrained)
+        if not isinstance(before, SegmentationNetwork) or card.classes != self._classes(network):
+            return None
+        return before.to(self.processes.device), card
 
-    def _judge(self, network: SegmentationNetwork, number: int) -> list[Judged]:
-        test = self._pick(self.splits[number].test)
-        return judge(network, self.experiment.stacking, test, self.experiment.threshold)
+    def _exam(self, number: int) -> Exam:
+        split = self.splits[number]
+        return Exam(self.experiment, self.data, self._pick(split.validation), self._pick(split.test))
 
     def _pick(self, indices: Sequence[int]) -> list[Prepared]:
         return [self.prepared[i] for i in indices]
@@ -288,7 +278,7 @@ class Trial:
             "measures": measures,
         }
 
-    def _card(self, network: SegmentationNetwork, measures: dict[str, float]) -> Card:
+    def _card(self, network: SegmentationNetwork) -> Card:
         experiment = self.experiment
         window = experiment.preprocess.window_hu
         before = None if self.pretrained is None else open_pretrained(self.pretrained)[1]
@@ -304,5 +294,5 @@ class Trial:
             training_data=", ".join(experiment.data) + (f"; before that {before.training_data}" if before else ""),
             commit=self.source,
             licence=licence_of(experiment.data, before.licence if before else None),
-            metrics={name: value for name, value in measures.items() if not math.isnan(value)},
+            metrics={},
         )

@@ -122,6 +122,11 @@ def test_the_page_says_how_far_the_loss_fell() -> None:
     assert "1.0 min of training a split; loss 0.45 to 0.15; " in describe(RESULT | {"splits": splits})
 
 
+def test_the_page_says_on_which_grid_a_network_was_judged() -> None:
+    assert "; judged as a worker reads; 372,486" in describe(RESULT | {"judged": "judged as a worker reads"})
+    assert "judged" not in describe(RESULT)
+
+
 def test_nothing_is_said_of_a_loss_that_nobody_wrote_down() -> None:
     assert "loss" not in describe(RESULT)
 

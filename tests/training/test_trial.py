@@ -113,7 +113,7 @@ def test_a_measure_that_was_added_later_is_a_mean_over_the_splits_that_have_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial(tmp_path, short=True, splits=[0, 1]).train()
-    monkeypatch.setattr("training.trial.measure", lambda judged, names: {"later": 0.5})
+    monkeypatch.setattr("training.exam.measure", lambda judged, names: {"later": 0.5})
     measures = trial(tmp_path, short=True, splits=[0]).evaluate()["measures"]
     assert measures["later"] == {"mean": 0.5, "standard_deviation": None, "count": 1}
     assert measures["infection/dice_global"]["count"] == 1

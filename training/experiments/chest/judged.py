@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -17,19 +15,9 @@ from training.datasets.sample import INFECTION, LUNG
 from training.experiment import Benchmark, Published
 from training.experiments.chest.network import FOLDS
 from training.experiments.chest.reading import Read, open_folds, read_folds
-from training.metrics import (
-    FEWEST_SLICES,
-    Confusion,
-    Roc,
-    Spread,
-    infected_percent,
-    mean_absolute_error,
-    mean_absolute_percent_error,
-    pearson_r,
-    ratio,
-    with_interval,
-)
+from training.metrics import Confusion, Roc, Spread, ratio
 from training.overlays import Tile, in_lung_window, worst_middle_best, write_page
+from training.patients import Patient, patient_figures
 from worker.chest_network import Agreement
 from worker.findings import Findings
 from worker.pipeline import THRESHOLDS, Method, analyze
@@ -37,24 +25,6 @@ from worker.volume import Volume
 
 LINES = (0.1, 0.2, 0.3, 0.5, 0.7)
 """Probabilities at which Dice is given too, to show how little depends on where the line is drawn."""
-
-Compare = Callable[[Sequence[float], Sequence[float]], float]
-
-POIR_MEASURES: Mapping[str, Compare] = {
-    "pearson_r": pearson_r,
-    "m_ape": mean_absolute_percent_error,
-    "mean_absolute_error": mean_absolute_error,
-}
-
-
-@dataclass
-class Patient:
-    """What was counted over a patient's slices."""
-
-    lung: Confusion = field(default_factory=Confusion)
-    infection: Confusion = field(default_factory=Confusion)
-    agreement: Agreement = field(default_factory=Agreement)
-    slices: int = 0
 
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
@@ -85,13 +55,14 @@ def judge_study(folder: Path, name: str, method: Method, pages: Path) -> dict[st
 def slice_figures(slices: Sequence[Read]) -> dict[str, float]:
     """Return Dice of lungs and infection and PoIR, by patient, at the images' own resolution."""
     patients: dict[str, Patient] = {}
+    agreements: dict[str, Agreement] = {}
     drawn_at: dict[tuple[float, str], Confusion] = {}
     for one in slices:
         patient = patients.setdefault(one.patient, Patient())
         patient.lung += Confusion.of(one.lung, one.sample.mask(LUNG))
         patient.infection += Confusion.of(one.infected, one.sample.mask(INFECTION))
-        patient.agreement += one.agreement
         patient.slices += len(one.sample.image)
+        agreements[one.patient] = agreements.get(one.patient, Agreement()) + one.agreement
         for line in LINES:
             found = Confusion.of(one.infection >= line, one.sample.mask(INFECTION))
             drawn_at[line, one.patient] = drawn_at.get((line, one.patient), Confusion()) + found
@@ -99,33 +70,10 @@ def slice_figures(slices: Sequence[Read]) -> dict[str, float]:
         f"{INFECTION}/dice_per_case/at-{line}": Spread.of(drawn_at[line, name].dice for name in patients).mean
         for line in LINES
     }
-    for structure in (LUNG, INFECTION):
-        counts = {name: getattr(patient, structure) for name, patient in sorted(patients.items())}
-        figures |= {f"{structure}/dice/{name}": count.dice for name, count in counts.items()}
-        figures |= with_interval(f"{structure}/dice_per_case", lambda c: Spread.of(x.dice for x in c).mean, counts)
-        figures |= with_interval(f"{structure}/dice_global", lambda c: sum(c, Confusion()).dice, counts)
-    for name, patient in sorted(patients.items()):
-        agreement = patient.agreement
+    figures |= patient_figures(patients)
+    for name, agreement in sorted(agreements.items()):
         figures[f"mirrored/difference_share/{name}"] = ratio(agreement.difference, agreement.found)
-    volumes = {name: patient for name, patient in sorted(patients.items()) if patient.slices >= FEWEST_SLICES}
-    figures |= {f"poir/{name}/{of}": poir(p, of) for name, p in volumes.items() for of in ("found", "true")}
-    if len(volumes) > 1:
-        for name, compare in POIR_MEASURES.items():
-            figures |= with_interval(f"poir/{name}", partial(compared, compare), volumes)
-    return figures | {"patients": float(len(patients))}
-
-
-def compared(compare: Compare, patients: Sequence[Patient]) -> float:
-    """Return a measure of PoIR found against PoIR true."""
-    found, true = ([poir(patient, of) for patient in patients] for of in ("found", "true"))
-    return compare(found, true)
-
-
-def poir(patient: Patient, of: str) -> float:
-    """Return PoIR in percent, found or true."""
-    wrong = "false_positive" if of == "found" else "false_negative"
-    infection, lung = (c.true_positive + getattr(c, wrong) for c in (patient.infection, patient.lung))
-    return infected_percent(infection, lung)
+    return figures
 
 
 def files_of(folder: Path) -> list[Path]:

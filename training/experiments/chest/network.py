@@ -122,6 +122,7 @@ OWN = replace(
     paper="ours, the shipped network fine-tuned on your labels",
     data=("labels",),
     recipe=replace(FOLDS.recipe, epochs=8, optimiser=Optimiser("adamw", 5e-4, l2=1e-2), keep="best"),
+    as_worker=True,
     pretrained=CHEST_WEIGHTS,
     split=Holdout(validation=0.1, test=0.2),
     published=(),

@@ -7,11 +7,12 @@ import pytest
 from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training.datasets.sample import INFECTION, LUNG, Sample
-from training.experiments.chest.judged import Patient, poir, slice_figures, slice_tiles
+from training.experiments.chest.judged import slice_figures, slice_tiles
 from training.experiments.chest.network import CHEST, FOLDS, OWN
 from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
 from training.files import write_json
 from training.metrics import Confusion
+from training.patients import Patient, poir
 from training.splits import NamedFolds
 from worker.chest_network import ChestNetwork
 from worker.networks.card import read_card

@@ -1,0 +1,86 @@
+"""Test scans read as a worker reads them: lungs first, slices and mirror images, cleaned, at their own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import SettingsError
+from training import datasets
+from training.chest_target import as_volume
+from training.datasets.sample import INFECTION, LUNG, BadData, Sample
+from training.metrics import FEWEST_SLICES, Confusion
+from training.patients import Patient, patient_figures
+from training.prepared import Prepared
+from worker.candidates import filter_candidates
+from worker.chest_network import ChestNetwork
+from worker.pipeline import Method
+
+
+def scans_of(prepared: Sequence[Prepared]) -> list[Prepared]:
+    """Return what a worker would read: scans, and no single slices."""
+    return [sample for sample in prepared if len(sample.image) >= FEWEST_SLICES]
+
+
+def measure_scans(
+    networks: Mapping[str, ChestNetwork], sets: Sequence[str], data: Path, scans: Collection[Prepared]
+) -> dict[str, float]:
+    """Return the figures of networks by patient, each figure's name after that of its network.
+
+    Parameters
+    ----------
+    networks : mapping
+        By what their figures' names begin with.
+    sets, data : sequence of str, Path
+        The data sets that hold the scans, and their folder.
+
+    Raises
+    ------
+    SettingsError
+        A scan is not there any more.
+    """
+    patients: dict[str, dict[str, Patient]] = {prefix: {} for prefix in networks}
+    for sample in find_samples(sets, data, scans):
+        for prefix, network in networks.items():
+            patient = patients[prefix].setdefault(sample.patient or sample.name, Patient())
+            lung, infection = read_scan(network.method, sample)
+            patient.lung += count(lung, sample, LUNG)
+            patient.infection += count(infection, sample, INFECTION)
+            patient.slices += len(sample.image)
+    return {
+        f"{prefix}{name}": value
+        for prefix, members in patients.items()
+        for name, value in patient_figures(members).items()
+    }
+
+
+def find_samples(sets: Sequence[str], data: Path, scans: Collection[Prepared]) -> Iterator[Sample]:
+    """Yield the samples that scans were prepared from, without those whose infection nobody drew as a whole."""
+    wanted = {(scan.source, scan.name) for scan in scans}
+    for name in sets:
+        for sample in datasets.read(name, data):
+            if (sample.source, sample.name) in wanted:
+                wanted.remove((sample.source, sample.name))
+                if count(np.zeros(sample.image.shape, np.bool_), sample, INFECTION) != Confusion():
+                    yield sample
+    if wanted:
+        raise SettingsError("scan-gone", f"{data} no longer holds {', '.join(sorted(name for _, name in wanted))}")
+
+
+def read_scan(method: Method, sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return lungs and infection as a worker's masks have them, whatever its gates would say of the scan."""
+    volume = as_volume(sample)
+    lungs = method.segment_lungs(volume)
+    infection, _ = filter_candidates(volume, method.segment_infection(volume, lungs), method.judge)
+    return lungs.labels > 0, infection.array
+
+
+def count(found: NDArray[np.bool_], sample: Sample, structure: str) -> Confusion:
+    """Count the voxels of a structure; none where nobody drew it."""
+    try:
+        return Confusion.of(found, sample.mask(structure))
+    except BadData:
+        return Confusion()

@@ -1,0 +1,79 @@
+"""What networks get on the test part of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.area_plots import write_area_plots
+from training.as_worker import measure_scans, scans_of
+from training.evaluate import Judged, judge, measure, tuned_dice
+from training.experiment import Experiment
+from training.overlays import write_slices
+from training.prepared import Prepared
+from worker.chest_network import ChestNetwork
+from worker.networks.card import Card
+from worker.networks.network import SegmentationNetwork
+from worker.networks.torch_engine import TorchEngine
+
+Weights = tuple[SegmentationNetwork, Card]
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """The test part of a split, and the validation part, which may tune a threshold.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    data : Path
+        The folder of the data sets.
+    validation, test : sequence of Prepared
+    """
+
+    experiment: Experiment
+    data: Path
+    validation: Sequence[Prepared]
+    test: Sequence[Prepared]
+
+    @property
+    def scans(self) -> list[Prepared]:
+        """What is read as a worker reads it; where there is none, all is judged on the network's grid."""
+        return scans_of(self.test) if self.experiment.as_worker else []
+
+    @property
+    def way(self) -> str:
+        """How figures came about, in words."""
+        return "judged as a worker reads" if self.scans else "judged on the network's grid"
+
+    def judge(self, network: SegmentationNetwork) -> list[Judged]:
+        """Predict the test part on the network's grid."""
+        return judge(network, self.experiment.stacking, self.test, self.experiment.threshold)
+
+    def take(self, trained: Weights, before: Weights | None, folder: Path) -> dict[str, float]:
+        """Return all measures of what was trained, and of what training began with; draw the first into a folder."""
+        judged = self.judge(trained[0])
+        self._draw(judged, folder)
+        if self.scans:
+            networks = {"": trained} | ({"before/": before} if before else {})
+            readers = {prefix: reader(*weights) for prefix, weights in networks.items()}
+            return measure_scans(readers, self.experiment.data, self.data, self.scans)
+        names = self.experiment.target.names
+        measures = measure(judged, names)
+        if len(names) == 2:
+            tuned = tuned_dice(trained[0], self.experiment.stacking, self.validation, self.test)
+            measures |= {f"tuned/{names[1]}/{name}": value for name, value in tuned.items()}
+        if before:
+            measures |= {f"before/{name}": value for name, value in measure(self.judge(before[0]), names).items()}
+        return measures
+
+    def _draw(self, judged: Sequence[Judged], folder: Path) -> None:
+        for label, name in enumerate(self.experiment.target.names[1:], start=1):
+            write_area_plots(judged, label, folder / f"area-plots-{name}.svg")
+            write_slices(judged, label, folder / f"slices-{name}.jpg")
+
+
+def reader(network: SegmentationNetwork, card: Card) -> ChestNetwork:
+    """Return a network as a worker reads with it, on the device that it is on."""
+    return ChestNetwork(TorchEngine(network, str(next(network.parameters()).device)), card)

@@ -1,0 +1,66 @@
+"""Lungs and infection by patient, as a worker finds them, beside what is true: Dice and PoIR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from training.datasets.sample import INFECTION, LUNG
+from training.metrics import (
+    FEWEST_SLICES,
+    Confusion,
+    Spread,
+    infected_percent,
+    mean_absolute_error,
+    mean_absolute_percent_error,
+    pearson_r,
+    with_interval,
+)
+
+Compare = Callable[[Sequence[float], Sequence[float]], float]
+
+POIR_MEASURES: Mapping[str, Compare] = {
+    "pearson_r": pearson_r,
+    "m_ape": mean_absolute_percent_error,
+    "mean_absolute_error": mean_absolute_error,
+}
+
+
+@dataclass
+class Patient:
+    """What was counted over a patient's slices."""
+
+    lung: Confusion = field(default_factory=Confusion)
+    infection: Confusion = field(default_factory=Confusion)
+    slices: int = 0
+
+
+def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
+    """Return Dice of lungs and infection and PoIR of each patient, and over patients, with 95 % intervals."""
+    patients = dict(sorted(patients.items()))
+    figures: dict[str, float] = {}
+    for structure in (LUNG, INFECTION):
+        counts = {name: getattr(patient, structure) for name, patient in patients.items()}
+        figures |= {f"{structure}/dice/{name}": count.dice for name, count in counts.items()}
+        figures |= with_interval(f"{structure}/dice_per_case", lambda c: Spread.of(x.dice for x in c).mean, counts)
+        figures |= with_interval(f"{structure}/dice_global", lambda c: sum(c, Confusion()).dice, counts)
+    volumes = {name: patient for name, patient in patients.items() if patient.slices >= FEWEST_SLICES}
+    figures |= {f"poir/{name}/{of}": poir(p, of) for name, p in volumes.items() for of in ("found", "true")}
+    if len(volumes) > 1:
+        for name, compare in POIR_MEASURES.items():
+            figures |= with_interval(f"poir/{name}", partial(compared, compare), volumes)
+    return figures | {"patients": float(len(patients))}
+
+
+def compared(compare: Compare, patients: Sequence[Patient]) -> float:
+    """Return a measure of PoIR found against PoIR true."""
+    found, true = ([poir(patient, of) for patient in patients] for of in ("found", "true"))
+    return compare(found, true)
+
+
+def poir(patient: Patient, of: str) -> float:
+    """Return PoIR in percent, found or true."""
+    wrong = "false_positive" if of == "found" else "false_negative"
+    infection, lung = (c.true_positive + getattr(c, wrong) for c in (patient.infection, patient.lung))
+    return infected_percent(infection, lung)
