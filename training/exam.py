@@ -64,7 +64,7 @@ class Exam:
         if len(names) == 2:
             tuned = tuned_dice(trained[0], self.experiment.stacking, self.validation, self.test)
             measures |= {f"tuned/{names[1]}/{name}": value for name, value in tuned.items()}
-        if before:
+        if before and before[1].image_size == self.experiment.preprocess.size:  # else it would see what it cannot read
             measures |= {f"before/{name}": value for name, value in measure(self.judge(before[0]), names).items()}
         return measures
 

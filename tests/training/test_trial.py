@@ -157,6 +157,15 @@ def test_a_trial_begins_with_pretrained_weights_and_says_how_good_they_were(tmp_
     assert load(tmp_path / "run" / "split-0" / "weights.safetensors")[1].training_data == "discs; before that discs"
 
 
+def test_nothing_is_said_of_pretrained_weights_on_images_of_a_size_that_they_do_not_read(tmp_path: Path) -> None:
+    trial(tmp_path, short=True, splits=[0]).train()
+    (tmp_path / "run").rename(tmp_path / "first")
+    weights = Path("first", "split-0", "weights.safetensors")
+    smaller = replace(DISCS, pretrained=weights, short=Short(epochs=1, size=(16, 16)))
+    measures = trial(tmp_path, experiment=smaller, short=True, splits=[0]).train()["measures"]
+    assert not any(name.startswith("before/") for name in measures)
+
+
 def test_missing_pretrained_weights_are_noticed_before_data_are_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="train them first"):
         trial(tmp_path, experiment=replace(DISCS, pretrained=Path("first", "weights.safetensors")))
