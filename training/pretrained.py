@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,9 @@ from worker.networks.checkpoint import load
 from worker.networks.errors import NetworkError
 from worker.networks.network import Network, SegmentationNetwork
 from worker.networks.registry import build
+
+SAME_PATIENTS = (frozenset({"infection-slices", "covid-19-ct-seg"}), frozenset({"medseg-chest", "medseg100"}))
+"""Data sets that show the same patients, in part or all of them."""
 
 
 def open_pretrained(path: Path) -> tuple[Network, Card]:
@@ -60,6 +63,14 @@ def load_pretrained(network: SegmentationNetwork, path: Path, classes: tuple[str
             "other-network", f"{path} holds a {card.network!r} of other layers than those of the network to be trained"
         )
     network.load_state_dict({**own, **pretrained})
+
+
+def seen_before(data: Sequence[str], card: Card) -> list[str]:
+    """Return those data sets whose patients the weights had learned from before they were trained on them."""
+    _, *before = card.training_data.split("; before that ")
+    learned = {name for names in before for name in names.split(", ")}
+    patients = learned.union(*(group for group in SAME_PATIENTS if learned & group))
+    return [name for name in data if name in patients]
 
 
 def head_tensors(card: Card) -> set[str]:

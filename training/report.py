@@ -17,6 +17,9 @@ Result = Mapping[str, Any]
 SHORT = "SHORT: "
 """What the line about a result begins with where that is short."""
 
+SEEN = "NO MEASURE OF NEW PATIENTS: pretraining had seen those of "
+"""What is said of figures on whom the pretrained weights learned from."""
+
 SPLITS_DONE = re.compile(r"; (\d+) of \d+ splits, by ")
 
 HEAD = """\
@@ -111,6 +114,8 @@ def describe(result: Result) -> str:
     if result["splits_all"]:
         parts.append(f"on {', '.join(result['data'])}")
         parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")
+    if result.get("seen_before"):
+        parts.append(f"{SEEN}{', '.join(result['seen_before'])}")
     if "judged" in result:  # by what was trained, since that is told
         parts.append(result["judged"])
     if result["parameters"]:

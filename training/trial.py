@@ -25,7 +25,7 @@ from training.fit import Training
 from training.losses import build_loss, median_frequency_weights
 from training.metrics import Spread
 from training.prepared import Prepared, prepare
-from training.pretrained import load_pretrained, open_pretrained
+from training.pretrained import load_pretrained, open_pretrained, seen_before
 from training.processes import Processes
 from training.provenance import describe_device, licence_of, source_version
 from training.reporter import Reporter
@@ -122,7 +122,9 @@ class Trial:
 
     def result(self) -> dict[str, Any]:
         """Summarise the splits that are done, write ``result.json`` and return it."""
-        splits = [read_json(path) for path in sorted(self.folder.glob("split-*/result.json"))]
+        paths = sorted(self.folder.glob("split-*/result.json"))
+        splits = [read_json(path) for path in paths]
+        cards = [read_card(path.with_name("weights.json")) for path in paths]
         names = dict.fromkeys(name for split in splits for name in split["measures"])
         result = {
             "experiment": self.experiment.name,
@@ -135,9 +137,10 @@ class Trial:
             "split_by": self.splits[0].by,
             "length": self._length(),
             "judged": self._exam(0).way,
+            "seen_before": seen_before(self.experiment.data, cards[0]) if cards else [],
             "parameters": count_parameters(self._new_network()),
             "seed": self.seed,
-            "source": self._sources(),
+            "source": ", ".join(dict.fromkeys(card.commit for card in cards)) or self.source,
             "torch": torch.__version__,
             "device": describe_device(self.processes.device),
             "measures": {name: asdict(Spread.of(s["measures"].get(name) for s in splits)) for name in names},
@@ -149,11 +152,6 @@ class Trial:
         self.processes.wait()
         written: dict[str, Any] = read_json(self.folder / "result.json")
         return written
-
-    def _sources(self) -> str:
-        """Return the commits that trained the splits."""
-        cards = [read_card(path.with_name("weights.json")) for path in sorted(self.folder.glob("split-*/result.json"))]
-        return ", ".join(dict.fromkeys(card.commit for card in cards)) or self.source
 
     def _length(self) -> str:
         """Return how long and on which images a split trains, such as "160 epochs at 256x256"."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dicom_node.errors import SettingsError
 from tests.worker.test_chest_network import CARD
-from training.pretrained import head_tensors, load_pretrained
+from training.pretrained import head_tensors, load_pretrained, seen_before
 from worker.networks.checkpoint import save
 from worker.networks.network import SegmentationNetwork
 from worker.networks.registry import build
@@ -77,3 +77,15 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(SettingsError, match="SHA-256"):
         load_pretrained(unet(), path, CARD.classes)
+
+
+@pytest.mark.parametrize(
+    ("training_data", "seen"),
+    [
+        ("covid-19-ct-seg", []),
+        ("covid-19-ct-seg; before that infection-slices, phantom", ["covid-19-ct-seg"]),
+        ("labels; before that mosmed; before that labels", ["labels"]),
+    ],
+)
+def test_sets_whose_patients_pretraining_had_seen_are_named(training_data: str, seen: list[str]) -> None:
+    assert seen_before(["covid-19-ct-seg", "labels"], replace(CARD, training_data=training_data)) == seen

@@ -127,6 +127,13 @@ def test_the_page_says_on_which_grid_a_network_was_judged() -> None:
     assert "judged" not in describe(RESULT)
 
 
+def test_the_page_says_when_pretraining_had_seen_the_patients() -> None:
+    assert "; NO MEASURE OF NEW PATIENTS: pretraining had seen those of a, b; " in describe(
+        RESULT | {"seen_before": ["a", "b"]}
+    )
+    assert "NO MEASURE" not in describe(RESULT | {"seen_before": []})
+
+
 def test_nothing_is_said_of_a_loss_that_nobody_wrote_down() -> None:
     assert "loss" not in describe(RESULT)
 

@@ -155,6 +155,7 @@ def test_a_trial_begins_with_pretrained_weights_and_says_how_good_they_were(tmp_
     assert second["measures"][f"before/{dice}"] == first["measures"][dice]
     assert second["length"].endswith(", from pretrained weights")
     assert load(tmp_path / "run" / "split-0" / "weights.safetensors")[1].training_data == "discs; before that discs"
+    assert (first["seen_before"], second["seen_before"]) == ([], ["discs"])
 
 
 def test_nothing_is_said_of_pretrained_weights_on_images_of_a_size_that_they_do_not_read(tmp_path: Path) -> None:
