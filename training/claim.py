@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,24 @@ class Claim:
                 "other-pretrained",
                 f"{self.folder} was begun from other pretrained weights than those now in {self.pretrained}; "
                 "train from them with another --out",
+            )
+
+    def refuse_foreign_split(self, folder: Path, patients: Mapping[str, Sequence[str]]) -> None:
+        """Refuse a split that was moved here from another run; what earlier versions did not write down agrees.
+
+        Parameters
+        ----------
+        patients : mapping
+            Who should be on each side of it, by the sides' names in its ``result.json``.
+        """
+        written, begun = read_json(folder / "result.json"), self.begun_as
+        claim: dict[str, Any] = written.get("claim", {})
+        differing = [key for key, value in claim.items() if value != begun.get(key, value)]
+        differing += [side for side, names in patients.items() if written.get(side, names) != names]
+        if differing:
+            raise SettingsError(
+                "foreign-split",
+                f"{folder} is of another run than {self.folder}: they differ in {', '.join(differing)}; move it out",
             )
 
     @property

@@ -84,6 +84,15 @@ class Experiment:
     published: tuple[Published, ...] = ()
     differs: str = ""
 
+    @property
+    def length(self) -> str:
+        """How long and on which images a split trains, such as "160 epochs at 256x256"."""
+        recipe, size = self.recipe, self.preprocess.size
+        epochs = " + ".join(str(e) for e in (*recipe.phases, recipe.epochs))
+        steps = f" of {recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else ""
+        pretrained = ", from pretrained weights" if self.pretrained is not None else ""
+        return f"{epochs} epochs{steps} at {size[0]}x{size[1]}{pretrained}"
+
     def shortened(self) -> Experiment:
         """Return the short form: fewer and shorter epochs, no earlier phases, perhaps smaller images."""
         short = self.short

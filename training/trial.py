@@ -50,7 +50,8 @@ class Trial:
     Raises
     ------
     SettingsError
-        When the folder holds another run, or another process works there, or the network does not fit the target.
+        When the folder holds another run, or a split of one, or another process works there, or the network does not
+        fit the target.
     BadData
         When a file of the data sets is missing or malformed.
     """
@@ -85,6 +86,9 @@ class Trial:
         processes.wait()
         self.prepared = prepare((), experiment.preprocess, experiment.target, folder / "prepared")
         self.splits = experiment.split.splits([sample.patient for sample in self.prepared], seed)
+        for path in self.folder.glob("split-*/result.json"):
+            number = int(path.parent.name.removeprefix("split-"))
+            self.claim.refuse_foreign_split(path.parent, self._patients(number) if number < len(self.splits) else {})
         self.chosen = range(len(self.splits)) if splits is None else splits
         if not set(self.chosen) <= set(range(len(self.splits))):
             raise SettingsError("no-split", f"splits are 0 to {len(self.splits) - 1}, got {list(self.chosen)}")
@@ -135,7 +139,7 @@ class Trial:
             "splits_done": len(splits),
             "splits_all": len(self.splits),
             "split_by": self.splits[0].by,
-            "length": self._length(),
+            "length": self.experiment.length,
             "judged": self._exam(0).way,
             "seen_before": seen_before(self.experiment.data, cards[0]) if cards else [],
             "parameters": count_parameters(self._new_network()),
@@ -152,14 +156,6 @@ class Trial:
         self.processes.wait()
         written: dict[str, Any] = read_json(self.folder / "result.json")
         return written
-
-    def _length(self) -> str:
-        """Return how long and on which images a split trains, such as "160 epochs at 256x256"."""
-        recipe, size = self.experiment.recipe, self.experiment.preprocess.size
-        epochs = " + ".join(str(e) for e in (*recipe.phases, recipe.epochs))
-        steps = f" of {recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else ""
-        pretrained = ", from pretrained weights" if self.pretrained is not None else ""
-        return f"{epochs} epochs{steps} at {size[0]}x{size[1]}{pretrained}"
 
     def _train_split(self, number: int) -> None:
         """Train one split and write its weights and its measures."""
@@ -240,6 +236,12 @@ class Trial:
     def _pick(self, indices: Sequence[int]) -> list[Prepared]:
         return [self.prepared[i] for i in indices]
 
+    def _patients(self, number: int) -> dict[str, list[str]]:
+        """Return who is on each side of a split: patients, or samples that are nobody's."""
+        split = self.splits[number]
+        sides = {"trained": split.training, "validated": split.validation, "tested": split.test}
+        return {side: sorted({p.patient or p.name for p in self._pick(indices)}) for side, indices in sides.items()}
+
     def _split_folder(self, number: int) -> Path:
         return self.folder / f"split-{number}"
 
@@ -266,7 +268,8 @@ class Trial:
                 "validation": len(split.validation),
                 "test": len(split.test),
             },
-            "tested": sorted({self.prepared[i].patient or self.prepared[i].name for i in split.test}),
+            "claim": self.claim.begun_as,
+            **self._patients(number),
             "epochs": len(progress.history),
             "kept": self.experiment.recipe.keep,
             "best_epoch": progress.best_epoch,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tests.training.trials import DISCS, read_discs, trial
 from training import datasets
 from training.datasets.sample import BadData, Sample
 from training.examples import Stacking
-from training.experiment import Experiment
+from training.experiment import Experiment, Short
 from training.splits import KFold
 from worker.networks.checkpoint import load, save
 
@@ -90,6 +91,48 @@ def test_a_folder_where_no_file_can_be_locked_is_named(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(SettingsError, match=r"no file can be locked \(No locks available\)"):
+        trial(tmp_path, short=True)
+
+
+def move_in_a_split(folder: Path, **begun_as: Any) -> Path:
+    """Train split 1 of a run that begins so, and move it into one that was begun as usual; return its result."""
+    trial(folder, splits=[1], **{"short": True} | begun_as).train()
+    (folder / "run").rename(folder / "other")
+    trial(folder, short=True)
+    (folder / "other" / "split-1").rename(folder / "run" / "split-1")
+    return folder / "run" / "split-1" / "result.json"
+
+
+def test_a_split_of_a_run_like_this_one_counts_here(tmp_path: Path) -> None:
+    move_in_a_split(tmp_path)
+    assert trial(tmp_path, short=True).evaluate()["splits_done"] == 1
+
+
+@pytest.mark.parametrize(
+    ("begun_as", "differing"),
+    [
+        ({"seed": 7}, "seed, trained, validated, tested"),
+        ({"experiment": replace(DISCS, short=Short(epochs=1))}, "recipe"),
+        ({"experiment": replace(DISCS, split=KFold(folds=2, validation=0.2))}, "split, trained, validated, tested"),
+    ],
+)
+def test_a_split_that_was_moved_here_from_another_run_is_refused(
+    tmp_path: Path, begun_as: dict[str, Any], differing: str
+) -> None:
+    move_in_a_split(tmp_path, **begun_as)
+    with pytest.raises(SettingsError, match=f"split-1 is of another run than .*differ in {differing}; move it out"):
+        trial(tmp_path, short=True)
+
+
+def test_a_split_trained_before_it_said_of_which_run_it_is_counts_by_whom_it_tested(tmp_path: Path) -> None:
+    path = move_in_a_split(tmp_path)
+    written = json.loads(path.read_text())
+    for key in ("claim", "trained", "validated"):
+        del written[key]
+    path.write_text(json.dumps(written))
+    assert trial(tmp_path, short=True).evaluate()["splits_done"] == 1
+    path.write_text(json.dumps(written | {"tested": ["p0"]}))
+    with pytest.raises(SettingsError, match="differ in tested"):
         trial(tmp_path, short=True)
 
 

@@ -42,6 +42,7 @@ def trial(
     *,
     experiment: Experiment = DISCS,
     short: bool = False,
+    seed: int = 0,
     splits: list[int] | None = None,
     rank: int = 0,
 ) -> Trial:
@@ -51,7 +52,7 @@ def trial(
         folder,
         folder / "run",
         short=short,
-        seed=0,
+        seed=seed,
         processes=Processes(rank, 1, torch.device("cpu")),
         console=Console(file=io.StringIO()),
         splits=splits,
