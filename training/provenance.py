@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from training.datasets import OWN
+from training.experiment import Experiment
+from worker.networks.card import Card
 
 PUBLIC_LICENCE = "Apache-2.0 AND CC-BY-NC-SA-4.0"
 """Most public infection labels are for non-commercial use, and so are weights trained on them."""
@@ -61,3 +63,22 @@ def licence_of(data: Sequence[str], before: str | None) -> str:
     if not set(data) <= set(OWN):
         return PUBLIC_LICENCE
     return OWN_LICENCE if before is None else before
+
+
+def card_of(experiment: Experiment, classes: tuple[str, ...], commit: str, before: Card | None) -> Card:
+    """Return the card of weights that were trained, after those of the card ``before``; its figures come later."""
+    window = experiment.preprocess.window_hu
+    return Card(
+        network=experiment.network,
+        arguments=dict(experiment.arguments),
+        classes=classes,
+        window_hu=None if window == "header" else window,
+        spacing_mm=(None, None, None),
+        image_size=experiment.preprocess.size,
+        stack_slices=experiment.stacking.slices,
+        threshold=experiment.threshold,
+        training_data=", ".join(experiment.data) + (f"; before that {before.training_data}" if before else ""),
+        commit=commit,
+        licence=licence_of(experiment.data, before.licence if before else None),
+        metrics={},
+    )

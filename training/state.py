@@ -27,6 +27,8 @@ class Progress:
     finished: bool = False
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    """The commits that trained, in their order."""
 
 
 def save_state(path: Path, progress: Progress, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:

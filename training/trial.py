@@ -27,7 +27,7 @@ from training.metrics import Spread
 from training.prepared import Prepared, prepare
 from training.pretrained import load_pretrained, open_pretrained, seen_before
 from training.processes import Processes
-from training.provenance import describe_device, licence_of, source_version
+from training.provenance import card_of, describe_device, source_version
 from training.reporter import Reporter
 from training.state import Progress
 from worker.networks.card import Card, read_card
@@ -144,7 +144,7 @@ class Trial:
             "seen_before": seen_before(self.experiment.data, cards[0]) if cards else [],
             "parameters": count_parameters(self._new_network()),
             "seed": self.seed,
-            "source": ", ".join(dict.fromkeys(card.commit for card in cards)) or self.source,
+            "source": ", ".join(dict.fromkeys(chain.from_iterable(card.commit.split(", ") for card in cards))),
             "torch": torch.__version__,
             "device": describe_device(self.processes.device),
             "measures": {name: asdict(Spread.of(s["measures"].get(name) for s in splits)) for name in names},
@@ -161,11 +161,15 @@ class Trial:
         """Train one split and write its weights and its measures."""
         folder = self._split_folder(number)
         training = self._training(number)
+        if not training.progress.finished:
+            training.progress.sources = list(dict.fromkeys([*training.progress.sources, self.source]))
         progress = training.run()
         self.processes.wait()
         if self.processes.rank == 0:
             network = training.load_kept_weights()
-            card = self._card(network)
+            before = None if self.pretrained is None else open_pretrained(self.pretrained)[1]
+            commit = ", ".join(progress.sources) or self.source
+            card = card_of(self.experiment, self._classes(network), commit, before)
             measures = self._measure(network, card, number)
             metrics = {name: value for name, value in measures.items() if not math.isnan(value)}
             save(folder / "weights.safetensors", network, replace(card, metrics=metrics))
@@ -278,22 +282,3 @@ class Trial:
             "loss_last": progress.history[-1]["loss"],
             "measures": measures,
         }
-
-    def _card(self, network: SegmentationNetwork) -> Card:
-        experiment = self.experiment
-        window = experiment.preprocess.window_hu
-        before = None if self.pretrained is None else open_pretrained(self.pretrained)[1]
-        return Card(
-            network=experiment.network,
-            arguments=dict(experiment.arguments),
-            classes=self._classes(network),
-            window_hu=None if window == "header" else window,
-            spacing_mm=(None, None, None),
-            image_size=experiment.preprocess.size,
-            stack_slices=experiment.stacking.slices,
-            threshold=experiment.threshold,
-            training_data=", ".join(experiment.data) + (f"; before that {before.training_data}" if before else ""),
-            commit=self.source,
-            licence=licence_of(experiment.data, before.licence if before else None),
-            metrics={},
-        )

@@ -89,6 +89,18 @@ def test_the_result_names_the_source_of_each_split(tmp_path: Path, monkeypatch: 
     assert result["source"] == "aaa, bbb"
 
 
+def test_a_split_that_went_on_with_another_source_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_phases = replace(DISCS, recipe=replace(DISCS.recipe, phases=(1,), epochs=1))
+    dice = iter([0.5])  # of the first phase, after which the state is written; then the power is cut
+    with monkeypatch.context() as broken:
+        broken.setattr("training.trial.source_version", lambda: "aaa")
+        broken.setattr("training.trial.foreground_dice", lambda *_: next(dice))
+        with pytest.raises(StopIteration):
+            trial(tmp_path, experiment=two_phases, splits=[0]).train()
+    monkeypatch.setattr("training.trial.source_version", lambda: "bbb")
+    assert trial(tmp_path, experiment=two_phases, splits=[0]).train()["source"] == "aaa, bbb"
+
+
 def test_the_source_is_that_at_the_start_whatever_lies_there_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
