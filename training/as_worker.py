@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -45,11 +46,13 @@ def measure_scans(
     patients: dict[str, dict[str, Patient]] = {prefix: {} for prefix in networks}
     for sample in find_samples(sets, data, scans):
         for prefix, network in networks.items():
-            patient = patients[prefix].setdefault(sample.patient or sample.name, Patient())
+            patient = patients[prefix].setdefault(sample.patient or sample.name, Patient(false_ml=0.0))
             lung, infection = read_scan(network.method, sample)
+            of_infection = count(infection, sample, INFECTION)
             patient.lung += count(lung, sample, LUNG)
-            patient.infection += count(infection, sample, INFECTION)
+            patient.infection += of_infection
             patient.slices += len(sample.image)
+            patient.false_ml += of_infection.false_positive * math.prod(sample.spacing_mm or [math.nan]) / 1000
     return {
         f"{prefix}{name}": value
         for prefix, members in patients.items()

@@ -79,7 +79,8 @@ def measure(judged: Sequence[Judged], class_names: Sequence[str]) -> dict[str, f
         class ``NAME/MEASURE``: ``dice_global`` and the other ratios from the pixels of all scans together
         (Saood & Hatem 2021, tables 4, 6, 7; Alalwan et al. 2021, section 4.2), ``dice_per_case`` and
         ``dice_per_image`` as means over scans and slices, ``area_plot_likeness`` and ``_roughness`` over
-        the scans of at least ten slices (Shivdeo et al. 2021, section 5.3).
+        the scans of at least ten slices (Shivdeo et al. 2021, section 5.3), and ``cases``: over how many scans
+        ``dice_per_case`` went, for it leaves out those where the class neither is nor was found.
     """
     accuracies = Spread.of(
         accuracy(predicted, true) for scan in judged for predicted, true in zip(scan.predicted, scan.true, strict=True)
@@ -103,9 +104,10 @@ def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
         for s in judged
         if len(s.true) >= FEWEST_SLICES
     ]
+    per_case = Spread.of(case.dice for case in cases)
     return {
         "dice_global": whole.dice,
-        "dice_per_case": Spread.of(case.dice for case in cases).mean,
+        "dice_per_case": per_case.mean,
         "dice_per_image": Spread.of(image.dice for image in images).mean,
         "sensitivity": whole.sensitivity,
         "specificity": whole.specificity,
@@ -116,6 +118,7 @@ def _measure_class(judged: Sequence[Judged], label: int) -> Mapping[str, float]:
         "area_plot_roughness": Spread.of(
             area_plot_roughness(predicted, pixels) for predicted, _, pixels in volumes
         ).mean,
+        "cases": float(per_case.count),
     }
 
 

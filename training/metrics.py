@@ -2,7 +2,7 @@
 
 Dice comes in three kinds that differ on the same masks: per case (the mean over scans), global (from the
 pixels of all scans together) and per image (the mean over slices). Ratios of nothing are NaN, not 0 or 1:
-a mean over cases leaves them out, and says over how many it went.
+a mean over cases leaves them out, and ``cases`` beside it says over how many it went.
 """
 
 from __future__ import annotations

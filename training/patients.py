@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,17 +35,27 @@ class Patient:
     lung: Confusion = field(default_factory=Confusion)
     infection: Confusion = field(default_factory=Confusion)
     slices: int = 0
+    false_ml: float = math.nan
+    """Infection found where there is none, where the spacing is known."""
 
 
 def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
-    """Return Dice of lungs and infection and PoIR of each patient, and over patients, with 95 % intervals."""
+    """Return Dice of lungs and infection and PoIR of each patient, and over patients, with 95 % intervals.
+
+    Who has no infection has no Dice of it, which one false voxel would make 0: ``infection/false_ml/NAME`` says how
+    much was found there. ``dice_global`` is of all patients.
+    """
     patients = dict(sorted(patients.items()))
     figures: dict[str, float] = {}
     for structure in (LUNG, INFECTION):
         counts = {name: getattr(patient, structure) for name, patient in patients.items()}
-        figures |= {f"{structure}/dice/{name}": count.dice for name, count in counts.items()}
-        figures |= with_interval(f"{structure}/dice_per_case", lambda c: Spread.of(x.dice for x in c).mean, counts)
+        shown = {name: count for name, count in counts.items() if count.true_positive + count.false_negative}
+        figures |= {f"{structure}/dice/{name}": count.dice for name, count in shown.items()}
+        figures |= with_interval(f"{structure}/dice_per_case", lambda c: Spread.of(x.dice for x in c).mean, shown)
         figures |= with_interval(f"{structure}/dice_global", lambda c: sum(c, Confusion()).dice, counts)
+        figures[f"{structure}/cases"] = float(len(shown))
+    healthy = {name: p for name, p in patients.items() if f"{INFECTION}/dice/{name}" not in figures}
+    figures |= {f"{INFECTION}/false_ml/{name}": patient.false_ml for name, patient in healthy.items()}
     volumes = {name: patient for name, patient in patients.items() if patient.slices >= FEWEST_SLICES}
     figures |= {f"poir/{name}/{of}": poir(p, of) for name, p in volumes.items() for of in ("found", "true")}
     if len(volumes) > 1:

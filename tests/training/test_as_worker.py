@@ -1,6 +1,9 @@
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dicom_node.errors import SettingsError
@@ -68,7 +71,8 @@ def test_nothing_is_said_of_what_nobody_drew(tmp_path: Path, prepared: list[Prep
     figures = measure_scans({"": NETWORK}, ["labels"], tmp_path, prepared[:3])
     assert figures["patients"] == 2
     assert figures["infection/dice/b"] == figures["infection/dice/a"]
-    assert {name for name, value in figures.items() if value != value} >= {"lung/dice/b", "poir/b/found", "poir/b/true"}
+    assert (figures["lung/cases"], figures["infection/cases"]) == (1, 2)
+    assert math.isnan(figures["poir/b/found"])
 
 
 def test_a_scan_that_is_gone_is_named(
@@ -90,4 +94,18 @@ def test_a_site_sees_what_a_worker_would_give_before_and_after(tmp_path: Path, p
 def test_single_slices_are_judged_on_the_networks_grid(tmp_path: Path, prepared: list[Prepared]) -> None:
     exam = Exam(OWN, tmp_path, prepared[:1], prepared[3:])
     assert exam.way == "judged on the network's grid"
-    assert "before/infection/dice_per_image" in exam.take((unet(), CARD), (unet(), CARD), tmp_path)
+    before = (unet(), replace(CARD, image_size=OWN.preprocess.size))
+    assert "before/infection/dice_per_image" in exam.take((unet(), CARD), before, tmp_path)
+
+
+def test_a_patient_without_infection_has_no_dice_but_a_volume_found_in_error(
+    tmp_path: Path, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = replace(scan("b"), masks={LUNG: LUNGS > 0, INFECTION: np.zeros_like(INFECTED)})
+    monkeypatch.setattr(datasets, "READERS", {"labels": lambda _folder: iter([scan("a"), nothing])})
+    figures = measure_scans({"": NETWORK}, ["labels"], tmp_path, prepared[:2])
+    found = examine(as_volume(nothing), NETWORK.method).measurement("both").infection_volume_ml
+    assert figures["infection/false_ml/b"] == pytest.approx(found)
+    assert figures["infection/dice_per_case"] == figures["infection/dice/a"]
+    assert "infection/dice/b" not in figures
+    assert "infection/false_ml/a" not in figures

@@ -35,6 +35,12 @@ def test_global_dice_is_of_all_scans_together_and_dice_per_case_a_mean(scans: li
     assert measures["infection/dice_per_case"] == pytest.approx((cases[0].dice + cases[1].dice) / 2)
 
 
+def test_it_is_told_over_how_many_cases_dice_per_case_is_a_mean(scans: list[Judged]) -> None:
+    healthy = np.zeros((12, 8, 8), np.uint8)
+    measures = measure([*scans, judged(healthy, healthy, scan="c")], ("background", "lung", "infection"))
+    assert measures["infection/cases"] == 2
+
+
 def test_dice_per_image_is_a_mean_over_slices(scans: list[Judged]) -> None:
     slices = [Confusion.of(p == 1, t == 1).dice for s in scans for p, t in zip(s.predicted, s.true, strict=True)]
     assert measure(scans, ("background", "lung", "infection"))["lung/dice_per_image"] == pytest.approx(np.mean(slices))
