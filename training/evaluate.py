@@ -80,7 +80,8 @@ def measure(judged: Sequence[Judged], class_names: Sequence[str]) -> dict[str, f
         (Saood & Hatem 2021, tables 4, 6, 7; Alalwan et al. 2021, section 4.2), ``dice_per_case`` and
         ``dice_per_image`` as means over scans and slices, ``area_plot_likeness`` and ``_roughness`` over
         the scans of at least ten slices (Shivdeo et al. 2021, section 5.3), and ``cases``: over how many scans
-        ``dice_per_case`` went, for it leaves out those where the class neither is nor was found.
+        ``dice_per_case`` went, for it leaves out those where the class neither is nor was found. Of a class that no
+        scan shows, perhaps because nobody drew it, there is none of these.
     """
     accuracies = Spread.of(
         accuracy(predicted, true) for scan in judged for predicted, true in zip(scan.predicted, scan.true, strict=True)
@@ -91,7 +92,8 @@ def measure(judged: Sequence[Judged], class_names: Sequence[str]) -> dict[str, f
         "seconds_per_slice": sum(s.seconds for s in judged) / sum(len(s.true) for s in judged),
     }
     for label, name in enumerate(class_names[1:], start=1):
-        measures |= {f"{name}/{key}": value for key, value in _measure_class(judged, label).items()}
+        if any((scan.true == label).any() for scan in judged):
+            measures |= {f"{name}/{key}": value for key, value in _measure_class(judged, label).items()}
     return measures
 
 

@@ -41,6 +41,13 @@ def test_it_is_told_over_how_many_cases_dice_per_case_is_a_mean(scans: list[Judg
     assert measures["infection/cases"] == 2
 
 
+def test_nothing_is_said_of_a_class_that_no_scan_shows(scans: list[Judged]) -> None:
+    measures = measure(scans, ("background", "lung", "infection", "pleural_effusion"))
+    found = [replace(scan, predicted=np.full_like(scan.predicted, 3)) for scan in scans]
+    for figures in (measures, measure(found, ("background", "lung", "infection", "pleural_effusion"))):
+        assert not any(name.startswith("pleural_effusion/") for name in figures)
+
+
 def test_dice_per_image_is_a_mean_over_slices(scans: list[Judged]) -> None:
     slices = [Confusion.of(p == 1, t == 1).dice for s in scans for p, t in zip(s.predicted, s.true, strict=True)]
     assert measure(scans, ("background", "lung", "infection"))["lung/dice_per_image"] == pytest.approx(np.mean(slices))
