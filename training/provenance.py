@@ -65,7 +65,7 @@ def licence_of(data: Sequence[str], before: str | None) -> str:
     return OWN_LICENCE if before is None else before
 
 
-def card_of(experiment: Experiment, classes: tuple[str, ...], commit: str, before: Card | None) -> Card:
+def card_of(experiment: Experiment, classes: tuple[str, ...], commit: str, before: Card | None, *, short: bool) -> Card:
     """Return the card of weights that were trained, after those of the card ``before``; its figures come later."""
     window = experiment.preprocess.window_hu
     return Card(
@@ -81,4 +81,5 @@ def card_of(experiment: Experiment, classes: tuple[str, ...], commit: str, befor
         commit=commit,
         licence=licence_of(experiment.data, before.licence if before else None),
         metrics={},
+        short=short,
     )

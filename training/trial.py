@@ -169,7 +169,7 @@ class Trial:
             network = training.load_kept_weights()
             before = None if self.pretrained is None else open_pretrained(self.pretrained)[1]
             commit = ", ".join(progress.sources) or self.source
-            card = card_of(self.experiment, self._classes(network), commit, before)
+            card = card_of(self.experiment, self._classes(network), commit, before, short=self.short)
             measures = self._measure(network, card, number)
             metrics = {name: value for name, value in measures.items() if not math.isnan(value)}
             save(folder / "weights.safetensors", network, replace(card, metrics=metrics))

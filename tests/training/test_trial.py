@@ -56,6 +56,7 @@ def test_the_weights_load_without_training_and_give_the_same_figures(tmp_path: P
     trained = trial(tmp_path, short=True, splits=[0]).train()
     _, card = load(tmp_path / "run" / "split-0" / "weights.safetensors")
     assert card.classes == ("background", "infection")
+    assert card.short
     assert card.licence == "Apache-2.0 AND CC-BY-NC-SA-4.0"
     again = trial(tmp_path, short=True, splits=[0]).evaluate()
     speed = "seconds_per_slice"

@@ -38,13 +38,14 @@ def find_models(settings: WorkerSettings) -> Iterator[Model]:
 
 
 def verify(path: Path) -> Model:
-    """Compare weights, and what was exported of them, with the hashes on their card."""
+    """Compare weights, and what was exported of them, with the hashes on their card; a short form is a fault too."""
     try:
         card = read_card(path.with_suffix(".json"))
     except (NetworkError, OSError) as error:
         return Model(path, None, str(error))
     try:
         read_weights(path, card)
+        card.require_full()
         if card.openvino_sha256:
             read_exported(path, card)
     except (NetworkError, OSError) as error:
@@ -58,14 +59,16 @@ def open_network(settings: WorkerSettings) -> Method:
     Raises
     ------
     SettingsError
-        The weights are missing, damaged, or not those of a chest network.
+        The weights are missing, damaged, of a short form, or not those of a chest network.
     """
     path = settings.weights or CHEST_WEIGHTS
     try:
-        return ChestNetwork.open(path, threads=settings.threads or None).method
+        network = ChestNetwork.open(path, threads=settings.threads or None)
+        network.card.require_full()
     except NetworkError as error:
         raise SettingsError(error.code, f"worker.weights: {error.message}") from error
     except OSError as error:
         raise SettingsError(
             "no-weights", f"worker.weights: cannot read {path} or its card: {error.strerror}"
         ) from error
+    return network.method

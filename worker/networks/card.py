@@ -42,6 +42,8 @@ class Card:
         Hash of the safetensors file, filled in by ``save``.
     openvino_sha256 : str
         Hash of the network as OpenVINO reads it, filled in by ``export``; empty where there is none.
+    short : bool
+        Whether it was trained in an experiment's short form; cards of before this was told are taken for full ones.
     """
 
     network: str
@@ -58,6 +60,14 @@ class Card:
     metrics: dict[str, float]
     weights_sha256: str = ""
     openvino_sha256: str = ""
+    short: bool = False
+
+    def require_full(self) -> None:
+        """Raise NetworkError where these weights are of a short form, which nobody should be measured with."""
+        if self.short:
+            raise NetworkError(
+                "short-run", "the weights are of a short form (`hilum train --short`); train it in full length"
+            )
 
 
 def read_card(path: Path) -> Card:
@@ -73,6 +83,8 @@ def read_card(path: Path) -> Card:
     except ValueError as error:
         raise NetworkError("bad-card", f"the weights' card is not JSON: {error}") from error
     known = {field.name for field in fields(Card)}
+    if isinstance(values, dict):
+        values = {"short": False} | values
     if not isinstance(values, dict) or values.keys() != known:
         differing = sorted(known ^ set(values)) if isinstance(values, dict) else sorted(known)
         raise NetworkError("bad-card", f"the weights' card has missing or unknown fields: {', '.join(differing)}")
@@ -119,6 +131,8 @@ def is_valid(name: str, value: object) -> bool:
             return all(v is None or (is_number(v) and v > 0) for v in value)
         case "image_size", [_, _]:
             return all(isinstance(v, int) and v > 0 for v in value)
+        case "short", bool():
+            return True
         case "stack_slices", int(count):
             return count > 0
         case "threshold", float(probability):

@@ -23,11 +23,12 @@ def export(path: Path) -> Card:
     Raises
     ------
     NetworkError
-        As ``checkpoint.load``.
+        As ``checkpoint.load``, or the weights are of a short form.
     OSError
         A file cannot be read or written.
     """
     network, card = load(path)
+    card.require_full()
     structure, weights = exported_files(path)
     openvino.save_model(convert(network), structure, compress_to_fp16=True)
     card = replace(card, openvino_sha256=sha256(structure.read_bytes(), weights.read_bytes()))

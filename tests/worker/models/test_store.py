@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,16 @@ def test_damaged_weights_are_an_error_of_the_settings(weights: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         choose_method(WorkerSettings(method="network", weights=weights))
     assert caught.value.code == "wrong-weights-hash"
+
+
+def test_weights_of_a_short_form_are_not_measured_with(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(weights, build(CARD.network, CARD.arguments), replace(CARD, short=True))
+    with pytest.raises(SettingsError) as caught:
+        choose_method(WorkerSettings(method="network", weights=weights))
+    assert caught.value.code == "short-run"
+    assert "of a short form" in verify(weights).fault
+    assert main(["export", str(weights)]) == 1
+    assert "train it in full length" in capsys.readouterr().err
 
 
 def test_weights_are_verified_against_their_card(weights: Path) -> None:
