@@ -101,8 +101,7 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, runs: Pa
         "classifier/accuracy": accuracy,
         "classifier/candidates": float(roc.positives + roc.negatives),
     }
-    before = [case.infection for case in cases]
-    for stage, masks in (("before", before), ("after", kept), ("faultless", rightly_kept)):
+    for stage, masks in (("before", [case.infection for case in cases]), ("after", kept), ("faultless", rightly_kept)):
         dice = [Confusion.of(mask, case.true_infection).dice for mask, case in zip(masks, cases, strict=True)]
         figures[f"{stage}/{INFECTION}/dice_per_case"] = Spread.of(dice).mean
         figures |= {f"{stage}/poir/{name}": value for name, value in compare_poir(cases, masks).items()}
@@ -159,9 +158,8 @@ def open_trial(name: str, data: Path, runs: Path, short: bool) -> Trial:
     """Return an earlier run."""
     folder = earlier_run(runs, name, short)
     content = read_json(folder / "trial.json")
-    experiment = next(e for e in (*wu.EXPERIMENTS, FOLDS_2D) if e.name == name)
     return Trial(
-        experiment,
+        next(e for e in (*wu.EXPERIMENTS, FOLDS_2D) if e.name == name),
         data,
         folder,
         short=content["short"],
@@ -182,6 +180,8 @@ def score_candidates(cases: Sequence[Case], short: bool) -> list[NDArray[np.floa
 
 def train_classifier(candidates: Sequence[CandidatePatch], seed: int, short: bool) -> PatchMap:
     """Train on candidates; the tenth of them that is kept aside only shows how it goes."""
+    if len(candidates) < 2:
+        raise SettingsError("no-candidates", "the networks found too few candidates: train them longer")
     prepared = [as_prepared(c, str(number)) for number, c in enumerate(candidates)]
     recipe = replace(RECIPE, epochs=2) if short else RECIPE
     torch.manual_seed(seed)

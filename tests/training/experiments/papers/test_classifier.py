@@ -85,6 +85,11 @@ def test_a_missing_run_is_named(tmp_path: Path) -> None:
         classifier.measure(partial(classifier.find_wu_cases, "unet"), tmp_path, tmp_path, short=True)
 
 
+def test_networks_that_found_too_little_to_learn_from_are_told_to_train_longer() -> None:
+    with pytest.raises(SettingsError, match="too few candidates: train them longer"):
+        classifier.train_classifier([], seed=0, short=True)
+
+
 def test_lung_and_infection_of_one_network_are_judged_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discs: None
 ) -> None:
