@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SettingsError
+from training.datasets import OWN
 from training.files import read_json, replace_file
 from training.provenance import is_processor
 
@@ -54,7 +55,7 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
     sections = sections_of(path.read_text()) if path.exists() else {}
     written: dict[str, Path] = {}
     for folder, result in results.items():
-        name = title(result)
+        name = title(result, folder)
         if name in written:
             raise SettingsError(
                 "same-experiment", f"{written[name]} and {folder} both hold {name}; move one out of the folder of runs"
@@ -62,7 +63,7 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
         if name in sections:
             _require_no_less(result, sections[name], f"{name} on {path}", folder)
         written[name] = folder
-    sections |= {title(result): "\n".join(section(result)) for result in results.values()}
+    sections |= {name: "\n".join(section(name, results[folder])) for name, folder in written.items()}
     text = "\n".join([HEAD, *(sections[name] for name in sorted(sections))])
     replace_file(path, lambda partial: partial.write_text(text))
 
@@ -81,10 +82,14 @@ def _require_no_less(result: Result, section: str, there: str, folder: Path) -> 
         )
 
 
-def title(result: Result) -> str:
-    """Return what a result's section is called: figures of a GPU stand beside those of a CPU."""
+def title(result: Result, folder: Path) -> str:
+    """Return what a result's section is called.
+
+    Figures of a GPU stand beside those of a CPU, and of a site's own scans each run by itself: labels are corrected.
+    """
     experiment, device = str(result["experiment"]), str(result["device"])
-    return experiment if is_processor(device) else f"{experiment} on {device}"
+    run = f"{experiment} in {folder.name}" if set(OWN) & set(result.get("data", ())) else experiment
+    return run if is_processor(device) else f"{run} on {device}"
 
 
 def sections_of(page: str) -> dict[str, str]:
@@ -93,9 +98,9 @@ def sections_of(page: str) -> dict[str, str]:
     return {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in sections}
 
 
-def section(result: Result) -> Iterator[str]:
-    """Yield the lines about one result."""
-    yield f"## {title(result)}"
+def section(name: str, result: Result) -> Iterator[str]:
+    """Yield the lines about one result, below its title."""
+    yield f"## {name}"
     yield ""
     yield f"{result['paper']}. {describe(result)}."
     if result["differs"]:

@@ -95,6 +95,19 @@ def test_two_runs_of_one_experiment_are_not_both_written_down(tmp_path: Path) ->
     assert not (tmp_path / "experiments.md").exists()
 
 
+def test_runs_on_labels_that_were_corrected_in_between_stand_beside_each_other(tmp_path: Path) -> None:
+    own = RESULT | {"experiment": "chest-own", "data": ["labels"]}
+    measured = {name: value for name, value in RESULT.items() if name != "data"} | {"splits_all": 0}
+    results = {Path("RUNS/own"): own, Path("RUNS/own-2"): own, Path("RUNS/measured"): measured}
+    write_report(results, tmp_path / "experiments.md")
+    page = (tmp_path / "experiments.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## chest-own in own",
+        "## chest-own in own-2",
+        "## wu-thresholds",
+    ]
+
+
 def test_a_short_form_takes_the_place_of_no_full_one(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
     full = RESULT | {"short": False}
