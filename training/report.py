@@ -121,7 +121,9 @@ def describe(result: Result) -> str:
         parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")
     tested = {name for split in result["splits"] for name in split.get("tested", ())}
     if tested:
-        parts.append(f"{len(tested)} {'patients' if result['split_by'] == 'patient' else 'images or patients'} tested")
+        parts.append(
+            f"tested {'patients' if result['split_by'] == 'patient' else 'images and patients'}: {len(tested)}"
+        )
     if result.get("seen_before"):
         parts.append(f"{SEEN}{', '.join(result['seen_before'])}")
     if "judged" in result:  # by what was trained, since that is told

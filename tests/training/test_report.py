@@ -149,7 +149,7 @@ def test_the_page_says_when_pretraining_had_seen_the_patients() -> None:
 
 def test_the_page_says_how_many_were_tested() -> None:
     splits = [{"training_seconds": 60.0, "tested": names} for names in (["a", "b"], ["c"])]
-    assert "by patient; 3 patients tested; " in describe(RESULT | {"splits": splits, "split_by": "patient"})
+    assert "by patient; tested patients: 3; " in describe(RESULT | {"splits": splits, "split_by": "patient"})
 
 
 def test_nothing_is_said_of_a_loss_that_nobody_wrote_down() -> None:
