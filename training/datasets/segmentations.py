@@ -1,0 +1,126 @@
+"""DICOM segmentations (SEG) as masks of the CT series that they were drawn on.
+
+Segments are known by their coded type and laterality, or by their label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import highdicom
+import numpy as np
+from highdicom.seg import Segmentation
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
+
+from dicom_node.headers import SeriesHeader
+from training.datasets.sample import (
+    CONSOLIDATION,
+    GROUND_GLASS_OPACITY,
+    INFECTION,
+    LEFT_LUNG,
+    LUNG,
+    PLEURAL_EFFUSION,
+    RIGHT_LUNG,
+    BadData,
+)
+from worker.reports.context import MANUFACTURER
+from worker.reports.history import time_of
+from worker.reports.uids import is_derived
+from worker.volume import Volume
+
+STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION})
+
+
+def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks of a SEG on the volume's slices, by structure; segments of other things are left out.
+
+    Slices that the SEG leaves out are empty (PS3.3 A.51).
+
+    Raises
+    ------
+    BadData
+        When no segment is a known structure, or the SEG lies on other pixels than the volume.
+    """
+    segmentation = highdicom.seg.segread(path)
+    structures = {number: structure_of(segmentation, number) for number in segmentation.get_segment_numbers()}
+    known = {number: structure for number, structure in structures.items() if structure is not None}
+    if not known:
+        raise BadData("unknown-structure", f"{path}: no segment is one of {', '.join(sorted(STRUCTURES))}")
+    pixels = _pixels(segmentation, volume, sorted(known), path)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for index, number in enumerate(sorted(known)):
+        mask = pixels[..., index]
+        masks[known[number]] = masks.get(known[number], np.zeros_like(mask)) | mask
+    return masks
+
+
+def structure_of(segmentation: Segmentation, number: int) -> str | None:
+    """Return the structure that a segment outlines: its label, or "lung" with its coded laterality."""
+    description = segmentation.get_segment_description(number)
+    label = description.segment_label.strip().lower().replace(" ", "_").replace("-", "_")
+    if label in STRUCTURES:
+        return label
+    if description.segmented_property_type.value != "39607008":  # SCT, Lung
+        return None
+    sides = {"7771000": LEFT_LUNG, "24028007": RIGHT_LUNG}  # SCT, Left and Right
+    modifiers = description.get("SegmentedPropertyTypeCodeSequence")[0].get(
+        "SegmentedPropertyTypeModifierCodeSequence", []
+    )
+    return next((sides[m.CodeValue] for m in modifiers if m.CodeValue in sides), LUNG)
+
+
+def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], path: Path) -> NDArray[np.bool_]:
+    """Return (slices, rows, columns, segments) in the order of the volume's slices."""
+    frames = [slice_.frame_number for slice_ in volume.slices if slice_.frame_number is not None]
+    uids = [slice_.sop_instance_uid for slice_ in volume.slices]
+    try:
+        if frames:
+            pixels = segmentation.get_pixels_by_source_frame(
+                uids[0], frames, numbers, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+            )
+        else:
+            pixels = segmentation.get_pixels_by_source_instance(
+                uids, numbers, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+            )
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BadData("wrong-source", f"{path}: does not lie on the slices of its series: {error}") from error
+    if pixels.shape[:3] != volume.hu.shape:
+        raise BadData("wrong-shape", f"{path}: masks of {pixels.shape[:3]}, the series has {volume.hu.shape}")
+    return np.asarray(pixels >= 0.5)  # of a fractional SEG they are shares, from 0 to 1
+
+
+def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
+    """Return each SEG with the UID of the series it was drawn on, Hilum's own first, then oldest first."""
+    found = []
+    for one in series:
+        for image in one.images:
+            if image.sop_class_uid == SegmentationStorage:
+                ds = dcmread(image.path, stop_before_pixels=True)
+                if not ds.get("ReferencedSeriesSequence"):
+                    raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
+                order = (not _is_hilums(ds), _made_at(ds))
+                found.append((order, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
+    return [(path, referred) for _, path, referred in sorted(found)]
+
+
+def _is_hilums(ds: Dataset) -> bool:
+    """Whether Hilum made an object, so that nobody has corrected it.
+
+    Clocks do not tell: a viewer may stand in another time zone than the machine that made the first labels. Nor does
+    the manufacturer alone: a viewer may carry it over. But what it saves is an object of its own, with a UID of its
+    own, and those that Hilum gives are known by their form.
+    """
+    return ds.get("Manufacturer") == MANUFACTURER and is_derived(str(ds.get("SOPInstanceUID", "")))
+
+
+def _made_at(ds: Dataset) -> datetime:
+    """Return when an object was made; UTC where it names no zone, for OHIF stamps that without saying so."""
+    made = time_of(ds, "Content")
+    if made is None:
+        return datetime.min.replace(tzinfo=UTC)  # as good as the oldest
+    return made if made.tzinfo else made.replace(tzinfo=UTC)
