@@ -18,7 +18,7 @@ from pydicom import dcmread
 
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
-from training.datasets.sample import UNIONS, BadData, Sample
+from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
 from training.datasets.segmentations import read_masks, segmentations
 from training.files import PARTIAL
 from worker.volume import Volume, read_volume
@@ -34,8 +34,8 @@ def read(folder: Path) -> Iterator[Sample]:
     Raises
     ------
     BadData
-        When a patient's folder has no SEG, a SEG's series is absent or is no volume, or none of its segments
-        is a structure that Hilum knows.
+        When a patient's folder has no SEG, a SEG's series is absent or is no volume, none of its segments
+        is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
     """
     patients = sorted(path for path in folder.iterdir() if path.is_dir())
     if not patients:
@@ -68,7 +68,8 @@ def read_patient(folder: Path) -> Iterator[Sample]:
                     masks.pop(union, None)  # it was drawn anew, in its parts
                 elif drawn and union in masks:
                     masks[union] = np.logical_or.reduce([masks[union], *(newer[part] for part in drawn)])
-        yield volume_sample(volume, f"{folder.name}/{uid}", "dicom", folder.name, masks, window_hu)
+        name = f"{folder.name}/{uid}"
+        yield require_lungs(volume_sample(volume, name, "dicom", folder.name, masks, window_hu), folder)
 
 
 def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, float] | None]:

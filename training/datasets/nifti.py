@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from training.datasets.calibrate import to_hu
 from training.datasets.images import list_images
-from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample
+from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample, require_lungs
 
 Labels = Mapping[str, tuple[Path, int]]
 """By structure: the file of the mask and the value that means the structure."""
@@ -87,7 +87,7 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
     ------
     BadData
         When a file is missing, cut short, no NIfTI image or of voxels that are not numbers, or a mask has another
-        shape or place than the image, or values that mean nothing.
+        shape or place than the image, or values that mean nothing, or none of its lungs is anywhere.
     """
     image = _read(path)
     if not np.isfinite(image.voxels).all():
@@ -105,7 +105,7 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
     else:
         hu = np.rint(np.clip(image.voxels, -32768, 32767)).astype(np.int16)
     name = path.name.removesuffix(".nii.gz")
-    return Sample(
+    sample = Sample(
         name=name,
         source=source,
         patient=name,
@@ -116,6 +116,7 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
         masks=masks,
         spacing_mm=image.spacing_mm,
     )
+    return require_lungs(sample, path)
 
 
 def upright(array: NDArray[Any]) -> NDArray[Any]:

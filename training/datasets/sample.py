@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -119,3 +120,17 @@ class Sample:
             message += f". {drawn[0]} is only a part of it: draw {missing} too, or name the segment {structure}"
             message += " where it holds all of it"
         raise BadData("missing-mask", message)
+
+
+def require_lungs(sample: Sample, path: Path) -> Sample:
+    """Return the scan that lies at a path, or refuse it where somebody outlined lungs and none of them is anywhere.
+
+    Raises
+    ------
+    BadData
+        When its masks of lungs are all empty.
+    """
+    lungs = [sample.masks[structure] for structure in (LUNG, *UNIONS[LUNG]) if structure in sample.masks]
+    if lungs and not any(mask.any() for mask in lungs):
+        raise BadData("empty-lungs", f"{path}: its lung masks are empty; they may belong to another scan")
+    return sample

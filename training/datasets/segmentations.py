@@ -44,9 +44,10 @@ def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
     Raises
     ------
     BadData
-        When no segment is a known structure, or the SEG lies on other pixels than the volume.
+        When no segment is a known structure, or the SEG lies on other slices or pixels than the volume.
     """
     segmentation = highdicom.seg.segread(path)
+    _require_frames_on(volume, segmentation, path)
     structures = {number: structure_of(segmentation, number) for number in segmentation.get_segment_numbers()}
     known = {number: structure for number, structure in structures.items() if structure is not None}
     if not known:
@@ -72,6 +73,26 @@ def structure_of(segmentation: Segmentation, number: int) -> str | None:
         "SegmentedPropertyTypeModifierCodeSequence", []
     )
     return next((sides[m.CodeValue] for m in modifiers if m.CodeValue in sides), LUNG)
+
+
+def _require_frames_on(volume: Volume, segmentation: Segmentation, path: Path) -> None:
+    """Refuse a SEG that has a frame of other images: its slices here would all pass for empty."""
+    slices = {(slice_.sop_instance_uid, slice_.frame_number) for slice_ in volume.slices}
+    is_multiframe = volume.slices[0].frame_number is not None
+    frames = segmentation.PerFrameFunctionalGroupsSequence
+    strange = 0
+    for frame in frames:
+        items = [item for of in frame.get("DerivationImageSequence", ()) for item in of.get("SourceImageSequence", ())]
+        sources = {
+            (item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber") if is_multiframe else None)
+            for item in items
+        }
+        strange += not sources or not sources <= slices
+    if strange:
+        raise BadData(
+            "wrong-source",
+            f"{path}: {strange} of {len(frames)} frames name no slices of its series as their source",
+        )
 
 
 def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], path: Path) -> NDArray[np.bool_]:

@@ -187,6 +187,28 @@ def test_a_segmentation_without_its_series_is_named(tmp_path: Path, chest: Chest
         list(datasets.read("dicom", tmp_path / "sets"))
 
 
+def test_a_segmentation_of_other_images_of_its_series_is_refused(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    masks = np.stack([lungs > 0, infection], axis=-1).astype(np.uint8)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung"), describe(2, "infection")])
+    for image in images[-2:]:
+        ds = dcmread(image)  # as after a de-identification that spared the SEG
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.save_as(image)
+    with pytest.raises(BadData, match=r"seg.dcm: \d of \d+ frames name no slices of its series as their source"):
+        list(datasets.read("dicom", tmp_path))
+
+
+def test_a_scan_without_any_lung_in_its_segmentation_is_refused(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    masks = np.stack([lungs < 0, infection], axis=-1).astype(np.uint8)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung"), describe(2, "infection")])
+    with pytest.raises(BadData, match="anna: its lung masks are empty"):
+        list(datasets.read("dicom", tmp_path))
+
+
 def test_a_segmentation_of_nothing_known_is_named(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)

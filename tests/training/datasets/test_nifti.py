@@ -24,9 +24,9 @@ def covid_19_20(folder: Path, image: NDArray[np.generic], mask: NDArray[np.gener
     return sample
 
 
-def covid_19_ct_seg(folder: Path, name: str, image: NDArray[np.generic]) -> None:
-    mask = np.zeros(SHAPE, np.uint8)
-    for part, array in (("COVID-19-CT-Seg_20cases", image), ("Lung_Mask", mask), ("Infection_Mask", mask)):
+def covid_19_ct_seg(folder: Path, name: str, image: NDArray[np.generic], lungs: int = 1) -> None:
+    masks = (("Lung_Mask", np.full(SHAPE, lungs, np.uint8)), ("Infection_Mask", np.zeros(SHAPE, np.uint8)))
+    for part, array in (("COVID-19-CT-Seg_20cases", image), *masks):
         save(folder / part / f"{name}.nii.gz", array)
 
 
@@ -76,6 +76,12 @@ def test_two_scans_of_one_case_of_radiopaedia_are_one_patients(tmp_path: Path) -
     samples = list(datasets.read("covid-19-ct-seg", tmp_path))
     assert [s.patient for s in samples] == ["coronacases_001", "radiopaedia_10", "radiopaedia_10", "radiopaedia_29"]
     assert [s.scan for s in samples] == list(names)
+
+
+def test_a_scan_without_any_lung_in_its_mask_is_refused(tmp_path: Path) -> None:
+    covid_19_ct_seg(tmp_path, "coronacases_001", hounsfield(), lungs=0)
+    with pytest.raises(BadData, match=r"coronacases_001.nii.gz: its lung masks are empty"):
+        list(datasets.read("covid-19-ct-seg", tmp_path))
 
 
 @pytest.mark.parametrize("value", [2, 255])
