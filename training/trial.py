@@ -259,7 +259,7 @@ class Trial:
         is_trained = any(self.folder.glob("split-*/result.json"))
         if not (is_trained and (self.folder / "prepared" / "index.json").exists()):
             self.claim.refuse_other_files()
-        samples = chain.from_iterable(datasets.read(name, data) for name in self.experiment.data)
+        samples = datasets.read_all(self.experiment.data, data)
         prepare(samples, self.experiment.preprocess, self.experiment.target, self.folder / "prepared")
         self.claim.write()
 

@@ -17,7 +17,7 @@ from training.datasets import (
     nifti,
     phantom,
 )
-from training.datasets.sample import Sample
+from training.datasets.sample import BadData, Sample
 
 READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
     "infection-slices": infection_slices.read,
@@ -59,6 +59,25 @@ def read(name: str, data: Path) -> Iterator[Sample]:
     if not data.is_dir():
         raise SettingsError("no-data", f"expected a folder of data sets, got {data}")
     return READERS[name](folder_of(name, data))
+
+
+def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
+    """Yield the samples of several data sets.
+
+    Raises
+    ------
+    BadData
+        When one of a site's own images is there twice, under two patients perhaps.
+    """
+    called: dict[bytes, str] = {}
+    for name in names:
+        for sample in read(name, data):
+            if name in OWN:
+                content = hashlib.sha256(sample.image.tobytes()).digest()
+                other = called.setdefault(content, sample.name)
+                if other != sample.name:
+                    raise BadData("same-image", f"{sample.name}: has the image of {other}; leave one of the two out")
+            yield sample
 
 
 def folder_of(name: str, data: Path) -> Path:

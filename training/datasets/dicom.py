@@ -1,10 +1,9 @@
 """Folders of DICOM: CT series, with segmentations (SEG) drawn or corrected on them.
 
-A folder below the given one is a patient; whatever lies in it, at any depth, is read, but for labels that
-``hilum label`` did not finish. Each SEG belongs to the series it refers to. Segments are known by their coded type and
-laterality, or by their label. Where several outline a structure, the newest stands: it was corrected. A part that was
-drawn after the whole belongs to it. What Hilum made itself, such as the first labels of ``hilum label``, stands against
-nothing that others made.
+A folder below the given one is a patient, and several with one Patient ID are the same; whatever lies in it, at any
+depth, is read, but for labels that ``hilum label`` did not finish. Each SEG belongs to the series it refers to. Where
+several outline a structure, the newest stands: it was corrected. A part that was drawn after the whole belongs to it.
+What Hilum made itself, such as the first labels of ``hilum label``, stands against nothing that others made.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pydicom import dcmread
 
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
+from training.datasets.own import owners
 from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
 from training.datasets.segmentations import read_masks, segmentations
 from training.files import PARTIAL
@@ -34,18 +34,24 @@ def read(folder: Path) -> Iterator[Sample]:
     Raises
     ------
     BadData
-        When a patient's folder has no SEG, a SEG's series is absent or is no volume, none of its segments
-        is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
+        When a patient's folder has no SEG, a SEG's series is absent, lies in two folders or is no volume, none of its
+        segments is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
     """
     patients = sorted(path for path in folder.iterdir() if path.is_dir())
     if not patients:
         raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
-    for patient in patients:
-        yield from read_patient(patient)
+    lies_in: dict[str, Path] = {}
+    for patient, name in owners(patients):
+        for sample in read_patient(patient, name):
+            uid = sample.name.rpartition("/")[2]
+            other = lies_in.setdefault(uid, patient)
+            if other != patient:
+                raise BadData("same-series", f"{patient}: the CT series {uid} lies in {other} too; remove one")
+            yield sample
 
 
-def read_patient(folder: Path) -> Iterator[Sample]:
-    """Yield the samples of one patient's folder."""
+def read_patient(folder: Path, patient: str) -> Iterator[Sample]:
+    """Yield the samples of one of a patient's folders."""
     files = (path for path in folder.rglob("*") if path.is_file())
     series = read_series(sorted(path for path in files if UNFINISHED not in path.relative_to(folder).parts))
     ct = {s.series_instance_uid: s for s in series if s.ct_images}
@@ -69,7 +75,7 @@ def read_patient(folder: Path) -> Iterator[Sample]:
                 elif drawn and union in masks:
                     masks[union] = np.logical_or.reduce([masks[union], *(newer[part] for part in drawn)])
         name = f"{folder.name}/{uid}"
-        yield require_lungs(volume_sample(volume, name, "dicom", folder.name, masks, window_hu), folder)
+        yield require_lungs(volume_sample(volume, name, "dicom", patient, masks, window_hu), folder)
 
 
 def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, float] | None]:

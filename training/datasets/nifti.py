@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from training.datasets.calibrate import to_hu
 from training.datasets.images import list_images
+from training.datasets.own import owners
 from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample, require_lungs
 
 Labels = Mapping[str, tuple[Path, int]]
@@ -68,11 +69,10 @@ def read_covid_19_20(folder: Path) -> Iterator[Sample]:
 
 def read_labels(folder: Path) -> Iterator[Sample]:
     """Yield the scans that ``hilum label`` wrote, with the masks that annotators corrected."""
-    for path in (written / "ct.nii.gz" for written in list_images(folder, "*/labels")):
-        lungs, infection = (path.with_name(f"{name}.nii.gz") for name in ("lungs", "infection"))
+    for path, patient in owners([labels.parent for labels in list_images(folder, "*/labels")]):
+        ct, lungs, infection = (path / "labels" / f"{name}.nii.gz" for name in ("ct", "lungs", "infection"))
         labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
-        name = path.parent.parent.name
-        yield replace(read_scan(path, labels, "labels"), name=name, patient=name, scan=name)
+        yield replace(read_scan(ct, labels, "labels"), name=path.name, patient=patient, scan=path.name)
 
 
 def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False) -> Sample:

@@ -1,9 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dicom_node.errors import SettingsError
+from tests.factories import chest_hu, ct_series
+from tests.training.datasets.test_dicom import describe, write_seg
 from training import datasets
+from training.datasets.sample import BadData
 
 
 def test_an_unknown_data_set_is_refused_by_name(tmp_path: Path) -> None:
@@ -14,3 +18,33 @@ def test_an_unknown_data_set_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nowhere"):
         datasets.read("medseg100", tmp_path / "nowhere")
+
+
+def drawn(folder: Path, seed: int, **attributes: str) -> None:
+    """Write a patient's folder: a series of four slices with a SEG."""
+    hu, _, infection = chest_hu((4, 24, 32), seed=seed)
+    images = ct_series(folder / "ct", hu, **attributes)
+    write_seg(folder / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+
+
+def test_one_patient_in_two_folders_is_one_patient(tmp_path: Path) -> None:
+    for seed, (name, patient, issuer) in enumerate(
+        [("a", "7", "north"), ("b", "", ""), ("c", "7", "north"), ("d", "7", "south"), ("e", "", "")]
+    ):
+        drawn(tmp_path / name, seed, PatientID=patient, IssuerOfPatientID=issuer)
+    patients = [sample.patient for sample in datasets.read_all(["dicom"], tmp_path)]
+    assert patients == ["a", "b", "a", "d", "e"]
+
+
+def test_one_image_under_two_names_is_refused(tmp_path: Path) -> None:
+    drawn(tmp_path / "a", 0, PatientID="7")
+    drawn(tmp_path / "b", 0, PatientID="8")
+    with pytest.raises(BadData, match=r"b/.*: has the image of a/"):
+        list(datasets.read_all(["dicom"], tmp_path))
+
+
+def test_one_series_in_two_folders_is_refused(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        drawn(tmp_path / name, seed, PatientID=name, SeriesInstanceUID="1.2.3")
+    with pytest.raises(BadData, match=r"b: the CT series 1\.2\.3 lies in .*a too"):
+        list(datasets.read_all(["dicom"], tmp_path))

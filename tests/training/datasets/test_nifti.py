@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from tests.factories import ct_series
 from training import datasets
 from training.datasets.sample import BadData, Sample
 
@@ -82,6 +83,15 @@ def test_a_scan_without_any_lung_in_its_mask_is_refused(tmp_path: Path) -> None:
     covid_19_ct_seg(tmp_path, "coronacases_001", hounsfield(), lungs=0)
     with pytest.raises(BadData, match=r"coronacases_001.nii.gz: its lung masks are empty"):
         list(datasets.read("covid-19-ct-seg", tmp_path))
+
+
+def test_labels_in_two_folders_of_one_patient_are_one_patients(tmp_path: Path) -> None:
+    for number, (name, patient) in enumerate([("a", "7"), ("b", "8"), ("c", "7")]):
+        ct_series(tmp_path / name / "ct", np.zeros((1, 4, 4), np.int16), PatientID=patient)
+        for file, array in (("ct", hounsfield() + number), ("lungs", np.ones(SHAPE, np.uint8))):
+            save(tmp_path / name / "labels" / f"{file}.nii.gz", array)
+        save(tmp_path / name / "labels" / "infection.nii.gz", np.zeros(SHAPE, np.uint8))
+    assert [(s.name, s.patient) for s in datasets.read("labels", tmp_path)] == [("a", "a"), ("b", "b"), ("c", "a")]
 
 
 @pytest.mark.parametrize("value", [2, 255])
