@@ -1,4 +1,4 @@
-"""DICOM segmentations (SEG) as masks of the CT series that they were drawn on.
+"""DICOM segmentations (SEG), label maps too, as masks of the CT series that they were drawn on.
 
 Segments are known by their coded type and laterality, or by their label.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
-from highdicom.seg import Segmentation
+from highdicom.seg import SOP_CLASS_UIDS, Segmentation
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import UID
 
 from dicom_node.headers import SeriesHeader
 from training.datasets.sample import (
@@ -116,16 +116,27 @@ def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], 
 
 
 def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
-    """Return each SEG with the UID of the series it was drawn on, Hilum's own first, then oldest first."""
-    found = []
-    for one in series:
-        for image in one.images:
-            if image.sop_class_uid == SegmentationStorage:
-                ds = dcmread(image.path, stop_before_pixels=True)
-                if not ds.get("ReferencedSeriesSequence"):
-                    raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
-                order = (not _is_hilums(ds), _made_at(ds))
-                found.append((order, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
+    """Return each SEG with the UID of the series it was drawn on, Hilum's own first, then oldest first.
+
+    Raises
+    ------
+    BadData
+        When one does not name its series, or what may be a correction is of a class that Hilum does not read.
+    """
+    found, unread = [], []
+    for image in (image for one in series for image in one.images):
+        if image.sop_class_uid in SOP_CLASS_UIDS:
+            ds = dcmread(image.path, stop_before_pixels=True)
+            if not ds.get("ReferencedSeriesSequence"):
+                raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
+            order = (not _is_hilums(ds), _made_at(ds))
+            found.append((order, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
+        elif image.modality in {"SEG", "RTSTRUCT"}:
+            unread.append(image)
+    is_corrected = any(is_foreign for (is_foreign, _), _, _ in found)
+    if unread and not is_corrected:
+        kind = UID(unread[0].sop_class_uid).name
+        raise BadData("unread-correction", f"{unread[0].path}: Hilum does not read {kind}; save it as DICOM SEG")
     return [(path, referred) for _, path, referred in sorted(found)]
 
 

@@ -8,11 +8,12 @@ from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
+from pydicom.uid import RTStructureSetStorage, SurfaceSegmentationStorage, generate_uid
 
 from tests.factories import chest_hu, ct_series, multiframe_ct
 from training import datasets
 from training.datasets.sample import BadData
+from worker.reports.uids import derive_uid
 
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
@@ -36,11 +37,15 @@ def write_seg(
     masks: NDArray[np.uint8] | NDArray[np.float32],
     descriptions: Sequence[SegmentDescription],
 ) -> None:
-    """Write a SEG; masks are (slices, rows, columns, segments) in the order of the images, binary or shares."""
+    """Write a SEG; masks are (slices, rows, columns, segments) in the order of the images, binary or shares.
+
+    Without the last axis they are a label map.
+    """
+    kind = "LABELMAP" if masks.ndim == 3 else "BINARY" if masks.dtype == np.uint8 else "FRACTIONAL"
     segmentation = highdicom.seg.Segmentation(
         source_images=[dcmread(image) for image in images],
         pixel_array=masks,
-        segmentation_type="BINARY" if masks.dtype == np.uint8 else "FRACTIONAL",
+        segmentation_type=kind,
         segment_descriptions=descriptions,
         series_instance_uid=generate_uid(),
         series_number=9,
@@ -153,6 +158,39 @@ def test_a_fractional_segmentation_outlines_what_is_at_least_half(tmp_path: Path
     write_seg(tmp_path / "anna" / "seg.dcm", images, shares, [describe(1, "infection")])
     (sample,) = datasets.read("dicom", tmp_path)
     assert np.array_equal(sample.mask("infection"), infection)
+
+
+def test_a_label_map_is_read_and_stands_before_an_older_segmentation(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    describing = [describe(1, "Lung"), describe(2, "infection")]
+    older = np.stack([lungs == 1, lungs == 1], axis=-1).astype(np.uint8)
+    write_seg(tmp_path / "anna" / "z.dcm", images, older, describing)
+    write_seg(tmp_path / "anna" / "a.dcm", images, np.where(infection, 2, lungs > 0).astype(np.uint8), describing)
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("lung"), (lungs > 0) & ~infection)
+    assert np.array_equal(sample.mask("infection"), infection)
+
+
+@pytest.mark.parametrize("kind", ["RT Structure Set Storage", "Surface Segmentation Storage"])
+def test_a_correction_of_a_kind_that_is_not_read_is_refused_beside_first_labels_alone(
+    tmp_path: Path, chest: Chest, kind: str
+) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    seg, other = tmp_path / "anna" / "seg.dcm", tmp_path / "anna" / "other.dcm"
+    write_seg(seg, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    unread = dcmread(seg)
+    is_structures = kind.startswith("RT")
+    unread.Modality = "RTSTRUCT" if is_structures else "SEG"
+    unread.SOPClassUID = RTStructureSetStorage if is_structures else SurfaceSegmentationStorage
+    unread.save_as(other)
+    assert len(list(datasets.read("dicom", tmp_path))) == 1
+    first = dcmread(seg)
+    first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
+    first.save_as(seg)
+    with pytest.raises(BadData, match=f"other.dcm: Hilum does not read {kind}; save it as DICOM SEG"):
+        list(datasets.read("dicom", tmp_path))
 
 
 def test_a_segmentation_that_refers_to_no_series_is_named(tmp_path: Path, chest: Chest) -> None:
