@@ -25,7 +25,7 @@ from rich.console import Console
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import read_series
 from dicom_node.settings import SelectionSettings, load_settings
-from training.datasets.dicom import LABELS
+from training.datasets.own import LABELS
 from training.datasets.sample import BadData
 from training.files import filling
 from worker.findings import Findings

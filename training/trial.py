@@ -16,6 +16,7 @@ from rich.console import Console
 from dicom_node.errors import SettingsError
 from training import datasets
 from training.claim import Claim
+from training.datasets.notes import notes
 from training.evaluate import Judged, foreground_dice
 from training.exam import Exam, Weights
 from training.examples import cut
@@ -259,6 +260,9 @@ class Trial:
         is_trained = any(self.folder.glob("split-*/result.json"))
         if not (is_trained and (self.folder / "prepared" / "index.json").exists()):
             self.claim.refuse_other_files()
+        if not (self.folder / "prepared" / "index.json").exists():
+            for note in notes(self.experiment.data, data, without=self.folder):
+                self.console.print(note, markup=False, highlight=False, soft_wrap=True)
         samples = datasets.read_all(self.experiment.data, data)
         prepare(samples, self.experiment.preprocess, self.experiment.target, self.folder / "prepared")
         self.claim.write()

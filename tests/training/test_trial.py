@@ -1,3 +1,4 @@
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -45,6 +46,17 @@ def test_a_short_form_sees_images_of_the_size_that_it_names(tmp_path: Path) -> N
     begun = trial(tmp_path, experiment=smaller, short=True, splits=[0])
     assert begun.prepared[0].image.shape == (1, 16, 16)
     assert begun.train()["length"] == "1 epochs at 16x16"
+
+
+def test_whom_the_reader_leaves_out_is_said_before_the_images_are_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "READERS", {"labels": read_discs})
+    for folder in ("anna/labels", "bert/study"):
+        (tmp_path / "labels" / folder).mkdir(parents=True)
+    said = trial(tmp_path, experiment=replace(DISCS, data=("labels",))).console.file
+    assert isinstance(said, io.StringIO)
+    assert "1 of 2 patients have no labels and are left out: bert" in said.getvalue()
 
 
 def test_splits_can_be_trained_one_by_one(tmp_path: Path) -> None:

@@ -17,15 +17,10 @@ from pydicom import dcmread
 
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
-from training.datasets.own import owners
+from training.datasets.own import UNFINISHED, owners
 from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
 from training.datasets.segmentations import read_masks, segmentations
-from training.files import PARTIAL
 from worker.volume import Volume, read_volume
-
-LABELS = "labels"
-UNFINISHED = f"{LABELS}{PARTIAL}"
-"""In a patient's folder: what ``hilum label`` has written, and what it was writing when it was killed."""
 
 
 def read(folder: Path) -> Iterator[Sample]:

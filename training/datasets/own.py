@@ -6,6 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dicom_node.headers import read_header
+from training.files import PARTIAL
+
+LABELS = "labels"
+UNFINISHED = f"{LABELS}{PARTIAL}"
+"""In a patient's folder: what ``hilum label`` has written, and what it was writing when it was killed."""
 
 
 def owners(folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
