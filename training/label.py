@@ -4,7 +4,8 @@
 
     PATIENT/...             the CT, as it lies there
     PATIENT/labels/         lungs.dcm, infection.dcm (DICOM SEG), and
-                            ct.nii.gz, lungs.nii.gz (1 left, 2 right), infection.nii.gz (1)
+                            ct.nii.gz, lungs.nii.gz (1 left, 2 right), infection.nii.gz (1),
+                            first.json (what the masks were before anybody corrected them)
 
 A viewer opens either kind. Corrected segmentations saved anywhere in PATIENT are read back by the data set
 ``dicom``, in which they stand before the first labels; corrected NIfTI masks, saved under the same names, by
@@ -25,7 +26,7 @@ from rich.console import Console
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import read_series
 from dicom_node.settings import SelectionSettings, load_settings
-from training.datasets.own import LABELS
+from training.datasets.own import LABELS, write_first
 from training.datasets.sample import BadData
 from training.files import filling
 from worker.findings import Findings
@@ -101,6 +102,7 @@ def label_patient(patient: Path, selection: SelectionSettings, method: Method = 
         save_nifti(partial / "ct.nii.gz", volume.hu, volume.geometry)
         save_nifti(partial / "lungs.nii.gz", findings.lungs.labels, volume.geometry)
         save_nifti(partial / "infection.nii.gz", findings.infection.array.astype(np.uint8), volume.geometry)
+        write_first(partial)
     return folder
 
 

@@ -11,6 +11,7 @@ from pydicom.uid import generate_uid
 from dicom_node.settings import SelectionSettings, WorkerSettings
 from tests.factories import AXIAL, chest_hu, ct_series
 from training import datasets
+from training.datasets.notes import notes
 from training.datasets.sample import BadData
 from training.label import label, label_patient, save_nifti
 from worker.models.store import open_network
@@ -184,7 +185,9 @@ def test_labels_that_a_kill_broke_off_are_begun_anew(patients: Path) -> None:
     assert label(arguments(patients)) == 0
     assert sorted(path.name for path in (patients / "anna").iterdir()) == ["ct", "labels"]
     names = {path.name for path in (patients / "anna" / "labels").iterdir()}
-    assert names == {"lungs.dcm", "infection.dcm", "ct.nii.gz", "lungs.nii.gz", "infection.nii.gz"}
+    assert names == {"lungs.dcm", "infection.dcm", "ct.nii.gz", "lungs.nii.gz", "infection.nii.gz", "first.json"}
+    said = "1 of 1 patients have NIfTI masks that nobody corrected: anna"
+    assert list(notes(["labels"], patients, patients / "run")) == [said]
 
 
 def test_labels_that_a_kill_broke_off_are_not_read(patients: Path) -> None:

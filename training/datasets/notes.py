@@ -5,27 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from training.datasets import folder_of
-from training.datasets.own import LABELS
+from training.datasets import OWN, folder_of
+from training.datasets.own import LABELS, has_corrected_nifti, has_corrected_seg
+
+KINDS = {"labels": ("NIfTI masks", has_corrected_nifti), "dicom": ("DICOM SEG", has_corrected_seg)}
+"""By data set: what it reads, and whether somebody corrected that in a patient's folder."""
 
 MOST_NAMES = 10
 
 
 def notes(names: Sequence[str], data: Path, without: Path) -> Iterator[str]:
-    """Yield a sentence for each thing that a reader of these data sets passes over.
+    """Yield a sentence for each thing that the readers of these data sets pass over.
 
     Parameters
     ----------
     without : Path
         The run's folder, which may lie below the data.
     """
-    if "labels" in names:
-        run = without.resolve()
-        patients = [path for path in sorted(folder_of("labels", data).iterdir()) if path.is_dir()]
+    run = without.resolve()
+    for name in (name for name in names if name in OWN):
+        patients = [path for path in sorted(folder_of(name, data).iterdir()) if path.is_dir()]
         patients = [path for path in patients if path.resolve() not in (run, *run.parents)]
-        unlabelled = [path for path in patients if not (path / LABELS).is_dir()]
-        if unlabelled:
-            yield f"{_count(unlabelled, patients)} no {LABELS} and are left out: {_named(unlabelled)}"
+        if name == "labels":
+            unlabelled = [path for path in patients if not (path / LABELS).is_dir()]
+            if unlabelled:
+                yield f"{_count(unlabelled, patients)} no {LABELS} and are left out: {_named(unlabelled)}"
+            patients = [path for path in patients if path not in unlabelled]
+        yield from _uncorrected(name, patients)
+
+
+def _uncorrected(name: str, patients: Sequence[Path]) -> Iterator[str]:
+    """Yield who has labels that nobody corrected, and for whom somebody corrected the kind that another set reads."""
+    kind, is_corrected = KINDS[name]
+    uncorrected = [path for path in patients if not is_corrected(path)]
+    if uncorrected:
+        yield f"{_count(uncorrected, patients)} {kind} that nobody corrected: {_named(uncorrected)}"
+    for other in KINDS.keys() - {name}:
+        kind, is_corrected = KINDS[other]
+        elsewhere = [path for path in uncorrected if is_corrected(path)]
+        if elsewhere:
+            yield f"of these {len(elsewhere)} have corrected {kind}, which --sets {other} reads: {_named(elsewhere)}"
 
 
 def _count(some: Sequence[Path], patients: Sequence[Path]) -> str:

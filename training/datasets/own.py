@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dicom_node.headers import read_header
-from training.files import PARTIAL
+from training.datasets.segmentations import is_foreign
+from training.files import PARTIAL, read_json, write_json
 
 LABELS = "labels"
 UNFINISHED = f"{LABELS}{PARTIAL}"
 """In a patient's folder: what ``hilum label`` has written, and what it was writing when it was killed."""
+
+FIRST = "first.json"
+"""In a folder of labels: the SHA-256 of each mask as ``hilum label`` wrote it, so that a corrected one is known."""
 
 
 def owners(folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -18,6 +23,32 @@ def owners(folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     names: dict[tuple[str, ...], str] = {}
     for folder in folders:
         yield folder, names.setdefault(_person(folder), folder.name)
+
+
+def write_first(labels: Path) -> None:
+    """Note what the masks of a folder are before anybody corrects them."""
+    write_json(labels / FIRST, {path.name: _sha256(path) for path in _masks(labels)})
+
+
+def has_corrected_nifti(patient: Path) -> bool:
+    """Whether a NIfTI mask of a patient's is another than ``hilum label`` wrote, or nobody knows what it wrote."""
+    labels = patient / LABELS
+    if not (labels / FIRST).exists():
+        return labels.is_dir()
+    return bool(read_json(labels / FIRST) != {path.name: _sha256(path) for path in _masks(labels)})
+
+
+def has_corrected_seg(patient: Path) -> bool:
+    """Whether a DICOM SEG lies in a patient's folder that Hilum did not make."""
+    return any(is_foreign(path) for path in patient.rglob("*") if path.is_file())
+
+
+def _masks(labels: Path) -> list[Path]:
+    return [labels / "lungs.nii.gz", labels / "infection.nii.gz"]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
 def _person(folder: Path) -> tuple[str, ...]:

@@ -15,9 +15,10 @@ from highdicom.seg import SOP_CLASS_UIDS, Segmentation
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
-from dicom_node.headers import SeriesHeader
+from dicom_node.headers import UNREADABLE, SeriesHeader
 from training.datasets.sample import (
     CONSOLIDATION,
     GROUND_GLASS_OPACITY,
@@ -138,6 +139,15 @@ def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
         kind = UID(unread[0].sop_class_uid).name
         raise BadData("unread-correction", f"{unread[0].path}: Hilum does not read {kind}; save it as DICOM SEG")
     return [(path, referred) for _, path, referred in sorted(found)]
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file is a SEG that Hilum did not make."""
+    try:
+        kind = read_file_meta_info(path).get("MediaStorageSOPClassUID")
+        return kind in SOP_CLASS_UIDS and not _is_hilums(dcmread(path, stop_before_pixels=True))
+    except UNREADABLE:
+        return False
 
 
 def _is_hilums(ds: Dataset) -> bool:
