@@ -55,9 +55,19 @@ class Claim:
         path = self.folder / "trial.json"
         return self.content | read_json(path) if path.exists() else self.content
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether anything in the folder has learned yet: until then its data may change."""
+        return any(self.folder.glob("split-*/state.pt")) or any(self.folder.glob("split-*/result.json"))
+
+    @property
+    def has_its_files(self) -> bool:
+        """Whether the folder was begun, and on a site's own files as they are now."""
+        return (self.folder / "trial.json").exists() and bool(self.begun_as["files"] == self.content["files"])
+
     def write(self) -> None:
         """Claim the folder."""
-        write_json(self.folder / "trial.json", self.begun_as)
+        write_json(self.folder / "trial.json", self.begun_as if self.is_trained else self.content)
 
     def lock(self) -> None:
         """Keep other processes out of the folder for as long as this claim, or its process, lives.
@@ -103,7 +113,7 @@ class Claim:
 
     def refuse_other_files(self) -> None:
         """Refuse to train on a site's own files when they have changed; what is trained can be tested all the same."""
-        if self.begun_as["files"] != self.content["files"]:
+        if not self.has_its_files:
             raise SettingsError(
                 "other-files",
                 f"the files in {self.data} are others than when {self.folder} was begun; "

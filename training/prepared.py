@@ -70,16 +70,25 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     key = hashlib.sha256(kind.encode() + _code_of(target)).hexdigest()
     if not (folder / "index.json").exists():
         _write(samples, preprocess, target, folder, key)
-    try:
-        index = read_json(folder / "index.json")
-        is_same = index["key"] == key
-    except (ValueError, KeyError, TypeError) as error:
-        raise _foreign(folder, "index.json") from error
-    if not is_same:
+    held, entries = _read_index(folder)
+    if held != key:
         raise SettingsError(
             "other-preprocessing", f"{folder} holds images prepared otherwise; choose another run folder"
         )
-    return [_open(entry, folder) for entry in index["samples"]]
+    return [_open(entry, folder) for entry in entries]
+
+
+def discard(folder: Path) -> None:
+    """Let the folder's images be prepared anew.
+
+    Raises
+    ------
+    SettingsError
+        When its index is not Hilum's.
+    """
+    if (folder / "index.json").exists():
+        _read_index(folder)
+        (folder / "index.json").unlink()
 
 
 def scans(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
@@ -93,6 +102,14 @@ def scans(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
 def pixel_volumes(scan: Sequence[Prepared]) -> NDArray[np.float64]:
     """Return ``voxel_ml`` of every slice of a scan: where the slices are cropped by themselves, their pixels differ."""
     return np.concatenate([np.full(len(sample.image), sample.voxel_ml) for sample in scan])
+
+
+def _read_index(folder: Path) -> tuple[str, list[dict[str, object]]]:
+    try:
+        index = read_json(folder / "index.json")
+        return index["key"], index["samples"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _foreign(folder, "index.json") from error
 
 
 def _code_of(target: Target) -> bytes:

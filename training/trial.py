@@ -25,7 +25,7 @@ from training.files import read_json, write_json
 from training.fit import Training
 from training.losses import build_loss, median_frequency_weights
 from training.metrics import Spread
-from training.prepared import Prepared, prepare
+from training.prepared import Prepared, discard, prepare
 from training.pretrained import load_pretrained, open_pretrained, seen_before
 from training.processes import Processes
 from training.provenance import card_of, describe_device, source_version
@@ -90,6 +90,9 @@ class Trial:
         for path in self.folder.glob("split-*/result.json"):
             number = int(path.parent.name.removeprefix("split-"))
             self.claim.refuse_foreign_split(path.parent, self._patients(number) if number < len(self.splits) else {})
+        if processes.rank == 0:
+            self.claim.write()
+        processes.wait()
         self.chosen = range(len(self.splits)) if splits is None else splits
         if not set(self.chosen) <= set(range(len(self.splits))):
             raise SettingsError("no-split", f"splits are 0 to {len(self.splits) - 1}, got {list(self.chosen)}")
@@ -256,16 +259,18 @@ class Trial:
         return names if network.classes > 1 else names[1:]
 
     def _prepare(self, data: Path) -> None:
-        """Read the data, unless that was done before, and then claim the folder: it holds images of these data now."""
-        is_trained = any(self.folder.glob("split-*/result.json"))
-        if not (is_trained and (self.folder / "prepared" / "index.json").exists()):
-            self.claim.refuse_other_files()
-        if not (self.folder / "prepared" / "index.json").exists():
-            for note in notes(self.experiment.data, data, without=self.folder):
+        """Read the data, unless that was done before; until something has learned from them, they may change."""
+        prepared, names = self.folder / "prepared", self.experiment.data
+        if not self.claim.is_trained and not self.claim.has_its_files:
+            discard(prepared)
+        if not (prepared / "index.json").exists():
+            if self.claim.is_trained:
+                self.claim.refuse_other_files()
+            if patients := datasets.own_patients(names, data):
+                self.experiment.split.splits(patients, self.seed)  # which refuses too few before hours of reading
+            for note in notes(names, data, without=self.folder):
                 self.console.print(note, markup=False, highlight=False, soft_wrap=True)
-        samples = datasets.read_all(self.experiment.data, data)
-        prepare(samples, self.experiment.preprocess, self.experiment.target, self.folder / "prepared")
-        self.claim.write()
+        prepare(datasets.read_all(names, data), self.experiment.preprocess, self.experiment.target, prepared)
 
     def _split_result(self, number: int, progress: Progress, measures: dict[str, float]) -> dict[str, Any]:
         split = self.splits[number]

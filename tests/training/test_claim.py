@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from dicom_node.errors import SettingsError
+from tests.training.synthetic import disc_sample
 from tests.training.trials import DISCS, read_discs, trial
 from training import datasets
 from training.datasets.sample import BadData, Sample
@@ -204,8 +206,13 @@ OWN = replace(DISCS, data=("labels",))
 @pytest.fixture
 def label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(datasets.READERS, "labels", datasets.READERS["discs"])  # type: ignore[misc]  # the fixture's is a dict
-    label = tmp_path / "labels" / "anna" / "infection.nii.gz"
-    label.parent.mkdir(parents=True)
+    first, *_ = [write_label(tmp_path / "labels" / f"p{number}") for number in range(6)]
+    return first
+
+
+def write_label(patient: Path) -> Path:
+    (patient / "labels").mkdir(parents=True)
+    label = patient / "labels" / "infection.nii.gz"
     label.write_bytes(b"first")
     return label
 
@@ -220,7 +227,7 @@ def test_a_run_does_not_go_on_when_the_sites_own_labels_have_changed(tmp_path: P
 
 def test_a_run_is_evaluated_though_patients_were_added_since(tmp_path: Path, label: Path) -> None:
     trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()
-    label.with_name("berta.nii.gz").touch()
+    write_label(tmp_path / "labels" / "p6")
     assert trial(tmp_path, experiment=OWN, short=True).evaluate()["splits_done"] == 1
     with pytest.raises(SettingsError, match="others than when"):
         trial(tmp_path, experiment=OWN, short=True).train()
@@ -234,17 +241,32 @@ def test_changed_files_are_not_prepared_for_weights_that_learned_from_others(tmp
         trial(tmp_path, experiment=OWN, short=True)
 
 
-def test_patients_added_to_a_run_of_too_few_need_another_folder(tmp_path: Path, label: Path) -> None:
+def test_too_few_patients_are_told_before_images_are_read_and_more_may_be_added(tmp_path: Path, label: Path) -> None:
     many = replace(OWN, split=KFold(folds=7))
     with pytest.raises(SettingsError, match="only 6 patients"):
         trial(tmp_path, experiment=many, short=True)
-    label.with_name("berta.nii.gz").touch()
-    with pytest.raises(SettingsError, match="others than when"):
+    assert not (tmp_path / "run" / "prepared").exists()
+    write_label(tmp_path / "labels" / "p6")
+    with pytest.raises(SettingsError, match="only 6 patients"):  # of the discs, which are no more
         trial(tmp_path, experiment=many, short=True)
+    assert trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()["splits_done"] == 1
+
+
+def test_images_are_prepared_anew_while_nothing_has_learned_from_them(
+    tmp_path: Path, label: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial(tmp_path, experiment=OWN, short=True)
+    write_label(tmp_path / "labels" / "p6")
+    monkeypatch.setitem(datasets.READERS, "labels", lambda folder: chain(read_discs(folder), [disc_sample(12, "p6")]))  # type: ignore[misc]  # the fixture's is a dict
+    again = trial(tmp_path, experiment=OWN, short=True, splits=[0])
+    assert len(again.prepared) == 13
+    assert again.train()["splits_done"] == 1
 
 
 def test_a_run_below_the_data_goes_on(tmp_path: Path, label: Path) -> None:
-    (tmp_path / "labels").rename(tmp_path / "patients")
+    for patient in (tmp_path / "labels").iterdir():
+        patient.rename(tmp_path / patient.name)
+    (tmp_path / "labels").rmdir()
     trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()
     assert trial(tmp_path, experiment=OWN, short=True, splits=[1]).train()["splits_done"] == 2
 

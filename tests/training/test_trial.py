@@ -52,11 +52,11 @@ def test_whom_the_reader_leaves_out_is_said_before_the_images_are_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets, "READERS", {"labels": read_discs})
-    for folder in ("anna/labels", "bert/study"):
+    for folder in ("anna/labels", "bert/study", "carl/labels", "dora/labels"):
         (tmp_path / "labels" / folder).mkdir(parents=True)
     said = trial(tmp_path, experiment=replace(DISCS, data=("labels",))).console.file
     assert isinstance(said, io.StringIO)
-    assert "1 of 2 patients have no labels and are left out: bert" in said.getvalue()
+    assert "1 of 4 patients have no labels and are left out: bert" in said.getvalue()
 
 
 def test_splits_can_be_trained_one_by_one(tmp_path: Path) -> None:

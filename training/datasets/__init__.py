@@ -33,8 +33,11 @@ READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
     "phantom": phantom.read,
 }
 
-OWN = ("dicom", "labels")
-"""Sets of a site's own scans, which grow."""
+OWN: Mapping[str, Callable[[Path], Iterator[tuple[Path, str]]]] = {
+    "dicom": dicom.patients,
+    "labels": nifti.labelled_patients,
+}
+"""Sets of a site's own scans, which grow; each yields its patients' folders and names before any image is read."""
 
 
 def read(name: str, data: Path) -> Iterator[Sample]:
@@ -78,6 +81,13 @@ def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
                 if other != sample.name:
                     raise BadData("same-image", f"{sample.name}: has the image of {other}; leave one of the two out")
             yield sample
+
+
+def own_patients(names: Sequence[str], data: Path) -> list[str]:
+    """Return the patients of sets that are all a site's own, before any image is read; none where others are read."""
+    if not set(names) <= OWN.keys():
+        return []
+    return [patient for name in names for _, patient in OWN[name](folder_of(name, data))]
 
 
 def folder_of(name: str, data: Path) -> Path:

@@ -32,17 +32,22 @@ def read(folder: Path) -> Iterator[Sample]:
         When a patient's folder has no SEG, a SEG's series is absent, lies in two folders or is no volume, none of its
         segments is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
     """
-    patients = sorted(path for path in folder.iterdir() if path.is_dir())
-    if not patients:
-        raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
     lies_in: dict[str, Path] = {}
-    for patient, name in owners(patients):
+    for patient, name in patients(folder):
         for sample in read_patient(patient, name):
             uid = sample.name.rpartition("/")[2]
             other = lies_in.setdefault(uid, patient)
             if other != patient:
                 raise BadData("same-series", f"{patient}: the CT series {uid} lies in {other} too; remove one")
             yield sample
+
+
+def patients(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each patient's folder with the patient's name."""
+    folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not folders:
+        raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
+    yield from owners(folders)
 
 
 def read_patient(folder: Path, patient: str) -> Iterator[Sample]:
