@@ -43,7 +43,7 @@ class Claim:
             "short": short,
             "seed": seed,
             "sets": list(experiment.data),
-            "files": datasets.fingerprint(experiment.data, data, without=folder),
+            "files": datasets.fingerprint(experiment.data, data),
             "recipe": fingerprint(experiment),
             "split": describe(experiment.split),
             "pretrained": open_pretrained(pretrained)[1].weights_sha256 if pretrained is not None else "",

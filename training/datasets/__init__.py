@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
@@ -17,6 +18,7 @@ from training.datasets import (
     nifti,
     phantom,
 )
+from training.datasets.own import owners
 from training.datasets.sample import BadData, Sample
 
 READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
@@ -33,11 +35,28 @@ READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
     "phantom": phantom.read,
 }
 
-OWN: Mapping[str, Callable[[Path], Iterator[tuple[Path, str]]]] = {
-    "dicom": dicom.patients,
-    "labels": nifti.labelled_patients,
+
+@dataclass(frozen=True)
+class Own:
+    """What of a site's own scans is known before any is read.
+
+    Parameters
+    ----------
+    folders : callable
+        Maps the set's folder to those of the patients.
+    files : callable
+        Maps a patient's folder to the files that are read there.
+    """
+
+    folders: Callable[[Path], list[Path]]
+    files: Callable[[Path], Iterable[Path]]
+
+
+OWN: Mapping[str, Own] = {
+    "dicom": Own(dicom.folders, dicom.files),
+    "labels": Own(nifti.labelled_folders, nifti.label_files),
 }
-"""Sets of a site's own scans, which grow; each yields its patients' folders and names before any image is read."""
+"""Sets of a site's own scans, which grow."""
 
 
 def read(name: str, data: Path) -> Iterator[Sample]:
@@ -87,7 +106,7 @@ def own_patients(names: Sequence[str], data: Path) -> list[str]:
     """Return the patients of sets that are all a site's own, before any image is read; none where others are read."""
     if not set(names) <= OWN.keys():
         return []
-    return [patient for name in names for _, patient in OWN[name](folder_of(name, data))]
+    return [patient for name in names for _, patient in owners(OWN[name].folders(folder_of(name, data)))]
 
 
 def folder_of(name: str, data: Path) -> Path:
@@ -95,23 +114,13 @@ def folder_of(name: str, data: Path) -> Path:
     return data / name if (data / name).is_dir() else data
 
 
-def fingerprint(names: Sequence[str], data: Path, without: Path) -> str:
-    """Return a hash of the names, sizes and times of a site's own files, or nothing where no set of those is read.
+def fingerprint(names: Sequence[str], data: Path) -> str:
+    """Return a hash of names, sizes and times of the files that are read of a site's own, or nothing where none are.
 
     Labels are corrected and patients added while there is a run already; it has seen none of that.
-
-    Parameters
-    ----------
-    without : Path
-        The run's folder, which may lie below the data and changes as it goes.
     """
-    run = without.resolve()
-    files = [
-        path
-        for name in names
-        if name in OWN
-        for path in folder_of(name, data).rglob("*")
-        if path.is_file() and run not in path.resolve().parents
-    ]
-    lines = sorted(f"{path.relative_to(data)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+    own = [(OWN[name], folder_of(name, data)) for name in names if name in OWN]
+    files = [path for kind, folder in own for patient in kind.folders(folder) for path in kind.files(patient)]
+    present = [path for path in files if path.exists()]
+    lines = sorted(f"{path.relative_to(data)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in present)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""

@@ -32,8 +32,11 @@ def read(folder: Path) -> Iterator[Sample]:
         When a patient's folder has no SEG, a SEG's series is absent, lies in two folders or is no volume, none of its
         segments is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
     """
+    patients = folders(folder)
+    if not patients:
+        raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
     lies_in: dict[str, Path] = {}
-    for patient, name in patients(folder):
+    for patient, name in owners(patients):
         for sample in read_patient(patient, name):
             uid = sample.name.rpartition("/")[2]
             other = lies_in.setdefault(uid, patient)
@@ -42,18 +45,28 @@ def read(folder: Path) -> Iterator[Sample]:
             yield sample
 
 
-def patients(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each patient's folder with the patient's name."""
-    folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    if not folders:
-        raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
-    yield from owners(folders)
+def folders(folder: Path) -> list[Path]:
+    """Return the folders of the patients."""
+    return sorted(path for path in folder.glob("*") if path.is_dir())
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Yield the DICOM files that are read below a folder."""
+    for path in folder.rglob("*"):
+        if path.is_file() and UNFINISHED not in path.relative_to(folder).parts and _may_be_dicom(path):
+            yield path
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does (PS3.10 7.1), or as it does without its preamble: with group 2 or 8."""
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or start[:2] in {b"\x02\0", b"\x08\0"}
 
 
 def read_patient(folder: Path, patient: str) -> Iterator[Sample]:
     """Yield the samples of one of a patient's folders."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    series = read_series(sorted(path for path in files if UNFINISHED not in path.relative_to(folder).parts))
+    series = read_series(sorted(files(folder)))
     ct = {s.series_instance_uid: s for s in series if s.ct_images}
     drawn_on: dict[str, list[Path]] = {}
     for path, referred in segmentations(series):

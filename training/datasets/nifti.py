@@ -69,15 +69,24 @@ def read_covid_19_20(folder: Path) -> Iterator[Sample]:
 
 def read_labels(folder: Path) -> Iterator[Sample]:
     """Yield the scans that ``hilum label`` wrote, with the masks that annotators corrected."""
-    for path, patient in labelled_patients(folder):
-        ct, lungs, infection = (path / "labels" / f"{name}.nii.gz" for name in ("ct", "lungs", "infection"))
+    patients = labelled_folders(folder)
+    if not patients:
+        raise BadData("missing-file", f"{folder}: expected files */labels, found none")
+    for path, patient in owners(patients):
+        ct, lungs, infection = label_files(path)
         labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
         yield replace(read_scan(ct, labels, "labels"), name=path.name, patient=patient, scan=path.name)
 
 
-def labelled_patients(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the folder of each patient with labels, and the patient's name."""
-    yield from owners([labels.parent for labels in list_images(folder, "*/labels")])
+def labelled_folders(folder: Path) -> list[Path]:
+    """Return the folders of the patients with labels."""
+    return sorted(labels.parent for labels in folder.glob("*/labels"))
+
+
+def label_files(patient: Path) -> tuple[Path, Path, Path]:
+    """Return the image that ``hilum label`` wrote, the mask of lungs and that of infection."""
+    ct, lungs, infection = (patient / "labels" / f"{name}.nii.gz" for name in ("ct", "lungs", "infection"))
+    return ct, lungs, infection
 
 
 def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False) -> Sample:

@@ -48,3 +48,21 @@ def test_one_series_in_two_folders_is_refused(tmp_path: Path) -> None:
         drawn(tmp_path / name, seed, PatientID=name, SeriesInstanceUID="1.2.3")
     with pytest.raises(BadData, match=r"b: the CT series 1\.2\.3 lies in .*a too"):
         list(datasets.read_all(["dicom"], tmp_path))
+
+
+def test_files_that_no_reader_reads_make_no_data_other_data(tmp_path: Path) -> None:
+    drawn(tmp_path / "a", 0)
+    (tmp_path / "a" / "labels").mkdir()
+    (tmp_path / "a" / "labels" / "infection.nii.gz").touch()
+    before = datasets.fingerprint(["dicom", "labels"], tmp_path)
+    for name in (".DS_Store", "a/.DS_Store", "a/labels/Thumbs.db", "a/labels/first.json"):
+        (tmp_path / name).write_bytes(b"left by a viewer")
+    assert datasets.fingerprint(["dicom", "labels"], tmp_path) == before
+    (tmp_path / "a" / "labels" / "infection.nii.gz").write_bytes(b"corrected")
+    assert datasets.fingerprint(["dicom"], tmp_path) != datasets.fingerprint(["dicom", "labels"], tmp_path) != before
+    drawn(tmp_path / "b", 1)
+    assert datasets.fingerprint(["dicom"], tmp_path) != before
+
+
+def test_data_that_are_gone_have_no_fingerprint(tmp_path: Path) -> None:
+    assert datasets.fingerprint(["dicom", "labels"], tmp_path / "gone") == ""
