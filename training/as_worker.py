@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,25 +26,18 @@ def scans_of(prepared: Sequence[Prepared]) -> list[Prepared]:
     return [sample for sample in prepared if len(sample.image) >= FEWEST_SLICES]
 
 
-def measure_scans(
-    networks: Mapping[str, ChestNetwork], sets: Sequence[str], data: Path, scans: Collection[Prepared]
-) -> dict[str, float]:
+def measure_scans(networks: Mapping[str, ChestNetwork], samples: Iterable[Sample]) -> dict[str, float]:
     """Return the figures of networks by patient, each figure's name after that of its network.
 
     Parameters
     ----------
     networks : mapping
         By what their figures' names begin with.
-    sets, data : sequence of str, Path
-        The data sets that hold the scans, and their folder.
-
-    Raises
-    ------
-    SettingsError
-        A scan is not there any more.
+    samples : iterable of Sample
+        The scans.
     """
     patients: dict[str, dict[str, Patient]] = {prefix: {} for prefix in networks}
-    for sample in find_samples(sets, data, scans):
+    for sample in samples:
         for prefix, network in networks.items():
             patient = patients[prefix].setdefault(sample.patient or sample.name, Patient(false_ml=0.0))
             lung, infection = read_scan(network.method, sample)
@@ -61,7 +54,13 @@ def measure_scans(
 
 
 def find_samples(sets: Sequence[str], data: Path, scans: Collection[Prepared]) -> Iterator[Sample]:
-    """Yield the samples that scans were prepared from, without those whose infection nobody drew as a whole."""
+    """Yield the samples that scans were prepared from, without those whose infection nobody drew as a whole.
+
+    Raises
+    ------
+    SettingsError
+        A scan is not there any more.
+    """
     wanted = {(scan.source, scan.name) for scan in scans}
     for name in sets:
         for sample in datasets.read(name, data):

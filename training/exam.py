@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from training.area_plots import write_area_plots
-from training.as_worker import measure_scans, scans_of
+from training.as_worker import find_samples, measure_scans, scans_of
 from training.evaluate import Judged, judge, measure, tuned_dice
 from training.experiment import Experiment
 from training.overlays import write_slices
-from training.prepared import Prepared
+from training.prepared import Prepared, scans
+from training.reporter import counted
 from worker.chest_network import ChestNetwork
 from worker.networks.card import Card
 from worker.networks.network import SegmentationNetwork
@@ -30,12 +33,17 @@ class Exam:
     data : Path
         The folder of the data sets.
     validation, test : sequence of Prepared
+    console : Console
+        Hears how many scans are read, under the title.
+    title : str
     """
 
     experiment: Experiment
     data: Path
     validation: Sequence[Prepared]
     test: Sequence[Prepared]
+    console: Console
+    title: str
 
     @property
     def scans(self) -> list[Prepared]:
@@ -49,7 +57,9 @@ class Exam:
 
     def judge(self, network: SegmentationNetwork) -> list[Judged]:
         """Predict the test part on the network's grid."""
-        return judge(network, self.experiment.stacking, self.test, self.experiment.threshold)
+        read = counted(scans(self.test), self.console, f"{self.title}: scans tested")
+        stacking, threshold = self.experiment.stacking, self.experiment.threshold
+        return [judged for scan in read for judged in judge(network, stacking, scan, threshold)]
 
     def take(self, trained: Weights, before: Weights | None, folder: Path) -> dict[str, float]:
         """Return all measures of what was trained, and of what training began with; draw the first into a folder."""
@@ -58,7 +68,8 @@ class Exam:
         if self.scans:
             networks = {"": trained} | ({"before/": before} if before else {})
             readers = {prefix: reader(*weights) for prefix, weights in networks.items()}
-            return measure_scans(readers, self.experiment.data, self.data, self.scans)
+            samples = find_samples(self.experiment.data, self.data, self.scans)
+            return measure_scans(readers, counted(samples, self.console, f"{self.title}: scans read as a worker reads"))
         names = self.experiment.target.names
         measures = measure(judged, names)
         if len(names) == 2:

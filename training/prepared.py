@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import SettingsError
+from training.datasets.faults import Faults
 from training.datasets.sample import BadData, Sample
 from training.files import read_json, write_json
 from training.preprocess import Preprocess
@@ -64,7 +65,7 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     SettingsError
         When the folder holds something else.
     BadData
-        When there is no sample, or a structure of the target was not annotated.
+        When there is no sample, or the reader or the target has found any fault; it tells all that were found.
     """
     kind = f"{describe(preprocess)} {describe(target)} {', '.join(f.name for f in fields(_Entry))}"
     key = hashlib.sha256(kind.encode() + _code_of(target)).hexdigest()
@@ -131,23 +132,31 @@ def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, fo
     """Fill the folder; the index comes last, so that a broken attempt is done again."""
     _clear(folder)
     entries: list[Mapping[str, object]] = []
-    for number, sample in enumerate(samples):
-        labels = target.label_map(sample)
-        np.save(folder / f"{number:05d}.image.npy", preprocess.image(sample))
-        np.save(folder / f"{number:05d}.labels.npy", preprocess.labels(labels, sample))
-        entries.append(asdict(_Entry(
-            file=f"{number:05d}",
-            name=sample.name,
-            source=sample.source,
-            patient=sample.patient,
-            scan=sample.scan,
-            position=sample.position,
-            voxel_ml=_voxel_ml(sample, preprocess),
-            slice_mm=sample.slice_mm,
-        )))  # fmt: skip
+    faults = Faults()
+    with faults.kept():
+        for number, sample in enumerate(samples):
+            with faults.kept():
+                entries.append(asdict(_save(sample, preprocess, target, folder / f"{number:05d}")))
+    faults.refuse()
     if not entries:
         raise BadData("empty-data-set", "the data set has no samples")
     write_json(folder / "index.json", {"key": key, "samples": entries})
+
+
+def _save(sample: Sample, preprocess: Preprocess, target: Target, path: Path) -> _Entry:
+    labels = target.label_map(sample)
+    np.save(path.with_suffix(".image.npy"), preprocess.image(sample))
+    np.save(path.with_suffix(".labels.npy"), preprocess.labels(labels, sample))
+    return _Entry(
+        file=path.name,
+        name=sample.name,
+        source=sample.source,
+        patient=sample.patient,
+        scan=sample.scan,
+        position=sample.position,
+        voxel_ml=_voxel_ml(sample, preprocess),
+        slice_mm=sample.slice_mm,
+    )
 
 
 def _clear(folder: Path) -> None:

@@ -1,12 +1,31 @@
-"""What a person sees while a network trains."""
+"""What a person sees while images are prepared, and a network trains and is tested."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Sized
 from datetime import timedelta
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def counted(items: Iterable[Item], console: Console, title: str) -> Iterator[Item]:
+    """Yield items and tell how many are done: on a terminal at once, elsewhere in a line every ten seconds."""
+    told = time.monotonic()
+    of = f" of {len(items)}" if isinstance(items, Sized) else ""
+    with console.status(title) as status:
+        for count, item in enumerate(items, start=1):
+            yield item
+            status.update(f"{title}: {count}{of}")
+            if not console.is_terminal and time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                console.print(f"{title}: {count}{of}", highlight=False, soft_wrap=True)
 
 
 class Reporter:

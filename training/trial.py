@@ -29,7 +29,7 @@ from training.prepared import Prepared, discard, prepare
 from training.pretrained import load_pretrained, open_pretrained, seen_before
 from training.processes import Processes
 from training.provenance import card_of, describe_device, source_version
-from training.reporter import Reporter
+from training.reporter import Reporter, counted
 from training.state import Progress
 from worker.networks.card import Card, read_card
 from worker.networks.checkpoint import save
@@ -239,7 +239,10 @@ class Trial:
 
     def _exam(self, number: int) -> Exam:
         split = self.splits[number]
-        return Exam(self.experiment, self.data, self._pick(split.validation), self._pick(split.test))
+        title = f"{self.experiment.name} split {number + 1}"
+        return Exam(
+            self.experiment, self.data, self._pick(split.validation), self._pick(split.test), self.console, title
+        )
 
     def _pick(self, indices: Sequence[int]) -> list[Prepared]:
         return [self.prepared[i] for i in indices]
@@ -270,7 +273,8 @@ class Trial:
                 self.experiment.split.splits(patients, self.seed)  # which refuses too few before hours of reading
             for note in notes(names, data, without=self.folder):
                 self.console.print(note, markup=False, highlight=False, soft_wrap=True)
-        prepare(datasets.read_all(names, data), self.experiment.preprocess, self.experiment.target, prepared)
+        samples = counted(datasets.read_all(names, data), self.console, "images prepared")
+        prepare(samples, self.experiment.preprocess, self.experiment.target, prepared)
 
     def _split_result(self, number: int, progress: Progress, measures: dict[str, float]) -> dict[str, Any]:
         split = self.splits[number]

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from dicom_node.errors import SettingsError
 from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training import datasets
-from training.as_worker import measure_scans
+from training.as_worker import find_samples, measure_scans
 from training.chest_target import as_volume
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.exam import Exam
@@ -59,7 +60,7 @@ def unet() -> SegmentationNetwork:
 
 
 def test_dice_and_poir_are_those_of_the_masks_that_a_worker_makes(tmp_path: Path, prepared: list[Prepared]) -> None:
-    figures = measure_scans({"": NETWORK}, ["labels"], tmp_path, prepared[:1])
+    figures = measure_scans({"": NETWORK}, find_samples(["labels"], tmp_path, prepared[:1]))
     findings = examine(as_volume(scan("a")), NETWORK.method)
     assert figures["infection/dice/a"] == Confusion.of(findings.infection.array, INFECTED).dice > 0.7
     assert figures["lung/dice/a"] == Confusion.of(findings.lungs.labels > 0, LUNGS > 0).dice
@@ -68,7 +69,7 @@ def test_dice_and_poir_are_those_of_the_masks_that_a_worker_makes(tmp_path: Path
 
 
 def test_nothing_is_said_of_what_nobody_drew(tmp_path: Path, prepared: list[Prepared]) -> None:
-    figures = measure_scans({"": NETWORK}, ["labels"], tmp_path, prepared[:3])
+    figures = measure_scans({"": NETWORK}, find_samples(["labels"], tmp_path, prepared[:3]))
     assert figures["patients"] == 2
     assert figures["infection/dice/b"] == figures["infection/dice/a"]
     assert (figures["lung/cases"], figures["infection/cases"]) == (1, 2)
@@ -80,11 +81,11 @@ def test_a_scan_that_is_gone_is_named(
 ) -> None:
     monkeypatch.setattr(datasets, "READERS", {"labels": lambda _folder: iter([scan("b")])})
     with pytest.raises(SettingsError, match=r"no longer holds a$"):
-        measure_scans({"": NETWORK}, ["labels"], tmp_path, prepared[:2])
+        measure_scans({"": NETWORK}, find_samples(["labels"], tmp_path, prepared[:2]))
 
 
 def test_a_site_sees_what_a_worker_would_give_before_and_after(tmp_path: Path, prepared: list[Prepared]) -> None:
-    exam = Exam(OWN, tmp_path, prepared[1:2], prepared[:1])
+    exam = Exam(OWN, tmp_path, prepared[1:2], prepared[:1], Console(quiet=True), "own")
     figures = exam.take((unet(), CARD), (unet(), CARD), tmp_path)
     assert exam.way == "judged as a worker reads"
     assert {"infection/dice/a", "poir/a/true", "before/infection/dice/a", "before/poir/a/found"} < figures.keys()
@@ -92,10 +93,10 @@ def test_a_site_sees_what_a_worker_would_give_before_and_after(tmp_path: Path, p
 
 
 def test_single_slices_are_judged_on_the_networks_grid(tmp_path: Path, prepared: list[Prepared]) -> None:
-    exam = Exam(OWN, tmp_path, prepared[:1], prepared[3:])
+    exam = Exam(OWN, tmp_path, prepared[:1], prepared[3:], Console(quiet=True), "own")
     assert exam.way == "judged on the network's grid"
     before = (unet(), replace(CARD, image_size=OWN.preprocess.size))
-    assert "before/infection/dice_per_image" in exam.take((unet(), CARD), before, tmp_path)
+    assert "before/lung/dice_per_image" in exam.take((unet(), CARD), before, tmp_path)
 
 
 def test_a_patient_without_infection_has_no_dice_but_a_volume_found_in_error(
@@ -103,7 +104,7 @@ def test_a_patient_without_infection_has_no_dice_but_a_volume_found_in_error(
 ) -> None:
     nothing = replace(scan("b"), masks={LUNG: LUNGS > 0, INFECTION: np.zeros_like(INFECTED)})
     monkeypatch.setattr(datasets, "READERS", {"labels": lambda _folder: iter([scan("a"), nothing])})
-    figures = measure_scans({"": NETWORK}, ["labels"], tmp_path, prepared[:2])
+    figures = measure_scans({"": NETWORK}, find_samples(["labels"], tmp_path, prepared[:2]))
     found = examine(as_volume(nothing), NETWORK.method).measurement("both").infection_volume_ml
     assert figures["infection/false_ml/b"] == pytest.approx(found)
     assert figures["infection/dice_per_case"] == figures["infection/dice/a"]

@@ -1,5 +1,6 @@
 import importlib.util
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from dicom_node.errors import SettingsError
 from tests.training.synthetic import SIZE, disc_sample
-from training.datasets.sample import INFECTION, LUNG, BadData
+from training.datasets.sample import INFECTION, LUNG, BadData, Sample
 from training.prepared import pixel_volumes, prepare, scans
 from training.preprocess import Preprocess
 from training.target import Target
@@ -66,6 +67,17 @@ def test_a_broken_attempt_is_done_again(tmp_path: Path) -> None:
         prepare([disc_sample(0), unannotated], PREPROCESS, Target.of(INFECTION), tmp_path)
     (tmp_path / "index.json.partial").touch()
     assert len(prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)) == 1
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    def read() -> Iterator[Sample]:
+        yield replace(disc_sample(0), masks={})
+        yield replace(disc_sample(1), masks={})
+        raise BadData("unreadable-file", "c.nii.gz: cut short")
+
+    with pytest.raises(BadData, match=r"disc-0: no mask .*\ndisc-1: no mask .*\nc.nii.gz: cut short"):
+        prepare(read(), PREPROCESS, Target.of(INFECTION), tmp_path)
+    assert not (tmp_path / "index.json").exists()
 
 
 def test_files_that_hilum_did_not_write_are_kept(tmp_path: Path) -> None:

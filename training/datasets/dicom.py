@@ -17,6 +17,7 @@ from pydicom import dcmread
 
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
+from training.datasets.faults import Faults
 from training.datasets.own import UNFINISHED, owners
 from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
 from training.datasets.segmentations import read_masks, segmentations
@@ -29,20 +30,22 @@ def read(folder: Path) -> Iterator[Sample]:
     Raises
     ------
     BadData
-        When a patient's folder has no SEG, a SEG's series is absent, lies in two folders or is no volume, none of its
-        segments is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
+        At the end, of all patients: when a folder has no SEG, a SEG's series is absent, lies in two folders or is no
+        volume, none of its segments is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
     """
     patients = folders(folder)
     if not patients:
         raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
-    lies_in: dict[str, Path] = {}
+    faults, lies_in = Faults(), dict[str, Path]()
     for patient, name in owners(patients):
-        for sample in read_patient(patient, name):
-            uid = sample.name.rpartition("/")[2]
-            other = lies_in.setdefault(uid, patient)
-            if other != patient:
-                raise BadData("same-series", f"{patient}: the CT series {uid} lies in {other} too; remove one")
-            yield sample
+        with faults.kept():
+            for sample in read_patient(patient, name):
+                uid = sample.name.rpartition("/")[2]
+                other = lies_in.setdefault(uid, patient)
+                if other != patient:
+                    raise BadData("same-series", f"{patient}: the CT series {uid} lies in {other} too; remove one")
+                yield sample
+    faults.refuse()
 
 
 def folders(folder: Path) -> list[Path]:

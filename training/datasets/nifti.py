@@ -28,6 +28,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from training.datasets.calibrate import to_hu
+from training.datasets.faults import Faults
 from training.datasets.images import list_images
 from training.datasets.own import owners
 from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample, require_lungs
@@ -72,10 +73,13 @@ def read_labels(folder: Path) -> Iterator[Sample]:
     patients = labelled_folders(folder)
     if not patients:
         raise BadData("missing-file", f"{folder}: expected files */labels, found none")
+    faults = Faults()
     for path, patient in owners(patients):
-        ct, lungs, infection = label_files(path)
-        labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
-        yield replace(read_scan(ct, labels, "labels"), name=path.name, patient=patient, scan=path.name)
+        with faults.kept():
+            ct, lungs, infection = label_files(path)
+            labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
+            yield replace(read_scan(ct, labels, "labels"), name=path.name, patient=patient, scan=path.name)
+    faults.refuse()
 
 
 def labelled_folders(folder: Path) -> list[Path]:

@@ -43,6 +43,16 @@ def test_one_image_under_two_names_is_refused(tmp_path: Path) -> None:
         list(datasets.read_all(["dicom"], tmp_path))
 
 
+def test_all_patients_whose_files_are_faulty_are_named_at_once(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name / "labels").mkdir(parents=True)
+    drawn(tmp_path / "c", 0)
+    with pytest.raises(BadData, match=r"a: expected a DICOM SEG, found none\n.*b: expected a DICOM SEG, found none$"):
+        list(datasets.read("dicom", tmp_path))
+    with pytest.raises(BadData, match=r"a/labels/ct.nii.gz: missing\n.*b/.*missing\n.*c/.*missing"):
+        list(datasets.read("labels", tmp_path))
+
+
 def test_one_series_in_two_folders_is_refused(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         drawn(tmp_path / name, seed, PatientID=name, SeriesInstanceUID="1.2.3")
