@@ -65,6 +65,8 @@ class Experiment:
         Weights to begin with; a relative path begins at the folder of the runs.
     differs : str
         In what the experiment differs from the paper's, other than the data.
+    may_lack : tuple of str
+        Classes that the data need not have.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Experiment:
     pretrained: Path | None = None
     published: tuple[Published, ...] = ()
     differs: str = ""
+    may_lack: tuple[str, ...] = ()
 
     @property
     def length(self) -> str:

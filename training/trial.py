@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 from dicom_node.errors import SettingsError
 from training import datasets
 from training.claim import Claim
+from training.classes import missing_classes
 from training.datasets.notes import notes
 from training.evaluate import Judged, foreground_dice
 from training.exam import Exam, Weights
@@ -101,6 +102,8 @@ class Trial:
         """Train and test the chosen splits and return the result as it is written."""
         self.claim.refuse_other_files()
         self.claim.refuse_other_pretrained()
+        chosen = {number: self.splits[number] for number in self.chosen}
+        self._say(missing_classes(chosen, self.prepared, self.experiment.target.names, self.experiment.may_lack))
         for number in self.chosen:
             if not (self._split_folder(number) / "result.json").exists():
                 self._train_split(number)
@@ -271,10 +274,13 @@ class Trial:
                 self.claim.refuse_other_files()
             if patients := datasets.own_patients(names, data):
                 self.experiment.split.splits(patients, self.seed)  # which refuses too few before hours of reading
-            for note in notes(names, data, without=self.folder):
-                self.console.print(note, markup=False, highlight=False, soft_wrap=True)
+            self._say(notes(names, data, without=self.folder))
         samples = counted(datasets.read_all(names, data), self.console, "images prepared")
         prepare(samples, self.experiment.preprocess, self.experiment.target, prepared)
+
+    def _say(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def _split_result(self, number: int, progress: Progress, measures: dict[str, float]) -> dict[str, Any]:
         split = self.splits[number]

@@ -68,6 +68,7 @@ FOLDS = Experiment(
         )
     ),
     short=Short(epochs=2, steps_per_epoch=20, size=(128, 128)),
+    may_lack=(PLEURAL_EFFUSION,),  # hardly anyone has any
     published=(
         Published(f"{INFECTION}/dice_per_case", 0.757, "Wu et al. 2020, table 1"),
         Published(f"{INFECTION}/dice_global", 0.777, "Ma et al. 2021, nnU-Net"),
