@@ -104,8 +104,8 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
     Raises
     ------
     BadData
-        When a file is missing, cut short, no NIfTI image or of voxels that are not numbers, or a mask has another
-        shape or place than the image, or values that mean nothing, or none of its lungs is anywhere.
+        When a file is missing, cut short, no NIfTI image of voxels that are not numbers or of another window, or a mask
+        has another shape or place than the image, or values that mean nothing, or shows lungs that are none in HU.
     """
     image = _read(path)
     if not np.isfinite(image.voxels).all():
@@ -119,6 +119,10 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
         masks |= _structures(mask.voxels, values, mask_path)
     if windowed:
         lower, upper = RADIOPAEDIA_WINDOW_HU
+        darkest, brightest = image.voxels.min(), image.voxels.max()
+        if darkest < 0 or brightest > 255:
+            came = f"got {darkest:g} to {brightest:g}"
+            raise BadData("not-windowed", f"{path}: expected 0 to 255 of the window {lower:g} to {upper:g} HU, {came}")
         hu = to_hu(image.voxels, lower, (upper - lower) / 255)
     else:
         hu = np.rint(np.clip(image.voxels, -32768, 32767)).astype(np.int16)

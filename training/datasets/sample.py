@@ -30,6 +30,10 @@ UNIONS: Mapping[str, tuple[str, ...]] = {
 """Structures that are the union of finer ones. Pleural effusion lies outside the lung: it is no infection."""
 
 
+LUNG_HU = (-1024, -150)
+"""Between these lies the median of any lungs outside their infection."""
+
+
 class BadData(RejectedInput):
     """A file of a data set that cannot be used; the message names it, for it is the user's own."""
 
@@ -123,14 +127,25 @@ class Sample:
 
 
 def require_lungs(sample: Sample, path: Path) -> Sample:
-    """Return the scan that lies at a path, or refuse it where somebody outlined lungs and none of them is anywhere.
+    """Return the scan that lies at a path, or refuse it where its masks of lungs show none.
 
     Raises
     ------
     BadData
-        When its masks of lungs are all empty.
+        When they are all empty, or on what no lung's density is in HU: other values, or another scan's masks.
     """
-    lungs = [sample.masks[structure] for structure in (LUNG, *UNIONS[LUNG]) if structure in sample.masks]
-    if lungs and not any(mask.any() for mask in lungs):
+    lungs, infection = (
+        np.logical_or.reduce([mask for name, mask in sample.masks.items() if name in (union, *UNIONS[union])])
+        for union in (LUNG, INFECTION)
+    )
+    if lungs.ndim == 0:  # nobody drew any
+        return sample
+    if not lungs.any():
         raise BadData("empty-lungs", f"{path}: its lung masks are empty; they may belong to another scan")
+    free = lungs & ~infection
+    usual = float(np.median(sample.image[free if free.any() else lungs]))
+    lowest, highest = LUNG_HU
+    if not lowest <= usual <= highest:
+        message = f"{path}: within its lung masks the median is {usual:.0f}, and that of lungs {lowest} to {highest} HU"
+        raise BadData("not-hu", f"{message}; its values may be no HU, or its masks another scan's")
     return sample

@@ -63,8 +63,8 @@ def test_left_and_right_lung_make_the_lung(tmp_path: Path) -> None:
 
 
 def test_windowed_scans_of_covid_19_ct_seg_become_hounsfield_units(tmp_path: Path) -> None:
-    gray = np.zeros(SHAPE, np.uint8)
-    gray[0] = 255
+    gray = np.full(SHAPE, 60, np.uint8)
+    gray[0], gray[1, 0] = 255, 0
     covid_19_ct_seg(tmp_path, "radiopaedia_4_85506_1", gray)
     (sample,) = datasets.read("covid-19-ct-seg", tmp_path)
     assert (sample.image.min(), sample.image.max()) == (-1250, 250)
@@ -73,7 +73,7 @@ def test_windowed_scans_of_covid_19_ct_seg_become_hounsfield_units(tmp_path: Pat
 def test_two_scans_of_one_case_of_radiopaedia_are_one_patients(tmp_path: Path) -> None:
     names = ("coronacases_001", "radiopaedia_10_85902_1", "radiopaedia_10_85902_3", "radiopaedia_29_86490_1")
     for name in names:
-        covid_19_ct_seg(tmp_path, name, hounsfield())
+        covid_19_ct_seg(tmp_path, name, np.full(SHAPE, 60, np.uint8) if name[0] == "r" else hounsfield())
     samples = list(datasets.read("covid-19-ct-seg", tmp_path))
     assert [s.patient for s in samples] == ["coronacases_001", "radiopaedia_10", "radiopaedia_10", "radiopaedia_29"]
     assert [s.scan for s in samples] == list(names)
@@ -92,6 +92,32 @@ def test_labels_in_two_folders_of_one_patient_are_one_patients(tmp_path: Path) -
             save(tmp_path / name / "labels" / f"{file}.nii.gz", array)
         save(tmp_path / name / "labels" / "infection.nii.gz", np.zeros(SHAPE, np.uint8))
     assert [(s.name, s.patient) for s in datasets.read("labels", tmp_path)] == [("a", "a"), ("b", "b"), ("c", "a")]
+
+
+def test_values_of_lung_that_are_not_hu_are_refused(tmp_path: Path) -> None:
+    covid_19_ct_seg(tmp_path, "coronacases_001", hounsfield() + 1024)
+    with pytest.raises(
+        BadData, match=r"coronacases_001.nii.gz: .* the median is 554, and that of lungs -1024 to -150 HU"
+    ):
+        list(datasets.read("covid-19-ct-seg", tmp_path))
+
+
+def test_lungs_full_of_infection_are_lungs_all_the_same(tmp_path: Path) -> None:
+    hu = hounsfield()
+    hu[:3] = 40
+    for part, array in (
+        ("COVID-19-CT-Seg_20cases", hu),
+        ("Lung_Mask", np.ones(SHAPE, np.uint8)),
+        ("Infection_Mask", (hu == 40).astype(np.uint8)),
+    ):
+        save(tmp_path / part / "coronacases_001.nii.gz", array)
+    assert len(list(datasets.read("covid-19-ct-seg", tmp_path))) == 1
+
+
+def test_a_windowed_scan_that_is_in_hu_already_is_refused(tmp_path: Path) -> None:
+    covid_19_ct_seg(tmp_path, "radiopaedia_4_85506_1", hounsfield())
+    with pytest.raises(BadData, match=r"radiopaedia_4_85506_1.nii.gz: expected 0 to 255 .*, got -500 to -441"):
+        list(datasets.read("covid-19-ct-seg", tmp_path))
 
 
 @pytest.mark.parametrize("value", [2, 255])
