@@ -89,17 +89,28 @@ def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
     Raises
     ------
     BadData
-        When one of a site's own images is there twice, under two patients perhaps.
+        When a set is not there, or one of a site's own images is twice, under two patients perhaps.
     """
     called: dict[bytes, str] = {}
     for name in names:
-        for sample in read(name, data):
+        for sample in _read_or_advise(name, data):
             if name in OWN:
                 content = hashlib.sha256(sample.image.tobytes()).digest()
                 other = called.setdefault(content, sample.name)
                 if other != sample.name:
                     raise BadData("same-image", f"{sample.name}: has the image of {other}; leave one of the two out")
             yield sample
+
+
+def _read_or_advise(name: str, data: Path) -> Iterator[Sample]:
+    """Yield the samples of a set; where a public one is not there, say what reads one's own scans."""
+    try:
+        yield from read(name, data)
+    except BadData as error:
+        if error.code != "missing-file" or name in OWN or folder_of(name, data) != data:
+            raise
+        message = f"no data set {name} in {data} ({error.message}); your own scans: --sets labels or --sets dicom"
+        raise BadData("no-data-set", message) from error
 
 
 def own_patients(names: Sequence[str], data: Path) -> list[str]:

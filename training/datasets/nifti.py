@@ -72,7 +72,7 @@ def read_labels(folder: Path) -> Iterator[Sample]:
     """Yield the scans that ``hilum label`` wrote, with the masks that annotators corrected."""
     patients = labelled_folders(folder)
     if not patients:
-        raise BadData("missing-file", f"{folder}: expected files */labels, found none")
+        raise BadData("missing-file", f"{folder}: expected PATIENT/labels, as `hilum label` writes them; found none")
     faults = Faults()
     for path, patient in owners(patients):
         with faults.kept():

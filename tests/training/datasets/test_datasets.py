@@ -20,6 +20,17 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         datasets.read("medseg100", tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "name", ["infection-slices", "medseg100", "lung-slices", "covid-19-20", "mosmed", "ct-studies"]
+)
+def test_a_public_set_that_is_not_there_is_named_with_what_reads_ones_own(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadData, match=f"no data set {name} in .*; your own scans: --sets labels or --sets dicom"):
+        list(datasets.read_all([name], tmp_path))
+    (tmp_path / name).mkdir()
+    with pytest.raises(BadData, match=f"^{tmp_path / name}"):
+        list(datasets.read_all([name], tmp_path))
+
+
 def drawn(folder: Path, seed: int, **attributes: str) -> None:
     """Write a patient's folder: a series of four slices with a SEG."""
     hu, _, infection = chest_hu((4, 24, 32), seed=seed)
