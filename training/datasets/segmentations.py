@@ -5,11 +5,11 @@ Segments are known by their coded type and laterality, or by their label.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import highdicom
 import numpy as np
 from highdicom.seg import SOP_CLASS_UIDS, Segmentation
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
-from dicom_node.headers import UNREADABLE, SeriesHeader
+from dicom_node.headers import UNREADABLE, SeriesHeader, nested, numbers
 from training.datasets.sample import (
     CONSOLIDATION,
     GROUND_GLASS_OPACITY,
@@ -37,6 +37,13 @@ from worker.volume import Volume
 STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION})
 
 
+POSITION_MM = 0.1
+"""A frame that is not as far off lies on a slice; what is between is rounding."""
+
+_DAMAGES = (*UNREADABLE, RuntimeError)
+"""What pydicom and highdicom raise on a SEG that is damaged."""
+
+
 def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
     """Return the masks of a SEG on the volume's slices, by structure; segments of other things are left out.
 
@@ -45,9 +52,14 @@ def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
     Raises
     ------
     BadData
-        When no segment is a known structure, or the SEG lies on other slices or pixels than the volume.
+        When the SEG is damaged, no segment is a known structure, or it lies on other slices or pixels than the volume.
     """
-    segmentation = highdicom.seg.segread(path)
+    try:
+        ds = dcmread(path)
+        _name_sources(ds, volume)
+        segmentation = Segmentation.from_dataset(ds, copy=False)
+    except _DAMAGES as error:
+        raise BadData("unreadable-file", f"{path}: is no whole SEG: {error}") from error
     _require_frames_on(volume, segmentation, path)
     structures = {number: structure_of(segmentation, number) for number in segmentation.get_segment_numbers()}
     known = {number: structure for number, structure in structures.items() if structure is not None}
@@ -74,6 +86,21 @@ def structure_of(segmentation: Segmentation, number: int) -> str | None:
         "SegmentedPropertyTypeModifierCodeSequence", []
     )
     return next((sides[m.CodeValue] for m in modifiers if m.CodeValue in sides), LUNG)
+
+
+def _name_sources(ds: Dataset, volume: Volume) -> None:
+    """Name the slice at its position as the source of each frame that names none: to do so is optional."""
+    for frame in ds.get("PerFrameFunctionalGroupsSequence", ()):
+        position = numbers(nested(frame, "PlanePositionSequence", "ImagePositionPatient"))
+        if frame.get("DerivationImageSequence") or position is None:
+            continue
+        nearest = min(volume.slices, key=lambda slice_: math.dist(slice_.position_mm, position))
+        if math.dist(nearest.position_mm, position) < POSITION_MM:
+            source, derivation = Dataset(), Dataset()
+            source.ReferencedSOPInstanceUID = nearest.sop_instance_uid
+            source.ReferencedFrameNumber = nearest.frame_number
+            derivation.SourceImageSequence = [source]
+            frame.DerivationImageSequence = [derivation]
 
 
 def _require_frames_on(volume: Volume, segmentation: Segmentation, path: Path) -> None:
@@ -109,8 +136,8 @@ def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], 
             pixels = segmentation.get_pixels_by_source_instance(
                 uids, numbers, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
             )
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise BadData("wrong-source", f"{path}: does not lie on the slices of its series: {error}") from error
+    except _DAMAGES as error:
+        raise BadData("unreadable-file", f"{path}: its frames cannot be decoded: {error}") from error
     if pixels.shape[:3] != volume.hu.shape:
         raise BadData("wrong-shape", f"{path}: masks of {pixels.shape[:3]}, the series has {volume.hu.shape}")
     return np.asarray(pixels >= 0.5)  # of a fractional SEG they are shares, from 0 to 1
@@ -128,10 +155,11 @@ def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
     for image in (image for one in series for image in one.images):
         if image.sop_class_uid in SOP_CLASS_UIDS:
             ds = dcmread(image.path, stop_before_pixels=True)
-            if not ds.get("ReferencedSeriesSequence"):
+            referred = nested(ds, "ReferencedSeriesSequence", "SeriesInstanceUID")
+            if not referred:
                 raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
             order = (not _is_hilums(ds), _made_at(ds))
-            found.append((order, image.path, str(ds.ReferencedSeriesSequence[0].SeriesInstanceUID)))
+            found.append((order, image.path, str(referred)))
         elif image.modality in {"SEG", "RTSTRUCT"}:
             unread.append(image)
     is_corrected = any(is_foreign for (is_foreign, _), _, _ in found)

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import highdicom
@@ -235,6 +235,38 @@ def test_a_segmentation_of_other_images_of_its_series_is_refused(tmp_path: Path,
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         ds.save_as(image)
     with pytest.raises(BadData, match=r"seg.dcm: \d of \d+ frames name no slices of its series as their source"):
+        list(datasets.read("dicom", tmp_path))
+
+
+@pytest.mark.parametrize("write_ct", [ct_series, multiframe_ct])
+def test_frames_that_name_no_source_lie_where_their_position_is(
+    tmp_path: Path, chest: Chest, write_ct: Callable[..., list[Path]]
+) -> None:
+    hu, _, infection = chest
+    images = write_ct(tmp_path / "anna" / "ct", hu)
+    path = tmp_path / "anna" / "seg.dcm"
+    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    ds = dcmread(path)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        del frame.DerivationImageSequence
+    ds.save_as(path)
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("infection"), infection)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.PlanePositionSequence[0].ImagePositionPatient[2] += 1
+    ds.save_as(path)
+    with pytest.raises(BadData, match=r"seg.dcm: 2 of 2 frames name no slices"):
+        list(datasets.read("dicom", tmp_path))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.99])
+def test_a_damaged_segmentation_is_called_so(tmp_path: Path, chest: Chest, share: float) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    path = tmp_path / "anna" / "seg.dcm"
+    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
+    with pytest.raises(BadData, match=r"seg.dcm: (is no whole SEG|its frames cannot be decoded|does not say)"):
         list(datasets.read("dicom", tmp_path))
 
 
