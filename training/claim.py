@@ -75,10 +75,15 @@ class Claim:
         Raises
         ------
         SettingsError
-            When another process works there, or its file system knows no locks.
+            When it can be no folder, another process works there, or its file system knows no locks.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "trial.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / "trial.lock", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise SettingsError(
+                "no-folder", f"{self.folder} cannot be a run's folder ({error.strerror}); choose another --out"
+            ) from error
         weakref.finalize(self, os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

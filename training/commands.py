@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.cli import Command
@@ -22,6 +23,18 @@ for each split weights.safetensors and tensorboard/.
 """
 
 
+def _number_from(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number that is not smaller; argparse tells any other by the name of its option."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise ArgumentTypeError(f"expected {least} or more, got {value}")
+        return value
+
+    return number
+
+
 def _train_arguments(parser: ArgumentParser) -> None:
     parser.formatter_class = RawDescriptionHelpFormatter
     parser.description = TRAIN
@@ -37,7 +50,7 @@ def _train_arguments(parser: ArgumentParser) -> None:
         help="read these data sets of DIR, your own among them (`dicom`, `labels`), and not the experiment's",
     )
     parser.add_argument("--short", action="store_true", help="fewer steps, small images; its results say SHORT")
-    parser.add_argument("--seed", metavar="N", type=int, help="of splits, weights and order (default 0)")
+    parser.add_argument("--seed", metavar="N", type=_number_from(0), help="of splits, weights and order (default 0)")
     _splits_argument(parser)
     _threads_argument(parser)
 
@@ -58,7 +71,7 @@ def _splits_argument(parser: ArgumentParser) -> None:
 
 
 def _threads_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--threads", metavar="N", type=int, help="CPU threads; all if left out")
+    parser.add_argument("--threads", metavar="N", type=_number_from(1), help="CPU threads; all if left out")
 
 
 def _experiments_arguments(parser: ArgumentParser) -> None:

@@ -112,3 +112,19 @@ def test_a_page_is_not_written_about_no_runs(tmp_path: Path, capsys: pytest.Capt
     assert main(["experiments", "--write", str(page)]) == 1
     assert "name the folder of the runs with --runs" in capsys.readouterr().err
     assert not page.exists()
+
+
+@pytest.mark.parametrize("option", [("--threads", "0"), ("--threads", "-1"), ("--seed", "-1")])
+def test_a_number_that_is_too_small_is_refused_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "chest-own", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *option])
+    assert f"argument {option[0]}: expected {int(option[0] == '--threads')} or more" in capsys.readouterr().err
+
+
+def test_a_file_is_no_runs_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").touch()
+    for out in ("run", "run/below"):
+        assert main(["train", "saood-segnet-binary", "--data", str(tmp_path), "--out", str(tmp_path / out)]) == 1
+        assert f"{out} cannot be a run's folder" in capsys.readouterr().err.replace("\n", " ")

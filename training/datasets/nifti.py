@@ -173,6 +173,8 @@ def _read(path: Path) -> _Image:
         stored: Any = nibabel.loadsave.load(path)
         if len(stored.shape) != 3:
             raise BadData("wrong-shape", f"{path}: expected three axes, got {stored.shape}")
+        if stored.get_data_dtype().kind not in "iuf":
+            raise BadData("not-gray", f"{path}: expected one real number a voxel, got {stored.get_data_dtype()}")
         image = nibabel.funcs.as_closest_canonical(stored)
         voxels = upright(np.asanyarray(image.dataobj))
     except FileNotFoundError:

@@ -171,3 +171,8 @@ def test_a_file_that_is_no_nifti_is_named(tmp_path: Path) -> None:
 def test_voxels_that_are_not_numbers_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"a_ct.nii.gz: some voxels are not numbers"):
         covid_19_20(tmp_path, np.full(SHAPE, np.nan, np.float32), np.zeros(SHAPE, np.uint8))
+
+
+def test_voxels_of_colours_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"a_ct.nii.gz: expected one real number a voxel"):
+        covid_19_20(tmp_path, np.zeros(SHAPE, [(c, np.uint8) for c in "RGB"]), np.zeros(SHAPE, np.uint8))
