@@ -31,7 +31,7 @@ class Preprocess:
         (Shivdeo et al. 2021, section 3). 8-bit images without a known window are divided by 255;
         None where there are no others.
     keep_aspect : bool
-        Whether to pad the shorter side rather than stretch it.
+        Whether to pad the shorter side, in mm where they are known, rather than stretch it.
     within_lungs : bool
         Whether to blacken everything outside the lung mask (Saood & Hatem 2021, figure 1).
     crop_to_body : bool
@@ -53,7 +53,7 @@ class Preprocess:
             scaled = scaled[:, *frame(sample)]
         # Means over the pixels that one new pixel covers, so that a coarse grid does not skip any.
         resized = functional.interpolate(
-            self._pad(scaled)[:, None], self.size, mode="bilinear", antialias=True, align_corners=False
+            self._pad(scaled, sample)[:, None], self.size, mode="bilinear", antialias=True, align_corners=False
         )
         return resized[:, 0].clamp(0, 1).numpy().astype(np.float16)
 
@@ -61,7 +61,7 @@ class Preprocess:
         """Return a sample's label map on the network's grid, uint8 (slices, rows, columns)."""
         if self.crop_to_body:
             labels = labels[:, *frame(sample)]
-        padded = self._pad(torch.from_numpy(labels))
+        padded = self._pad(torch.from_numpy(labels), sample)
         resized = functional.interpolate(padded[:, None].float(), self.size, mode="nearest-exact")
         return resized[:, 0].to(torch.uint8).numpy()
 
@@ -83,17 +83,23 @@ class Preprocess:
         rows, columns = sample.image.shape[1:]
         if self.crop_to_body:
             rows, columns = (where.stop - where.start for where in frame(sample))
-        row_side, column_side = rows / self.size[0], columns / self.size[1]
-        return (max(row_side, column_side),) * 2 if self.keep_aspect else (row_side, column_side)
+        return self._sides(rows, columns, sample)
 
-    def _pad(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the image in the middle of the smallest black frame that has the shape of ``size``."""
+    def _sides(self, rows: int, columns: int, sample: Sample) -> tuple[float, float]:
+        row_side, column_side = rows / self.size[0], columns / self.size[1]
         if not self.keep_aspect:
-            return image
+            return row_side, column_side
+        _, row_mm, column_mm = sample.spacing_mm or (1.0, 1.0, 1.0)
+        aspect = row_mm / column_mm
+        side = max(row_side * aspect, column_side)
+        return side / aspect, side
+
+    def _pad(self, image: torch.Tensor, sample: Sample) -> torch.Tensor:
+        """Return the image in the middle of the smallest black frame that has the shape of ``size``, in the patient."""
         rows, columns = image.shape[-2:]
-        scale = max(rows / self.size[0], columns / self.size[1])
-        more_rows = round(self.size[0] * scale) - rows
-        more_columns = round(self.size[1] * scale) - columns
+        row_side, column_side = self._sides(rows, columns, sample)
+        more_rows = round(self.size[0] * row_side) - rows
+        more_columns = round(self.size[1] * column_side) - columns
         left, above = more_columns // 2, more_rows // 2
         return functional.pad(image, (left, more_columns - left, above, more_rows - above))
 

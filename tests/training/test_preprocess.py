@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -100,10 +102,12 @@ def test_a_pixel_covers_a_share_of_the_body_not_of_the_air() -> None:
     assert rows == columns < 160 / 64
 
 
-def test_training_sees_what_the_worker_shows() -> None:
+@pytest.mark.parametrize("aspect", [1.0, 0.5, 1.7])
+def test_training_sees_what_the_worker_shows(aspect: float) -> None:
     image = np.random.default_rng(0).integers(-1000, 400, (2, 120, 160)).astype(np.int16)
     image[:, :20] = -1000
-    trained = Preprocess((64, 64), keep_aspect=True, crop_to_body=True).image(sample(image))
-    frame = Frame(*body_box(image), 64)
+    spaced = replace(sample(image), spacing_mm=(5.0, 0.7 * aspect, 0.7))
+    trained = Preprocess((64, 64), keep_aspect=True, crop_to_body=True).image(spaced)
+    frame = Frame(*body_box(image), 64, aspect)
     shown = [frame.show(hu[frame.rows, frame.columns].astype(np.float32), WU_WINDOW_HU) for hu in image]
     assert np.allclose(trained, shown, atol=1e-3)
