@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import numpy as np
-
 from training.datasets.sample import BadData
 from training.prepared import Prepared
 from training.splits import Split
@@ -13,7 +11,7 @@ from training.splits import Split
 
 def classes_in(sample: Prepared, names: Sequence[str]) -> frozenset[str]:
     """Return the classes of which a sample has a pixel."""
-    return frozenset(names[label] for label in np.unique(sample.labels) if label < len(names))
+    return frozenset(name for label, name in enumerate(names) if (sample.labels == label).any())
 
 
 def missing_classes(
