@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 
 from pydicom.uid import ImplicitVRLittleEndian
 from sqlalchemy.exc import DBAPIError
@@ -80,9 +79,10 @@ class Deliverer:
         request = commitments.begin(destination.name)
         if request is None:
             return
-        service = Outgoing(Path(), STORAGE_COMMITMENT, ImplicitVRLittleEndian)
+        contexts = [(str(STORAGE_COMMITMENT), str(ImplicitVRLittleEndian))]
+        timeout_seconds = self._settings.delivery.network_timeout_seconds
         try:
-            with open_association(destination, self._settings, [service]) as association:
+            with open_association(destination, self._settings, contexts, timeout_seconds) as association:
                 status = ask(association, request, commitments) if association.is_established else None
         except PassingFailure as error:
             log.warning("commitment_not_asked", destination=destination.name, code=error.code, reason=error.message)

@@ -29,7 +29,9 @@ def open_destination(destination: AnyDestination, settings: Settings, objects: I
         with open_service(destination, settings) as service:
             yield service.store
     else:
-        with open_association(destination, settings, objects) as association:
+        contexts = {item.context for item in objects}
+        timeout_seconds = settings.delivery.network_timeout_seconds
+        with open_association(destination, settings, contexts, timeout_seconds) as association:
             yield lambda item: answer_of(send(association, item))
 
 

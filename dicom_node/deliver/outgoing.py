@@ -25,6 +25,11 @@ class Outgoing:
     sop_class_uid: str
     transfer_syntax_uid: str
 
+    @property
+    def context(self) -> tuple[str, str]:
+        """The presentation context that it needs: SOP class and transfer syntax."""
+        return self.sop_class_uid, self.transfer_syntax_uid
+
 
 class ObjectUnreadable(PassingFailure):
     """An object cannot be read from the disk; the connection can go on with others."""

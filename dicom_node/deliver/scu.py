@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
@@ -18,17 +19,31 @@ from dicom_node.security.tls import client_context
 from dicom_node.settings import Destination, Settings
 from dicom_node.timers import use_steady_timers
 
+CONNECTING_SECONDS = 10.0
 MAXIMUM_CONTEXTS = 128
 """PS3.8 9.3.2.2: presentation context IDs are odd numbers up to 255."""
 
 
-class open_association:  # noqa: N801 - used as a function, in a with statement
-    """An association with a presentation context for each pair of SOP class and transfer syntax.
+@contextmanager
+def open_association(
+    peer: Destination,
+    settings: Settings,
+    contexts: Iterable[tuple[str, str]],
+    timeout_seconds: float,
+    *,
+    taken: Iterable[tuple[str, str]] = (),
+    on_store: Callable[[evt.Event], int] | None = None,
+) -> Iterator[Association]:
+    """Associate with a peer for the time of a ``with``.
 
     Parameters
     ----------
-    taken : iterable of Outgoing
-        What the peer may send over the same association, in answer to C-GET (PS3.4 C.4.3).
+    contexts : iterable of (str, str)
+        A SOP class and a transfer syntax for each presentation context.
+    timeout_seconds : float
+        How long the peer may be silent; for connecting it has at most 10 s.
+    taken : iterable of (str, str)
+        The same of what the peer may send over this association, in answer to C-GET (PS3.4 C.4.3).
     on_store : callable, optional
         Takes it and returns the status.
 
@@ -37,67 +52,50 @@ class open_association:  # noqa: N801 - used as a function, in a with statement
     PassingFailure
         The peer cannot be reached or rejects the association, or Hilum's certificate cannot be read.
     """
+    try:
+        tls = (client_context(settings.tls), peer.host) if peer.tls else None
+    except SettingsError as error:  # its files were good when the process began, and may be so again
+        raise PassingFailure(error.code, error.message) from error
+    use_steady_timers()
+    ae = AE(ae_title=settings.node.ae_title)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_seconds
+    ae.connection_timeout = min(timeout_seconds, CONNECTING_SECONDS)
+    expected = sorted(set(taken))
+    for sop_class_uid, transfer_syntax_uid in [*sorted(set(contexts)), *expected]:
+        ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
+    handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, bound_waiting)]
+    if on_store:
+        handlers.append((evt.EVT_C_STORE, on_store))
+    roles = [build_role(sop_class_uid, scp_role=True) for sop_class_uid in sorted({c for c, _ in expected})]
+    try:
+        association = ae.associate(
+            peer.host,
+            peer.port,
+            ae_title=peer.ae_title,
+            max_pdu=0,
+            tls_args=tls,
+            ext_neg=roles,  # type: ignore[arg-type]  # it asks for a list of the union, not of one of its types
+            evt_handlers=handlers,
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        raise unreachable(peer, f"has no address: {peer.host} is not known here; check host") from error
+    keep_answers(association)
+    # A peer that took none of the contexts is there: `send` tells each object that its class is not supported.
+    if not association.is_established and not association.rejected_contexts:
+        answer = association.acceptor.primitive
+        if association.is_rejected and answer:
+            raise unreachable(peer, f"rejected the association of {settings.node.ae_title}: {answer.reason_str}")
+        raise unreachable(peer, "cannot be reached; check host, port, firewall and TLS")
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
 
-    def __init__(
-        self,
-        peer: Destination,
-        settings: Settings,
-        objects: Iterable[Outgoing],
-        taken: Iterable[Outgoing] = (),
-        on_store: Callable[[evt.Event], int] | None = None,
-    ) -> None:
-        self._peer = peer
-        self._settings = settings
-        try:
-            self._tls = (client_context(settings.tls), peer.host) if peer.tls else None
-        except SettingsError as error:  # its files were good when the process began, and may be so again
-            raise PassingFailure(error.code, error.message) from error
-        expected = {(o.sop_class_uid, o.transfer_syntax_uid) for o in taken}
-        self._contexts = [*sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in objects}), *sorted(expected)]
-        self._roles = [build_role(sop_class_uid, scp_role=True) for sop_class_uid in sorted({c for c, _ in expected})]
-        self._handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, bound_waiting)]
-        if on_store:
-            self._handlers.append((evt.EVT_C_STORE, on_store))
 
-    def __enter__(self) -> Association:
-        use_steady_timers()
-        timeout = self._settings.delivery.network_timeout_seconds
-        ae = AE(ae_title=self._settings.node.ae_title)
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout
-        ae.connection_timeout = min(timeout, 10.0)
-        for sop_class_uid, transfer_syntax_uid in self._contexts:
-            ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
-        try:
-            self._association = ae.associate(
-                self._peer.host,
-                self._peer.port,
-                ae_title=self._peer.ae_title,
-                max_pdu=0,
-                tls_args=self._tls,
-                ext_neg=self._roles,  # type: ignore[arg-type]  # it asks for a list of the union, not of one of its types
-                evt_handlers=self._handlers,
-            )
-        except (socket.gaierror, UnicodeError) as error:
-            raise self._unreachable(f"has no address: {self._peer.host} is not known here; check host") from error
-        keep_answers(self._association)
-        # A peer that took none of the contexts is there: `send` tells each object that its class is not supported.
-        if not self._association.is_established and not self._association.rejected_contexts:
-            raise self._unreachable(self._what_happened())
-        return self._association
-
-    def __exit__(self, *_: object) -> None:
-        if self._association.is_established:
-            self._association.release()
-
-    def _what_happened(self) -> str:
-        answer = self._association.acceptor.primitive
-        if self._association.is_rejected and answer:
-            return f"rejected the association of {self._settings.node.ae_title}: {answer.reason_str}"
-        return "cannot be reached; check host, port, firewall and TLS"
-
-    def _unreachable(self, said: str) -> PassingFailure:
-        peer = self._peer
-        return PassingFailure("peer-unreachable", f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) {said}")
+def unreachable(peer: Destination, said: str) -> PassingFailure:
+    """Return what is raised where a peer lets nobody in."""
+    return PassingFailure("peer-unreachable", f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) {said}")
 
 
 def bound_waiting(event: evt.Event) -> None:
@@ -139,12 +137,11 @@ def batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     batch: list[Outgoing] = []
     contexts: set[tuple[str, str]] = set()
     for item in objects:
-        context = (item.sop_class_uid, item.transfer_syntax_uid)
-        if context not in contexts and len(contexts) == MAXIMUM_CONTEXTS:
+        if item.context not in contexts and len(contexts) == MAXIMUM_CONTEXTS:
             yield batch
             batch, contexts = [], set()
         batch.append(item)
-        contexts.add(context)
+        contexts.add(item.context)
     if batch:
         yield batch
 
@@ -157,6 +154,7 @@ def echo(peer: Destination, settings: Settings) -> None:
     PassingFailure
         It does not.
     """
-    with open_association(peer, settings, [Outgoing(Path(), str(Verification), "1.2.840.10008.1.2")]) as association:
+    contexts = [(str(Verification), str(ImplicitVRLittleEndian))]
+    with open_association(peer, settings, contexts, settings.delivery.network_timeout_seconds) as association:
         if not association.is_established or association.send_c_echo().get("Status") != 0x0000:
             raise PassingFailure("echo-failed", f"{peer.name} is there and does not answer C-ECHO")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -31,7 +30,6 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 )
 
 from dicom_node.deadline import hung_up_after
-from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import PassingFailure
@@ -54,7 +52,7 @@ Response = tuple[Dataset, Dataset | None]
 """A status, and what came with it."""
 
 CT_IMAGES = tuple(
-    Outgoing(Path(), sop_class_uid, transfer_syntax_uid)
+    (str(sop_class_uid), str(transfer_syntax_uid))
     for sop_class_uid in sorted(CT_STORAGE)
     for transfer_syntax_uid in (
         *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian),
@@ -235,7 +233,7 @@ def associated(
     peer: Destination,
     settings: Settings,
     sop_class_uid: str,
-    taken: Sequence[Outgoing] = (),
+    taken: Sequence[tuple[str, str]] = (),
     on_store: Callable[[evt.Event], int] | None = None,
 ) -> Iterator[Association]:
     """Open an association for one service for the time of a ``with``; it is ended where it lasts too long.
@@ -245,10 +243,9 @@ def associated(
     PassingFailure
         The PACS cannot be reached, or does not offer the service.
     """
-    delivery = settings.delivery.model_copy(update={"network_timeout_seconds": settings.priors.timeout_seconds})
-    limited = settings.model_copy(update={"delivery": delivery})
-    service = Outgoing(Path(), sop_class_uid, str(ImplicitVRLittleEndian))
-    with open_association(peer, limited, [service], taken, on_store) as association:
+    contexts = [(sop_class_uid, str(ImplicitVRLittleEndian))]
+    timeout_seconds = settings.priors.timeout_seconds
+    with open_association(peer, settings, contexts, timeout_seconds, taken=taken, on_store=on_store) as association:
         if not any(context.abstract_syntax == sop_class_uid for context in association.accepted_contexts):
             message = f"{peer.name} does not let {settings.node.ae_title} ask by {NAMES[sop_class_uid]}"
             raise PassingFailure("not-offered", message)

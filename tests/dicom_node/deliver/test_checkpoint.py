@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
@@ -12,7 +11,6 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from dicom_node.deliver.checkpoint import Checkpoint
-from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
 from tests.dicom_node.deliver.test_scu import pacs, settings_for
 from tests.services import wait_until
@@ -22,8 +20,8 @@ from tests.services import wait_until
 def association() -> Iterator[Association]:
     with pacs() as peer:
         settings = settings_for(peer.port)
-        echo = Outgoing(Path(), str(Verification), ImplicitVRLittleEndian)
-        with open_association(settings.destinations[0], settings, [echo]) as association:
+        echo = str(Verification), str(ImplicitVRLittleEndian)
+        with open_association(settings.destinations[0], settings, [echo], timeout_seconds=2) as association:
             yield association
 
 

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Engine, update
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments, Request, ask
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import reading
@@ -229,10 +228,10 @@ def test_a_destination_is_not_asked_unless_the_settings_say_so(record: Engine) -
 
 
 def test_a_pacs_that_hangs_up_before_it_is_asked_has_not_answered(record: Engine) -> None:
-    service = Outgoing(Path(), STORAGE_COMMITMENT, ImplicitVRLittleEndian)
+    service = str(STORAGE_COMMITMENT), str(ImplicitVRLittleEndian)
     with (
         pacs(never) as peer,
-        open_association(peer.settings.destinations[0], peer.settings, [service]) as association,
+        open_association(peer.settings.destinations[0], peer.settings, [service], timeout_seconds=2) as association,
     ):
         association.abort()
         assert ask(association, Request("2.25.1", ()), Commitments(record, SETTINGS)) is None
