@@ -108,7 +108,8 @@ def receive(
     engine = open_database(settings.database_url)
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
-    receiver = Receiver(Intake(engine), files, share, tls, trail, Commitments(engine, settings.delivery))
+    commitments = Commitments(engine, settings.delivery)
+    receiver = Receiver(Intake(engine), files, share, tls, trail, commitments.on_report)
     receiver.start(listener)
     try:
         work()

@@ -127,6 +127,12 @@ class Job(JobKey):
     """Reports on other studies of the patient."""
 
 
+REPORT = "report"
+"""The kind of result that tells the figures."""
+REJECTION_NOTE = "rejection-note"
+"""The kind of result that withdraws others."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A DICOM object that answers a study."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from celery.signals import worker_ready
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.deliver.notification import Ending, notification_of
 from dicom_node.dispatch.doorbell import ANALYZE, listen, make_celery
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.dispatch.notification import Ending, notification_of
 from dicom_node.errors import NotAnalysable, PassingFailure
 from dicom_node.files import Files, keep_private, sync_tree
 from dicom_node.log import configure_logging, get_logger

@@ -19,10 +19,10 @@ from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments, ask
 from dicom_node.deliver.destination import Store, open_destination
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import ObjectGone, ObjectUnreadable, Outcome, Outgoing
-from dicom_node.deliver.scu import open_association
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.log import get_logger
+from dicom_node.request.association import open_association
 from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient_id_of
 from dicom_node.settings import AnyDestination, Destination, Settings, WebDestination
 from dicom_node.study import Delivery

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from dicom_node.deliver.http import phrase
 from dicom_node.deliver.outgoing import Answer, Outgoing, answer_of
-from dicom_node.deliver.scu import batches, echo, open_association, send
+from dicom_node.deliver.scu import batches, echo, send
 from dicom_node.deliver.stow import open_service
 from dicom_node.errors import PassingFailure
+from dicom_node.request.association import open_association
 from dicom_node.settings import AnyDestination, Settings, WebDestination
 
 Store = Callable[[Outgoing], Answer]

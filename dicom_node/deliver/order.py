@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, FromClause, exists
 
-from dicom_node.dispatch.results import REJECTION_NOTE
 from dicom_node.record.schema import deliveries, jobs, results
-from dicom_node.study import DeliveryState
+from dicom_node.study import REJECTION_NOTE, DeliveryState
 
 TRIES_AHEAD = 8
 """After so many, an object that a destination never takes holds up the newer answers to its study no longer."""

@@ -26,13 +26,12 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.deliver.order import TRIES_AHEAD, waits_before, withdrawn_at
-from dicom_node.dispatch.results import REJECTION_NOTE
 from dicom_node.errors import SettingsError
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.schema import deliveries, jobs, results
 from dicom_node.settings import DeliverySettings
-from dicom_node.study import Delivery, DeliveryState, Result
+from dicom_node.study import REJECTION_NOTE, Delivery, DeliveryState, Result
 
 LEASE_SECONDS = 15.0
 """A dead sender's deliveries are free again after it; one that lives renews it, see `Outbox.holding`."""

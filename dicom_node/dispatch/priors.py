@@ -15,7 +15,6 @@ from pathlib import Path
 from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import Connection, Engine, select, union, update
 
-from dicom_node.dispatch.results import REPORT
 from dicom_node.dispatch.retrieve import FoundSeries, find_last_chest_ct, find_reports, get_series, move_series
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
@@ -23,7 +22,7 @@ from dicom_node.log import get_logger
 from dicom_node.record.database import reading
 from dicom_node.record.schema import instances, jobs, results, studies
 from dicom_node.settings import Destination, Settings
-from dicom_node.study import JobState
+from dicom_node.study import REPORT, JobState
 
 PAUSE_SECONDS = 300.0
 """After a failure the PACS is not asked again for so long: a study waits for its priors, and others behind it."""

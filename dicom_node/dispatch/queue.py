@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from dicom_node.deliver.notification import Ending, notification_of
+from dicom_node.dispatch.notification import Ending, notification_of
 from dicom_node.dispatch.received import StoredInstance
 from dicom_node.dispatch.results import insert_notification
 from dicom_node.errors import RejectedInput

@@ -9,12 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from dicom_node.record.database import insert_if_absent
 from dicom_node.record.schema import deliveries, jobs, notifications, results
-from dicom_node.study import DeliveryState, Job, Notification, Result
-
-REPORT = "report"
-"""The kind of result that tells the figures."""
-REJECTION_NOTE = "rejection-note"
-"""The kind of result that withdraws others."""
+from dicom_node.study import REJECTION_NOTE, DeliveryState, Job, Notification, Result
 
 
 def insert_results(

@@ -30,10 +30,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 )
 
 from dicom_node.deadline import hung_up_after
-from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import CT_STORAGE, as_list, taken_at
+from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
 
 FIND = str(StudyRootQueryRetrieveInformationModelFind)

@@ -11,14 +11,17 @@ import ssl
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 from pydicom.uid import UID
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association as PynetdicomAssociation
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
+    StorageCommitmentPushModel,
+    Verification,
+)
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments
 from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import get_logger
@@ -88,7 +91,13 @@ def listen(settings: NodeSettings) -> socket.socket:
 
 
 class Receiver:
-    """Handles the events of the associations that bring instances."""
+    """Handles the events of the associations that bring instances.
+
+    Parameters
+    ----------
+    on_event_report : callable, optional
+        Takes what a PACS reports on storage commitment and returns the status.
+    """
 
     def __init__(
         self,
@@ -97,12 +106,12 @@ class Receiver:
         settings: NodeSettings,
         tls: ssl.SSLContext | None = None,
         trail: AuditTrail | None = None,
-        commitments: Commitments | None = None,
+        on_event_report: Callable[[evt.Event], tuple[int, None]] | None = None,
     ) -> None:
         self._intake = intake
         self._tls = tls
         self._trail = trail
-        self._commitments = commitments
+        self._on_event_report = on_event_report
         self._receipts = Receipts(trail) if trail else None
         self._recorder = Recorder(intake)
         self._files = files
@@ -125,9 +134,9 @@ class Receiver:
             ae.add_supported_context(sop_class_uid, TRANSFER_SYNTAXES)
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
         handlers: list[evt.EventHandlerType] = [(end, self.on_end) for end in ends]
-        if self._commitments:  # a PACS that reports on an association of its own is its SCP (PS3.4 J.3.3)
-            ae.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
-            handlers.append((evt.EVT_N_EVENT_REPORT, self._commitments.on_report))
+        if self._on_event_report:  # a PACS that reports on an association of its own is its SCP (PS3.4 J.3.3)
+            ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._on_event_report))
         self._server = PromptServer(
             ae,
             listener or listen(self._settings),

@@ -38,7 +38,8 @@ def listening(
     """Run a receiver for the time of a ``with``; gives its port."""
     files = Files(folder)
     files.make_folders()
-    receiver = Receiver(Intake(record), files, NodeSettings(port=0, **settings), tls, trail, commitments)
+    on_report = commitments and commitments.on_report
+    receiver = Receiver(Intake(record), files, NodeSettings(port=0, **settings), tls, trail, on_report)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
         receiver.start()

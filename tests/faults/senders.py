@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from dicom_node.deliver.checkpoint import keep_answers
+from dicom_node.request.checkpoint import keep_answers
 from tests.factories import chest_hu, ct_series
 
 ROOT = "1.2.826.0.1.3680043.8.498.54"

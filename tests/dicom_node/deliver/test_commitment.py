@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Engine, update
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments, Request, ask
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.scu import open_association
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import reading
 from dicom_node.record.retention import Retention
 from dicom_node.record.schema import deliveries, studies
+from dicom_node.request.association import open_association
 from dicom_node.settings import (
     DeliverySettings,
     Destination,

@@ -15,9 +15,9 @@ import pytest
 import structlog
 from sqlalchemy import Engine
 
-from dicom_node.deliver.notification import Ending, notification_of
 from dicom_node.deliver.notifier import LEASE_SECONDS, Notifications, Notifier
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.dispatch.notification import Ending, notification_of
 from dicom_node.errors import NotAnalysable
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import jobs, notifications

@@ -13,11 +13,10 @@ from sqlalchemy import Engine
 from dicom_node.deliver.order import TRIES_AHEAD
 from dicom_node.deliver.outbox import LEASE_SECONDS, Outbox, longest_pause
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.dispatch.results import REJECTION_NOTE, REPORT
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import DeliveryState, Job, JobState, Result
+from dicom_node.study import REJECTION_NOTE, REPORT, DeliveryState, Job, JobState, Result
 from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
 
 SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)

@@ -10,8 +10,8 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from dicom_node.deliver.checkpoint import Checkpoint
-from dicom_node.deliver.scu import open_association
+from dicom_node.request.association import open_association
+from dicom_node.request.checkpoint import Checkpoint
 from tests.dicom_node.deliver.test_scu import pacs, settings_for
 from tests.services import wait_until
 

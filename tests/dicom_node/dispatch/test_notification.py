@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.deliver.notification import Ending, notification_of
+from dicom_node.dispatch.notification import Ending, notification_of
 from dicom_node.settings import NotificationSettings
 from dicom_node.study import JobKey, JobState, Result
 from tests.dicom_node.webhooks import webhook

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from dicom_node.dispatch.results import REPORT
 from dicom_node.record.database import now
 from dicom_node.settings import NotificationSettings
-from dicom_node.study import JobKey, JobState, Notification, Result
+from dicom_node.study import REPORT, JobKey, JobState, Notification, Result
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Requesting: associations that Hilum asks others for, to send or to fetch."""
