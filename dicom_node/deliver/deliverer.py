@@ -11,9 +11,8 @@ from functools import partial
 from itertools import groupby
 
 from pydicom.uid import ImplicitVRLittleEndian
-from sqlalchemy.exc import DBAPIError
 
-from dicom_node.beside import Beside
+from dicom_node.beside import Beside, take_turns
 from dicom_node.deliver.breaker import Breaker
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments, ask
 from dicom_node.deliver.destination import Store, open_destination
@@ -57,15 +56,13 @@ class Deliverer:
             one.check()
 
     def _serve(self, destination: AnyDestination, stop: threading.Event) -> None:
-        has_begun = False
-        while not stop.wait(TURN_SECONDS):
-            try:
-                if not has_begun:
-                    self._outbox.hasten(destination.name)  # it may have been mended since it was last tried
-                    has_begun = True
-                self.turn(destination, stop)
-            except DBAPIError as error:
-                log.warning("delivery_failed", code="database", error=type(error.orig).__name__)
+        take_turns(
+            lambda: self.turn(destination, stop),
+            stop,
+            TURN_SECONDS,
+            "delivery_failed",
+            begin=lambda: self._outbox.hasten(destination.name),  # it may have been mended since it was last tried
+        )
 
     def turn(self, destination: AnyDestination, stop: threading.Event) -> None:
         """Send what is due to one destination; then ask it to commit to what it took, where that is wanted."""

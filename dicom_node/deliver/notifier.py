@@ -7,8 +7,8 @@ import time
 import uuid
 
 from sqlalchemy import Engine, or_, select, update
-from sqlalchemy.exc import DBAPIError
 
+from dicom_node.beside import take_turns
 from dicom_node.deliver.breaker import Breaker
 from dicom_node.deliver.outbox import is_due, retry_pause
 from dicom_node.deliver.webhook import is_passing, is_success, post, read_key
@@ -121,15 +121,13 @@ class Notifier:
 
     def run(self, stop: threading.Event) -> None:
         """Send until told to stop."""
-        has_begun = False
-        while not stop.wait(TURN_SECONDS):
-            try:
-                if not has_begun:
-                    self._record.hasten()  # the receiver may have been mended since it was last tried
-                    has_begun = True
-                self.turn(stop)
-            except DBAPIError as error:
-                log.warning("notification_failed", code="database", error=type(error.orig).__name__)
+        take_turns(
+            lambda: self.turn(stop),
+            stop,
+            TURN_SECONDS,
+            "notification_failed",
+            begin=self._record.hasten,  # the receiver may have been mended since it was last tried
+        )
 
     def turn(self, stop: threading.Event) -> None:
         """Send what is due, one after another, unless the receiver failed several times in a row."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.beside import Beside
+from dicom_node.beside import Beside, failures_logged, take_turns
 from dicom_node.dispatch.completion import Watch, is_whole
 from dicom_node.dispatch.doorbell import Doorbell
 from dicom_node.dispatch.jobs import Jobs
@@ -33,25 +33,6 @@ TRIES_TO_READ = 7
 """After so many, over four minutes, a file that cannot be read holds up what can be measured without it no more."""
 
 log = get_logger()
-
-
-@contextmanager
-def failures_logged(**fields: str) -> Iterator[None]:
-    """Let failures outside pass, with a line in the log; the next turn tries again."""
-    try:
-        yield
-    except PassingFailure as error:
-        log.warning("dispatch_failed", code=error.code, reason=error.message, **fields)
-    except DBAPIError as error:
-        log.warning("dispatch_failed", code="database", error=type(error.orig).__name__, **fields)
-
-
-def take_turns(turn: Callable[[], None], stop: threading.Event) -> None:
-    """Take turns until told to stop, the first at once; a failure outside costs a turn, not the process."""
-    while not stop.is_set():
-        with failures_logged():
-            turn()
-        stop.wait(TURN_SECONDS)
 
 
 def patient_of(found: Sequence[SeriesHeader]) -> Patient:
@@ -82,8 +63,8 @@ class Dispatcher:
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until told to stop; bells ring beside, so that a broker that hangs holds up no study."""
-        bells = Beside("bells", lambda: take_turns(self.ring, stop), stop)
-        take_turns(self.settle, stop)
+        bells = Beside("bells", lambda: take_turns(self.ring, stop, TURN_SECONDS, "dispatch_failed"), stop)
+        take_turns(self.settle, stop, TURN_SECONDS, "dispatch_failed")
         bells.check()
 
     def turn(self) -> None:
@@ -100,8 +81,8 @@ class Dispatcher:
             if self._setbacks.is_left_alone(uid, began) or self._unread.is_left_alone(uid, began):
                 continue
             if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
-                with failures_logged(study_instance_uid=uid), self._setbacks_noted(uid):  # holds up no other study
-                    self.dispatch(activity)
+                with failures_logged("dispatch_failed", study_instance_uid=uid), self._setbacks_noted(uid):
+                    self.dispatch(activity)  # what breaks holds up no other study
                     if monotonic() - began > TURN_SECONDS:
                         break  # a PACS was slow with priors; what came meanwhile may be more urgent than the rest
         if lost := self._jobs.sweep():

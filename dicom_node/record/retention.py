@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, exists, or_, select, update
-from sqlalchemy.exc import DBAPIError
 
+from dicom_node.beside import take_turns
 from dicom_node.files import Files, remove_abandoned
 from dicom_node.log import get_logger
 from dicom_node.record.database import now, reading
@@ -68,14 +68,8 @@ class Retention:
         self._finished_at = -math.inf
 
     def run(self, stop: threading.Event) -> None:
-        """Take turns until told to stop; the first at once."""
-        while True:
-            try:
-                self.turn()
-            except (DBAPIError, OSError) as error:
-                log.warning("retention_failed", error=type(error).__name__)
-            if stop.wait(TURN_SECONDS):
-                return
+        """Take turns until told to stop."""
+        take_turns(self.turn, stop, TURN_SECONDS, "retention_failed")
 
     def turn(self) -> None:
         """Look at the disk, and remove what may go."""

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from dicom_node.dispatch.dispatcher import Dispatcher, take_turns
+from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import PriorFetcher
 from dicom_node.errors import PassingFailure
@@ -580,14 +580,3 @@ def test_the_reason_of_an_unreadable_file_stands_under_its_own_series(
     assert [(row["series_instance_uid"], row["reason"]) for row in rows(record, series)] == [
         ("1.2.3.1", "4 objects could not be read as DICOM")
     ]
-
-
-def test_the_first_turn_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom_node.dispatch.dispatcher.TURN_SECONDS", 1000.0)
-    taken, stop = threading.Event(), threading.Event()
-    taking = threading.Thread(target=take_turns, args=(taken.set, stop))
-    taking.start()
-    came = taken.wait(5)
-    stop.set()
-    taking.join()
-    assert came
