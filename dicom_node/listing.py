@@ -64,7 +64,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
     settings, engine = open_record("retry")
     find_study(engine, arguments.study)
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
-    sent = Outbox(engine, settings.delivery).retry(arguments.study)
+    sent = Outbox(engine, settings.delivery).resend(arguments.study, waiting_too=True)
     told = Notifications(engine, settings).retry(arguments.study)
     print(f"{measured} jobs queued again, {sent} deliveries due again, {told} notifications due again")
     return 0

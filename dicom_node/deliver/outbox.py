@@ -227,9 +227,15 @@ class Outbox:
                 .values(due_at=now())
             )
 
-    def resend(self, study_instance_uid: str | None = None, destination: str | None = None) -> int:
-        """Make refused deliveries due again, all or those of a study or destination; return how many."""
-        which = [deliveries.c.state == DeliveryState.REJECTED]
+    def resend(
+        self, study_instance_uid: str | None = None, destination: str | None = None, *, waiting_too: bool = False
+    ) -> int:
+        """Make due again what was refused, and what waits where that is asked for; return how much it is.
+
+        It is that of all studies and destinations, or of one.
+        """
+        unsent, refused = deliveries.c.state != DeliveryState.SENT, deliveries.c.state == DeliveryState.REJECTED
+        which = [unsent if waiting_too else refused]
         if study_instance_uid:
             which.append(deliveries.c.sop_instance_uid.in_(results_of(study_instance_uid)))
         if destination:
@@ -270,12 +276,3 @@ class Outbox:
         with self._engine.begin() as connection:
             connection.execute(delete(deliveries).where(*theirs, or_(has_it, withdrawn_at(to))))
             return connection.execute(update(deliveries).where(*theirs).values(moved)).rowcount
-
-    def retry(self, study_instance_uid: str) -> int:
-        """Make every unsent delivery of a study due now, refused ones too; return how many."""
-        unsent = (
-            deliveries.c.sop_instance_uid.in_(results_of(study_instance_uid)),
-            deliveries.c.state != DeliveryState.SENT,
-        )
-        with self._engine.begin() as connection:
-            return connection.execute(update(deliveries).where(*unsent).values(due_again())).rowcount

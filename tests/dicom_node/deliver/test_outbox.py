@@ -105,7 +105,7 @@ def test_sent_is_what_the_destination_said_and_is_never_sent_again(
     assert (row["state"], row["status"], row["sent_at"]) == (DeliveryState.SENT, 0xB007, clock.seconds)
     clock.pass_(1e6)
     assert outbox.claim("PACS")[1] == []
-    assert outbox.retry(STUDY) == 0
+    assert outbox.resend(STUDY, waiting_too=True) == 0
 
 
 def test_a_permanent_refusal_stops_until_someone_asks_again(outbox: Outbox, record: Engine, clock: Clock) -> None:
@@ -115,7 +115,7 @@ def test_a_permanent_refusal_stops_until_someone_asks_again(outbox: Outbox, reco
     assert outbox.rejected(token, due[1], 0xC000, "cannot understand")
     clock.pass_(1e6)
     assert outbox.claim("PACS")[1] == []
-    assert outbox.retry(STUDY) == 1
+    assert outbox.resend(STUDY, waiting_too=True) == 1
     assert [(d.delivery_id, d.attempts) for d in outbox.claim("PACS")[1]] == [(due[1].delivery_id, 1)]
 
 
@@ -144,7 +144,7 @@ def test_a_destination_that_is_down_for_months_is_still_tried(outbox: Outbox, re
 
 
 def test_a_study_that_nobody_knows_has_nothing_to_retry(outbox: Outbox) -> None:
-    assert outbox.retry("1.2.99") == 0
+    assert outbox.resend("1.2.99", waiting_too=True) == 0
 
 
 def test_a_retry_leaves_other_studies_alone(outbox: Outbox, record: Engine) -> None:
@@ -153,7 +153,7 @@ def test_a_retry_leaves_other_studies_alone(outbox: Outbox, record: Engine) -> N
     token, due = outbox.claim("PACS")
     for delivery in due:
         outbox.rejected(token, delivery, 0xC000, "no")
-    assert outbox.retry("1.2.1") == 2
+    assert outbox.resend("1.2.1", waiting_too=True) == 2
     assert {delivery.study_instance_uid for delivery in outbox.claim("PACS")[1]} == {"1.2.1"}
 
 
@@ -360,7 +360,7 @@ def test_a_retry_holds_up_no_newer_revision_that_was_free_before(outbox: Outbox,
         for delivery in due:
             outbox.failed(token, delivery, 0x0110, "processing failure")
         clock.pass_(longest_pause(SETTINGS, due[0].attempts))
-    assert outbox.retry(STUDY) == 4
+    assert outbox.resend(STUDY, waiting_too=True) == 4
     assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
 
 
