@@ -13,21 +13,21 @@ from dicom_node.files import safe_name
 
 
 class SmallPACS:
-    """Listens on loopback while its ``with`` block runs; ``port`` 0 lets the system choose."""
+    """Listens on loopback while its ``with`` block runs, at a port that the system chooses."""
 
-    def __init__(self, folder: Path, ae_title: str = "PACS", port: int = 0) -> None:
+    ae_title = "PACS"
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ae_title = ae_title
-        self._port = port
         self._lock = threading.Lock()
-        self._ae = AE(ae_title=ae_title)
+        self._ae = AE(ae_title=self.ae_title)
         self._ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             self._ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
 
     def __enter__(self) -> SmallPACS:
         handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, self._on_store)]
-        self._server = self._ae.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
+        self._server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         return self
 
     def __exit__(

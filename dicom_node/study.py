@@ -114,8 +114,6 @@ class JobKey:
 class Job(JobKey):
     """A claimed job, with all that a worker needs. ``lease_token`` proves the claim."""
 
-    series_instance_uid: str | None
-    priority: Priority
     attempt: int
     lease_token: str
     paths: tuple[Path, ...]

@@ -93,7 +93,7 @@ class Notifications:
                 update(notifications).where(notifications.c.state == DeliveryState.PENDING).values(due_at=now())
             )
 
-    def retry(self, study_instance_uid: str | None = None) -> int:
+    def retry(self, study_instance_uid: str | None) -> int:
         """Make due now what was not taken, refused or not, of all studies or of one; return how many."""
         which = [notifications.c.state != DeliveryState.SENT]
         if study_instance_uid:

@@ -67,11 +67,6 @@ class Dispatcher:
         take_turns(self.settle, stop, TURN_SECONDS, "dispatch_failed")
         bells.check()
 
-    def turn(self) -> None:
-        """Dispatch what is whole, take back what was lost, ring for what waits."""
-        self.settle()
-        self.ring()
-
     def settle(self) -> None:
         """Dispatch what is whole, take back what was lost."""
         node, activities = self._settings.node, receiving(self._engine)

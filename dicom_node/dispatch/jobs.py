@@ -124,9 +124,7 @@ class Jobs:
         return Job(
             job_id=job_id,
             study_instance_uid=row.study_instance_uid,
-            series_instance_uid=row.series_instance_uid,
             revision=row.revision,
-            priority=Priority(row.priority),
             attempt=row.attempts,
             lease_token=token,
             paths=tuple(Path(path) for path in paths),

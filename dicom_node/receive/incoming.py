@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ class IncomingFile:
     can be answered. Closing it removes the file unless it was kept.
     """
 
-    def __init__(self, path: Path, head: bytes, limit_bytes: float = math.inf) -> None:
+    def __init__(self, path: Path, head: bytes, limit_bytes: int) -> None:
         self.size_bytes = 0
         self._limit_bytes = limit_bytes
         self._path = path

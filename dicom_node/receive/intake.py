@@ -86,15 +86,11 @@ class Intake:
                 .values(closed_at=now())
             )
 
-    def record(self, instance: Instance, association: Association, priority: Priority) -> Reception:
-        """Record a stored instance, and say what its arrival means.
+    def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
+        """Record stored instances in one transaction, and say what the arrival of each means.
 
         Only a new instance makes its study grow. One that conflicts flags it: the first bytes stay.
         """
-        return self.record_all([Arrival(instance, association, priority)])[0]
-
-    def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
-        """Record several instances in one transaction."""
         # Nodes that lock the same studies must do so in the same order.
         order = sorted(range(len(arrivals)), key=lambda n: arrivals[n].instance.study_instance_uid)
         receptions = {}

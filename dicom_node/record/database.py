@@ -77,7 +77,7 @@ def no_record(url: URL) -> SettingsError:
     return SettingsError("no-record", f"there is no record at {where}; {advice}")
 
 
-def make_engine(url: str, *, must_exist: bool = False) -> Engine:
+def make_engine(url: str, *, must_exist: bool) -> Engine:
     """Return an engine for a database, which need not answer yet."""
     try:
         parsed = make_url(url)

@@ -17,13 +17,14 @@ from pydicom.uid import (
 )
 from sqlalchemy import Engine, Table, select
 
+from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.received import instances_of, settle
 from dicom_node.errors import RejectedInput
-from dicom_node.receive.intake import Intake
+from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import jobs
-from dicom_node.study import Instance, Priority, Reception, Result, StudyActivity, StudyState
+from dicom_node.study import Association, Instance, Priority, Reception, Result, StudyActivity, StudyState
 
 STUDY = "1.2.3"
 
@@ -87,12 +88,25 @@ def instance(
     )
 
 
+def record_one(
+    intake: Intake, one: Instance, association: Association, priority: Priority = Priority.ROUTINE
+) -> Reception:
+    """Record an instance by itself."""
+    return intake.record_all([Arrival(one, association, priority)])[0]
+
+
 def receive(intake: Intake, *received: Instance, priority: Priority = Priority.ROUTINE) -> list[Reception]:
     """Record instances that one association brings, and end it."""
     association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
-    answers = [intake.record(one, association, priority) for one in received]
+    answers = [record_one(intake, one, association, priority) for one in received]
     intake.close_association(association.association_id)
     return answers
+
+
+def take_turn(dispatcher: Dispatcher) -> None:
+    """Dispatch what is whole, take back what was lost, ring for what waits."""
+    dispatcher.settle()
+    dispatcher.ring()
 
 
 def settled(record: Engine, activity: StudyActivity, state: StudyState = StudyState.SELECTED) -> bool:

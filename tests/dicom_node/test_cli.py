@@ -199,7 +199,7 @@ def test_in_a_database_without_a_record_none_is_made(
     _, _, err = hilum(capsys, "studies")
     assert f"there is no record at 127.0.0.1/{postgres_url.rpartition('/')[2]}" in err
     assert "s3cret" not in err
-    engine = make_engine(postgres_url)
+    engine = make_engine(postgres_url, must_exist=False)
     assert inspect(engine).get_table_names() == []
     engine.dispose()
 

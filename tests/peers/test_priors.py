@@ -19,7 +19,7 @@ from dicom_node.settings import Destination, Settings
 from dicom_node.study import Instance, JobState
 from tests.browser.conftest import store
 from tests.dicom_node.dispatch.test_dispatcher import Bell
-from tests.dicom_node.recording import instance, receive, rows
+from tests.dicom_node.recording import instance, receive, rows, take_turn
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc, free_port
 from tests.worker.reports.test_sr import texts
@@ -100,7 +100,7 @@ def test_the_comparison_with_a_prior_that_nobody_analysed_stands_in_the_report(
     images = study(settings.storage.folder / "instances", "20240301", "1.2.826.7")
     receive(Intake(record), *(as_instance(path) for path in images))
 
-    Dispatcher(record, Bell(), settings).turn()  # type: ignore[arg-type]  # rings as a Doorbell does
+    take_turn(Dispatcher(record, Bell(), settings))  # type: ignore[arg-type]  # rings as a Doorbell does
     (job,) = rows(record, jobs)
     JobRunner(settings).run(str(job["job_id"]))
 

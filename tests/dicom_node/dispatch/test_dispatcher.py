@@ -24,7 +24,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import instances, job_inputs, jobs, series, studies
 from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings, StorageSettings
 from dicom_node.study import Instance, JobState, Priority, Reception, StudyActivity, StudyState
-from tests.dicom_node.recording import Clock, instance, receive, results_of, rows
+from tests.dicom_node.recording import Clock, instance, receive, results_of, rows, take_turn
 from tests.factories import ct_series
 from tests.services import wait_until
 
@@ -96,7 +96,7 @@ def send(record: Engine, tmp_path: Path) -> Send:
 
 def pass_quiet(dispatcher: Dispatcher, clock: Clock) -> None:
     clock.pass_(31)
-    dispatcher.turn()
+    take_turn(dispatcher)
 
 
 def jobs_in(record: Engine) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ def test_an_urgent_study_that_came_while_a_pacs_was_slow_overtakes_those_that_wa
     send(chest(tmp_path / "second", "1.2.4", "1.2.4.1"))
     clock.pass_(31)
     for _ in range(3):
-        dispatcher.turn()
+        take_turn(dispatcher)
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.3", "1.2.5", "1.2.4"]
 
 
@@ -139,7 +139,7 @@ def test_nothing_happens_before_the_quiet_time(
     dispatcher: Dispatcher, send: Send, record: Engine, bell: Bell, tmp_path: Path
 ) -> None:
     send(chest(tmp_path))
-    dispatcher.turn()
+    take_turn(dispatcher)
     assert jobs_in(record) == []
     assert bell.rung == []
 
@@ -149,7 +149,7 @@ def test_a_whole_study_becomes_one_job_with_its_series_and_rings_once(
 ) -> None:
     send(chest(tmp_path))
     pass_quiet(dispatcher, clock)
-    dispatcher.turn()
+    take_turn(dispatcher)
     (job,) = jobs_in(record)
     assert (job["series_instance_uid"], job["revision"], job["priority"]) == ("1.2.3.1", 1, Priority.ROUTINE)
     assert len(rows(record, job_inputs)) == 4
@@ -294,7 +294,7 @@ def test_a_broker_that_is_down_loses_nothing(
         pass_quiet(dispatcher, clock)
     bell.broken = False
     clock.pass_(15)
-    dispatcher.turn()
+    take_turn(dispatcher)
     assert [job_id for job_id, _ in bell.rung] == [jobs_in(record)[0]["job_id"]]
 
 
@@ -306,7 +306,7 @@ def test_a_job_whose_worker_died_rings_again(
     assert Jobs(record, SETTINGS.jobs).claim(bell.rung[0][0])
     bell.unheard = 0
     clock.pass_(61)
-    dispatcher.turn()
+    take_turn(dispatcher)
     assert len(bell.rung) == 2
 
 
@@ -321,7 +321,7 @@ def test_a_study_whose_files_cannot_be_read_waits_and_holds_up_no_other(
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2"]
     (tmp_path / "unmounted").rename(gone)
     clock.pass_(2)
-    dispatcher.turn()
+    take_turn(dispatcher)
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2", "1.2.1"]
 
 
@@ -330,7 +330,7 @@ def take_turns_for(dispatcher: Dispatcher, clock: Clock, seconds: int) -> list[s
     with capture_logs() as logged:
         for _ in range(seconds // 5):
             clock.pass_(5)
-            dispatcher.turn()
+            take_turn(dispatcher)
     return [line["event"] for line in logged]
 
 
@@ -460,7 +460,7 @@ def test_a_study_that_nobody_foresaw_holds_up_no_other_and_is_left_alone_longer_
     send(chest(tmp_path / "b", "1.2.2"))
     clock.pass_(31)
     for _ in range(200):
-        dispatcher.turn()
+        take_turn(dispatcher)
         clock.pass_(10)
     assert [job["study_instance_uid"] for job in jobs_in(record)] == ["1.2.2"]
     (reason,) = (row["reason"] for row in rows(record, studies) if row["study_instance_uid"] == "1.2.1")
@@ -478,7 +478,7 @@ def test_a_study_that_broke_once_is_dispatched_after_a_pause(
         short_of_memory.setattr(dispatcher, "dispatch", lambda _: [][1])
         pass_quiet(dispatcher, clock)
     clock.pass_(5)
-    dispatcher.turn()
+    take_turn(dispatcher)
     assert len(jobs_in(record)) == 1
 
 
@@ -489,7 +489,7 @@ def test_bells_do_not_pile_up_while_jobs_wait_for_a_worker(
     pass_quiet(dispatcher, clock)
     for _ in range(20):
         clock.pass_(15)
-        dispatcher.turn()
+        take_turn(dispatcher)
     assert len(bell.rung) == 1
 
 
@@ -501,7 +501,7 @@ def test_bells_that_the_broker_forgot_ring_again_within_the_sweep_interval(
     pass_quiet(dispatcher, clock)
     bell.unheard = 0
     clock.pass_(15)
-    dispatcher.turn()
+    take_turn(dispatcher)
     assert len(bell.rung) == 4
 
 
@@ -512,7 +512,7 @@ def test_two_dispatchers_make_one_job(record: Engine, send: Send, clock: Clock, 
 
     def turn() -> None:
         start.wait()
-        Dispatcher(record, bell, SETTINGS).turn()  # type: ignore[arg-type]  # rings as a Doorbell does
+        take_turn(Dispatcher(record, bell, SETTINGS))  # type: ignore[arg-type]  # rings as a Doorbell does
 
     threads = [threading.Thread(target=turn) for _ in range(2)]
     for thread in threads:
@@ -527,7 +527,7 @@ def test_a_clock_set_back_does_not_hold_up_a_study(
     dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, bell: Bell, tmp_path: Path
 ) -> None:
     send(chest(tmp_path))
-    dispatcher.turn()
+    take_turn(dispatcher)
     clock.jump(-86_400)
     pass_quiet(dispatcher, clock)
     assert [job_id for job_id, _ in bell.rung] == [job["job_id"] for job in jobs_in(record)] != []
@@ -536,11 +536,11 @@ def test_a_clock_set_back_does_not_hold_up_a_study(
 def test_a_clock_set_forward_does_not_cut_a_study_short(
     dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
 ) -> None:
-    dispatcher.turn()
+    take_turn(dispatcher)
     send(chest(tmp_path))
     clock.pass_(1)
     clock.jump(3600)
-    dispatcher.turn()
+    take_turn(dispatcher)
     assert jobs_in(record) == []
 
 

@@ -128,7 +128,7 @@ def test_no_bell_rings_for_a_job_that_runs_or_is_done(queue: Jobs, record: Engin
 
 def test_a_claim_hands_out_all_that_a_worker_needs(queue: Jobs, record: Engine) -> None:
     job = claimed(queue, make_job(record, rejection=TOO_SHORT))
-    assert (job.study_instance_uid, job.revision, job.attempt, job.priority) == (STUDY, 1, 1, Priority.ROUTINE)
+    assert (job.study_instance_uid, job.revision, job.attempt) == (STUDY, 1, 1)
     assert job.paths == tuple(Path(f"/storage/{STUDY}/{STUDY}.1.{n}-bytes.dcm") for n in range(2))
     assert job.refusal == (TOO_SHORT.code, TOO_SHORT.message)
 

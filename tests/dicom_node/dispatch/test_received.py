@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 from dicom_node.dispatch.received import receiving, settle
 from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import series, studies
-from dicom_node.study import Priority, StudyState
-from tests.dicom_node.recording import STUDY, Clock, instance, receive, rows, settled
+from dicom_node.study import StudyState
+from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, rows, settled
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_an_open_association_carries_what_it_brought_until_it_ends(
     intake: Intake, record: Engine, clock: Clock
 ) -> None:
     association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
-    intake.record(instance("1.1"), association, Priority.ROUTINE)
+    record_one(intake, instance("1.1"), association)
     first = clock.seconds
     clock.pass_(10)
     receive(intake, instance("1.2"))
@@ -72,7 +72,7 @@ def test_an_open_association_carries_what_it_brought_until_it_ends(
 
 def test_an_association_carries_only_its_own_studies(intake: Intake, record: Engine) -> None:
     association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
-    intake.record(instance(study="1.2.4"), association, Priority.ROUTINE)
+    record_one(intake, instance(study="1.2.4"), association)
     receive(intake, instance())
     carried = {activity.study_instance_uid: activity.last_carried_at for activity in receiving(record)}
     assert carried["1.2.4"] is not None

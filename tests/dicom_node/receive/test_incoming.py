@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from dicom_node.receive.incoming import IncomingFile
 
+LIMIT_BYTES = 2**20
+
 
 @given(fragments=st.lists(st.binary(max_size=50)))
 def test_what_is_kept_is_the_head_and_every_fragment(
@@ -18,7 +20,7 @@ def test_what_is_kept_is_the_head_and_every_fragment(
 ) -> None:
     folder = tmp_path_factory.mktemp("incoming")
     data = b"".join(fragments)
-    with IncomingFile(folder / "x.part", b"head") as incoming:
+    with IncomingFile(folder / "x.part", b"head", LIMIT_BYTES) as incoming:
         for fragment in fragments:
             incoming.write(memoryview(fragment))
         with incoming.open() as file:
@@ -30,13 +32,13 @@ def test_what_is_kept_is_the_head_and_every_fragment(
 
 
 def test_what_is_not_kept_is_removed(tmp_path: Path) -> None:
-    with IncomingFile(tmp_path / "x.part", b"head") as incoming:
+    with IncomingFile(tmp_path / "x.part", b"head", LIMIT_BYTES) as incoming:
         incoming.write(memoryview(b"data"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_was_removed_meanwhile_is_reported_and_closed(tmp_path: Path) -> None:
-    with IncomingFile(tmp_path / "x.part", b"head") as incoming:
+    with IncomingFile(tmp_path / "x.part", b"head", LIMIT_BYTES) as incoming:
         (tmp_path / "x.part").unlink()  # as abandoned, by a clock that was set forward
         with pytest.raises(FileNotFoundError):
             incoming.keep(tmp_path / "kept.dcm")
@@ -48,7 +50,7 @@ def test_a_failing_disk_is_reported_when_the_file_is_to_be_kept_and_not_before(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    with IncomingFile(tmp_path / "x.part", b"head") as incoming:
+    with IncomingFile(tmp_path / "x.part", b"head", LIMIT_BYTES) as incoming:
         with monkeypatch.context() as patched:
             patched.setattr("os.write", full)
             incoming.write(memoryview(b"lost"))
@@ -59,7 +61,7 @@ def test_a_failing_disk_is_reported_when_the_file_is_to_be_kept_and_not_before(
 
 
 def test_a_folder_that_is_not_there_is_reported_when_the_file_is_to_be_kept(tmp_path: Path) -> None:
-    with IncomingFile(tmp_path / "unmounted" / "x.part", b"head") as incoming:
+    with IncomingFile(tmp_path / "unmounted" / "x.part", b"head", LIMIT_BYTES) as incoming:
         incoming.write(memoryview(b"data"))
         with pytest.raises(OSError, match="see that the storage is mounted"):
             incoming.keep(tmp_path / "kept.dcm")

@@ -18,7 +18,7 @@ from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import instances, studies
 from dicom_node.settings import JobSettings, Settings
 from dicom_node.study import JobState, Priority, Reception, StudyState
-from tests.dicom_node.recording import STUDY, instance, make_job, receive, results_of, rows, settled
+from tests.dicom_node.recording import STUDY, instance, make_job, receive, record_one, results_of, rows, settled
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: 
 
             def deliver(node: int, number: int = number, barrier: Barrier = barrier) -> Reception:
                 barrier.wait()
-                return nodes[node].record(instance(f"1.{number}", f"bytes {node}"), arrived[node], Priority.ROUTINE)
+                return record_one(nodes[node], instance(f"1.{number}", f"bytes {node}"), arrived[node])
 
             assert sorted(pool.map(deliver, range(2))) == [Reception.CONFLICT, Reception.NEW]
     assert len(instances_of(nodes[0]._engine, STUDY)) == 15
@@ -132,7 +132,7 @@ def test_two_nodes_that_get_the_same_bytes_at_once_both_succeed(record_url: str)
 
             def deliver(node: int, number: int = number, barrier: Barrier = barrier) -> Reception:
                 barrier.wait()
-                return nodes[node].record(instance(f"1.{number}"), arrived[node], Priority.ROUTINE)
+                return record_one(nodes[node], instance(f"1.{number}"), arrived[node])
 
             assert sorted(pool.map(deliver, range(2))) == [Reception.IDENTICAL, Reception.NEW]
     for node in nodes:
@@ -162,5 +162,5 @@ def test_a_lock_of_the_file_system_that_fails_once_holds_up_nothing_after(
     with monkeypatch.context() as broken:
         broken.setattr("dicom_node.receive.turn.fcntl.flock", fail)
         with pytest.raises(OSError, match="No locks"):
-            intake.record(instance(), association, Priority.ROUTINE)
-    assert intake.record(instance(), association, Priority.ROUTINE) is Reception.NEW
+            record_one(intake, instance(), association)
+    assert record_one(intake, instance(), association) is Reception.NEW

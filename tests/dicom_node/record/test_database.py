@@ -74,7 +74,7 @@ def test_opening_again_changes_nothing(empty_url: str) -> None:
 
 def record_of(revision: str, url: str) -> Engine:
     """Return an engine on a record as an earlier Hilum made it."""
-    engine, config = make_engine(url), migrations()
+    engine, config = make_engine(url, must_exist=False), migrations()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
@@ -215,7 +215,7 @@ def test_a_postgres_that_does_not_answer_is_a_passing_failure_without_its_passwo
 def asked_of_the_driver(url: str) -> dict[str, Any]:
     """Return what an engine would connect with."""
     asked: dict[str, Any] = {}
-    engine = make_engine(url)
+    engine = make_engine(url, must_exist=False)
 
     @event.listens_for(engine, "do_connect")
     def note(_dialect: object, _record: object, _args: object, options: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from dicom_node.record.retention import Retention
 from dicom_node.record.schema import associations, deliveries, instances, jobs, results, studies
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, Settings, StorageSettings
 from dicom_node.study import JobState, Priority, StudyState
-from tests.dicom_node.recording import STUDY, Clock, instance, receive, results_of, rows
+from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, results_of, rows
 
 DAY = 86400.0
 
@@ -194,9 +194,9 @@ def test_associations_go_with_the_last_study_they_brought(
     intake = Intake(record)
     both, still_open = (intake.open_association("SENDER", "HILUM", "127.0.0.1") for _ in range(2))
     store(record, files, "1.2.1")  # by an association of its own
-    intake.record(instance("1.2.1.1.8", study="1.2.1"), both, Priority.ROUTINE)
-    intake.record(instance("1.2.1.1.9", study="1.2.1"), still_open, Priority.ROUTINE)
-    intake.record(instance("1.2.2.1.1", study="1.2.2"), both, Priority.ROUTINE)
+    record_one(intake, instance("1.2.1.1.8", study="1.2.1"), both)
+    record_one(intake, instance("1.2.1.1.9", study="1.2.1"), still_open)
+    record_one(intake, instance("1.2.2.1.1", study="1.2.2"), both)
     intake.close_association(both.association_id)
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
