@@ -21,7 +21,7 @@ from dicom_node.dispatch.retrieve import FIND, GET, MOVE, NAMES, associated
 from dicom_node.errors import HilumError, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import configure_logging
-from dicom_node.receive.port import listeners, outgoing_ports
+from dicom_node.port import listeners, outgoing_ports
 from dicom_node.receive.scp import listen
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import studies

@@ -26,7 +26,7 @@ import psycopg
 import pytest
 import redis
 
-from dicom_node.receive.port import outgoing_ports
+from dicom_node.port import outgoing_ports
 
 STARTING_SECONDS = 30.0
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

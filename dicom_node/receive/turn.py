@@ -9,7 +9,7 @@ from types import TracebackType
 
 from sqlalchemy import Engine
 
-PRIVATE_FILE = 0o600
+from dicom_node.files import PRIVATE_FILE
 
 
 class Turn:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from dicom_node.receive.port import Listener, listeners
+from dicom_node.port import Listener, listeners
 from tests.services import free_port
 
 
