@@ -104,19 +104,19 @@ COMMANDS = (
         "dicom_node.listing:run_studies",
         add_studies,
     ),
-    Command("retry", "measure and send a study again where it failed", "dicom_node.listing:run_retry", add_retry),
+    Command("retry", "measure and send a study again where it failed", "dicom_node.intervene:run_retry", add_retry),
     Command(
         "resend",
         "send again what a PACS refused, once it is mended",
-        "dicom_node.listing:run_resend",
+        "dicom_node.intervene:run_resend",
         add_resend,
     ),
     Command(
         "redirect",
         "send to one PACS what another has not taken",
-        "dicom_node.listing:run_redirect",
+        "dicom_node.intervene:run_redirect",
         add_redirect,
     ),
-    Command("remove", "remove the files of a delivered study", "dicom_node.listing:run_remove", add_remove),
+    Command("remove", "remove the files of a delivered study", "dicom_node.intervene:run_remove", add_remove),
     Command("bench", "measure Hilum beside its peers", "tests.benchmarks.bench:run_bench", add_bench, extra=CHECKOUT),
 )

@@ -25,11 +25,11 @@ from dicom_node.deliver.scu import echo
 from dicom_node.errors import HilumError, PassingFailure, SettingsError
 from dicom_node.figures import format_percent
 from dicom_node.folder import read_one_study
-from dicom_node.listing import show_study
 from dicom_node.log import configure_logging
 from dicom_node.pacs import SmallPACS
 from dicom_node.peers import send_with_progress
 from dicom_node.record.database import open_database
+from dicom_node.record.studies import show_study
 from dicom_node.settings import Destination, Settings, load_settings
 from dicom_node.study import FINAL_JOB_STATES, JobState, StudyState
 from worker.findings import Site

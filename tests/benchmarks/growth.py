@@ -14,9 +14,9 @@ import pydicom
 from sqlalchemy import Connection, Engine, insert
 
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.listing import list_studies
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import jobs, studies
+from dicom_node.record.studies import list_studies
 from dicom_node.settings import JobSettings
 from dicom_node.study import JobState, Priority, StudyState
 from tests.benchmarks.comparison import Comparison

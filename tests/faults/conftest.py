@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from dicom_node.errors import NotForHilum
-from dicom_node.listing import show_study
+from dicom_node.record.studies import show_study
 from dicom_node.study import FINAL_JOB_STATES
 from tests.dicom_node.recording import opened
 from tests.faults.clock import Clock

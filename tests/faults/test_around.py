@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
-from dicom_node.listing import show_study
+from dicom_node.record.studies import show_study
 from tests.faults.conftest import Hospital
 from tests.faults.senders import Scanner
 from tests.services import wait_until

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dicom_node.listing import show_study
 from dicom_node.record.schema import deliveries
+from dicom_node.record.studies import show_study
 from tests.dicom_node.recording import rows
 from tests.faults.clock import Clock, settable_clock
 from tests.faults.conftest import Hospital, hospital_in

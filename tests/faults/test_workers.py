@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from dicom_node.dispatch.doorbell import Doorbell, make_celery
-from dicom_node.listing import show_study
+from dicom_node.record.studies import show_study
 from dicom_node.study import Priority
 from tests.faults.conftest import Hospital
 from tests.faults.pacs import Held

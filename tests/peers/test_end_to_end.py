@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom.uid import MRImageStorage
 from sqlalchemy import Engine
 
-from dicom_node.listing import list_studies, show_study
+from dicom_node.record.studies import list_studies, show_study
 from dicom_node.settings import ReportSettings
 from dicom_node.study import FINAL_JOB_STATES
 from tests.browser.conftest import store

@@ -21,7 +21,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE
 from sqlalchemy import Engine
 
-from dicom_node.listing import list_studies
+from dicom_node.record.studies import list_studies
 from dicom_node.study import FINAL_JOB_STATES, StudyState
 from tests.dicom_node.dicomweb import Post, service
 from tests.dicom_node.raw import RawPeer, store_command

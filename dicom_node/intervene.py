@@ -1,0 +1,81 @@
+"""``hilum retry``, ``resend``, ``redirect`` and ``remove``: what somebody does about a study by hand."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection
+
+from dicom_node.deliver.notifier import Notifications
+from dicom_node.deliver.outbox import Outbox
+from dicom_node.dispatch.jobs import Jobs
+from dicom_node.errors import SettingsError
+from dicom_node.record.retention import Retention
+from dicom_node.record.studies import find_study, open_record
+from dicom_node.settings import Settings
+
+
+def run_retry(arguments: argparse.Namespace) -> int:
+    """Queue and send again what failed."""
+    settings, engine = open_record("retry")
+    find_study(engine, arguments.study)
+    measured = Jobs(engine, settings.jobs).retry(arguments.study)
+    sent = Outbox(engine, settings.delivery).resend(arguments.study, waiting_too=True)
+    told = Notifications(engine, settings).retry(arguments.study)
+    print(f"{measured} jobs queued again, {sent} deliveries due again, {told} notifications due again")
+    return 0
+
+
+def run_resend(arguments: argparse.Namespace) -> int:
+    """Send again what a PACS refused, and, unless one is named, what the webhook did."""
+    settings, engine = open_record("resend")
+    if arguments.study:
+        find_study(engine, arguments.study)
+    if arguments.destination:
+        require_destination(arguments.destination, settings)
+    count = Outbox(engine, settings.delivery).resend(arguments.study, arguments.destination)
+    told = 0 if arguments.destination else Notifications(engine, settings).retry(arguments.study)
+    print(f"{count} refused deliveries due again, {told} notifications due again")
+    return 0
+
+
+def run_redirect(arguments: argparse.Namespace) -> int:
+    """Send to one destination what another has not taken."""
+    settings, engine = open_record("redirect")
+    require_destination(arguments.to, settings)
+    outbox = Outbox(engine, settings.delivery)
+    require_one_of({*names_in(settings), *outbox.destinations()}, arguments.destination)
+    count = outbox.redirect(arguments.destination, arguments.to)
+    print(f"{count} deliveries due at {arguments.to}")
+    return 0
+
+
+def require_destination(name: str, settings: Settings) -> None:
+    """SettingsError, unless results go there."""
+    require_one_of(names_in(settings), name)
+
+
+def names_in(settings: Settings) -> list[str]:
+    """Return the names of the destinations that the settings name."""
+    return [destination.name for destination in settings.destinations]
+
+
+def require_one_of(names: Collection[str], name: str) -> None:
+    """SettingsError, unless a destination's name is one of these."""
+    if name not in names:
+        raise SettingsError("unknown-destination", f"expected one of {', '.join(sorted(names)) or 'none'}, got {name}")
+
+
+def run_remove(arguments: argparse.Namespace) -> int:
+    """Remove the files of a study whose answer is delivered; 1 if it is not, or if files are left."""
+    settings, engine = open_record("remove")
+    find_study(engine, arguments.study)
+    try:
+        if not Retention(engine, settings).remove(arguments.study):
+            print("kept: it is not answered, its results are not all delivered, or nothing is left of it")
+            return 1
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        print(f"removed from the record; files are left ({reason}), and the node tries again every hour")
+        return 1
+    print("removed; the record still says what became of it")
+    return 0
