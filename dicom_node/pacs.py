@@ -10,6 +10,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from dicom_node.files import safe_name
+from dicom_node.statuses import SUCCESS
 
 
 class SmallPACS:
@@ -47,7 +48,7 @@ class SmallPACS:
         with self._lock:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{safe_name(str(ds.SOPInstanceUID))}.dcm").write_bytes(event.encoded_dataset())
-        return 0x0000
+        return SUCCESS
 
     def objects(self, study_instance_uid: str) -> list[Path]:
         """Return the files of a study."""

@@ -23,6 +23,7 @@ from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.retention import is_kept
 from dicom_node.record.schema import deliveries, results
 from dicom_node.settings import DeliverySettings
+from dicom_node.statuses import PROCESSING_FAILURE, SUCCESS
 from dicom_node.study import DeliveryState
 
 STORAGE_COMMITMENT = UID("1.2.840.10008.1.20.1")
@@ -30,7 +31,6 @@ WELL_KNOWN_INSTANCE = UID("1.2.840.10008.1.20.1.1")
 REQUEST_STORAGE_COMMITMENT = 1
 """Action Type ID (PS3.4 J.3.2.1)."""
 
-SUCCESS, PROCESSING_FAILURE = 0x0000, 0x0110
 BATCH = 100
 SAME_ASSOCIATION_SECONDS = 3.0
 """How long the report is waited for on the association it was asked on."""

@@ -12,9 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import UNREADABLE
-
-HELD_ALREADY = 0x0111
-SOP_CLASS_NOT_SUPPORTED = 0x0122
+from dicom_node.statuses import is_passing, is_success
 
 
 @dataclass(frozen=True)
@@ -94,17 +92,3 @@ def failure(status: int) -> Answer:
     if is_passing(status):
         return Answer(Outcome.PASSING, status, f"the PACS answered {status:#06x}, out of resources")
     return Answer(Outcome.REFUSED, status, f"the PACS answered {status:#06x} and will not take it")
-
-
-def is_success(status: int) -> bool:
-    """Success, or a warning with which the peer keeps the instance (PS3.4 table B.2-1), or it holds that already.
-
-    Some peers refuse duplicates (PS3.7 C.5.7). A result has the same UID only where it says the same, so what they hold
-    is it, sent before, and their answer was lost.
-    """
-    return status in (0x0000, HELD_ALREADY, 0xB000, 0xB006, 0xB007)
-
-
-def is_passing(status: int) -> bool:
-    """Out of resources, or a processing failure (PS3.7 C.5.5): worth trying again."""
-    return status & 0xFF00 == 0xA700 or status == 0x0110

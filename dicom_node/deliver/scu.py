@@ -9,10 +9,11 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from dicom_node.deliver.outgoing import SOP_CLASS_NOT_SUPPORTED, ObjectUnreadable, Outgoing, load
+from dicom_node.deliver.outgoing import ObjectUnreadable, Outgoing, load
 from dicom_node.errors import PassingFailure
 from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
+from dicom_node.statuses import SOP_CLASS_NOT_SUPPORTED, SUCCESS
 
 MAXIMUM_CONTEXTS = 128
 """PS3.8 9.3.2.2: presentation context IDs are odd numbers up to 255."""
@@ -69,5 +70,5 @@ def echo(peer: Destination, settings: Settings) -> None:
     """
     contexts = [(str(Verification), str(ImplicitVRLittleEndian))]
     with open_association(peer, settings, contexts, settings.delivery.network_timeout_seconds) as association:
-        if not association.is_established or association.send_c_echo().get("Status") != 0x0000:
+        if not association.is_established or association.send_c_echo().get("Status") != SUCCESS:
             raise PassingFailure("echo-failed", f"{peer.name} is there and does not answer C-ECHO")

@@ -17,17 +17,18 @@ from urllib.parse import urlsplit
 from pydicom.dataset import Dataset
 
 from dicom_node.deliver.http import USER_AGENT, connected, phrase
-from dicom_node.deliver.outgoing import HELD_ALREADY, Answer, Outcome, Outgoing, failure, load
+from dicom_node.deliver.outgoing import Answer, Outcome, Outgoing, failure, load
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.headers import UNREADABLE
 from dicom_node.security.tls import service_context
 from dicom_node.settings import Settings, WebDestination
+from dicom_node.statuses import HELD_ALREADY, PROCESSING_FAILURE, SUCCESS
 
 CHUNK_BYTES = 2**18
 LONGEST_ANSWER_BYTES = 2**20
 BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """RFC 6750 2.1. It has no colon, and one stands between user and password (RFC 7617 2)."""
-SUCCESS, PROCESSING_FAILURE, LARGEST_REASON = 0x0000, 0x0110, 0xFFFF
+LARGEST_REASON = 0xFFFF
 OF_THE_OBJECT = dict.fromkeys((409, 413, 415, 422), Outcome.REFUSED) | dict.fromkeys((400, 500), Outcome.PASSING)
 """With these HTTP statuses a service speaks of what it was sent; with all others of itself, its URL or who asks."""
 READS_REQUESTS = frozenset({200, 202, 204, 400, 409, 413, 415, 422})

@@ -35,14 +35,12 @@ from dicom_node.errors import PassingFailure
 from dicom_node.headers import CT_STORAGE, as_list, taken_at
 from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
+from dicom_node.statuses import OUT_OF_RESOURCES, PENDING, SUCCESS
 
 FIND = str(StudyRootQueryRetrieveInformationModelFind)
 GET = str(StudyRootQueryRetrieveInformationModelGet)
 MOVE = str(StudyRootQueryRetrieveInformationModelMove)
 NAMES = {FIND: "C-FIND", GET: "C-GET", MOVE: "C-MOVE"}
-PENDING = frozenset({0xFF00, 0xFF01})
-SUCCESS = 0x0000
-OUT_OF_RESOURCES = 0xA700
 WILD_CARDS = frozenset("*?\\")
 
 REPORTS_OF_HILUM = "Hilum*"

@@ -43,6 +43,7 @@ from dicom_node.receive.dimse import (
 from dicom_node.receive.incoming import IncomingFile
 from dicom_node.receive.transport import Doorbell, PromptSocket
 from dicom_node.security.access import GuardedACSE, Refusal
+from dicom_node.statuses import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED
 
 LONGEST_WAIT_SECONDS = 1.0
 """Timers (ARTIM, network idle) are looked at this often when nothing happens."""
@@ -56,10 +57,6 @@ LONGEST_REPORT_BYTES = 2**20
 """Of a storage commitment; Hilum asks for a hundred instances at once."""
 LEAST_PROGRESS_BYTES = 2**14
 """What must come until the idle timer expires, or a whole message, so that nobody holds on with a trickle."""
-SOP_CLASS_NOT_SUPPORTED = 0x0122
-PROCESSING_FAILURE = 0x0110
-CANNOT_UNDERSTAND = 0xC000
-"""Statuses of C-STORE (PS3.7 9.1.1.1.9, PS3.4 table B.2-1)."""
 ESTABLISHED = "Sta6"
 CLOSING = "Sta13"
 

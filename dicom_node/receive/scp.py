@@ -34,13 +34,8 @@ from dicom_node.receive.server import PromptServer
 from dicom_node.security.access import Doorkeeper
 from dicom_node.security.audit import AuditTrail, Receipts
 from dicom_node.settings import NodeSettings
+from dicom_node.statuses import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SUCCESS
 from dicom_node.study import Association, Instance, Priority, Reception
-
-SUCCESS = 0x0000
-OUT_OF_RESOURCES = 0xA700
-DOES_NOT_MATCH_SOP_CLASS = 0xA900
-CANNOT_UNDERSTAND = 0xC000
-"""Statuses of C-STORE, PS3.4 table B.2-1."""
 
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """Younger than pynetdicom's list."""

@@ -10,9 +10,10 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
+from dicom_node import statuses
 from dicom_node.deliver import outgoing, stow
 from dicom_node.headers import CT_STORAGE
-from dicom_node.receive import part10, reactor, scp
+from dicom_node.receive import part10, scp
 from dicom_node.settings import Settings
 from dicom_node.settings.names import sections_in
 from tests.conformance import objects
@@ -59,15 +60,15 @@ def answered_statuses() -> Rows:
     """What a sender is told."""
     yield ["Status", "Meaning", "When"]
     for status, when in (
-        (scp.SUCCESS, "the instance is synced to disk and recorded"),
-        (scp.OUT_OF_RESOURCES, "the disk or the record failed; send again later"),
-        (scp.DOES_NOT_MATCH_SOP_CLASS, "the data set holds another SOP class or instance than the command"),
+        (statuses.SUCCESS, "the instance is synced to disk and recorded"),
+        (statuses.OUT_OF_RESOURCES, "the disk or the record failed; send again later"),
+        (statuses.DOES_NOT_MATCH_SOP_CLASS, "the data set holds another SOP class or instance than the command"),
         (
-            scp.CANNOT_UNDERSTAND,
+            statuses.CANNOT_UNDERSTAND,
             "the data set cannot be read, lacks a UID or is larger than `node.maximum_object_bytes`",
         ),
-        (reactor.PROCESSING_FAILURE, "a defect of Hilum, which its log tells; send again later"),
-        (reactor.SOP_CLASS_NOT_SUPPORTED, "the command names another SOP class than its presentation context"),
+        (statuses.PROCESSING_FAILURE, "a defect of Hilum, which its log tells; send again later"),
+        (statuses.SOP_CLASS_NOT_SUPPORTED, "the command names another SOP class than its presentation context"),
     ):
         yield [f"{status:04X}", " ".join(STORAGE_SERVICE_CLASS_STATUS[status]).strip(), when]
 
@@ -79,9 +80,9 @@ def obeyed_statuses() -> Rows:
     for status, (category, meaning) in sorted(STORAGE_SERVICE_CLASS_STATUS.items()):
         if category == "Cancel":
             continue
-        if outgoing.is_success(status):
+        if statuses.is_success(status):
             does = "counts the instance as sent"
-        elif outgoing.is_passing(status):
+        elif statuses.is_passing(status):
             does = "tries again, with growing pauses"
         else:
             does = "counts the instance as refused, until `hilum resend` or `hilum retry`"
@@ -101,8 +102,8 @@ def obeyed_http_statuses() -> Rows:
         outgoing.Outcome.PASSING: "tries the instance again, and goes on with the next",
     }
     for outcome, done in does.items():
-        statuses = sorted(status for status, its in stow.OF_THE_OBJECT.items() if its is outcome)
-        yield [f"does not name it, HTTP {', '.join(map(str, statuses))}", done]
+        codes = sorted(status for status, its in stow.OF_THE_OBJECT.items() if its is outcome)
+        yield [f"does not name it, HTTP {', '.join(map(str, codes))}", done]
     yield ["does not name it, any other HTTP status", "tries all that is left of the study again"]
 
 

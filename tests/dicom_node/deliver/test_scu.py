@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.destination import send_files
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.outgoing import Outgoing, is_passing, is_success
+from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import Defect, PassingFailure
@@ -32,6 +32,7 @@ from dicom_node.settings import (
     Settings,
     StorageSettings,
 )
+from dicom_node.statuses import is_passing, is_success
 from dicom_node.study import DeliveryState, JobState
 from tests.dicom_node.recording import STUDY, make_job, results_of, rows
 from tests.services import free_port, wait_until
