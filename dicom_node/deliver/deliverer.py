@@ -34,13 +34,7 @@ log = get_logger()
 class Deliverer:
     """Empties the outbox. Several may run at once."""
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        settings: Settings,
-        trail: AuditTrail | None = None,
-        commitments: Commitments | None = None,
-    ) -> None:
+    def __init__(self, outbox: Outbox, settings: Settings, trail: AuditTrail, commitments: Commitments) -> None:
         self._outbox = outbox
         self._commitments = commitments
         self._settings = settings
@@ -69,18 +63,18 @@ class Deliverer:
         self.deliver(destination, stop)
         if isinstance(destination, WebDestination):
             return  # commitment is a service of associations
-        if destination.storage_commitment and self._commitments and not stop.is_set():
-            self._ask_for_commitment(destination, self._commitments)
+        if destination.storage_commitment and not stop.is_set():
+            self._ask_for_commitment(destination)
 
-    def _ask_for_commitment(self, destination: Destination, commitments: Commitments) -> None:
-        request = commitments.begin(destination.name)
+    def _ask_for_commitment(self, destination: Destination) -> None:
+        request = self._commitments.begin(destination.name)
         if request is None:
             return
         contexts = [(str(STORAGE_COMMITMENT), str(ImplicitVRLittleEndian))]
         timeout_seconds = self._settings.delivery.network_timeout_seconds
         try:
             with open_association(destination, self._settings, contexts, timeout_seconds) as association:
-                status = ask(association, request, commitments) if association.is_established else None
+                status = ask(association, request, self._commitments) if association.is_established else None
         except PassingFailure as error:
             log.warning("commitment_not_asked", destination=destination.name, code=error.code, reason=error.message)
             return
@@ -163,10 +157,10 @@ class Deliverer:
 
 @contextmanager
 def audited(
-    trail: AuditTrail | None, destination: AnyDestination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
+    trail: AuditTrail, destination: AnyDestination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
 ) -> Iterator[None]:
     """Tell the audit trail what is about to be sent, and then what was taken and what was not."""
-    if not (trail and trail.is_kept):
+    if not trail.is_kept:
         yield
         return
     study, patient = deliveries[0].study_instance_uid, patient_id_of(deliveries[0].result.path)

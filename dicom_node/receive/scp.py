@@ -90,7 +90,7 @@ class Receiver:
 
     Parameters
     ----------
-    on_event_report : callable, optional
+    on_event_report : callable
         Takes what a PACS reports on storage commitment and returns the status.
     """
 
@@ -99,15 +99,15 @@ class Receiver:
         intake: Intake,
         files: Files,
         settings: NodeSettings,
-        tls: ssl.SSLContext | None = None,
-        trail: AuditTrail | None = None,
-        on_event_report: Callable[[evt.Event], tuple[int, None]] | None = None,
+        tls: ssl.SSLContext | None,
+        trail: AuditTrail,
+        on_event_report: Callable[[evt.Event], tuple[int, None]],
     ) -> None:
         self._intake = intake
         self._tls = tls
         self._trail = trail
         self._on_event_report = on_event_report
-        self._receipts = Receipts(trail) if trail else None
+        self._receipts = Receipts(trail)
         self._recorder = Recorder(intake)
         self._files = files
         self._settings = settings
@@ -129,9 +129,9 @@ class Receiver:
             ae.add_supported_context(sop_class_uid, TRANSFER_SYNTAXES)
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
         handlers: list[evt.EventHandlerType] = [(end, self.on_end) for end in ends]
-        if self._on_event_report:  # a PACS that reports on an association of its own is its SCP (PS3.4 J.3.3)
-            ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
-            handlers.append((evt.EVT_N_EVENT_REPORT, self._on_event_report))
+        handlers.append((evt.EVT_N_EVENT_REPORT, self._on_event_report))
+        # A PACS that reports on an association of its own is the service's SCP (PS3.4 J.3.3).
+        ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         self._server = PromptServer(
             ae,
             listener or listen(self._settings),
@@ -230,7 +230,7 @@ class Receiver:
         reception = self._recorder.record(Arrival(instance, association, Priority.STAT if stat else Priority.ROUTINE))
         if reception is Reception.OWN_RESULT:
             instance.path.unlink(missing_ok=True)  # it lies among the results already
-        if self._receipts and reception in (Reception.NEW, Reception.CONFLICT):
+        if reception in (Reception.NEW, Reception.CONFLICT):
             self._receipts.note(association, instance)
         return reception
 
@@ -255,8 +255,7 @@ class Receiver:
             association = self._associations.pop(event.assoc, None)
         if association is None:
             return
-        if self._receipts:
-            self._receipts.tell(association)
+        self._receipts.tell(association)
         try:
             self._intake.close_association(association.association_id)
         except (DBAPIError, OSError) as error:

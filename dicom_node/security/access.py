@@ -41,7 +41,7 @@ class Refusal(Enum):
 class Doorkeeper:
     """Decides over the associations of one process."""
 
-    def __init__(self, settings: NodeSettings, trail: AuditTrail | None = None) -> None:
+    def __init__(self, settings: NodeSettings, trail: AuditTrail) -> None:
         self._settings = settings
         self._trail = trail
         self._inside: set[Association] = set()
@@ -75,8 +75,7 @@ class Doorkeeper:
             peer_address=address,
             error=error,
         )
-        if self._trail:
-            self._trail.refused(Participant(calling, address or "", is_requestor=True), refusal.code)
+        self._trail.refused(Participant(calling, address or "", is_requestor=True), refusal.code)
 
     def has_room_for(self, association: Association) -> bool:
         """Whether one more association may be open at once; if so, it counts from now on."""

@@ -23,7 +23,7 @@ from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.scp import Receiver
 from dicom_node.security.audit import AuditTrail
-from dicom_node.settings import NodeSettings
+from dicom_node.settings import DeliverySettings, NodeSettings, Settings
 
 
 @contextmanager
@@ -32,14 +32,14 @@ def listening(
     folder: Path,
     tls: ssl.SSLContext | None = None,
     trail: AuditTrail | None = None,
-    commitments: Commitments | None = None,
     **settings: Any,
 ) -> Iterator[int]:
     """Run a receiver for the time of a ``with``; gives its port."""
     files = Files(folder)
     files.make_folders()
-    on_report = commitments and commitments.on_report
-    receiver = Receiver(Intake(record), files, NodeSettings(port=0, **settings), tls, trail, on_report)
+    node = NodeSettings(port=0, **settings)
+    on_report = Commitments(record, DeliverySettings(first_retry_seconds=1)).on_report
+    receiver = Receiver(Intake(record), files, node, tls, trail or AuditTrail(Settings()), on_report)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
         receiver.start()

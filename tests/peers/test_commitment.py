@@ -10,12 +10,10 @@ import pydicom
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.deliver.commitment import Commitments
-from dicom_node.deliver.deliverer import Deliverer
-from dicom_node.deliver.outbox import Outbox
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, NodeSettings, Settings
 from tests.dicom_node.deliver.test_scu import finish_study
+from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.receiving import listening
 from tests.dicom_node.recording import opened, rows
 from tests.services import Orthanc, wait_until
@@ -52,9 +50,8 @@ def test_orthanc_commits_to_what_it_took_and_not_to_what_it_lost(
         storage_commitment=True,
     )
     settings = Settings.model_construct(node=NodeSettings(), delivery=SETTINGS, destinations=(pacs,))
-    commitments = Commitments(record, SETTINGS)
-    deliverer = Deliverer(Outbox(record, SETTINGS), settings, commitments=commitments)
-    with listening(record, tmp_path / "storage", commitments=commitments) as port:
+    deliverer = deliverer_of(record, settings)
+    with listening(record, tmp_path / "storage") as port:
         orthanc.add_modality("hilum", "HILUM", port)  # in the place of another test's of the same title
         deliverer.deliver(pacs, threading.Event())
         first = min(str(row["sop_instance_uid"]) for row in rows(record, deliveries))

@@ -12,14 +12,13 @@ import pydicom
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.destination import verify
-from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import PassingFailure
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings, NodeSettings, Settings, WebDestination
 from dicom_node.study import DeliveryState, JobState, Result
+from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.recording import make_job, opened, rows
 from tests.factories import ct_series
 from tests.services import DICOMWEB_PLUGIN, Orthanc, missing
@@ -60,8 +59,7 @@ def record(sqlite_url: str, results: list[pydicom.Dataset]) -> Iterator[Engine]:
 
 
 def deliver(record: Engine, settings: Settings) -> list[object]:
-    outbox = Outbox(record, settings.delivery)
-    Deliverer(outbox, settings).turn(settings.destinations[0], threading.Event())
+    deliverer_of(record, settings).turn(settings.destinations[0], threading.Event())
     return [row["state"] for row in rows(record, deliveries)]
 
 

@@ -14,8 +14,6 @@ from pynetdicom import AE, build_role, evt
 from sqlalchemy import Connection, Engine, update
 
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments, Request, ask
-from dicom_node.deliver.deliverer import Deliverer
-from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import reading
 from dicom_node.record.retention import Retention
@@ -31,6 +29,7 @@ from dicom_node.settings import (
 )
 from dicom_node.study import DeliveryState, JobState, StudyState
 from tests.dicom_node.deliver.test_scu import write_results
+from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.receiving import listening
 from tests.dicom_node.recording import Clock, make_job, results_of, rows
 from tests.services import wait_until
@@ -141,9 +140,7 @@ def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
 
 def turn(record: Engine, peer: PACS) -> None:
     """Send what is due, and ask for commitment."""
-    commitments = Commitments(record, SETTINGS)
-    deliverer = Deliverer(Outbox(record, SETTINGS), peer.settings, commitments=commitments)
-    deliverer.turn(peer.settings.destinations[0], threading.Event())
+    deliverer_of(record, peer.settings).turn(peer.settings.destinations[0], threading.Event())
 
 
 def committed(record: Engine) -> list[bool]:
@@ -164,7 +161,7 @@ def test_a_report_that_comes_later_on_an_association_of_the_pacs_is_heard(record
     with (
         pacs(never) as peer,
         pytest.MonkeyPatch.context() as patched,
-        listening(record, tmp_path / "storage", commitments=Commitments(record, SETTINGS)) as port,
+        listening(record, tmp_path / "storage") as port,
     ):
         patched.setattr("dicom_node.deliver.commitment.SAME_ASSOCIATION_SECONDS", 0.1)
         turn(record, peer)
@@ -180,7 +177,7 @@ def test_what_a_pacs_does_not_keep_is_sent_again(
     monkeypatch.setattr("dicom_node.deliver.commitment.SAME_ASSOCIATION_SECONDS", 0.1)
     with (
         pacs(never) as peer,
-        listening(record, tmp_path / "storage", commitments=Commitments(record, SETTINGS)) as port,
+        listening(record, tmp_path / "storage") as port,
     ):
         turn(record, peer)
         report_later(port, peer, missing=1)
@@ -221,8 +218,7 @@ def test_a_pacs_without_storage_commitment_gets_everything_all_the_same(record: 
 def test_a_destination_is_not_asked_unless_the_settings_say_so(record: Engine) -> None:
     with pacs(never) as peer:
         destination = peer.settings.destinations[0].model_copy(update={"storage_commitment": False})
-        deliverer = Deliverer(Outbox(record, SETTINGS), peer.settings, commitments=Commitments(record, SETTINGS))
-        deliverer.turn(destination, threading.Event())
+        deliverer_of(record, peer.settings).turn(destination, threading.Event())
     assert len(peer.taken) == 2
     assert peer.asked == []
 

@@ -16,7 +16,6 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Engine
 
-from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.destination import send_files
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import Outgoing
@@ -34,6 +33,7 @@ from dicom_node.settings import (
 )
 from dicom_node.statuses import is_passing, is_success
 from dicom_node.study import DeliveryState, JobState
+from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.recording import STUDY, make_job, results_of, rows
 from tests.services import free_port, wait_until
 
@@ -128,7 +128,7 @@ def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
 
 
 def deliver(record: Engine, settings: Settings) -> None:
-    deliverer = Deliverer(Outbox(record, settings.delivery), settings)
+    deliverer = deliverer_of(record, settings)
     for destination in settings.destinations:
         deliverer.deliver(destination, threading.Event())
 
@@ -278,7 +278,9 @@ def test_what_was_taken_before_an_abort_is_not_sent_again(record: Engine) -> Non
     assert said(record) == [(DeliveryState.SENT, 0x0000), (DeliveryState.PENDING, None)]
 
 
-def test_a_pacs_that_hangs_up_between_two_instances_is_tried_again(record: Engine) -> None:
+def test_a_pacs_that_hangs_up_between_two_instances_is_tried_again(
+    record: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hung_up = threading.Event()
 
     def answer(event: evt.Event) -> int:
@@ -291,16 +293,15 @@ def test_a_pacs_that_hangs_up_between_two_instances_is_tried_again(record: Engin
 
     with pacs(answer) as peer:
         settings = settings_for(peer.port)
-        outbox = Outbox(record, settings.delivery)
-        sent = outbox.sent
+        sent = Outbox.sent
 
         def sent_then_wait(*arguments: Any) -> bool:
             done = sent(*arguments)
             hung_up.wait(5)
             return done
 
-        outbox.sent = sent_then_wait  # type: ignore[method-assign]  # the PACS hangs up before the next one
-        Deliverer(outbox, settings).deliver(settings.destinations[0], threading.Event())
+        monkeypatch.setattr(Outbox, "sent", sent_then_wait)  # the PACS hangs up before the next one
+        deliverer_of(record, settings).deliver(settings.destinations[0], threading.Event())
     assert said(record) == [(DeliveryState.SENT, 0x0000), (DeliveryState.PENDING, None)]
 
 
@@ -423,7 +424,7 @@ def test_stopping_does_not_wait_for_a_pacs_that_is_slow(sqlite_record: Engine, t
 
     with pacs(answer) as peer:
         settings = settings_for(peer.port)
-        Deliverer(Outbox(sqlite_record, settings.delivery), settings).run(stop)
+        deliverer_of(sqlite_record, settings).run(stop)
     assert len(peer.taken) < 20
     due = Outbox(sqlite_record, settings.delivery).claim("PACS")[1]
     assert len(due) == 20 - len(peer.taken)
@@ -494,7 +495,7 @@ def test_once_a_pacs_is_back_all_that_waited_for_it_is_due_at_once(sqlite_record
         finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
     with sqlite_record.begin() as connection:
         connection.execute(deliveries.update().where(deliveries.c.delivery_id <= 6).values(attempts=20))
-    deliverer = Deliverer(Outbox(sqlite_record, settings.delivery), settings)
+    deliverer = deliverer_of(sqlite_record, settings)
     deliverer.deliver(settings.destinations[0], threading.Event())
     with pacs(port=port) as peer:
 
@@ -510,7 +511,7 @@ def test_once_a_pacs_is_back_all_that_waited_for_it_is_due_at_once(sqlite_record
 def delivering(record: Engine, settings: Settings) -> Iterator[None]:
     """Deliver as a process does that has just begun."""
     stop = threading.Event()
-    running = threading.Thread(target=Deliverer(Outbox(record, settings.delivery), settings).run, args=(stop,))
+    running = threading.Thread(target=deliverer_of(record, settings).run, args=(stop,))
     running.start()
     try:
         yield
@@ -531,7 +532,7 @@ def test_what_waits_for_a_pacs_is_tried_when_delivery_starts_again(record: Engin
 def test_what_waits_is_sent_with_the_first_that_a_pacs_takes_after_a_start(record: Engine, tmp_path: Path) -> None:
     port = free_port()
     settings = settings_for(port)
-    deliverer = Deliverer(Outbox(record, settings.delivery), settings)
+    deliverer = deliverer_of(record, settings)
     deliverer.deliver(settings.destinations[0], threading.Event())  # the PACS is still away
     finish_study(record, tmp_path / "later", "1.2.4")
     with pacs(port=port):
@@ -550,9 +551,7 @@ def test_a_pacs_that_is_slow_holds_up_no_other(sqlite_record: Engine, tmp_path: 
 
     with pacs(slow) as first, pacs() as second:
         settings = settings_for(first.port, second.port, network_timeout_seconds=30)
-        running = threading.Thread(
-            target=Deliverer(Outbox(sqlite_record, settings.delivery), settings).run, args=(stop,)
-        )
+        running = threading.Thread(target=deliverer_of(sqlite_record, settings).run, args=(stop,))
         running.start()
         try:
             wait_until(lambda: len(second.taken) == 2, "the other destination", 10)
@@ -568,4 +567,4 @@ def test_a_part_that_breaks_ends_the_process_instead_of_leaving_a_destination_un
     monkeypatch.setattr(Outbox, "claim", lambda *_: 1 / 0)
     settings = settings_for(free_port())
     with pytest.raises(Defect, match="broke"):
-        Deliverer(Outbox(record, settings.delivery), settings).run(threading.Event())
+        deliverer_of(record, settings).run(threading.Event())

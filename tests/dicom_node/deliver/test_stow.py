@@ -14,10 +14,8 @@ from pydicom.uid import SegmentationStorage
 from sqlalchemy import Engine
 
 from dicom_node.cli import main
-from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.deliver.destination import verify
 from dicom_node.deliver.http import phrase
-from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.stow import CHUNK_BYTES, chunks
 from dicom_node.errors import PassingFailure
 from dicom_node.record.schema import deliveries
@@ -25,6 +23,7 @@ from dicom_node.settings import DeliverySettings, Destination, NodeSettings, Set
 from dicom_node.study import DeliveryState
 from tests.certificates import Authority, make_authority
 from tests.dicom_node.deliver.test_scu import deliver, finish_study, pacs, said, write_results
+from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.dicomweb import Answer, Post, Service, response, service, take_all
 from tests.dicom_node.recording import results_of, rows
 from tests.services import free_port
@@ -265,7 +264,7 @@ def test_credentials_are_read_anew_for_every_study(record: Engine, tmp_path: Pat
     secret = tmp_path / "secret"
     with service() as peer:
         settings = settings_for(peer.url, credentials=secret)
-        deliverer = Deliverer(Outbox(record, settings.delivery), settings)
+        deliverer = deliverer_of(record, settings)
         for study, token in ((None, "first"), ("1.2.4", "second")):
             if study:
                 finish_study(record, tmp_path / study, study)

@@ -18,13 +18,12 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 from sqlalchemy import Engine
 
-from dicom_node.deliver.deliverer import Deliverer
-from dicom_node.deliver.outbox import Outbox
 from dicom_node.pacs import SmallPACS
 from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient_id_of
 from dicom_node.security.syslog import Syslog
 from dicom_node.settings import AuditSettings, Destination, Settings, TLSSettings, WebDestination
 from tests.certificates import make_authority
+from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.dicomweb import Answer, Post, response, service, take_all
 from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.receiving import associated, listening, send
@@ -245,12 +244,12 @@ def test_other_bytes_under_a_uid_that_is_known_are_told_too(sqlite_record: Engin
     assert [patient.get("ParticipantObjectID") for patient in patients] == ["SYNTHETIC-1", "SYNTHETIC-2"]
 
 
-def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callable[..., Outbox]) -> None:
+def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callable[..., Engine]) -> None:
     with receiving("udp") as receiver, SmallPACS(tmp_path / "pacs") as pacs:
         peer = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=pacs.port)
         settings = settings_for(receiver, destinations=(peer,))
         trail = AuditTrail(settings)
-        Deliverer(delivery("PACS"), settings, trail).deliver(peer, threading.Event())
+        deliverer_of(delivery("PACS"), settings, trail).deliver(peer, threading.Event())
         trail.close()
         (begun,) = wait_until(lambda: receiver.messages("110102"), "the beginning")
         (ended,) = wait_until(lambda: receiver.messages("110104"), "the end")
@@ -260,12 +259,12 @@ def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callabl
     assert ended.find(".//SOPClass").get("NumberOfInstances") == "1"
 
 
-def test_a_dicomweb_service_is_told_by_its_url(delivery: Callable[..., Outbox]) -> None:
+def test_a_dicomweb_service_is_told_by_its_url(delivery: Callable[..., Engine]) -> None:
     with receiving("udp") as receiver, service() as peer:
         destination = WebDestination(name="PACS", url=peer.url)
         settings = settings_for(receiver, destinations=(destination,))
         trail = AuditTrail(settings)
-        Deliverer(delivery("PACS"), settings, trail).deliver(destination, threading.Event())
+        deliverer_of(delivery("PACS"), settings, trail).deliver(destination, threading.Event())
         trail.close()
         (ended,) = wait_until(lambda: receiver.messages("110104"), "the end")
     assert participants(ended)["110152"] == (peer.url, "127.0.0.1")
@@ -279,7 +278,7 @@ def test_a_dicomweb_service_is_told_by_its_url(delivery: Callable[..., Outbox]) 
     ],
 )
 def test_what_was_taken_and_what_was_not_are_told_apart(
-    delivery: Callable[..., Outbox], refused: set[int], told: list[tuple[str, str | None, str]]
+    delivery: Callable[..., Engine], refused: set[int], told: list[tuple[str, str | None, str]]
 ) -> None:
     def answer(post: Post) -> Answer:
         (ds,) = post.data_sets
@@ -289,7 +288,7 @@ def test_what_was_taken_and_what_was_not_are_told_apart(
         destination = WebDestination(name="PACS", url=peer.url)
         settings = settings_for(receiver, destinations=(destination,))
         trail = AuditTrail(settings)
-        Deliverer(delivery("PACS", 3), settings, trail).deliver(destination, threading.Event())
+        deliverer_of(delivery("PACS", 3), settings, trail).deliver(destination, threading.Event())
         trail.close()
         ended = wait_until(lambda: len(receiver.raw) == 1 + len(told) and receiver.messages("110104"), "the ends")
     assert [
@@ -303,14 +302,14 @@ def test_what_was_taken_and_what_was_not_are_told_apart(
 
 
 @pytest.fixture
-def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Outbox]:
+def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Engine]:
     """Results that wait to be sent to a destination."""
     from dicom_node.dispatch.jobs import Jobs
-    from dicom_node.settings import DeliverySettings, JobSettings
+    from dicom_node.settings import JobSettings
     from dicom_node.study import JobState, Result
     from tests.dicom_node.recording import make_job
 
-    def made(destination: str, count: int = 1) -> Outbox:
+    def made(destination: str, count: int = 1) -> Engine:
         paths = ct_series(tmp_path / "result", np.zeros((count, 8, 8), np.int16))
         jobs = Jobs(sqlite_record, JobSettings())
         job = jobs.claim(make_job(sqlite_record))
@@ -320,7 +319,7 @@ def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Outbox]:
             for path, ds in ((path, pydicom.dcmread(path)) for path in paths)
         ]
         assert jobs.finish(job, JobState.DONE, results, [destination])
-        return Outbox(sqlite_record, DeliverySettings())
+        return sqlite_record
 
     return made
 
