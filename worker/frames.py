@@ -19,7 +19,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from dicom_node.deflated import read_bounded
+from dicom_node.bounded import read_bounded
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.headers import UNREADABLE, kernel_of, number, require_storage

@@ -13,7 +13,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from dicom_node.deflated import LONGEST_HEADER_BYTES, read_bounded
+from dicom_node.bounded import LONGEST_HEADER_BYTES, read_bounded
 from worker.frames import Frame, refusal
 
 OUTSIDE_HU = -1024

@@ -15,10 +15,10 @@ from dicom_node.dispatch.completion import Watch, is_whole
 from dicom_node.dispatch.doorbell import Doorbell
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
-from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.received import StoredInstance, instances_of, receiving, say_why_it_waits, settle
 from dicom_node.dispatch.selection import Selection, select_series
 from dicom_node.dispatch.setbacks import Setbacks
+from dicom_node.dispatch.transitions import enqueue
 from dicom_node.errors import NotForHilum, PassingFailure
 from dicom_node.files import Files
 from dicom_node.headers import CT_STORAGE, SeriesHeader, read_series, what_is_unread

@@ -13,8 +13,8 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Engine, case, exists, func, or_, select, update
 
 from dicom_node.dispatch.priors import prior_reports
-from dicom_node.dispatch.queue import give_up, requeue
 from dicom_node.dispatch.results import earlier_results, insert_notification, insert_results
+from dicom_node.dispatch.transitions import give_up, requeue
 from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.retention import is_kept
 from dicom_node.record.schema import instances, job_inputs, jobs

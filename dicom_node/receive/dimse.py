@@ -56,7 +56,7 @@ def presentation_data_values(body: memoryview) -> Iterator[tuple[int, memoryview
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandSet:
     """The command set of a message, by element of group 0000, and the presentation context it came in."""
 
     context_id: int
@@ -88,7 +88,7 @@ class Command:
         return ANSWER_HEADER.pack(P_DATA_TF_TYPE, item + 4, item, self.context_id, COMMAND | LAST) + command
 
 
-def read_command(context_id: int, data: bytes) -> Command:
+def read_command(context_id: int, data: bytes) -> CommandSet:
     """Return a command set, which is always in Implicit VR Little Endian (PS3.7 6.3.1).
 
     Raises
@@ -106,7 +106,7 @@ def read_command(context_id: int, data: bytes) -> Command:
             raise ValueError("an element that is longer than its command, or of another group")
         elements[element] = data[at : at + length]
         at += length
-    return Command(context_id, elements)
+    return CommandSet(context_id, elements)
 
 
 def encoded(element: int, value: bytes) -> bytes:

@@ -36,12 +36,12 @@ from dicom_node.receive.dimse import (
     N_EVENT_REPORT_RQ,
     NO_DATA_SET,
     P_DATA_TF_TYPE,
-    Command,
+    CommandSet,
     presentation_data_values,
     read_command,
 )
 from dicom_node.receive.incoming import IncomingFile
-from dicom_node.receive.transport import Doorbell, PromptSocket
+from dicom_node.receive.transport import PromptSocket, Waker
 from dicom_node.security.access import GuardedACSE, Refusal
 from dicom_node.statuses import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED
 
@@ -64,13 +64,15 @@ CLOSING = "Sta13"
 class StorageHandler(Protocol):
     """Takes what C-STORE brings."""
 
-    def open_data_set(self, association: PromptAssociation, command: Command, transfer_syntax_uid: str) -> IncomingFile:
+    def open_data_set(
+        self, association: PromptAssociation, command: CommandSet, transfer_syntax_uid: str
+    ) -> IncomingFile:
         """Return where the data set goes as it comes."""
 
     def store(
         self,
         association: PromptAssociation,
-        command: Command,
+        command: CommandSet,
         transfer_syntax_uid: str,
         incoming: IncomingFile,
     ) -> int:
@@ -84,13 +86,13 @@ class PromptDUL(DULServiceProvider):
     """The DICOM upper layer, served by its association's thread."""
 
     socket: PromptSocket
-    doorbell: Doorbell
+    waker: Waker
     _serving = False
     _bytes_since_progress = 0
 
     def start(self) -> None:
         """Begin to serve; there is no thread to start."""
-        self.socket.begin(self.doorbell)
+        self.socket.begin(self.waker)
         self._idle_timer.start()
         self._serving = True
         self.assoc._dul_ready.set()
@@ -193,9 +195,9 @@ class PromptDIMSE(DIMSEServiceProvider):
 
     assoc: PromptAssociation
     _command_bytes = b""
-    _storing: tuple[Command, IncomingFile] | None = None
+    _storing: tuple[CommandSet, IncomingFile] | None = None
     """The C-STORE whose data set is coming, and where it goes."""
-    _report: tuple[Command, int] | None = None
+    _report: tuple[CommandSet, int] | None = None
     """The N-EVENT-REPORT whose data set is coming, and how many bytes have come."""
 
     def take(self, context_id: int, value: memoryview) -> None:
@@ -231,7 +233,7 @@ class PromptDIMSE(DIMSEServiceProvider):
             self._storing = None
             self.assoc.serve_store(command, incoming)
 
-    def _begin(self, command: Command, whole: bytes) -> None:
+    def _begin(self, command: CommandSet, whole: bytes) -> None:
         field = command.number(COMMAND_FIELD)
         if field in (C_ECHO_RQ, N_EVENT_REPORT_RQ):
             if field == N_EVENT_REPORT_RQ and command.number(COMMAND_DATA_SET_TYPE) != NO_DATA_SET:
@@ -276,7 +278,7 @@ class PromptAssociation(Association):
             evt.trigger(self, evt.EVT_ABORTED, {})
         finally:
             cast("PromptDIMSE", self.dimse).discard()
-            self.dul.doorbell.close()
+            self.dul.waker.close()
 
     def _shake_hands(self) -> bool:
         """Begin TLS where it is spoken; return whether the peer may go on."""
@@ -295,9 +297,9 @@ class PromptAssociation(Association):
     def stop(self) -> None:
         """Abort soon; for other threads."""
         self._stopping = True
-        self.dul.doorbell.ring()
+        self.dul.waker.wake()
 
-    def begin_store(self, command: Command) -> IncomingFile:
+    def begin_store(self, command: CommandSet) -> IncomingFile:
         """Return where the data set of a C-STORE goes.
 
         Raises
@@ -310,14 +312,14 @@ class PromptAssociation(Association):
             raise ValueError("a presentation context that was not accepted")
         return self.handler.open_data_set(self, command, context.transfer_syntax[0])
 
-    def serve_store(self, command: Command, incoming: IncomingFile) -> None:
+    def serve_store(self, command: CommandSet, incoming: IncomingFile) -> None:
         """Answer a C-STORE whose data set has come."""
         with incoming:
             status = self._store(command, incoming)
         self.dul.socket.send(command.answer(status))
         self.dul.note_progress()
 
-    def _store(self, command: Command, incoming: IncomingFile) -> int:
+    def _store(self, command: CommandSet, incoming: IncomingFile) -> int:
         context = self._accepted_cx[command.context_id]
         has_data = command.number(COMMAND_DATA_SET_TYPE) != NO_DATA_SET
         if not (has_data and command.uid(AFFECTED_SOP_CLASS_UID) and command.uid(AFFECTED_SOP_INSTANCE_UID)):

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import get_logger
-from dicom_node.receive.dimse import AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID, Command
+from dicom_node.receive.dimse import AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID, CommandSet
 from dicom_node.receive.incoming import IncomingFile
 from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, glance, identify
@@ -152,7 +152,7 @@ class Receiver:
         self._server.stop(STOPPING_SECONDS)
 
     def open_data_set(
-        self, association: PynetdicomAssociation, command: Command, transfer_syntax_uid: str
+        self, association: PynetdicomAssociation, command: CommandSet, transfer_syntax_uid: str
     ) -> IncomingFile:
         """Return the file that the data set of a C-STORE goes into as it comes."""
         return IncomingFile(
@@ -167,7 +167,7 @@ class Receiver:
         )
 
     def store(
-        self, association: PynetdicomAssociation, command: Command, transfer_syntax_uid: str, incoming: IncomingFile
+        self, association: PynetdicomAssociation, command: CommandSet, transfer_syntax_uid: str, incoming: IncomingFile
     ) -> int:
         """Make what C-STORE brought safe; return the status to answer with."""
         started = time.monotonic()
@@ -191,7 +191,7 @@ class Receiver:
             )
         return SUCCESS
 
-    def _keep(self, command: Command, transfer_syntax_uid: str, incoming: IncomingFile) -> Instance:
+    def _keep(self, command: CommandSet, transfer_syntax_uid: str, incoming: IncomingFile) -> Instance:
         """Write an instance to the disk."""
         if incoming.is_too_large:
             limit = self._settings.maximum_object_bytes

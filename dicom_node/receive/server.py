@@ -15,7 +15,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.receive.reactor import PromptAssociation, PromptDIMSE, PromptDUL, StorageHandler
-from dicom_node.receive.transport import Doorbell, PromptSocket
+from dicom_node.receive.transport import PromptSocket, Waker
 from dicom_node.security.access import Doorkeeper, GuardedACSE
 from dicom_node.timers import use_steady_timers
 
@@ -116,6 +116,6 @@ class PromptRequestHandler(RequestHandler):
         association.acse.__class__ = GuardedACSE
         cast("GuardedACSE", association.acse).doorkeeper = self.server.doorkeeper
         prompt = cast("PromptAssociation", association)
-        prompt.dul.doorbell = Doorbell()
+        prompt.dul.waker = Waker()
         prompt.handler = self.server.handler
         return prompt

@@ -13,7 +13,7 @@ READ_AHEAD_BYTES = 2**18
 """What is read at once where the peer is ahead of us."""
 
 
-class Doorbell:
+class Waker:
     """Wakes a thread that waits for a socket."""
 
     def __init__(self) -> None:
@@ -23,14 +23,14 @@ class Doorbell:
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the thread, now or when it next waits."""
         with self._lock:  # a closed descriptor's number may already be another file's
             if not self._closed:
                 os.eventfd_write(self._descriptor, 1)
 
     def wait(self, peer: int, seconds: float) -> bool:
-        """Return whether the peer's descriptor can be read, as soon as it can, the bell rings or the time is up."""
+        """Return whether the peer's descriptor can be read, as soon as it can, it is woken, or the time is up."""
         self._poll.register(peer, select.POLLIN)
         ready = [descriptor for descriptor, _ in self._poll.poll(seconds * 1000)]
         if self._descriptor in ready:
@@ -38,7 +38,7 @@ class Doorbell:
         return peer in ready
 
     def close(self) -> None:
-        """Let the descriptor go; further rings are ignored."""
+        """Let the descriptor go; nobody is woken by it any more."""
         with self._lock:
             self._closed = True
             os.close(self._descriptor)
@@ -47,21 +47,21 @@ class Doorbell:
 class PromptSocket(AssociationSocket):
     """Waits for the peer and reads in as few calls as its sending allows."""
 
-    doorbell: Doorbell
+    waker: Waker
     patience_seconds = 0.0
     """How long `ready` waits."""
     deadline = 0.0
     """When the PDU that is being read must be there."""
     _start = _end = 0
 
-    def begin(self, doorbell: Doorbell) -> None:
+    def begin(self, waker: Waker) -> None:
         """Get what it takes to serve; pynetdicom has made the object."""
-        self.doorbell = doorbell
+        self.waker = waker
         self._buffer = memoryview(bytearray(READ_AHEAD_BYTES))
 
     @property
     def ready(self) -> bool:
-        """Whether the peer has sent something; False too if the doorbell rang."""
+        """Whether the peer has sent something; False too if its thread was woken."""
         if self.socket is None or not self._is_connected:
             return False
         if self._start < self._end:
@@ -70,7 +70,7 @@ class PromptSocket(AssociationSocket):
         if pending and pending():
             return True
         try:
-            return self.doorbell.wait(self.socket.fileno(), self.patience_seconds)
+            return self.waker.wait(self.socket.fileno(), self.patience_seconds)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # the connection is closed
             return False

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, select
 
-from dicom_node.deflated import read_bounded
+from dicom_node.bounded import read_bounded
 from dicom_node.errors import NotForHilum
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import configure_logging

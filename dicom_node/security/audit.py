@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from dicom_node.deflated import read_bounded
+from dicom_node.bounded import read_bounded
 from dicom_node.headers import UNREADABLE
 from dicom_node.security.syslog import Syslog
 from dicom_node.security.tls import client_context

@@ -18,8 +18,8 @@ from pydicom.uid import (
 from sqlalchemy import Engine, Table, select
 
 from dicom_node.dispatch.dispatcher import Dispatcher
-from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.received import instances_of, settle
+from dicom_node.dispatch.transitions import enqueue
 from dicom_node.errors import RejectedInput
 from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.record.database import open_database, reading
@@ -48,7 +48,7 @@ class Clock:
         for module in (
             "receive.intake",
             "dispatch.jobs",
-            "dispatch.queue",
+            "dispatch.transitions",
             "dispatch.dispatcher",
             "deliver.outbox",
             "deliver.notifier",

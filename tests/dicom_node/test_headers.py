@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicom_node.deflated import LONGEST_HEADER_BYTES
+from dicom_node.bounded import LONGEST_HEADER_BYTES
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import number, numbers, read_header, read_series
 from dicom_node.receive.part10 import file_meta

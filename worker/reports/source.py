@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from dicom_node.deflated import read_bounded
+from dicom_node.bounded import read_bounded
 from dicom_node.errors import HilumError, NotAnalysable, NotForHilum, PassingFailure
 from dicom_node.headers import UNREADABLE, number, require_storage
 from worker.reports.identity import clean, identity_of

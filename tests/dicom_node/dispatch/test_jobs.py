@@ -13,8 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from sqlalchemy import Engine, select
 
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.dispatch.queue import enqueue, input_sha256
 from dicom_node.dispatch.received import StoredInstance, instances_of
+from dicom_node.dispatch.transitions import enqueue, input_sha256
 from dicom_node.errors import NotAnalysable
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading

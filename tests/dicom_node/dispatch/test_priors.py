@@ -13,9 +13,9 @@ from sqlalchemy import Engine, event
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, prior_reports, remember_patient
-from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.received import instances_of
 from dicom_node.dispatch.retrieve import FoundSeries
+from dicom_node.dispatch.transitions import enqueue
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake

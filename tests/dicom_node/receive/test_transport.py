@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.receive import transport
-from dicom_node.receive.transport import Doorbell, PromptSocket
+from dicom_node.receive.transport import PromptSocket, Waker
 
 
 @contextmanager
@@ -23,12 +23,12 @@ def connected(read_ahead_bytes: int) -> Iterator[tuple[PromptSocket, socket.sock
     ours, theirs = socket.socketpair()
     subject = object.__new__(PromptSocket)  # as pynetdicom's own, it cannot be made without an association
     subject.socket, subject.deadline = ours, math.inf
-    doorbell = Doorbell()
+    waker = Waker()
     with ours, theirs, pytest.MonkeyPatch.context() as patched:
         patched.setattr(transport, "READ_AHEAD_BYTES", read_ahead_bytes)
-        subject.begin(doorbell)
+        subject.begin(waker)
         yield subject, theirs
-    doorbell.close()
+    waker.close()
 
 
 @given(pieces=st.lists(st.binary(min_size=1, max_size=60)), read_ahead_bytes=st.integers(1, 100))
@@ -56,12 +56,12 @@ def test_what_takes_too_long_is_not_waited_for() -> None:
             subject.peek(5)
 
 
-def test_the_doorbell_ends_a_wait() -> None:
-    doorbell, (ours, theirs) = Doorbell(), socket.socketpair()
+def test_a_waker_ends_a_wait() -> None:
+    waker, (ours, theirs) = Waker(), socket.socketpair()
     with ours, theirs:
-        threading.Timer(0.05, doorbell.ring).start()
-        assert not doorbell.wait(ours.fileno(), 60)
+        threading.Timer(0.05, waker.wake).start()
+        assert not waker.wait(ours.fileno(), 60)
         theirs.sendall(b"x")
-        assert doorbell.wait(ours.fileno(), 60)
-    doorbell.close()
-    doorbell.ring()
+        assert waker.wait(ours.fileno(), 60)
+    waker.close()
+    waker.wake()

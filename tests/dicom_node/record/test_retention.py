@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.dispatch.queue import enqueue
 from dicom_node.dispatch.received import instances_of
+from dicom_node.dispatch.transitions import enqueue
 from dicom_node.files import Files, remove_abandoned
 from dicom_node.receive.intake import Intake
 from dicom_node.record.retention import Retention

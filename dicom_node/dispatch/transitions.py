@@ -1,4 +1,4 @@
-"""How a job gets into the queue: anew, again, or as one that only reports."""
+"""The transitions of jobs: made, queued again, and given up to be one that only reports."""
 
 from __future__ import annotations
 

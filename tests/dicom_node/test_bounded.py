@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from dicom_node.deflated import inflate_beginning, read_bounded
+from dicom_node.bounded import inflate_beginning, read_bounded
 from dicom_node.headers import read_header
 from dicom_node.receive.part10 import file_meta
 from tests.factories import ct_series
