@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
 
-from worker.phantom import TRUTH_FILE, Truth, write_phantom, write_truth
+from worker.phantom import Truth, write_phantom
 from worker.pipeline import analyze
 from worker.volume import read_volume
 
@@ -77,13 +76,3 @@ def test_another_seed_is_another_study(truth: Truth, tmp_path: Path) -> None:
     for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID"):
         assert first[keyword].value != second[keyword].value
     assert truth.infected_percent("both") != other.infected_percent("both")
-
-
-def test_the_truth_is_written_for_the_demo(truth: Truth, tmp_path: Path) -> None:
-    write_truth(truth, tmp_path / TRUTH_FILE)
-    figures = json.loads((tmp_path / TRUTH_FILE).read_text())
-    assert list(figures) == ["both", "left", "right"]
-    both = figures["both"]
-    assert both["infected_percent"] == pytest.approx(
-        100 * both["infection_volume_ml"] / both["lung_volume_ml"], abs=0.01
-    )

@@ -4,6 +4,6 @@
 ``chest`` (all of it, with texture and noise), ``series`` (as DICOM, with its truth).
 """
 
-from worker.phantom.series import TRUTH_FILE, Truth, write_phantom, write_truth
+from worker.phantom.series import Truth, write_phantom
 
-__all__ = ["TRUTH_FILE", "Truth", "write_phantom", "write_truth"]
+__all__ = ["Truth", "write_phantom"]

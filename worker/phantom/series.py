@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
@@ -15,8 +14,6 @@ from worker.findings import Lungs, Mask, Site
 from worker.geometry import Geometry
 from worker.phantom.chest import COLUMNS, FIELD_OF_VIEW_MM, Chest, build_chest
 
-TRUTH_FILE = "phantom-truth.json"
-SITES: tuple[Site, ...] = ("both", "left", "right")
 INTERCEPT_HU = -1024
 
 
@@ -80,19 +77,6 @@ def write_phantom(folder: Path, *, seed: int = 1, slices: int = 120) -> Truth:
         ds.save_as(path, enforce_file_format=True)
         paths.append(path)
     return Truth(Lungs(chest.lungs, geometry), Mask(chest.infection, geometry), tuple(paths))
-
-
-def write_truth(truth: Truth, path: Path) -> None:
-    """Write the true figures as JSON, with the names that the results use."""
-    figures = {
-        site: {
-            "lung_volume_ml": round(truth.lung_volume_ml(site), 1),
-            "infection_volume_ml": round(truth.infection_volume_ml(site), 1),
-            "infected_percent": round(truth.infected_percent(site), 2),
-        }
-        for site in SITES
-    }
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def _geometry(chest: Chest, frame_of_reference_uid: str) -> Geometry:
