@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from highdicom.seg import SegmentationTypeValues
-
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.files import make_folder
 from dicom_node.settings import ReportSettings
 from dicom_node.study import JobState
 from worker.pipeline import THRESHOLDS, Method, Progress, analyze
-from worker.reports import Outcome, ReportOptions, WrittenObject, codes, write_refusal, write_reports
+from worker.reports import Outcome, WrittenObject, write_refusal, write_reports
 from worker.reports.history import Prior, Unmeasured
 from worker.reports.outcome import outcome_of
-
-TITLES = {"LN 18748-4": codes.DIAGNOSTIC_IMAGING_REPORT, "DCM 126000": codes.IMAGING_MEASUREMENT_REPORT}
 
 
 @dataclass(frozen=True)
@@ -83,20 +79,14 @@ def _measured_or_refused(
     others: Sequence[Prior | Unmeasured],
 ) -> Answer:
     """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
-    options = ReportOptions(
-        title=TITLES[settings.title],
-        rejection_note=settings.rejection_note,
-        segmentation=SegmentationTypeValues(settings.segmentation),
-        page=settings.page,
-    )
     try:
         if rejection:
             raise rejection
         volume, findings = analyze(paths, method, progress)
         progress("writing the reports", 0.9)
-        objects = write_reports(volume, findings, out, options, earlier=earlier, priors=priors, others=others)
+        objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors, others=others)
     except NotAnalysable as reason:
-        objects = write_refusal(paths, reason, method.algorithm, out, options, earlier=earlier)
+        objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
         return Answer(JobState.REFUSED, objects, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
     percent, flags = findings.measurement("both").infected_percent, tuple(flag.code for flag in findings.flags)
     return Answer(JobState.DONE, objects, outcome_of(findings), percent, flags)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser
 
-from dicom_node.settings import WorkerSettings
+from dicom_node.settings import ReportSettings, WorkerSettings
 from tests.browser.conftest import SCREENSHOTS, store
 from tests.browser.ohif import ListedSegment, Viewer, opened
 from tests.browser.overlay import Overlay, overlay
@@ -23,9 +23,8 @@ from worker.findings import LEFT, RIGHT
 from worker.method import choose_method
 from worker.phantom.series import write_phantom
 from worker.pipeline import analyze
-from worker.reports import ReportOptions, write_reports
+from worker.reports import write_reports
 from worker.reports.codes import INFECTION, LEFT_LUNG, RIGHT_LUNG, Structure
-from worker.reports.labelmap import LABELMAP
 
 pytestmark = [pytest.mark.browser, pytest.mark.peer]
 
@@ -88,7 +87,9 @@ def label_mapped(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> 
     folder = tmp_path_factory.mktemp("label-mapped")
     result = make_result(folder, PatientID="LABEL-MAPPED")
     (folder / "label-maps").mkdir()
-    objects = write_reports(result.volume, result.findings, folder / "label-maps", ReportOptions(segmentation=LABELMAP))
+    objects = write_reports(
+        result.volume, result.findings, folder / "label-maps", ReportSettings(segmentation="LABELMAP")
+    )
     for part in ("ct", "label-maps"):
         store(orthanc, folder / part)
     return replace(result, objects=objects)

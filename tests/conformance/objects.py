@@ -18,11 +18,12 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_node.errors import NotAnalysable
+from dicom_node.settings import ReportSettings
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.results import CUT_OFF, NETWORK, THRESHOLDS, findings_of
 from worker.findings import Flag, HuBand
 from worker.measure import BAND_EDGES_HU
-from worker.reports import ReportOptions, codes, context, write_refusal, write_reports
+from worker.reports import codes, context, write_refusal, write_reports
 from worker.reports.context import Kind
 from worker.reports.identity import IDENTITY, REQUIRED
 from worker.volume import read_volume
@@ -66,7 +67,7 @@ def samples(number: int) -> dict[str, dict[str, Dataset]]:
             out = Path(tempfile.mkdtemp(dir=folder))
             findings = findings_of(volume, labels, mask, flags=flags, **shared)
             written = write_reports(
-                volume, findings, out, ReportOptions(rejection_note=True, page=True), made_at, **others
+                volume, findings, out, ReportSettings(rejection_note=True, page=True), made_at, **others
             )
             return {item.kind: item.path for item in written}
 

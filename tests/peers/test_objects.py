@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from pydicom import dcmread
 
 from dicom_node.errors import NotAnalysable
-from dicom_node.settings import WorkerSettings
+from dicom_node.settings import ReportSettings, WorkerSettings
 from tests.conformance.validation import DCIODVFY, PIXELMED, PIXELMED_SR, errors, unexplained
 from tests.conformance.validators import ask, run
 from tests.factories import chest_hu, ct_series
@@ -32,7 +32,7 @@ from tests.worker.reports.results import (
 from tests.worker.reports.test_seg import assert_lies_on
 from worker.method import choose_method
 from worker.pipeline import analyze
-from worker.reports import ReportOptions, WrittenObject, codes, write_refusal, write_reports
+from worker.reports import WrittenObject, write_refusal, write_reports
 from worker.reports.history import measured_now
 from worker.reports.source import read_source
 
@@ -57,7 +57,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Writte
         (folder / name).mkdir()
     first = make_result(folder / "first")
     withdrawn = [item.path for item in first.objects]
-    with_note = ReportOptions(rejection_note=True, page=True)
+    with_note = ReportSettings(rejection_note=True, page=True)
     before = make_result(folder / "prior", StudyDate="20240227")
     images = read_source([slice_.path for slice_ in before.volume.slices])
     measured = measured_now(before.volume, before.findings, images)
@@ -134,7 +134,7 @@ def test_the_report_follows_its_template_as_pixelmed_reads_it(tmp_path: Path) ->
     # PixelMed looks into a report only where its title stands in CID 7021.
     result = make_result(tmp_path)
     (tmp_path / "titled").mkdir()
-    settings = ReportOptions(title=codes.IMAGING_MEASUREMENT_REPORT)
+    settings = ReportSettings(title="DCM 126000")
     *_, titled, _ = write_reports(result.volume, result.findings, tmp_path / "titled", settings)
 
     said = ask(PIXELMED_SR, titled.path) or []
@@ -237,7 +237,7 @@ def test_pixelmed_finds_each_kind_of_object_of_a_real_study_valid(shared_data: P
     for folder in (first, revised):
         folder.mkdir()
     withdrawn = [item.path for item in write_reports(volume, findings, first)]
-    note = ReportOptions(rejection_note=True)
+    note = ReportSettings(rejection_note=True)
 
     objects = {item.kind: item for item in write_reports(volume, findings, revised, note, earlier=withdrawn)}
 

@@ -7,7 +7,6 @@ from itertools import chain
 
 from highdicom.sr import Comprehensive3DSR, MeasurementReport, ObservationContext
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 
 from dicom_node.errors import RejectedInput
 from worker.findings import Findings
@@ -21,6 +20,10 @@ from worker.reports.seg import SegmentReference
 from worker.reports.sliceareas import add_slice_areas
 from worker.volume import Volume
 
+_TITLES = {
+    f"{code.scheme_designator} {code.value}": code
+    for code in (codes.DIAGNOSTIC_IMAGING_REPORT, codes.IMAGING_MEASUREMENT_REPORT)
+}
 _CAVEAT = "Computed automatically and not reviewed by a physician. Not for diagnostic use."
 
 
@@ -30,7 +33,7 @@ def build_report(
     segments: Mapping[str, Sequence[SegmentReference]],
     history: History,
     shared: ResultContext,
-    title: Code,
+    title: str,
 ) -> Comprehensive3DSR:
     """Return the report of a measured study.
 
@@ -39,8 +42,8 @@ def build_report(
     segments : mapping
         Where each structure's segments stand, by the structure's name; one that is absent has no voxel, and one
         with too many slices for an object has several.
-    title : Code
-        Of the document. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
+    title : str
+        Of the document, as the setting has it. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
     """
     groups = list(groups_of(volume, findings, segments, sentences(findings, history), history, shared))
     evidence = [*_segmentations(segments, shared), *(history.prior.evidence if history.prior else [])]
@@ -50,7 +53,7 @@ def build_report(
     return report
 
 
-def build_refusal(reason: RejectedInput, shared: ResultContext, title: Code) -> Comprehensive3DSR:
+def build_refusal(reason: RejectedInput, shared: ResultContext, title: str) -> Comprehensive3DSR:
     """Return the report that a study could not be measured, and why; it holds no figure."""
     group = summary(codes.NONE_SUCCEEDED, refusing_sentences(reason), shared)
     return _document([group], [], shared, title, is_complete=False)
@@ -71,7 +74,7 @@ def _document(
     groups: Sequence[Group],
     evidence: Sequence[Dataset],
     shared: ResultContext,
-    title: Code,
+    title: str,
     *,
     is_complete: bool,
 ) -> Comprehensive3DSR:
@@ -81,7 +84,7 @@ def _document(
         observation_context=ObservationContext(observer_device_context=context.device_observer(shared.algorithm)),
         procedure_reported=codes.CT,
         imaging_measurements=groups,
-        title=title,
+        title=_TITLES[title],
     )
     report = Comprehensive3DSR(
         evidence=[*shared.source.images, *evidence],

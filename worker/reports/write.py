@@ -11,15 +11,15 @@ from typing import Any
 
 from highdicom.seg import SegmentationTypeValues
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 
 from dicom_node.errors import RejectedInput
+from dicom_node.settings import ReportSettings
 from worker.findings import Algorithm, Findings, Severity
-from worker.reports import codes, context
+from worker.reports import context
 from worker.reports.context import Kind, ResultContext, result_key
 from worker.reports.history import History, Prior, Unmeasured, history_of
 from worker.reports.keyimage import build_key_image
-from worker.reports.labelmap import BINARY, label_maps
+from worker.reports.labelmap import label_maps
 from worker.reports.outcome import Outcome, conclusion, outcome_of
 from worker.reports.page import build_page, draw_page
 from worker.reports.picture import draw_picture, slices_of_picture
@@ -29,28 +29,6 @@ from worker.reports.source import Source, read_source, source_of
 from worker.reports.sr import build_refusal, build_report, refusing_sentences, sentences
 from worker.reports.trend import draw_trend
 from worker.volume import Volume
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """What a site chooses about its reports.
-
-    Parameters
-    ----------
-    title : Code
-        Of the structured report. OHIF 3.13 shows DCM 126000 as an empty viewport.
-    rejection_note : bool
-        Whether a result that replaces an earlier one withdraws it (IHE IOCM).
-    segmentation : SegmentationTypeValues
-        BINARY, which every viewer shows, or LABELMAP, which is smaller.
-    page : bool
-        Whether there is a page to print.
-    """
-
-    title: Code = codes.DIAGNOSTIC_IMAGING_REPORT
-    rejection_note: bool = False
-    segmentation: SegmentationTypeValues = BINARY
-    page: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,14 +43,11 @@ class WrittenObject:
     transfer_syntax_uid: str
 
 
-DEFAULT_OPTIONS = ReportOptions()
-
-
 def write_reports(
     volume: Volume,
     findings: Findings,
     out: Path,
-    options: ReportOptions = DEFAULT_OPTIONS,
+    settings: ReportSettings = ReportSettings(),
     made_at: datetime | None = None,
     earlier: Sequence[Path] = (),
     priors: Sequence[Path] = (),
@@ -104,16 +79,17 @@ def write_reports(
     replaced = read_earlier(earlier)
     history = history_of(volume, findings, source.identity, priors, others)
     related = [*_uids(replaced), *history.uids]
-    key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(options), related=related)
+    key = result_key(source, findings.algorithm, volume=volume, settings=_as_text(settings), related=related)
     shared = ResultContext(source, findings.algorithm, key, made_at or datetime.now(UTC), replaced)
     written = []
     segments: dict[str, list[SegmentReference]] = {}
-    for label_map in label_maps(findings, options.segmentation):
-        segmentation = build_segmentation(volume, label_map, shared, options.segmentation)
+    form = SegmentationTypeValues(settings.segmentation)
+    for label_map in label_maps(findings, form):
+        segmentation = build_segmentation(volume, label_map, shared, form)
         for name, reference in segment_references(segmentation, label_map, shared).items():
             segments.setdefault(name, []).append(reference)
         written.append(_write(segmentation, label_map.kind, out))
-    report = build_report(volume, findings, segments, history, shared, options.title)
+    report = build_report(volume, findings, segments, history, shared, settings.title)
     written.append(_write(report, context.REPORT, out))
     picture = draw_picture(volume, findings)
     picture.save(out / "key-image.png", compress_level=1)  # half the time for a seventh more bytes
@@ -122,11 +98,11 @@ def write_reports(
     if len(history.curve) > 1:
         trend = build_key_image(draw_trend(history.curve), shown, shared, context.TREND)
         written.append(_write(trend, context.TREND, out))
-    if options.page:
+    if settings.page:
         page = draw_page(source.identity, sentences(findings, history), picture)
         made_of = [(slice_.sop_class_uid, slice_.sop_instance_uid) for slice_ in shown]
         written.append(_write(build_page(page, made_of, shared), context.PAGE, out))
-    written.extend(_withdraw_earlier(shared, options, out))
+    written.extend(_withdraw_earlier(shared, settings, out))
     _write_results(out, measured_results(findings, history), source, findings.algorithm, written)
     return tuple(written)
 
@@ -136,7 +112,7 @@ def write_refusal(
     reason: RejectedInput,
     algorithm: Algorithm,
     out: Path,
-    options: ReportOptions = DEFAULT_OPTIONS,
+    settings: ReportSettings = ReportSettings(),
     made_at: datetime | None = None,
     earlier: Sequence[Path] = (),
 ) -> tuple[WrittenObject, ...]:
@@ -150,14 +126,14 @@ def write_refusal(
     source = read_source(paths)
     replaced = read_earlier(earlier)
     related = [*_uids(replaced), reason.code, reason.message]
-    key = result_key(source, algorithm, settings=_as_text(options), related=related)
+    key = result_key(source, algorithm, settings=_as_text(settings), related=related)
     shared = ResultContext(source, algorithm, key, made_at or datetime.now(UTC), replaced)
-    written = [_write(build_refusal(reason, shared, options.title), context.REPORT, out)]
-    if options.page:
+    written = [_write(build_refusal(reason, shared, settings.title), context.REPORT, out)]
+    if settings.page:
         page = draw_page(source.identity, refusing_sentences(reason), None)
         made_of = [(image.SOPClassUID, image.SOPInstanceUID) for image in source.images]
         written.append(_write(build_page(page, made_of, shared), context.PAGE, out))
-    written.extend(_withdraw_earlier(shared, options, out))
+    written.extend(_withdraw_earlier(shared, settings, out))
     results = {
         "outcome": Outcome.NOT_ANALYSABLE,
         "conclusion": reason.message,
@@ -167,8 +143,8 @@ def write_refusal(
     return tuple(written)
 
 
-def _withdraw_earlier(shared: ResultContext, options: ReportOptions, out: Path) -> Iterator[WrittenObject]:
-    if options.rejection_note and shared.earlier:
+def _withdraw_earlier(shared: ResultContext, settings: ReportSettings, out: Path) -> Iterator[WrittenObject]:
+    if settings.rejection_note and shared.earlier:
         yield _write(build_rejection_note(shared.earlier, shared), context.REJECTION_NOTE, out)
 
 
@@ -252,7 +228,6 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     return {name: round(float(value), 3) if isinstance(value, float) else value for name, value in values.items()}
 
 
-def _as_text(options: ReportOptions) -> tuple[tuple[str, str], ...]:
-    """Return the options as they enter the UIDs."""
-    title = options.title
-    return ("title", f"{title.scheme_designator} {title.value}"), ("segmentation", options.segmentation.value)
+def _as_text(settings: ReportSettings) -> tuple[tuple[str, str], ...]:
+    """Return the settings that change results, as they enter the UIDs."""
+    return ("title", settings.title), ("segmentation", settings.segmentation)

@@ -8,11 +8,12 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import NotAnalysable
+from dicom_node.settings import ReportSettings
 from tests.worker.reports.results import MADE_AT, THRESHOLDS, Result, make_result
-from worker.reports import ReportOptions, write_refusal, write_reports
+from worker.reports import write_refusal, write_reports
 from worker.reports.page import draw_page
 
-WITH_PAGE = ReportOptions(page=True)
+WITH_PAGE = ReportSettings(page=True)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import NotAnalysable
+from dicom_node.settings import ReportSettings
 from tests.worker.reports.results import MADE_AT, THRESHOLDS, Result, make_result
-from worker.reports import ReportOptions, write_refusal, write_reports
+from worker.reports import write_refusal, write_reports
 
 GAPS = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps")
-WITH_NOTE = ReportOptions(rejection_note=True)
+WITH_NOTE = ReportSettings(rejection_note=True)
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return make_result(tmp_path_factory.mktemp("first"))
 
 
-def revise(first: Result, out: Path, settings: ReportOptions) -> dict[str, Dataset]:
+def revise(first: Result, out: Path, settings: ReportSettings) -> dict[str, Dataset]:
     """Answer the study again, replacing the first result; return the objects by kind."""
     earlier = [item.path for item in first.objects]
     written = write_reports(first.volume, first.findings, out, settings, MADE_AT, earlier)
@@ -30,7 +31,7 @@ def test_a_first_report_names_no_predecessor(first: Result) -> None:
 
 
 def test_a_revised_report_names_the_report_before_it(first: Result, tmp_path: Path) -> None:
-    report = revise(first, tmp_path, ReportOptions())["report"]
+    report = revise(first, tmp_path, ReportSettings())["report"]
 
     (study,) = report.PredecessorDocumentsSequence
     (series,) = study.ReferencedSeriesSequence
@@ -44,7 +45,7 @@ def test_a_revised_report_names_the_report_before_it(first: Result, tmp_path: Pa
 
 
 def test_a_revised_result_has_uids_of_its_own(first: Result, tmp_path: Path) -> None:
-    revised = revise(first, tmp_path, ReportOptions())
+    revised = revise(first, tmp_path, ReportSettings())
 
     assert not {ds.SOPInstanceUID for ds in revised.values()} & {item.sop_instance_uid for item in first.objects}
 
@@ -65,7 +66,7 @@ def test_a_note_withdraws_all_of_the_earlier_result_and_nothing_else(first: Resu
 
 
 def test_nothing_is_withdrawn_unless_the_setting_says_so(first: Result, tmp_path: Path) -> None:
-    assert "rejection-note" not in revise(first, tmp_path, ReportOptions())
+    assert "rejection-note" not in revise(first, tmp_path, ReportSettings())
 
 
 def test_a_first_result_withdraws_nothing(first: Result, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from dicom_node.settings import ReportSettings
 from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
 from tests.worker.reports.results import SHAPE, Result, make_result, report_masks
 from worker.findings import LEFT, RIGHT
-from worker.reports import ReportOptions, labelmap, write_reports
-from worker.reports.labelmap import BINARY, LABELMAP, label_maps
+from worker.reports import labelmap, write_reports
+from worker.reports.labelmap import label_maps
 
 ORIGIN_MM = (-150.0, -140.0, -200.0)
 SPACING_MM = (6.0, 3.0, 2.0)
@@ -182,7 +183,7 @@ def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
     assert_lies_on(result.read("right-lung"), 1, labels == 2, positions)
 
 
-@pytest.fixture(scope="module", params=[BINARY, LABELMAP], ids=["binary", "label-map"])
+@pytest.fixture(scope="module", params=["BINARY", "LABELMAP"])
 def parted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A result whose structures are on more slices than an object may have frames."""
     folder = tmp_path_factory.mktemp("parted")
@@ -190,7 +191,7 @@ def parted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (folder / "parts").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labelmap, "MAX_FRAMES", 1)
-        settings = ReportOptions(segmentation=request.param)
+        settings = ReportSettings(segmentation=request.param)
         objects = write_reports(result.volume, result.findings, folder / "parts", settings)
     return replace(result, objects=objects)
 
@@ -286,7 +287,7 @@ def label_mapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("label-map")
     result = make_result(folder, multiframe=request.param == "multi-frame")
     (folder / "label-map").mkdir()
-    settings = ReportOptions(segmentation=LABELMAP)
+    settings = ReportSettings(segmentation="LABELMAP")
     return replace(result, objects=write_reports(result.volume, result.findings, folder / "label-map", settings))
 
 

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from dicom_node.settings import ReportSettings
 from tests.factories import chest_hu, ct_series, multiframe_ct
 from tests.worker.reports.results import MADE_AT, SHAPE, findings_of
-from worker.reports import ReportOptions, write_reports
-from worker.reports.labelmap import BINARY, LABELMAP
+from worker.reports import write_reports
 from worker.volume import Volume, read_volume
 
 OBLIQUE = (0.8, 0.6, 0.0, -0.36, 0.48, 0.8)
@@ -77,7 +77,7 @@ def assert_as_highdicom(folder: Path, paths: list[Path], labels: NDArray[np.uint
     volume = read_volume(paths)
     infection = labels == 1
     findings = findings_of(volume, labels, infection)
-    objects = write_reports(volume, findings, folder, ReportOptions(segmentation=form), MADE_AT)
+    objects = write_reports(volume, findings, folder, ReportSettings(segmentation=form), MADE_AT)
     given = {"lungs": labels, "right-lung": (labels == 2).view(np.uint8), "infection": infection.view(np.uint8)}
     segmentations = [item for item in objects if item.kind in given]
     assert len(segmentations) >= 1
@@ -89,7 +89,7 @@ def assert_as_highdicom(folder: Path, paths: list[Path], labels: NDArray[np.uint
         assert comparable(dcmread(item.path)) == comparable(theirs)
 
 
-@pytest.mark.parametrize("form", [BINARY, LABELMAP])
+@pytest.mark.parametrize("form", ["BINARY", "LABELMAP"])
 @pytest.mark.parametrize("name", SERIES)
 def test_frames_of_single_slices_are_those_that_highdicom_makes(tmp_path: Path, name: str, form: Any) -> None:
     hu, labels, _ = chest_hu(SHAPE)
@@ -97,7 +97,7 @@ def test_frames_of_single_slices_are_those_that_highdicom_makes(tmp_path: Path, 
     assert_as_highdicom(tmp_path, ct_series(tmp_path / "ct", hu, **SERIES[name]), labels, form=form)
 
 
-@pytest.mark.parametrize("form", [BINARY, LABELMAP])
+@pytest.mark.parametrize("form", ["BINARY", "LABELMAP"])
 @pytest.mark.parametrize("legacy_converted", [False, True])
 def test_frames_of_a_multi_frame_object_are_those_that_highdicom_makes(
     tmp_path: Path, form: Any, *, legacy_converted: bool
@@ -108,7 +108,7 @@ def test_frames_of_a_multi_frame_object_are_those_that_highdicom_makes(
     assert_as_highdicom(tmp_path, paths, labels, form=form)
 
 
-@pytest.mark.parametrize("form", [BINARY, LABELMAP])
+@pytest.mark.parametrize("form", ["BINARY", "LABELMAP"])
 def test_frames_between_empty_ones_are_those_that_highdicom_makes(tmp_path: Path, form: Any) -> None:
     hu, labels, _ = chest_hu(SHAPE)
     labels[5:7] = 0
@@ -120,18 +120,18 @@ def test_frames_between_empty_ones_are_those_that_highdicom_makes(tmp_path: Path
 def test_frames_that_do_not_fill_whole_bytes_are_those_that_highdicom_makes(tmp_path: Path) -> None:
     hu, labels, _ = chest_hu((11, 33, 35))
 
-    assert_as_highdicom(tmp_path, ct_series(tmp_path / "ct", hu), labels, form=BINARY)
+    assert_as_highdicom(tmp_path, ct_series(tmp_path / "ct", hu), labels, form="BINARY")
 
 
 def test_frames_of_one_lung_alone_are_those_that_highdicom_makes(tmp_path: Path) -> None:
     hu, labels, _ = chest_hu(SHAPE)
     labels[labels == 1] = 0
 
-    assert_as_highdicom(tmp_path, ct_series(tmp_path / "ct", hu), labels, form=LABELMAP)
+    assert_as_highdicom(tmp_path, ct_series(tmp_path / "ct", hu), labels, form="LABELMAP")
 
 
 def test_one_frame_is_that_which_highdicom_makes(tmp_path: Path) -> None:
     hu, labels, _ = chest_hu(SHAPE)
     labels[:6], labels[7:] = 0, 0
 
-    assert_as_highdicom(tmp_path, ct_series(tmp_path / "ct", hu), labels, form=BINARY)
+    assert_as_highdicom(tmp_path, ct_series(tmp_path / "ct", hu), labels, form="BINARY")

@@ -14,10 +14,11 @@ from pydicom import dcmread
 from pydicom.uid import UID
 
 from dicom_node.errors import NotAnalysable
+from dicom_node.settings import ReportSettings
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.results import MADE_AT, NETWORK, SHAPE, THRESHOLDS, findings_of
 from worker.findings import Algorithm
-from worker.reports import ReportOptions, codes, write_refusal, write_reports
+from worker.reports import write_refusal, write_reports
 from worker.reports.history import Unmeasured
 from worker.reports.uids import derive_uid, device_uid, is_derived
 from worker.volume import Volume, read_volume
@@ -64,7 +65,7 @@ def uids(
     volume: Volume,
     folder: Path,
     algorithm: Algorithm = THRESHOLDS,
-    settings: ReportOptions | None = None,
+    settings: ReportSettings | None = None,
     *,
     infected: bool = True,
     others: Sequence[Unmeasured] = (),
@@ -72,7 +73,7 @@ def uids(
     _, labels, infection = chest_hu(SHAPE, infected=infected)
     found = findings_of(volume, labels, infection, algorithm=algorithm)
     folder.mkdir()
-    objects = write_reports(volume, found, folder, settings or ReportOptions(), MADE_AT, others=others)
+    objects = write_reports(volume, found, folder, settings or ReportSettings(), MADE_AT, others=others)
     return {item.kind: item.sop_instance_uid for item in objects}
 
 
@@ -178,7 +179,7 @@ def test_a_prior_of_another_date_that_could_not_be_measured_gives_other_uids(
 
 def test_another_setting_of_the_report_gives_other_uids(series: list[Path], tmp_path: Path) -> None:
     volume = read_volume(series)
-    settings = ReportOptions(title=codes.IMAGING_MEASUREMENT_REPORT)
+    settings = ReportSettings(title="DCM 126000")
 
     first, second = uids(volume, tmp_path / "1"), uids(volume, tmp_path / "2", settings=settings)
 
