@@ -62,31 +62,16 @@ def answer_study(
     """
     make_folder(out)
     try:
-        return _measured_or_refused(paths, rejection, out, settings, progress, earlier, priors, method, others)
-    except NotForHilum as reason:
+        try:
+            if rejection:
+                raise rejection
+            volume, findings = analyze(paths, method, progress)
+            progress("writing the reports", 0.9)
+            objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors, others=others)
+        except NotAnalysable as reason:
+            objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
+            return Answer(JobState.REFUSED, objects, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
+    except NotForHilum as reason:  # no chest CT, or no report could refer to its images
         return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
-
-
-def _measured_or_refused(
-    paths: Sequence[Path],
-    rejection: RejectedInput | None,
-    out: Path,
-    settings: ReportSettings,
-    progress: Progress,
-    earlier: Sequence[Path],
-    priors: Sequence[Path],
-    method: Method,
-    others: Sequence[Prior | Unmeasured],
-) -> Answer:
-    """Return the answer to a chest CT; NotForHilum if it is none, or if no report could refer to its images."""
-    try:
-        if rejection:
-            raise rejection
-        volume, findings = analyze(paths, method, progress)
-        progress("writing the reports", 0.9)
-        objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors, others=others)
-    except NotAnalysable as reason:
-        objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
-        return Answer(JobState.REFUSED, objects, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
     percent, flags = findings.measurement("both").infected_percent, tuple(flag.code for flag in findings.flags)
     return Answer(JobState.DONE, objects, outcome_of(findings), percent, flags)

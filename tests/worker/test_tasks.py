@@ -14,7 +14,7 @@ from sqlalchemy import Engine, update
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.files import Files
+from dicom_node.files import Files, make_folder
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries, jobs, notifications, results
 from dicom_node.settings import Settings
@@ -213,6 +213,7 @@ def test_every_folder_of_a_job_is_synced_into_the_one_above_before_the_record_na
         made.difference_update([folder for folder in made if folder.parent == above])
 
     def write(*arguments: Any) -> Answer:
+        make_folder(arguments[2])
         (arguments[2] / "lungs.dcm").write_bytes(b"whole")
         return Answer(JobState.DONE)
 
@@ -220,7 +221,7 @@ def test_every_folder_of_a_job_is_synced_into_the_one_above_before_the_record_na
         assert not made
         return finish(*arguments, **options)
 
-    monkeypatch.setattr("worker.answer._measured_or_refused", write)
+    monkeypatch.setattr("worker.tasks.answer_study", write)
     monkeypatch.setattr(Jobs, "finish", checked_finish)
     record = open_database(sqlite_url)
     job_id = make_job(record)
