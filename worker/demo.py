@@ -35,6 +35,7 @@ from dicom_node.study import FINAL_JOB_STATES, JobState, StudyState
 from worker.findings import Site
 from worker.phantom import Truth, write_phantom
 from worker.reports import codes
+from worker.reports.reading import figure, groups, has_concept
 
 READY_SECONDS = 60.0
 ANSWER_SECONDS = 900.0
@@ -206,24 +207,11 @@ def show_proportions(measured: dict[Site, float], truth: Truth | None) -> None:
 
 
 def proportions(report: Dataset) -> dict[Site, float]:
-    """Return the PoIR of each site from the measurement groups of a report."""
-    sites = {code.value: site for site, code in codes.LATERALITY.items()}
-    found: dict[Site, float] = {}
-    for group in items(report):
-        children = group.get("ContentSequence", [])
-        for percent in (c for c in children if c.ValueType == "NUM" and name_of(c) == codes.INFECTED_PERCENT.value):
-            (side,) = (i.ConceptCodeSequence[0].CodeValue for i in items(group) if name_of(i) == codes.SIDE.value)
-            found[sites[side]] = float(percent.MeasuredValueSequence[0].NumericValue)
-    return found
-
-
-def items(item: Dataset) -> Iterator[Dataset]:
-    """Yield every content item below one."""
-    for child in item.get("ContentSequence", []):
-        yield child
-        yield from items(child)
-
-
-def name_of(item: Dataset) -> str:
-    """Return the code of a content item's name, empty where it has none."""
-    return str(item.ConceptNameCodeSequence[0].CodeValue) if "ConceptNameCodeSequence" in item else ""
+    """Return the PoIR of each site that the report tells one of."""
+    return {
+        site: percent
+        for group in groups(report)
+        if (percent := figure(group, codes.INFECTED_PERCENT)) is not None
+        for site, side in codes.LATERALITY.items()
+        if has_concept(group, codes.SIDE, side)
+    }

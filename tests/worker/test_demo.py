@@ -9,7 +9,8 @@ import pytest
 
 from dicom_node.errors import SettingsError
 from dicom_node.pacs import SmallPACS
-from worker.demo import own_folder, own_settings, results_in, show_proportions
+from tests.worker.reports.results import CUT_OFF, make_result
+from worker.demo import own_folder, own_settings, proportions, results_in, show_proportions
 
 STUDY = "1.2.3"
 
@@ -78,3 +79,10 @@ def test_only_the_results_of_this_run_are_shown(tmp_path: Path) -> None:
 def test_a_percentage_is_told_as_the_report_tells_it(capsys: pytest.CaptureFixture[str]) -> None:
     show_proportions({"both": 0.03, "left": 0.0, "right": 5.449}, None)
     assert capsys.readouterr().out.split("in the report")[1].split() == "< 0.1 % 0.0 % 5.4 %".split()
+
+
+def test_the_proportions_shown_are_those_of_the_report(tmp_path: Path) -> None:
+    result = make_result(tmp_path)
+    expected = {m.site: pytest.approx(m.infected_percent, abs=0.01) for m in result.findings.measurements}
+    assert proportions(result.read("report")) == expected
+    assert proportions(make_result(tmp_path / "withheld", flags=(CUT_OFF,)).read("report")) == {}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 
 from dicom_node.headers import UNREADABLE
 from worker.comparison import Change, Comparison, Exam, comparable, compare, is_order_unknown
@@ -18,6 +17,7 @@ from worker.reports import codes
 from worker.reports.context import MANUFACTURER, time_zone
 from worker.reports.identity import clean
 from worker.reports.patient import is_same_patient
+from worker.reports.reading import figure, groups, has_concept, texts
 from worker.reports.source import Source
 from worker.volume import Volume
 
@@ -142,25 +142,25 @@ def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
 
 def read_exam(report: Dataset) -> Exam | None:
     """Return what one of our reports says of its study; None where it tells no figures."""
-    groups = {_texts(group, codes.TRACKING_IDENTIFIER)[0]: group for group in _groups(report)}
-    infection, lungs = groups.get(codes.INFECTION.tracking_id), groups.get(BOTH_LUNGS)
-    technique = groups.get(TECHNIQUE)
+    by_name = {texts(group, codes.TRACKING_IDENTIFIER)[0]: group for group in groups(report)}
+    infection, lungs = by_name.get(codes.INFECTION.tracking_id), by_name.get(BOTH_LUNGS)
+    technique = by_name.get(TECHNIQUE)
     if infection is None or lungs is None or technique is None:
         return None
-    infection_ml, lung_ml = _figure(infection, codes.VOLUME), _figure(lungs, codes.VOLUME)
-    spacing_mm = _figure(technique, codes.SPACING_BETWEEN_SLICES)
+    infection_ml, lung_ml = figure(infection, codes.VOLUME), figure(lungs, codes.VOLUME)
+    spacing_mm = figure(technique, codes.SPACING_BETWEEN_SLICES)
     if infection_ml is None or lung_ml is None or spacing_mm is None:
         return None
     return Exam(
         taken_at=taken_at(report),
         algorithm=_algorithm(technique),
         slice_spacing_mm=spacing_mm,
-        kernel=" ".join(_texts(technique, codes.RECONSTRUCTION_ALGORITHM)),
-        has_contrast_agent=any(_is(item, codes.YES) for item in _named(technique, codes.CONTRAST_AGENT)),
+        kernel=" ".join(texts(technique, codes.RECONSTRUCTION_ALGORITHM)),
+        has_contrast_agent=has_concept(technique, codes.CONTRAST_AGENT, codes.YES),
         lung_volume_ml=lung_ml,
         infection_volume_ml=infection_ml,
-        infected_percent=_figure(infection, codes.INFECTED_PERCENT),
-        slice_thickness_mm=_figure(technique, codes.SLICE_THICKNESS),
+        infected_percent=figure(infection, codes.INFECTED_PERCENT),
+        slice_thickness_mm=figure(technique, codes.SLICE_THICKNESS),
     )
 
 
@@ -259,40 +259,11 @@ def time_of(ds: Dataset, event: str) -> datetime | None:
         return None
 
 
-def _groups(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", []):
-        if _has_name(child, codes.MEASUREMENT_GROUP):
-            yield child
-        else:
-            yield from _groups(child)
-
-
-def _named(group: Dataset, name: Code) -> list[Dataset]:
-    return [item for item in group.get("ContentSequence", []) if _has_name(item, name)]
-
-
-def _has_name(item: Dataset, name: Code) -> bool:
-    return any((n.CodeValue, n.CodingSchemeDesignator) == name[:2] for n in item.get("ConceptNameCodeSequence", []))
-
-
-def _is(item: Dataset, value: Code) -> bool:
-    return any((c.CodeValue, c.CodingSchemeDesignator) == value[:2] for c in item.get("ConceptCodeSequence", []))
-
-
-def _texts(group: Dataset, name: Code) -> list[str]:
-    return [str(item.TextValue) for item in _named(group, name)]
-
-
-def _figure(group: Dataset, name: Code) -> float | None:
-    values = [float(item.MeasuredValueSequence[0].NumericValue) for item in _named(group, name)]
-    return values[0] if values else None
-
-
 def _algorithm(group: Dataset) -> Algorithm:
-    parameters = [tuple(text.split("=", 1)) for text in _texts(group, codes.ALGORITHM_PARAMETERS)]
+    parameters = [tuple(text.split("=", 1)) for text in texts(group, codes.ALGORITHM_PARAMETERS)]
     return Algorithm(
-        name=" ".join(_texts(group, codes.ALGORITHM_NAME)),
-        version=" ".join(_texts(group, codes.ALGORITHM_VERSION)),
+        name=" ".join(texts(group, codes.ALGORITHM_NAME)),
+        version=" ".join(texts(group, codes.ALGORITHM_VERSION)),
         weights_sha256=next((value for name, value in parameters if name == _WEIGHTS), None),
         settings=tuple((name, value) for name, value in parameters if name != _WEIGHTS),
     )
