@@ -33,8 +33,8 @@ def measure(volume: Volume, lungs: Lungs, infection: Mask) -> tuple[Measurement,
     """
     lungs.geometry.require_same(volume.geometry)
     infection.geometry.require_same(volume.geometry)
-    lung_voxels, lung_hu = _totals(lungs.labels, volume.hu)
-    sick_voxels, sick_hu = _totals(lungs.labels, volume.hu, infection.array)
+    lung_voxels, sick_voxels = (voxels.sum(axis=0) for voxels in voxels_by_slice(lungs.labels, infection.array))
+    lung_hu, sick_hu = _sums_of_hu(volume.hu, lungs.labels), _sums_of_hu(volume.hu, lungs.labels, infection.array)
     voxel_ml = volume.geometry.voxel_volume_ml
 
     def at(site: Site) -> Measurement:
@@ -54,9 +54,25 @@ def measure(volume: Volume, lungs: Lungs, infection: Mask) -> tuple[Measurement,
 
 def slice_areas(lungs: Lungs, infection: Mask) -> SliceAreas:
     """Return the area of lung and of infection in every slice (Shivdeo et al. 2021, area-plot)."""
-    sick = np.array([np.count_nonzero(lung[ill]) for lung, ill in zip(lungs.labels, infection.array, strict=True)])
+    lung, sick = (voxels.sum(axis=1) for voxels in voxels_by_slice(lungs.labels, infection.array))
     pixel_mm2 = np.float64(lungs.geometry.pixel_area_mm2)
-    return SliceAreas(lung_mm2=lungs.slice_voxels * pixel_mm2, infection_mm2=sick * pixel_mm2)
+    return SliceAreas(lung_mm2=lung * pixel_mm2, infection_mm2=sick * pixel_mm2)
+
+
+def voxels_by_slice(
+    labels: NDArray[np.uint8], infected: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the voxels of lung and of infected lung, each (slice, label), of label 0 none.
+
+    They are counted slice by slice, so that no second volume is made.
+    """
+    lung, sick = np.zeros((2, len(labels), 3), np.int64)
+    for index, (plane, ill) in enumerate(zip(labels, infected, strict=True)):
+        of_the_ill = plane[ill]
+        for label in (LEFT, RIGHT):
+            lung[index, label] = np.count_nonzero(plane == label)
+            sick[index, label] = np.count_nonzero(of_the_ill == label)
+    return lung, sick
 
 
 def hu_bands(volume: Volume, lungs: Lungs) -> tuple[HuBand, ...]:
@@ -74,15 +90,13 @@ def hu_bands(volume: Volume, lungs: Lungs) -> tuple[HuBand, ...]:
     )
 
 
-def _totals(
-    labels: NDArray[np.uint8], hu: NDArray[np.int16], within: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the voxels and the sum of HU of each label, slice by slice so that no second volume is made."""
-    voxels, sums = np.zeros(3, np.int64), np.zeros(3, np.int64)
+def _sums_of_hu(
+    hu: NDArray[np.int16], labels: NDArray[np.uint8], within: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """Return the sum of HU of each label, slice by slice as above."""
+    sums = np.zeros(3, np.int64)
     for index, (plane, values) in enumerate(zip(labels, hu, strict=True)):
         for label in (LEFT, RIGHT):
             chosen = plane == label
-            inside = values[chosen if within is None else chosen & within[index]]
-            voxels[label] += inside.size
-            sums[label] += inside.sum(dtype=np.int64)
-    return voxels, sums
+            sums[label] += values[chosen if within is None else chosen & within[index]].sum(dtype=np.int64)
+    return sums

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worker.findings import LEFT, RIGHT, Level, Lungs, Mask, Severity, Side, Zone
+from worker.measure import voxels_by_slice
 
 WHOLE_LUNG_PERCENT = (5.0, 25.0, 50.0, 75.0)
 """From these shares on the whole-lung score is 2, 3, 4, 5; anything less that is infected scores 1."""
@@ -36,12 +36,13 @@ def severity(lungs: Lungs, infection: Mask) -> Severity | None:
     the height of both lungs together stand for them. A zone that is consolidated throughout, or under an
     effusion, may hold no lung that was found: it has no score, for 0 would call it healthy, and there is no sum.
     """
-    lung, sick = _voxels_by_slice(lungs, infection)
+    geometry = lungs.geometry
+    lung, sick = voxels_by_slice(geometry.anatomical(lungs.labels), geometry.anatomical(infection.array))
     inside = np.flatnonzero(lung.any(axis=1))
     if not inside.size:
         return None
     bottom, height = int(inside[0]), int(inside[-1]) + 1 - int(inside[0])
-    least = LEAST_ZONE_ML / lungs.geometry.voxel_volume_ml
+    least = LEAST_ZONE_ML / geometry.voxel_volume_ml
     third = (3 * (np.arange(len(lung)) - bottom) + 1) // height  # of the slice, by its centre
     return Severity(
         whole_lung_score=score(100.0 * float(sick.sum()) / float(lung.sum()), WHOLE_LUNG_PERCENT),
@@ -64,12 +65,3 @@ def _zone(side: Side, level: Level, lung: int, sick: int, least: float) -> Zone:
         return Zone(side, level, None, None)
     percent = 100.0 * sick / lung
     return Zone(side, level, percent, score(percent, ZONE_PERCENT))
-
-
-def _voxels_by_slice(lungs: Lungs, infection: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the voxels of lung and of infected lung, each (slice from feet to head, label)."""
-    labels, sick = (lungs.geometry.anatomical(array) for array in (lungs.labels, infection.array))
-    lung_voxels = np.array([np.bincount(plane.ravel(), minlength=3) for plane in labels])
-    sick_voxels = np.array([np.bincount(plane[ill], minlength=3) for plane, ill in zip(labels, sick, strict=True)])
-    lung_voxels[:, 0] = sick_voxels[:, 0] = 0  # outside the lungs
-    return lung_voxels, sick_voxels
