@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dicom_node.errors import SettingsError
+from worker.models.store import weights_at
 from worker.networks.card import Card
 from worker.networks.checkpoint import load
-from worker.networks.errors import NetworkError
 from worker.networks.network import Network, SegmentationNetwork
 from worker.networks.registry import build
 
@@ -27,15 +27,8 @@ def open_pretrained(path: Path) -> tuple[Network, Card]:
     SettingsError
         They are missing or damaged.
     """
-    try:
+    with weights_at(path, "pretrained weights"):
         return load(path)
-    except OSError as error:
-        raise SettingsError(
-            "no-pretrained",
-            f"expected pretrained weights in {path}, and their card: {error.strerror}; train them first",
-        ) from error
-    except NetworkError as error:
-        raise SettingsError(error.code, f"pretrained weights in {path}: {error.message}") from error
 
 
 def load_pretrained(network: SegmentationNetwork, path: Path, classes: tuple[str, ...]) -> None:

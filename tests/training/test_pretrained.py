@@ -67,7 +67,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"w\.safetensors.*train them first"):
+    with pytest.raises(SettingsError, match=r"w\.json.*lie together"):
         load_pretrained(unet(), tmp_path / "w.safetensors", CARD.classes)
 
 

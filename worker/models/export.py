@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dicom_node.errors import SettingsError
-from worker.networks.errors import NetworkError
+from worker.models.store import weights_at
 from worker.networks.export import export
 from worker.networks.exported import exported_files
 
@@ -18,14 +17,8 @@ def run_export(arguments: argparse.Namespace) -> int:
     SettingsError
         The weights are missing, damaged or of no network that Hilum knows.
     """
-    try:
+    with weights_at(arguments.weights, "hilum export"):
         export(arguments.weights)
-    except NetworkError as error:
-        raise SettingsError(error.code, f"{arguments.weights}: {error.message}") from error
-    except OSError as error:
-        raise SettingsError(
-            "no-weights", f"cannot read {arguments.weights} and its card, or write beside it: {error.strerror}"
-        ) from error
     structure, weights = exported_files(arguments.weights)
     print(f"wrote {structure} and {weights}, and their hash into the card; move the four files together")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +63,31 @@ def open_network(settings: WorkerSettings) -> Method:
         The weights are missing, damaged, of a short form, or not those of a chest network.
     """
     path = settings.weights or CHEST_WEIGHTS
-    try:
+    with weights_at(path, "worker.weights"):
         network = ChestNetwork.open(path, threads=settings.threads or None)
         network.card.require_full()
+        return network.method
+
+
+@contextmanager
+def weights_at(path: Path, named: str) -> Iterator[None]:
+    """Make what goes wrong with weights an error of the settings that tells which they are.
+
+    Parameters
+    ----------
+    named : str
+        How users know them.
+
+    Raises
+    ------
+    SettingsError
+        A file of theirs cannot be read or written, or they are damaged, or not what they are opened for.
+    """
+    try:
+        yield
     except NetworkError as error:
-        raise SettingsError(error.code, f"worker.weights: {error.message}") from error
+        raise SettingsError(error.code, f"{named}: {path}: {error.message}") from error
     except OSError as error:
         raise SettingsError(
-            "no-weights", f"worker.weights: cannot read {path} or its card: {error.strerror}"
+            "no-weights", f"{named}: {error.filename or path}: {error.strerror}; weights and their card lie together"
         ) from error
-    return network.method

@@ -121,7 +121,8 @@ def test_what_was_exported_is_verified_too(weights: Path, capsys: pytest.Capture
 
 def test_exporting_what_is_not_there_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(tmp_path / "none.safetensors")]) == 1
-    assert "none.safetensors" in capsys.readouterr().err
+    assert "hilum export: " in (told := capsys.readouterr().err)
+    assert "none.json: No such file" in told
 
 
 def test_a_cpu_worker_reads_scans_without_torch() -> None:

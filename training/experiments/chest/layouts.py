@@ -22,6 +22,7 @@ from training.metrics import Confusion, Spread, with_interval
 from training.scan import Segmenter, open_segmenter
 from worker.chest_network import INFECTED, WHOLE_LUNG
 from worker.framing import Frame
+from worker.models.store import weights_at
 
 LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS_2D, "2.5d": FOLDS_25D, "3d": FOLDS_3D}
 
@@ -108,7 +109,8 @@ def open_folds(runs: Path, short: bool, patients: Set[str]) -> Iterator[Mapping[
 
 def open_reader(weights: Path, tested: frozenset[str]) -> Reader:
     """Load a network of any layout, and let it read something: the first time takes longer."""
-    segmenter, card = open_segmenter(weights)
+    with weights_at(weights, "weights of an earlier run"):
+        segmenter, card = open_segmenter(weights)
     assert card.window_hu is not None  # noqa: S101  # by the experiments' preprocessing
     assert card.image_size is not None  # noqa: S101  # likewise
     reader = Reader(replace(segmenter, window_hu=None), card.window_hu, card.image_size[0], tested)

@@ -16,6 +16,7 @@ from training.experiments.chest.network import FOLDS
 from training.experiments.earlier_run import earlier_run
 from training.files import read_json
 from worker.chest_network import INFECTED, WHOLE_LUNG, Agreement, ChestNetwork, probability
+from worker.models.store import weights_at
 from worker.slabs import Slabs
 
 
@@ -60,7 +61,13 @@ class Read:
 
 def open_folds(runs: Path, short: bool) -> list[Fold]:
     """Return the folds of the run of the shipped network's recipe."""
-    return [Fold(ChestNetwork.open(weights), tested) for weights, tested in fold_weights(runs, FOLDS.name, short)]
+    return [Fold(open_fold(weights), tested) for weights, tested in fold_weights(runs, FOLDS.name, short)]
+
+
+def open_fold(weights: Path) -> ChestNetwork:
+    """Return the network of a fold."""
+    with weights_at(weights, "weights of an earlier run"):
+        return ChestNetwork.open(weights)
 
 
 def fold_weights(runs: Path, name: str, short: bool) -> list[tuple[Path, frozenset[str]]]:

@@ -124,6 +124,10 @@ def trained(runs: Path, tested: Mapping[str, list[str]]) -> Path:
 def test_networks_of_one_fold_are_opened_together(tmp_path: Path) -> None:
     (fold,) = open_folds(trained(tmp_path, {"2d": ["a"], "2.5d": ["a"]}), False, {"a", "b"})
     assert {layout: reader.segmenter.layout for layout, reader in fold.items()} == {"2d": "2d", "2.5d": "2.5d"}
+    (weights,) = (tmp_path / LAYOUTS["2d"].name).glob("*/weights.safetensors")
+    weights.write_bytes(b"damaged")
+    with pytest.raises(SettingsError, match=r"earlier run.*SHA-256"):
+        next(iter(open_folds(tmp_path, False, {"a", "b"})))
 
 
 @pytest.mark.usefixtures("small")

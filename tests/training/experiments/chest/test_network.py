@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.errors import SettingsError
 from tests.factories import chest_hu
 from tests.worker.test_chest_network import CARD, ByGray
 from training.datasets.sample import INFECTION, LUNG, Sample
@@ -95,6 +96,9 @@ def test_folds_are_opened_with_whom_they_never_saw(tmp_path: Path) -> None:
         save(folder / "weights.safetensors", build(CARD.network, CARD.arguments), CARD)
     write_json(tmp_path / FOLDS.name / "result.json", {"splits_done": 2, "splits_all": 2, "short": False})
     assert [fold.tested for fold in open_folds(tmp_path, short=False)] == [{"a"}, {"b"}]
+    (folder / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(SettingsError, match=r"earlier run.*SHA-256"):
+        open_folds(tmp_path, short=False)
 
 
 def test_dice_is_told_at_other_probabilities_too() -> None:
