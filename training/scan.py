@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.networks.card import Card, read_card
-from worker.networks.engine import Engine, EngineName, open_engine
+from worker.networks.engine import Engine, open_engine
 from worker.networks.errors import NetworkError
 from worker.networks.network import Layout, SegmentationNetwork
 from worker.networks.registry import build
@@ -157,7 +157,7 @@ class Segmenter:
         return scaled
 
 
-def open_segmenter(path: Path, engine: EngineName = "auto", threads: int | None = None) -> tuple[Segmenter, Card]:
+def open_segmenter(path: Path, threads: int | None = None) -> tuple[Segmenter, Card]:
     """Return weights ready to read scans, and their card.
 
     Raises
@@ -172,7 +172,7 @@ def open_segmenter(path: Path, engine: EngineName = "auto", threads: int | None 
         network = build(card.network, card.arguments)
     if not isinstance(network, SegmentationNetwork):
         raise NetworkError("no-segmentation", f"{path.name} holds a {card.network!r}, which segments nothing")
-    opened = open_engine(path, card, engine, threads)
+    opened = open_engine(path, card, threads)
     return (
         Segmenter(
             opened,

@@ -18,7 +18,7 @@ from worker.grid import Bools, Grid, bounding_box, with_enclosed
 from worker.layers import LOWEST_MM, LOWEST_SLICES, by_size_and_place
 from worker.lungs import body_of, bowel_gas, divide
 from worker.networks.card import Card, read_card
-from worker.networks.engine import Engine, EngineName, open_engine
+from worker.networks.engine import Engine, open_engine
 from worker.networks.errors import NetworkError
 from worker.pipeline import Method
 from worker.slabs import Slabs
@@ -74,7 +74,7 @@ class ChestNetwork:
     card: Card
 
     @classmethod
-    def open(cls, path: Path, engine: EngineName = "auto", threads: int | None = None) -> Self:
+    def open(cls, path: Path, threads: int | None = None) -> Self:
         """Load weights and their card.
 
         Raises
@@ -91,7 +91,7 @@ class ChestNetwork:
                 f"expected a 2D network with an HU window, a square image and the classes {', '.join(CLASSES)}; "
                 f"the card of {path.name} names {', '.join(card.classes)}",
             )
-        return cls(open_engine(path, card, engine, threads), card)
+        return cls(open_engine(path, card, threads), card)
 
     def segment_lungs(self, volume: Volume) -> Lungs:
         """Segment left and right lung, infection in them included; effusion and large airways are left out."""

@@ -204,7 +204,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path, changed: dict[str, 
     card = Card(**{**vars(CARD), **changed})  # type: ignore[arg-type]  # fields of a card
     save(tmp_path / "a.safetensors", build(card.network, card.arguments), card)
     with pytest.raises(NetworkError) as caught:
-        ChestNetwork.open(tmp_path / "a.safetensors", "torch")
+        ChestNetwork.open(tmp_path / "a.safetensors")
     assert caught.value.code == "no-chest-network"
 
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from worker.networks.card import Card, read_weights
 from worker.networks.errors import NetworkError
 
-EngineName = Literal["auto", "cuda", "openvino", "torch"]
-
 Precision = Literal["auto", "f32", "bf16"]
 """How exactly a network is computed; ``auto`` takes 16 bits where the hardware computes in them."""
 
@@ -32,31 +30,27 @@ class Engine(Protocol):
         """Return the network's logits for its input."""
 
 
-def open_engine(path: Path, card: Card, name: EngineName = "auto", threads: int | None = None) -> Engine:
+def open_engine(path: Path, card: Card, threads: int | None = None) -> Engine:
     """Return an engine for the weights at a path.
+
+    It is the GPU where there is one, else OpenVINO where the weights were exported for it, else torch on CPU.
 
     Parameters
     ----------
-    name : str
-        ``auto`` takes the GPU where there is one, else OpenVINO where the weights were exported for it, else torch
-        on CPU.
     threads : int or None
         CPU threads; None lets the engine choose.
 
     Raises
     ------
     NetworkError
-        The engine asked for is not on this machine, or the weights are not those of the card.
+        The weights are not those of the card, or were not exported and there is no torch on this machine.
     OSError
         A file cannot be read.
     """
     read_weights(path, card)
     has_torch = importlib.util.find_spec("torch") is not None
     has_gpu = has_torch and _torch_has_gpu()
-    is_exported = card.openvino_sha256 != ""
-    if name == "auto":
-        name = "cuda" if has_gpu else "openvino" if is_exported else "torch"
-    if name == "openvino":
+    if card.openvino_sha256 and not has_gpu:
         from worker.networks.openvino_engine import OpenVinoEngine  # slow to import
 
         return OpenVinoEngine.open(path, card, threads=threads)
@@ -66,13 +60,11 @@ def open_engine(path: Path, card: Card, name: EngineName = "auto", threads: int 
             f"{path.name} was not exported for machines without torch; run `hilum export` on one that has it, "
             "or install 'hilum[torch]' here",
         )
-    if name == "cuda" and not has_gpu:
-        raise NetworkError("engine-not-here", "there is no GPU on this machine; 'auto' takes what there is")
     from worker.networks.checkpoint import load  # torch takes seconds and 250 MB
     from worker.networks.torch_engine import TorchEngine
 
     network, _ = load(path)
-    return TorchEngine(network, "cuda" if name == "cuda" else "cpu", threads=threads)
+    return TorchEngine(network, "cuda" if has_gpu else "cpu", threads=threads)
 
 
 def _torch_has_gpu() -> bool:

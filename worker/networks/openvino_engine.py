@@ -36,9 +36,9 @@ class OpenVinoEngine:
         self.name = f"openvino-cpu-{precision}"
 
     @classmethod
-    def open(cls, path: Path, card: Card, precision: Precision = "auto", threads: int | None = None) -> Self:
+    def open(cls, path: Path, card: Card, threads: int | None = None) -> Self:
         """Read what was exported beside the weights at a path; raises as ``read_exported``."""
-        return cls(openvino.Core().read_model(*read_exported(path, card)), precision, threads)
+        return cls(openvino.Core().read_model(*read_exported(path, card)), threads=threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits."""

@@ -17,8 +17,10 @@ from worker.chest_network import WHOLE_LUNG, ChestNetwork
 from worker.framing import body_box
 from worker.method import choose_method
 from worker.models.store import CHEST_WEIGHTS, find_models, verify
-from worker.networks.checkpoint import save
+from worker.networks.checkpoint import load, save
+from worker.networks.openvino_engine import OpenVinoEngine
 from worker.networks.registry import build
+from worker.networks.torch_engine import TorchEngine
 from worker.phantom.chest import build_chest
 from worker.pipeline import THRESHOLDS
 from worker.slabs import Slabs
@@ -47,7 +49,7 @@ def test_the_shipped_weights_are_whole_and_small() -> None:
 def test_the_shipped_network_finds_the_lungs_of_a_phantom() -> None:
     chest = build_chest(1, 10)
     rows, columns = body_box(chest.hu)
-    network = ChestNetwork.open(CHEST_WEIGHTS, "torch")
+    network = ChestNetwork.open(CHEST_WEIGHTS)
     frame = network.frame(rows, columns)
     (found,) = network.read(chest.hu[4:5], Slabs(1), frame, WHOLE_LUNG)[:, 0]
     assert dice(frame.reaches(found, 0), chest.lungs[4, rows, columns] > 0) > 0.9
@@ -153,8 +155,11 @@ assert ((lungs.labels > 0) == (chest.lungs > 0)).mean() > 0.95
 @pytest.mark.data
 def test_engines_agree_on_a_real_study(shared_data: Path) -> None:
     volume = read_volume(sorted((shared_data / "ct-studies" / "covid-p001").glob("*.dcm")))
-    one, other = (ChestNetwork.open(CHEST_WEIGHTS, engine) for engine in ("openvino", "torch"))
+    network, card = load(CHEST_WEIGHTS)
+    one, other = (
+        ChestNetwork(engine, card) for engine in (OpenVinoEngine.open(CHEST_WEIGHTS, card), TorchEngine(network))
+    )
     lungs = one.segment_lungs(volume)
     assert dice(lungs.labels > 0, other.segment_lungs(volume).labels > 0) > 0.995
-    masks = [network.segment_infection(volume, lungs).mask.array for network in (one, other)]
+    masks = [chest.segment_infection(volume, lungs).mask.array for chest in (one, other)]
     assert dice(*masks) > 0.995

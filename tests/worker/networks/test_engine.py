@@ -13,8 +13,8 @@ import torch
 from tests.worker.networks.test_checkpoint import CARD
 from worker.networks import dense_unet
 from worker.networks.card import Card
-from worker.networks.checkpoint import save
-from worker.networks.engine import EngineName, open_engine
+from worker.networks.checkpoint import load, save
+from worker.networks.engine import open_engine
 from worker.networks.errors import NetworkError
 from worker.networks.export import convert, export
 from worker.networks.network import Network
@@ -93,7 +93,7 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def test_auto_takes_openvino_where_weights_were_exported_and_there_is_no_gpu(
+def test_openvino_is_taken_where_weights_were_exported_and_there_is_no_gpu(
     weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_gpu(monkeypatch)
@@ -101,7 +101,7 @@ def test_auto_takes_openvino_where_weights_were_exported_and_there_is_no_gpu(
     assert open_engine(path, export(path)).name.startswith("openvino-cpu-")
 
 
-def test_auto_takes_torch_where_weights_were_not_exported(
+def test_torch_is_taken_where_weights_were_not_exported(
     weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_gpu(monkeypatch)
@@ -109,10 +109,10 @@ def test_auto_takes_torch_where_weights_were_not_exported(
 
 
 def test_the_exported_network_gives_the_logits_of_its_weights(weights: tuple[Path, Card]) -> None:
-    path, card = weights
+    path, _ = weights
     batch = np.random.default_rng(0).random((2, 1, 32, 48), np.float32)
-    expected = open_engine(path, card, "torch")(batch)
-    np.testing.assert_allclose(open_engine(path, export(path), "openvino")(batch), expected, atol=0.05)
+    expected = TorchEngine(load(path)[0])(batch)
+    np.testing.assert_allclose(OpenVinoEngine.open(path, export(path))(batch), expected, atol=0.05)
 
 
 def test_weights_that_were_not_exported_say_how_on_a_machine_without_torch(
@@ -124,32 +124,26 @@ def test_weights_that_were_not_exported_say_how_on_a_machine_without_torch(
     assert caught.value.code == "not-exported"
 
 
-def test_a_gpu_that_is_not_here_is_refused_not_replaced(
-    weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without_gpu(monkeypatch)
-    with pytest.raises(NetworkError) as caught:
-        open_engine(*weights, "cuda")
-    assert caught.value.code == "engine-not-here"
-
-
 @pytest.mark.parametrize("suffix", [".xml", ".bin", ".safetensors"])
-def test_damaged_files_are_not_run(weights: tuple[Path, Card], suffix: str) -> None:
+def test_damaged_files_are_not_run(weights: tuple[Path, Card], suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_gpu(monkeypatch)
     path, _ = weights
     card = export(path)
     damaged = path.with_suffix(suffix)
     damaged.write_bytes(damaged.read_bytes() + b" ")
     with pytest.raises(NetworkError) as caught:
-        open_engine(path, card, "openvino")
+        open_engine(path, card)
     assert caught.value.code == "wrong-weights-hash"
 
 
-@pytest.mark.parametrize("name", ["auto", "openvino"])
-def test_what_was_exported_of_other_weights_is_not_run(weights: tuple[Path, Card], name: EngineName) -> None:
+def test_what_was_exported_of_other_weights_is_not_run(
+    weights: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_gpu(monkeypatch)
     path, _ = weights
     card = replace(export(path), openvino_sha256="0" * 64)
     with pytest.raises(NetworkError) as caught:
-        open_engine(path, card, name)
+        open_engine(path, card)
     assert caught.value.code == "wrong-weights-hash"
 
 
