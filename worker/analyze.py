@@ -19,11 +19,10 @@ from dicom_node.log import configure_logging
 from dicom_node.settings import Settings, load_settings
 from dicom_node.study import JobState
 from worker.answer import Answer, answer_study
-from worker.method import choose_method
+from worker.method import choose_method, use_threads
 from worker.pipeline import Method
 from worker.prior import choose_series, measure_prior, require_earlier
 from worker.reports.history import Prior
-from worker.threads import use_threads
 
 
 def run_analyze(arguments: argparse.Namespace) -> int:

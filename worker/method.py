@@ -1,6 +1,10 @@
-"""What a worker measures with."""
+"""What a worker measures with: a method, and so many threads."""
 
 from __future__ import annotations
+
+import os
+
+import SimpleITK as sitk
 
 from dicom_node.settings import WorkerSettings
 from worker.pipeline import THRESHOLDS, Method
@@ -19,3 +23,10 @@ def choose_method(settings: WorkerSettings) -> Method:
     from worker.models.store import open_network  # engines take seconds and 250 MB, which thresholds need not
 
     return open_network(settings)
+
+
+def use_threads(threads: int) -> int:
+    """Bound SimpleITK's threads; 0 means every core this process may use. Return the bound."""
+    bound = threads or len(os.sched_getaffinity(0))
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(bound)
+    return bound

@@ -26,10 +26,9 @@ from dicom_node.services import broker_url
 from dicom_node.settings import Settings, load_settings
 from dicom_node.study import Job, Result
 from worker.answer import Answer, answer_study
-from worker.method import choose_method
+from worker.method import choose_method, use_threads
 from worker.prior import measure_fetched
 from worker.reports.history import Prior, Unmeasured
-from worker.threads import use_threads
 
 log = get_logger()
 

@@ -85,8 +85,7 @@ def main(study: Path, out: Path, started: float, method: str) -> None:
     """Analyse a study and print the seconds of each part as JSON."""
     from dicom_node.settings import ReportSettings, WorkerSettings
     from worker.answer import answer_study
-    from worker.method import choose_method
-    from worker.threads import use_threads
+    from worker.method import choose_method, use_threads
 
     use_threads(0)
     chosen = choose_method(WorkerSettings.model_validate({"method": method}))

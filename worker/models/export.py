@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from worker.models.store import weights_at
+from worker.networks.card import exported_files
 from worker.networks.export import export
-from worker.networks.exported import exported_files
 
 
 def run_export(arguments: argparse.Namespace) -> int:

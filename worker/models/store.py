@@ -10,9 +10,8 @@ from pathlib import Path
 from dicom_node.errors import SettingsError
 from dicom_node.settings import WorkerSettings
 from worker.chest_network import ChestNetwork
-from worker.networks.card import Card, read_card, read_weights
+from worker.networks.card import Card, read_card, read_exported, read_weights
 from worker.networks.errors import NetworkError
-from worker.networks.exported import read_exported
 from worker.pipeline import Method
 
 FOLDER = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""The JSON card beside a network's weights, which says what they are."""
+"""The JSON card beside a network's weights, which says what they are, and has the hashes that they must have."""
 
 from __future__ import annotations
 
@@ -114,6 +114,36 @@ def read_weights(path: Path, card: Card) -> bytes:
             "again, together",
         )
     return weights
+
+
+def exported_files(path: Path) -> tuple[Path, Path]:
+    """Return where structure and weights of the network lie as OpenVINO reads it, beside the weights at a path."""
+    return path.with_suffix(".xml"), path.with_suffix(".bin")
+
+
+def read_exported(path: Path, card: Card) -> tuple[bytes, bytes]:
+    """Return the structure and the weights that were exported from the weights at a path.
+
+    Raises
+    ------
+    NetworkError
+        They are not those of the card.
+    OSError
+        A file cannot be read.
+    """
+    structure, weights = (file.read_bytes() for file in exported_files(path))
+    if exported_sha256(structure, weights) != card.openvino_sha256:
+        raise NetworkError(
+            "wrong-weights-hash",
+            f"{path.stem}.xml and {path.stem}.bin are not those that the card of {path.name} names; run "
+            "`hilum export` again, or fetch all four files again, together",
+        )
+    return structure, weights
+
+
+def exported_sha256(structure: bytes, weights: bytes) -> str:
+    """Return the one hash that a card has of both files."""
+    return hashlib.sha256(hashlib.sha256(structure).digest() + hashlib.sha256(weights).digest()).hexdigest()
 
 
 def is_valid(name: str, value: object) -> bool:

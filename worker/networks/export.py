@@ -9,9 +9,8 @@ from pathlib import Path
 import openvino
 import torch
 
-from worker.networks.card import Card
+from worker.networks.card import Card, exported_files, exported_sha256
 from worker.networks.checkpoint import load, write
-from worker.networks.exported import exported_files, sha256
 from worker.networks.network import Network
 
 
@@ -31,7 +30,7 @@ def export(path: Path) -> Card:
     card.require_full()
     structure, weights = exported_files(path)
     openvino.save_model(convert(network), structure, compress_to_fp16=True)
-    card = replace(card, openvino_sha256=sha256(structure.read_bytes(), weights.read_bytes()))
+    card = replace(card, openvino_sha256=exported_sha256(structure.read_bytes(), weights.read_bytes()))
     write(path.with_suffix(".json"), json.dumps(asdict(card), indent=2).encode())
     return card
 

@@ -9,9 +9,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from worker.networks.card import Card
+from worker.networks.card import Card, read_exported
 from worker.networks.engine import Precision
-from worker.networks.exported import read_exported
 
 
 class OpenVinoEngine:
