@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,11 +71,10 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def postgres_url(postgres: PostgresServer) -> str:
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     """An empty PostgreSQL database."""
-    name = f"test_{uuid.uuid4().hex}"
-    postgres.execute(f"CREATE DATABASE {name}")
-    return postgres.url(name)
+    with postgres.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -107,12 +105,12 @@ def sqlite_url(tmp_path: Path, _migrated_sqlite: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.node)])
-def record_url(request: pytest.FixtureRequest) -> str:
+def record_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A migrated record, in SQLite and in PostgreSQL."""
     if request.param == "sqlite":
-        return str(request.getfixturevalue("sqlite_url"))
+        yield str(request.getfixturevalue("sqlite_url"))
+        return
     template = request.getfixturevalue("_migrated_postgres")
     postgres: PostgresServer = request.getfixturevalue("postgres")
-    name = f"test_{uuid.uuid4().hex}"
-    postgres.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return postgres.url(name)
+    with postgres.database(template) as url:
+        yield url
