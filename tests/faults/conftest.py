@@ -55,7 +55,7 @@ class Hospital:
         uids = {study.study_instance_uid for study in studies}
         for destination in (self.pacs, self.service):
             came = [held for held in destination.came if held.study_instance_uid in uids]
-            verdict = judge(studies, came, self.record)
+            verdict = judge(studies, came, self.record, str(destination.destination["name"]))
             assert verdict.clean, verdict
 
 

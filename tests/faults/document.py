@@ -31,13 +31,14 @@ forward or back. A third of the studies can be measured, the others have too few
 of some studies an image comes late, after the first answer. In the end `hilum resend` sends again what the PACS
 refused.
 
-Then a checker compares what the senders were told with what the PACS holds; the record is asked only for what is stuck.
+Then a checker compares what the senders were told with what the PACS holds; the record is asked only for what is stuck,
+and for what it calls sent.
 
 * lost: an acknowledged image stands in no report; unanswered: a study with acknowledged images has no report
 * doubled: two reports stand for the same images, or a kind of result stands there more often than reports do
 * changed: an object came again under the same UID with other bytes
 * unasked: a result for a study that nobody sent; unchained: a later report does not name the one before it
-* stuck: the record still waits for something
+* stuck: the record still waits for something; missing: it calls a result sent that never came
 """
 
 TAIL = """\

@@ -9,9 +9,10 @@ import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import Engine
 
+from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
-from dicom_node.settings import JobSettings
+from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import JobState
 from tests.dicom_node.recording import make_job, results_of
 from tests.faults.document import write_documents
@@ -64,6 +65,13 @@ def pacs(tmp_path: Path) -> PACS:
 
 def verdict(pacs: PACS, record: Engine, acknowledged: set[str] = IMAGES) -> Verdict:
     return judge([Study(STUDY, [], acknowledged=set(acknowledged))], pacs.came, record)
+
+
+def finish(record: Engine) -> None:
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(make_job(record))
+    assert job
+    queue.finish(job, JobState.DONE, results_of(), ["PACS"])
 
 
 def test_one_report_on_all_acknowledged_images_is_what_was_promised(pacs: PACS, record: Engine) -> None:
@@ -120,19 +128,29 @@ def test_a_job_that_is_not_done_is_found(pacs: PACS, record: Engine) -> None:
 
 
 def test_a_delivery_that_is_not_sent_is_found(pacs: PACS, record: Engine) -> None:
-
-    queue = Jobs(record, JobSettings())
-    job = queue.claim(make_job(record))
-    assert job
-    queue.finish(job, JobState.DONE, results_of(), ["PACS"])
+    finish(record)
     pacs.take("9.1", IMAGES)
     assert verdict(pacs, record).stuck == (STUDY, "deliveries")
+
+
+@pytest.mark.parametrize("never_came", range(2))
+def test_a_result_that_the_record_calls_sent_and_that_never_came_is_found(
+    pacs: PACS, record: Engine, never_came: int
+) -> None:
+    finish(record)
+    outbox = Outbox(record, DeliverySettings())
+    token, due = outbox.claim("PACS")
+    for number, delivery in enumerate(due):
+        outbox.sent(token, delivery, 0)
+        if number != never_came:
+            pacs.take(delivery.result.sop_instance_uid, IMAGES)
+    assert verdict(pacs, record).missing == (STUDY,)
 
 
 def test_the_document_says_what_a_storm_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.faults.document.FIGURES", tmp_path / "reliability.json")
     monkeypatch.setattr("tests.faults.document.DOCUMENT", tmp_path / "reliability.md")
-    clean = Verdict((), (), (), (), (), (), ())
+    clean = Verdict((), (), (), (), (), (), (), ())
     for database in ("sqlite", "postgresql"):
         storm = Storm(database, 20, Counter(node=2), Counter({Mood.FULL: 2}), verdict=clean)
         storm.recoveries["node"] = [1.0, 2.0]

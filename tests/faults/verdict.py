@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, func, select
 
+from dicom_node.deliver.outbox import results_of
 from dicom_node.record.database import reading
 from dicom_node.record.schema import deliveries, jobs, studies
 from dicom_node.study import FINAL_JOB_STATES, DeliveryState, StudyState
@@ -33,14 +34,16 @@ class Verdict:
     """A later report does not name the one before it."""
     stuck: tuple[str, ...]
     """The record still waits for something."""
+    missing: tuple[str, ...]
+    """The record calls a result sent that never came."""
 
     @property
     def clean(self) -> bool:
         return not any(vars(self).values())
 
 
-def judge(sent: Iterable[Study], came: Sequence[Held], record: Engine) -> Verdict:
-    """Return what is wrong with what the PACS holds after all has settled."""
+def judge(sent: Iterable[Study], came: Sequence[Held], record: Engine, destination: str = "PACS") -> Verdict:
+    """Return what is wrong with what a destination holds after all has settled."""
     told = {study.study_instance_uid: study.acknowledged for study in sent}
     by_study: dict[str, dict[str, Held]] = defaultdict(dict)
     hashes: dict[str, set[str]] = defaultdict(set)
@@ -67,6 +70,7 @@ def judge(sent: Iterable[Study], came: Sequence[Held], record: Engine) -> Verdic
         changed=tuple(uid for uid, found in hashes.items() if len(found) > 1),
         unchained=tuple(unchained),
         stuck=tuple(stuck_studies(record)),
+        missing=tuple(uid for uid in told if called_sent(record, uid, destination) - by_study[uid].keys()),
     )
 
 
@@ -82,6 +86,15 @@ def is_chain(reports: Sequence[Held]) -> bool:
     """Whether each report but one names another as its predecessor, and no two the same."""
     named = [uid for report in reports for uid in report.predecessors()]
     return len(named) == len(set(named)) == len(reports) - 1 and set(named) <= {r.sop_instance_uid for r in reports}
+
+
+def called_sent(record: Engine, study_instance_uid: str, destination: str) -> set[str]:
+    """Return the SOP Instance UIDs of a study's results that the record says a destination took."""
+    taken = deliveries.c.destination == destination, deliveries.c.state == DeliveryState.SENT
+    theirs = results_of(study_instance_uid)
+    query = select(deliveries.c.sop_instance_uid).where(*taken, deliveries.c.sop_instance_uid.in_(theirs))
+    with reading(record) as connection:
+        return set(connection.scalars(query))
 
 
 def stuck_studies(record: Engine) -> list[str]:
