@@ -317,6 +317,16 @@ def test_what_one_destination_has_not_taken_goes_to_another_once(outbox: Outbox,
     assert outbox.stranded(["PACS"]) == {}
 
 
+def test_what_goes_to_another_destination_amid_an_attempt_is_due_there_and_not_sent_by_that_attempt(
+    outbox: Outbox, record: Engine
+) -> None:
+    finish_study(record, destinations=("OLD",))
+    token, due = outbox.claim("OLD")
+    assert outbox.redirect("OLD", "PACS") == 2
+    assert not outbox.sent(token, due[0], 0)
+    assert [d.result for d in outbox.claim("PACS")[1]] == list(results_of())
+
+
 def test_what_a_note_has_withdrawn_is_not_sent_after_it(outbox: Outbox, record: Engine) -> None:
     finish_study(record, destinations=("PACS", "OLD"))
     for destination in ("PACS", "OLD"):
