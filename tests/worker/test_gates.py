@@ -10,7 +10,7 @@ from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.settings import SelectionSettings
 from tests.worker.test_lungs import volume_of
 from worker.findings import Flag, Lungs, Mask, Measurement
-from worker.gates import FEWEST_SLICES, SHORTEST_MM, flags_of, require_chest_extent, require_lungs
+from worker.gates import FEWEST_SLICES, SHORTEST_MM, disagreement, flags_of, require_chest_extent, require_lungs
 from worker.geometry import Geometry
 from worker.measure import measure
 from worker.volume import Volume
@@ -60,6 +60,24 @@ def test_a_tip_of_lung_cut_off_is_only_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("voxels", "codes"),
+    [
+        (15, {}),
+        (16, {"tip-cut-off-feet": False}),
+        (152, {"tip-cut-off-feet": False}),
+        (153, {"cut-off-feet": True}),
+    ],
+)
+def test_an_end_slice_holds_a_tip_above_1_and_a_part_above_10_percent_of_the_largest(
+    voxels: int, codes: dict[str, bool]
+) -> None:
+    array = labels()
+    assert np.count_nonzero(array[20]) == 1520
+    array[0].flat[:voxels] = 1
+    assert flags(array, volume()) == codes | THICK
+
+
+@pytest.mark.parametrize(
     ("sign", "slice_"), [(1, "lowest slice (towards the feet)"), (-1, "highest slice (towards the head)")]
 )
 def test_the_end_that_is_cut_off_is_named_as_it_lies_in_the_patient(sign: int, slice_: str) -> None:
@@ -91,6 +109,13 @@ def test_a_bit_of_lung_left_out_of_a_slice_is_no_cut() -> None:
     found = labels()
     found[15, 20] = 0
     assert flags(found, volume(), aerated=labels()) == THICK
+
+
+@pytest.mark.parametrize(("voxels", "is_told"), [(76, False), (77, True)])
+def test_more_than_5_percent_of_the_largest_slice_left_out_of_one_are_a_cut(voxels: int, *, is_told: bool) -> None:
+    found = labels()
+    found[15, 20:22].flat[:voxels] = 0
+    assert ("cut-off-sides" in flags(found, volume(), aerated=labels())) == is_told
 
 
 def test_a_missing_lung_withholds_the_percentage() -> None:
@@ -132,6 +157,10 @@ def test_lung_that_is_too_dense_beside_infection_withholds_the_percentage() -> N
     [
         ({"lung_volume_ml": 799.7}, set()),
         ({"lung_volume_ml": 799.4}, {"lung-volume"}),
+        ({"lung_volume_ml": 10_000.4}, set()),
+        ({"lung_volume_ml": 10_000.6}, {"lung-volume"}),
+        ({"lung_mean_hu": -930.4}, set()),
+        ({"lung_mean_hu": -930.6}, {"lung-density"}),
         ({"lung_mean_hu": -599.6}, set()),
         ({"lung_mean_hu": -599.4}, {"lung-density"}),
     ],
@@ -140,7 +169,7 @@ def test_a_limit_is_held_against_the_figure_that_is_told(figures: dict[str, floa
     assert {flag.code for flag in flags_of(*measured(**figures))} == codes | {"thick-slices"}
 
 
-@pytest.mark.parametrize(("left_ml", "is_told"), [(1503, False), (1506, True)])
+@pytest.mark.parametrize(("left_ml", "is_told"), [(394, True), (396, False), (1503, False), (1506, True)])
 def test_the_ratio_of_the_lungs_is_held_against_its_limit_as_it_is_told(left_ml: float, is_told: bool) -> None:
     of = measured(left_ml=left_ml)
     assert ("lung-ratio" in {flag.code for flag in flags_of(*of)}) == is_told
@@ -150,13 +179,32 @@ def measured(left_ml: float = 1000.0, **both: float) -> tuple[Volume, Lungs, lis
     """Return plausible lungs with these figures of both."""
     of, array = volume(), labels()
     of.hu[array == 0] = 40
-    figures = {"lung_volume_ml": 2000.0, "lung_mean_hu": -800.0} | both
     healthy = {"infection_volume_ml": 0.0, "infected_percent": 0.0, "infection_mean_hu": None}
+    figures = healthy | {"lung_volume_ml": 2000.0, "lung_mean_hu": -800.0} | both
     sides = [
         Measurement(site=site, lung_volume_ml=ml, lung_mean_hu=-800.0, **healthy)
         for site, ml in (("left", left_ml), ("right", 1000.0))
     ]
-    return of, Lungs(array, of.geometry), [Measurement(site="both", **figures, **healthy), *sides]
+    return of, Lungs(array, of.geometry), [Measurement(site="both", **figures), *sides]
+
+
+@pytest.mark.parametrize(("infected_ml", "is_told"), [(1800, False), (1801, True)])
+def test_all_lung_is_judged_by_its_density_where_less_than_10_percent_is_free_of_infection(
+    infected_ml: float, *, is_told: bool
+) -> None:
+    """The lung's mean is one that no lung has; that of what is free is -800 HU."""
+    of = measured(lung_mean_hu=-500, infection_volume_ml=infected_ml, infection_mean_hu=-840_000 / 1800)
+    assert ("lung-density" in {flag.code for flag in flags_of(*of)}) == is_told
+
+
+@pytest.mark.parametrize(
+    ("found_percent", "difference_percent", "is_told"),
+    [(0, 1, False), (0, 1.01, True), (2, 1, False), (2, 1.01, True), (10, 5, False), (10, 5.01, True)],
+)
+def test_a_network_is_unsure_beyond_1_percent_of_the_lung_and_half_of_what_it_found(
+    found_percent: float, difference_percent: float, *, is_told: bool
+) -> None:
+    assert bool(list(disagreement(found_percent, difference_percent))) == is_told
 
 
 @pytest.mark.parametrize(("z_mm", "is_refused"), [(9.97, False), (9.94, True)])
