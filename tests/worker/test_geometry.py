@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -79,3 +80,9 @@ def test_other_voxels_are_a_defect() -> None:
     )
     with pytest.raises(Defect, match="expected voxels"):
         g.require_same(moved)
+
+
+def test_voxels_in_another_frame_of_reference_are_others() -> None:
+    g = geometry((2, 1, 0), (1, 1, 1))
+    assert g.is_same_as(replace(g))
+    assert not g.is_same_as(replace(g, frame_of_reference_uid="1.2.4"))
