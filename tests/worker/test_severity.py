@@ -15,8 +15,8 @@ LABELS = np.zeros(SHAPE, np.uint8)
 LABELS[:, :, :10], LABELS[:, :, 10:] = RIGHT, LEFT
 
 
-def severity_of(infected: np.ndarray, labels: np.ndarray = LABELS) -> Severity:
-    geometry = volume_of(np.full(infected.shape, -800, np.int16)).geometry
+def severity_of(infected: np.ndarray, labels: np.ndarray = LABELS, signs: tuple[int, int, int] = (1, 1, 1)) -> Severity:
+    geometry = volume_of(np.full(infected.shape, -800, np.int16), signs).geometry
     found = severity(Lungs(labels, geometry), Mask(infected, geometry))
     assert found is not None
     return found
@@ -57,6 +57,26 @@ def test_infection_counts_in_the_zone_where_it_lies(first: int, level: str, colu
     zones = severity_of(infected).zones
 
     assert {(z.side, z.level): (z.infected_percent, z.score) for z in zones if z.score} == {(side, level): (100, 4)}
+
+
+@pytest.mark.parametrize(("sign", "level"), [(1, "lower"), (-1, "upper")])
+def test_a_zone_lies_where_it_does_in_the_patient_though_slices_run_from_head_to_feet(sign: int, level: str) -> None:
+    infected = np.zeros(SHAPE, bool)
+    infected[:3] = True
+
+    zones = severity_of(infected, signs=(sign, 1, 1)).zones
+
+    assert [(z.side, z.level) for z in zones if z.score] == [("right", level), ("left", level)]
+
+
+@pytest.mark.parametrize(("slice_", "level"), [(2, "lower"), (3, "middle"), (6, "middle"), (7, "upper")])
+def test_a_slice_that_two_zones_share_is_of_the_one_that_holds_its_middle(slice_: int, level: str) -> None:
+    infected = np.zeros((10, *SHAPE[1:]), bool)
+    infected[slice_, :, :10] = True
+
+    zones = severity_of(infected, np.repeat(LABELS[:1], 10, axis=0)).zones
+
+    assert [z.level for z in zones if z.score] == [level]
 
 
 def test_thirds_are_of_the_lungs_height_not_of_the_scans() -> None:
