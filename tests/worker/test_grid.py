@@ -89,6 +89,13 @@ def test_morphology_is_measured_in_millimetres() -> None:
     assert [int(np.ptp(places)) for places in np.nonzero(grown)] == [4, 12, 12]
 
 
+def test_eroding_takes_one_block_at_least() -> None:
+    mask = np.zeros((7, 7, 7), bool)
+    mask[2:5, 2:5, 2:5] = True
+    eroded = Grid((1, 1, 1), (10.0, 10.0, 10.0)).eroded(mask, 1.0)
+    assert np.argwhere(eroded).tolist() == [[3, 3, 3]]
+
+
 def test_components_are_ordered_by_size_and_small_ones_dropped() -> None:
     mask = np.zeros((3, 10, 10), bool)
     mask[0, 0, :2], mask[1, 5, :6], mask[2, 9, 9] = True, True, True
