@@ -1,9 +1,11 @@
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.errors import SettingsError
-from training.splits import Holdout, KFold, Named, NamedFolds, Split
+from training.splits import Holdout, KFold, Named, NamedFolds, Split, SplitRule
 
 patients = st.lists(st.integers(0, 8).map(str), min_size=12, max_size=60).filter(lambda p: len(set(p)) >= 6)
 
@@ -46,6 +48,25 @@ def test_five_folds_of_slices_without_identities_are_70_10_20() -> None:
     for split in KFold(folds=5, validation=0.10).splits([None] * 100, seed=3):
         assert (len(split.training), len(split.validation), len(split.test)) == (70, 10, 20)
         assert split.by == "slice"
+
+
+@pytest.mark.parametrize("rule", [Holdout(), KFold(3), Named(("a",), ("b",)), NamedFolds((("a",), ("b",)))])
+def test_a_set_that_knows_some_of_its_patients_only_is_split_by_slice(rule: SplitRule) -> None:
+    assert {split.by for split in rule.splits(["a", "a", "b", "c", None], 0)} == {"slice"}
+
+
+def test_folds_are_balanced_by_samples_and_not_by_patients() -> None:
+    people = ["a"] * 4 + ["b"] * 2 + ["c", "d", "e", "f"]
+    for seed in range(9):
+        tested = [Counter(people[i] for i in split.test) for split in KFold(2).splits(people, seed)]
+        assert [fold.total() for fold in tested] == [5, 5]
+
+
+def test_who_is_drawn_follows_from_the_order_of_the_samples_and_not_from_names() -> None:
+    renamed = dict(zip("abcdefghi", "ihgfedcba", strict=True))
+    people = [name for name in "abcdefghi" for _ in range(3)]
+    for rule in (Holdout(), KFold(3)):
+        assert rule.splits(people, 1) == rule.splits([renamed[name] for name in people], 1)
 
 
 def test_the_seed_decides() -> None:
