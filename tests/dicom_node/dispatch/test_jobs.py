@@ -346,13 +346,22 @@ def test_a_given_up_job_is_measured_again_on_demand(queue: Jobs, record: Engine,
     clock.pass_(10_000)
     queue.finish(claimed(queue, job_id), JobState.REFUSED, results_of(), ["PACS"])
     assert queue.retry(STUDY) == 1
-    assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
     job = claimed(queue, job_id)
     assert (job.refusal, job.attempt) == (None, 1)
     assert job.earlier == tuple(result.path for result in results_of())  # the answer that it was given up
     again = results_of("1.2.3.2", Path("/storage/again"))
     queue.finish(job, JobState.DONE, again, ["PACS"])
     assert claimed(queue, make_job(record, instances=3)).earlier == tuple(result.path for result in again)
+
+
+def test_a_job_that_is_tried_again_on_demand_is_rung_for_at_once(queue: Jobs, record: Engine, clock: Clock) -> None:
+    job_id = make_job(record)
+    fail_until_given_up(queue, job_id, clock)
+    clock.pass_(10_000)
+    assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
+    queue.finish(claimed(queue, job_id), JobState.REFUSED, results_of(), ["PACS"])
+    assert queue.retry(STUDY) == 1
+    assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
 
 
 def test_a_failed_refusal_is_reported_again_on_demand_and_not_measured(
