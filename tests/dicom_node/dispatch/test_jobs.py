@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import deliveries, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
-from dicom_node.study import FINAL_JOB_STATES, DeliveryState, Job, JobState, Priority
+from dicom_node.study import REJECTION_NOTE, FINAL_JOB_STATES, DeliveryState, Job, JobState, Priority
 from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, results_of, rows
 
 SETTINGS = JobSettings(lease_seconds=60, sweep_seconds=15, maximum_attempts=3, retry_seconds=30)
@@ -140,6 +141,14 @@ def test_a_later_revision_is_told_what_it_replaces(queue: Jobs, record: Engine) 
     later = claimed(queue, make_job(record, instances=3))
 
     assert later.earlier == tuple(result.path for result in first)
+
+
+def test_a_note_is_no_part_of_the_answer_that_a_later_revision_replaces(queue: Jobs, record: Engine) -> None:
+    segmentation, report = results_of()
+    note = replace(report, sop_instance_uid="1.2.3.9.3", kind=REJECTION_NOTE, path=Path("/storage/results/note.dcm"))
+    queue.finish(claimed(queue, make_job(record)), JobState.DONE, (segmentation, report, note), [])
+
+    assert claimed(queue, make_job(record, instances=3)).earlier == (segmentation.path, report.path)
 
 
 def test_a_job_of_another_study_replaces_nothing(queue: Jobs, record: Engine) -> None:
