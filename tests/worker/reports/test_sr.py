@@ -312,6 +312,15 @@ def test_nothing_found_says_so_with_zero(nothing: Result) -> None:
     assert (outcome_code(report), report.CompletionFlag) == ("111241", "COMPLETE")
 
 
+def quality_findings(report: Dataset) -> list[str]:
+    return [str(i.ConceptCodeSequence[0].CodeValue) for i in items(report) if name_of(i) == "Quality Finding"]
+
+
+def test_what_withholds_the_percentage_is_a_finding_on_the_quality(withheld: Result, found: Result) -> None:
+    assert quality_findings(withheld.read("report")) == ["110531"]  # insufficient for interpretation
+    assert quality_findings(found.read("report")) == []
+
+
 def test_a_withheld_percentage_is_no_number_and_says_why(withheld: Result) -> None:
     report = withheld.read("report")
 
