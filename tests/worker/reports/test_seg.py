@@ -78,6 +78,22 @@ def test_lies_on_matrices_of_every_size(tmp_path: Path, matrix: tuple[int, int])
     assert_lies_on(result.read("infection"), 1, infection, positions)
 
 
+@pytest.mark.parametrize(
+    ("found", "kind", "laterality"),
+    [([LEFT], "left-lung", "L"), ([RIGHT], "right-lung", "R"), ([LEFT, RIGHT], "lungs", "B")],
+)
+def test_frames_are_of_the_side_whose_lung_they_hold(
+    tmp_path: Path, found: list[int], kind: str, laterality: str
+) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    labels[~np.isin(labels, found)] = 0
+
+    result = report_masks(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection & (labels > 0))
+
+    (anatomy,) = result.read(kind).SharedFunctionalGroupsSequence[0].FrameAnatomySequence
+    assert anatomy.FrameLaterality == laterality
+
+
 def test_lies_on_the_slices_of_a_tilted_gantry(tmp_path: Path) -> None:
     hu, labels, infection = chest_hu(SHAPE)
     paths = ct_series(tmp_path / "ct", hu, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM, tilt_degrees=15)
