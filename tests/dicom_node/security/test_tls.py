@@ -155,6 +155,13 @@ def test_who_has_none_of_our_authorities_certificates_is_not(
     assert "code=tls" in said
 
 
+@pytest.mark.parametrize("context", [server_context, client_context])
+def test_no_version_before_1_2_is_spoken_whatever_its_ciphers(
+    tls: TLSSettings, context: Callable[[TLSSettings], ssl.SSLContext]
+) -> None:
+    assert context(tls).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
 def old_version(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
