@@ -19,6 +19,7 @@ SIGNALS = 200
 @pytest.mark.parametrize("_attempt", range(3))
 def test_a_process_stops_though_a_signal_interrupts_its_wait_or_another_signal(wait: str, _attempt: int) -> None:
     program = f"from dicom_node.stopping import stop_on_signals\nstop = stop_on_signals(); print(flush=True); {wait}"
+    program += "\nprint('stopped', flush=True)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -26,5 +27,6 @@ def test_a_process_stops_though_a_signal_interrupts_its_wait_or_another_signal(w
             process.send_signal(signal.SIGTERM)  # as of its parent's end, and of the service manager's stop
         try:
             assert process.wait(10) in (0, -signal.SIGTERM)  # the latter once Python itself has ended
+            assert process.stdout.read() == b"stopped\n"
         finally:
             process.kill()
