@@ -80,6 +80,8 @@ class BrokenPACS:
         self.port = free_port()
         self.came: list[Held] = []
         self.mood = Mood.WELL
+        self.spoiled: set[str] = set()
+        """The studies whose results its present mood has spoiled; of each, that is the first one at least."""
         self.commits = True
         """Whether it reports on storage commitment, having agreed to."""
         self.asked: list[str] = []
@@ -105,7 +107,7 @@ class BrokenPACS:
 
     def set_mood(self, mood: Mood) -> None:
         """Break or mend it."""
-        self.mood = mood
+        self.mood, self.spoiled = mood, set()
         if mood is Mood.DOWN and self._close:
             self._close()
             self._close = None
@@ -142,17 +144,16 @@ class BrokenPACS:
 
     def _take(self, ds: Dataset, data_set: bytes, file: bytes) -> int | None:
         """Take an object as the mood is; return the status, or None to hang up."""
-        unlucky = self._random.random() < 0.4
-        if self.mood is Mood.SLOW:
+        mood, spoiled, study = self.mood, self.spoiled, str(ds.StudyInstanceUID)
+        if mood is Mood.WELL or (self._random.random() >= 0.4 and study in spoiled):
+            self._keep(ds, data_set, file)
+            return 0x0000
+        if mood is Mood.SLOW:
             time.sleep(0.3)
-        elif self.mood is Mood.FULL and unlucky:
-            return OUT_OF_RESOURCES
-        elif self.mood is Mood.REFUSING and unlucky:
-            return CANNOT_UNDERSTAND
-        elif self.mood is Mood.HANGING_UP and unlucky:
-            return None
-        self._keep(ds, data_set, file)
-        return None if self.mood is Mood.FORGETTING and unlucky else 0x0000
+        if mood in (Mood.SLOW, Mood.FORGETTING):
+            self._keep(ds, data_set, file)
+        spoiled.add(study)
+        return {Mood.SLOW: 0x0000, Mood.FULL: OUT_OF_RESOURCES, Mood.REFUSING: CANNOT_UNDERSTAND}.get(mood)
 
     def _keep(self, ds: Dataset, data_set: bytes, file: bytes) -> None:
         digest = hashlib.sha256(data_set).hexdigest()
