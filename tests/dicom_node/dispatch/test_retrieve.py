@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -78,14 +77,20 @@ def test_an_association_that_has_ended_is_a_passing_failure() -> None:
 
 
 def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
+    hung_up = threading.Event()
+
     def answer(_event: evt.Event) -> Answers:
         for _ in range(1_000):
-            time.sleep(0.01)
+            if hung_up.wait(0.01):
+                return
             yield 0xFF00, study(StudyInstanceUID="1.2.4", ModalitiesInStudy="MR")
 
-    limited = Settings(priors=PriorSettings(longest_seconds=0.1))
-    with pacs(answer) as peer, pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
-        find_reports(peer, limited, "4711", "")
+    # The one is far less than the PACS takes, and the other far more than it is ever silent.
+    limited = Settings(priors=PriorSettings(longest_seconds=0.1, timeout_seconds=1))
+    with pacs(answer) as peer:
+        with pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
+            find_reports(peer, limited, "4711", "")
+        hung_up.set()
 
 
 def test_a_pacs_that_is_silent_for_too_long_is_given_up() -> None:
