@@ -14,6 +14,7 @@ from dicom_node.record.schema import instances
 from tests.dicom_node.recording import opened, rows
 from tests.faults.senders import Scanner, Study, send_once
 from tests.faults.site import Site, site
+from tests.services import missing
 
 pytestmark = [pytest.mark.fault, pytest.mark.node]
 
@@ -25,12 +26,12 @@ SHAPE = (12, 256, 256)
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 12 MB that can be made larger or read-only."""
     if os.geteuid() != 0:
-        pytest.skip("only root can mount a tmpfs")
+        missing("root, who alone mounts a tmpfs,")
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], check=False)
     if mounted.returncode:
-        pytest.skip("this machine mounts no tmpfs")
+        missing("a tmpfs that can be mounted")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 

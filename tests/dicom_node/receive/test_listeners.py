@@ -16,7 +16,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from tests.services import free_port, wait_until
+from tests.services import free_port, missing, wait_until
 
 pytestmark = pytest.mark.node
 
@@ -75,7 +75,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def other(node: Node) -> int:
     """The process of another listener; on one core there is none."""
     if not (others := node.others()):
-        pytest.skip("one core, one listening process")
+        missing("a second core")  # and so a second listening process
     return others[0]
 
 
