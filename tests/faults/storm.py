@@ -28,8 +28,8 @@ from tests.services import postgres_cluster, wait_until
 
 SERVICES = ("redis", "node", "deliver", "worker-1", "worker-2")
 REDIS_LOSING_DATA = "redis, its data lost"
-SETTLING_SECONDS = 300.0
-"""In which something must get settled; how long all takes says more of the machine."""
+SETTLING_SECONDS = 120.0
+"""In which something must get settled, less than a test may take; how long all takes says more of the machine."""
 LONGEST_JUMP_SECONDS = 12 * 3600
 LATE_EVERY, MEASURED_EVERY = 20, 3
 
