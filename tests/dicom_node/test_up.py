@@ -6,15 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import redis
 
 from dicom_node.up import restart_pause
-from tests.services import RedisServer, hilum_up, wait_until
+from tests.services import RedisServer, Up, hilum_up, wait_until
 
 pytestmark = pytest.mark.node
 
@@ -30,6 +30,10 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:  # it ended between the two questions
         return False
+
+
+def ends_of(up: Up, name: str) -> list[dict[str, Any]]:
+    return [event for event in up.events("ended") if event["outcome"] == name]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -99,18 +103,15 @@ def test_a_worker_that_dies_at_every_start_does_not_keep_the_others_down(tmp_pat
     """While one child waits to be started again, the others are looked after."""
     with hilum_up(tmp_path) as up:
         wait_until(up.ready, "node and worker", 60)
-        deadline = time.monotonic() + 12
-        killed = 0
-        while time.monotonic() < deadline:
-            worker = up.pids()["worker"]
-            if psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
-                os.kill(worker, signal.SIGKILL)
-                killed += 1
-            time.sleep(0.1)
-        assert killed >= 3
-        node = up.pids()["node"]
-        os.kill(node, signal.SIGKILL)
-        wait_until(lambda: up.pids()["node"] != node, "a new node", 5)
+        for crash in range(1, 4):
+            os.kill(up.pids()["worker"], signal.SIGKILL)
+            wait_until(lambda crash=crash: len(ends_of(up, "worker")) == crash, "the end of the worker")
+            begun = len(up.events("started"))
+            if crash < 3:
+                wait_until(lambda begun=begun: len(up.events("started")) > begun, "a new worker")
+        os.kill(up.pids()["node"], signal.SIGKILL)
+        wait_until(lambda: len(up.events("started")) > begun, "whatever is started first")
+        assert up.events("started")[begun]["outcome"] == "node"
 
 
 @pytest.mark.parametrize("crashes", [1, 2, 5, 100])

@@ -18,6 +18,7 @@ from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import REJECTION_NOTE, REPORT, DeliveryState, Job, JobState, Result
 from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
+from tests.services import wait_until
 
 SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)
 
@@ -382,15 +383,23 @@ def test_what_was_sent_or_waits_is_no_dead_letter(outbox: Outbox, record: Engine
 
 
 def test_deliveries_are_held_for_as_long_as_they_are_being_sent(
-    outbox: Outbox, record: Engine, monkeypatch: pytest.MonkeyPatch
+    outbox: Outbox, record: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.deliver.outbox.LEASE_SECONDS", 0.6)
+    monkeypatch.setattr("dicom_node.deliver.outbox.LEASE_SECONDS", lease := 0.3)
     finish_study(record)
     token, due = outbox.claim("PACS")
+
+    def held_until() -> float:
+        return float(row_of(record, due[0].delivery_id)["lease_until"])
+
     with outbox.holding(token):
-        time.sleep(1.5)
+        for _ in range(2):
+            before = held_until()
+            clock.pass_(0.9 * lease)
+            wait_until(lambda before=before: held_until() > before, "a renewed lease")
         assert outbox.claim("PACS")[1] == []
-    time.sleep(0.7)
+    clock.pass_(1.1 * lease)
+    time.sleep(lease)  # nobody renews it any more
     assert outbox.claim("PACS")[1] == due
 
 

@@ -135,12 +135,12 @@ def test_a_request_that_comes_byte_by_byte_is_cut_off(port: int) -> None:
             sender.join()
 
 
-def test_who_goes_on_working_is_not_cut_off(port: int) -> None:
-    with RawPeer(port).associate() as peer:
+def test_who_goes_on_working_is_not_cut_off(sqlite_record: Engine, storage: Path) -> None:
+    with listening(sqlite_record, storage, network_timeout_seconds=3) as port, RawPeer(port).associate() as peer:
         began = time.monotonic()
-        while time.monotonic() < began + 2:
+        while time.monotonic() < began + 4:
             assert peer.store(store_command(), encoded(data_set())) == 0x0000
-            time.sleep(0.3)
+            time.sleep(0.1)
 
 
 HOUR = 3600.0
