@@ -25,11 +25,8 @@ from worker.volume import Volume, read_volume
 
 
 @given(st.lists(st.text(max_size=20), max_size=4))
-def test_a_derived_uid_is_valid_and_the_same_again(parts: list[str]) -> None:
-    uid = derive_uid(*parts)
-
-    assert UID(uid).is_valid
-    assert uid == derive_uid(*parts)
+def test_a_derived_uid_is_valid(parts: list[str]) -> None:
+    assert UID(derive_uid(*parts)).is_valid
 
 
 @given(st.lists(st.text(max_size=5), max_size=3), st.lists(st.text(max_size=5), max_size=3))
