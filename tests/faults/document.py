@@ -62,8 +62,6 @@ TAIL = """\
 | the clock set while a worker measures | one set of results | test_clock.py |
 | Redis away | studies are answered once it is back | test_around.py |
 | Redis away when a worker ends a job | the worker takes the next one | test_workers.py |
-| the PACS sends results back | nothing starts | test_around.py |
-| a late image | a new report that names the one before | test_around.py |
 
 The clock is set 3 hours forward and 5 hours back. It is the C library's, in every process but senders and PACS
 (tests/faults/clock.c); the monotonic clock goes on, as it does on a machine whose clock is set.
