@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from sqlalchemy import Engine
 
 from dicom_node.deliver.order import TRIES_AHEAD
@@ -16,7 +20,7 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import REJECTION_NOTE, REPORT, DeliveryState, Job, JobState, Result
+from dicom_node.study import REJECTION_NOTE, REPORT, Delivery, DeliveryState, Job, JobState, Result
 from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
 from tests.services import wait_until
 
@@ -401,3 +405,131 @@ def test_deliveries_are_held_for_as_long_as_they_are_being_sent(
     clock.pass_(1.1 * lease)
     time.sleep(lease)  # nobody renews it any more
     assert outbox.claim("PACS")[1] == due
+
+
+# All of it at once
+
+
+@dataclass(frozen=True)
+class Held:
+    """A delivery in the hand of a sender, who may not know that it is there no more."""
+
+    token: str
+    delivery: Delivery
+
+
+class LifeOfDeliveries(RuleBasedStateMachine):
+    """Senders that come, die and come back, destinations that take and refuse, an administrator; in any order."""
+
+    held = Bundle("held")
+    destinations = st.sampled_from(["PACS", "ARCHIVE"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.clock = Clock(self.patch)
+        self.folder = tempfile.TemporaryDirectory()
+        self.engine = open_database(f"sqlite:///{self.folder.name}/record.sqlite3")
+        self.outbox = Outbox(self.engine, SETTINGS)
+        finish_study(self.engine, "1.2.1", ("PACS", "ARCHIVE"))
+        finish_study(self.engine, "1.2.2", ("ARCHIVE",))
+        self.expected = {row["delivery_id"]: self.place(row) for row in self.rows()}
+        self.holders: dict[object, str] = {}
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+        self.folder.cleanup()
+        self.patch.undo()
+
+    def rows(self) -> list[dict[str, Any]]:
+        return rows(self.engine, deliveries)
+
+    @staticmethod
+    def place(row: dict[str, Any]) -> tuple[str, str, str]:
+        return row["sop_instance_uid"], row["destination"], row["state"]
+
+    def let_go(self, held: Held) -> bool:
+        """Take a delivery out of a sender's hand; return whether it was there."""
+        is_there = self.holders.get(held.delivery.delivery_id) == held.token
+        if is_there:
+            del self.holders[held.delivery.delivery_id]
+        return is_there
+
+    def now_in(self, held: Held, state: DeliveryState) -> None:
+        sop_instance_uid, destination, before = self.expected[held.delivery.delivery_id]
+        assert before == DeliveryState.PENDING
+        self.expected[held.delivery.delivery_id] = sop_instance_uid, destination, state
+
+    @rule(seconds=st.sampled_from([1, LEASE_SECONDS + 1, 10_000]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.pass_(seconds)
+
+    @rule(target=held, destination=destinations)
+    def claim(self, destination: str) -> Any:
+        due = {
+            row["delivery_id"]
+            for row in self.rows()
+            if (row["destination"], row["state"]) == (destination, DeliveryState.PENDING)
+            and max(row["due_at"], row["lease_until"] or 0) <= self.clock.seconds
+        }
+        token, claimed = self.outbox.claim(destination)
+        assert {delivery.delivery_id for delivery in claimed} == due
+        self.holders |= dict.fromkeys(due, token)
+        return multiple(*(Held(token, delivery) for delivery in claimed))
+
+    @rule(one=held)
+    def send(self, one: Held) -> None:
+        is_there = self.let_go(one)
+        assert self.outbox.sent(one.token, one.delivery, 0) == is_there
+        if is_there:
+            self.now_in(one, DeliveryState.SENT)
+
+    @rule(one=held)
+    def refuse(self, one: Held) -> None:
+        is_there = self.let_go(one)
+        assert self.outbox.rejected(one.token, one.delivery, 0xC000, "no") == is_there
+        if is_there:
+            self.now_in(one, DeliveryState.REJECTED)
+
+    @rule(one=held)
+    def fail(self, one: Held) -> None:
+        is_there = self.let_go(one)
+        assert self.outbox.failed(one.token, one.delivery, None, "away") == is_there
+
+    @rule(one=held)
+    def release(self, one: Held) -> None:
+        self.let_go(one)
+        self.outbox.release(one.token, [one.delivery])
+
+    @rule()
+    def resend(self) -> None:
+        refused = {key: place for key, place in self.expected.items() if place[2] == DeliveryState.REJECTED}
+        assert self.outbox.resend() == len(refused)
+        self.expected |= {key: (*place[:2], DeliveryState.PENDING) for key, place in refused.items()}
+
+    @rule(source=destinations)
+    def redirect(self, source: str) -> None:
+        (to,) = {"PACS", "ARCHIVE"} - {source}
+        known = {sop_instance_uid for sop_instance_uid, destination, _ in self.expected.values() if destination == to}
+        moved = 0
+        for key, (sop_instance_uid, destination, state) in list(self.expected.items()):
+            if destination == source and state != DeliveryState.SENT:
+                self.holders.pop(key, None)
+                del self.expected[key]
+                if sop_instance_uid not in known:
+                    self.expected[key] = sop_instance_uid, to, DeliveryState.PENDING
+                    moved += 1
+        assert self.outbox.redirect(source, to) == moved
+
+    @invariant()
+    def each_result_waits_was_refused_or_was_taken_once_where_it_is_meant_to_be(self) -> None:
+        there = {row["delivery_id"]: self.place(row) for row in self.rows()}
+        assert there == self.expected
+        assert len({place[:2] for place in there.values()}) == len(there)
+        assert len({sop_instance_uid for sop_instance_uid, *_ in there.values()}) == 4
+
+
+TestLifeOfDeliveries = LifeOfDeliveries.TestCase
+TestLifeOfDeliveries.settings = settings(
+    max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
+)

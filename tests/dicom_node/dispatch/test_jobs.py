@@ -21,7 +21,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import deliveries, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
-from dicom_node.study import REJECTION_NOTE, FINAL_JOB_STATES, DeliveryState, Job, JobState, Priority
+from dicom_node.study import FINAL_JOB_STATES, REJECTION_NOTE, DeliveryState, Job, JobState, Priority
 from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, results_of, rows
 
 SETTINGS = JobSettings(lease_seconds=60, sweep_seconds=15, maximum_attempts=3, retry_seconds=30)
