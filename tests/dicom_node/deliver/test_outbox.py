@@ -528,6 +528,10 @@ class LifeOfDeliveries(RuleBasedStateMachine):
         assert len({place[:2] for place in there.values()}) == len(there)
         assert len({sop_instance_uid for sop_instance_uid, *_ in there.values()}) == 4
 
+    @invariant()
+    def each_delivery_is_in_the_hand_that_claimed_it_last_until_that_lets_it_go(self) -> None:
+        assert {row["delivery_id"]: row["lease_token"] for row in self.rows() if row["lease_token"]} == self.holders
+
 
 TestLifeOfDeliveries = LifeOfDeliveries.TestCase
 TestLifeOfDeliveries.settings = settings(
