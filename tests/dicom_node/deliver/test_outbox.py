@@ -99,6 +99,17 @@ def test_what_is_released_is_due_at_once_and_was_not_tried(outbox: Outbox, recor
     assert outbox.claim("PACS")[1] == due
 
 
+def test_a_sender_whose_lease_is_another_ones_now_releases_nothing(
+    outbox: Outbox, record: Engine, clock: Clock
+) -> None:
+    finish_study(record)
+    late, due = outbox.claim("PACS")
+    clock.pass_(LEASE_SECONDS + 1)
+    assert outbox.claim("PACS")[1] == due
+    outbox.release(late, due)
+    assert outbox.claim("PACS")[1] == []
+
+
 def test_sent_is_what_the_destination_said_and_is_never_sent_again(
     outbox: Outbox, record: Engine, clock: Clock
 ) -> None:
