@@ -37,8 +37,6 @@ class Segmenter:
         How the network sees a scan.
     divisors : tuple of int
         (slices, rows, columns) of its input are multiples of these.
-    window_hu : tuple of float, or None
-        HU that become 0 and 1, clipped beyond; None for scans that already are its input.
     threshold : float
         Probability from which a sigmoid's class is said to be there.
     stack_slices : int
@@ -55,7 +53,6 @@ class Segmenter:
     engine: Engine
     layout: Layout
     divisors: tuple[int, int, int]
-    window_hu: tuple[float, float] | None = None
     threshold: float = 0.5
     stack_slices: int = 32
     batch: int = 4
@@ -85,7 +82,7 @@ class Segmenter:
         Parameters
         ----------
         scan : ndarray, (slices, rows, columns)
-            HU, or the network's input where ``window_hu`` is None; on the network's grid.
+            The network's input, on its grid.
 
         Yields
         ------
@@ -133,7 +130,7 @@ class Segmenter:
         rows, columns = windows.shape[2:]
         _, row_divisor, column_divisor = self.divisors
         padding = ((0, 0), (0, 0), (0, -rows % row_divisor), (0, -columns % column_divisor))
-        batch = np.pad(self.normalize(windows), padding, mode="edge")
+        batch = np.pad(windows.astype(np.float32), padding, mode="edge")
         if self.layout == "3d":
             batch = batch[:, None]
         found = self.run(torch.from_numpy(batch))
@@ -147,17 +144,8 @@ class Segmenter:
         logits = torch.from_numpy(self.engine(np.ascontiguousarray(batch.numpy())))
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
-    def normalize(self, windows: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return the network's input: HU of the window from 0 to 1."""
-        values = windows.astype(np.float32)
-        if self.window_hu is None:
-            return values
-        low, high = self.window_hu
-        scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0.0, 1.0)
-        return scaled
 
-
-def open_segmenter(path: Path, threads: int | None = None) -> tuple[Segmenter, Card]:
+def open_segmenter(path: Path) -> tuple[Segmenter, Card]:
     """Return weights ready to read scans, and their card.
 
     Raises
@@ -172,18 +160,14 @@ def open_segmenter(path: Path, threads: int | None = None) -> tuple[Segmenter, C
         network = build(card.network, card.arguments)
     if not isinstance(network, SegmentationNetwork):
         raise NetworkError("no-segmentation", f"{path.name} holds a {card.network!r}, which segments nothing")
-    opened = open_engine(path, card, threads)
-    return (
-        Segmenter(
-            opened,
-            network.layout,
-            network.divisors,
-            window_hu=card.window_hu,
-            threshold=card.threshold,
-            stack_slices=card.stack_slices,
-        ),
-        card,
+    segmenter = Segmenter(
+        open_engine(path, card),
+        network.layout,
+        network.divisors,
+        threshold=card.threshold,
+        stack_slices=card.stack_slices,
     )
+    return segmenter, card
 
 
 def stack_step(depth: int, overlap_factor: float) -> int:

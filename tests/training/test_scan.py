@@ -105,18 +105,6 @@ def test_neighbouring_triplets_are_averaged(slices: int, batch: int) -> None:
     np.testing.assert_allclose(found, [np.mean(seen[s]) for s in range(slices)], rtol=1e-4)
 
 
-def test_window_maps_hu_to_the_unit_interval() -> None:
-    given_batches: list[np.ndarray] = []
-
-    def remember(batch: np.ndarray) -> np.ndarray:
-        given_batches.append(batch)
-        return batch
-
-    segmenter = Segmenter(FakeEngine(remember), "2d", (1, 1, 1), window_hu=(-1200.0, 600.0))
-    segmenter.labels(np.array([[[-2000, -1200, -300, 600, 3000]]], np.int16))
-    np.testing.assert_allclose(given_batches[0].ravel(), [0, 0, 0.5, 1, 1])
-
-
 def test_sigmoid_is_labelled_from_its_threshold_on() -> None:
     scan = np.array([[[0.1, 0.19, 0.21, 0.9]]])
     labels = Segmenter(echo("2d"), "2d", (1, 1, 1), threshold=0.2).labels(scan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def open_reader(weights: Path, tested: frozenset[str]) -> Reader:
         segmenter, card = open_segmenter(weights)
     assert card.window_hu is not None  # noqa: S101  # by the experiments' preprocessing
     assert card.image_size is not None  # noqa: S101  # likewise
-    reader = Reader(replace(segmenter, window_hu=None), card.window_hu, card.image_size[0], tested)
+    reader = Reader(segmenter, card.window_hu, card.image_size[0], tested)
     reader.segmenter.labels(np.zeros((card.stack_slices, *card.image_size), np.float32))
     return reader
 
