@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from worker.candidates import SMALLEST_ML, Candidates
 from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
-from worker.framing import Frame, body_box
+from worker.framing import Framing, body_box
 from worker.gates import disagreement
 from worker.grid import Bools, Grid, bounding_box, with_enclosed
 from worker.layers import LOWEST_MM, LOWEST_SLICES, by_size_and_place
@@ -112,7 +112,7 @@ class ChestNetwork:
                     result[at][own & (result[at] == 0)] = value
         return Lungs(labels, geometry)
 
-    def _lung(self, hu: NDArray[np.int16], z_mm: float, frame: Frame) -> Bools:
+    def _lung(self, hu: NDArray[np.int16], z_mm: float, frame: Framing) -> Bools:
         """Return the voxels that the network takes for lung, as they are."""
         slabs = Slabs.about(SLAB_MM, len(hu), z_mm)
         log_odds = self.read(hu, slabs, frame, WHOLE_LUNG)[:, 0]
@@ -150,12 +150,12 @@ class ChestNetwork:
         doubts = tuple(disagreement(agreement.found_percent, agreement.difference_percent))
         return Candidates(Mask(infection, geometry), doubts, percent)
 
-    def frame(self, rows: slice, columns: slice, aspect: float = 1.0) -> Frame:
+    def frame(self, rows: slice, columns: slice, aspect: float = 1.0) -> Framing:
         """Return what the network is shown of each slice, whose pixels are so much higher than wide."""
         assert self.card.image_size is not None  # noqa: S101  # by open
-        return Frame(rows, columns, self.card.image_size[0], aspect)
+        return Framing(rows, columns, self.card.image_size[0], aspect)
 
-    def read(self, hu: NDArray[np.int16], slabs: Slabs, frame: Frame, *asked: Classes) -> NDArray[np.float32]:
+    def read(self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing, *asked: Classes) -> NDArray[np.float32]:
         """Return what the network says of a scan, on its own square.
 
         Parameters
@@ -164,7 +164,7 @@ class ChestNetwork:
             Feet to head, front to back, right to left.
         slabs : Slabs
             Of these slices, each read as one.
-        frame : Frame
+        frame : Framing
         asked : tuple of int
             Classes, each time as one.
 
@@ -176,7 +176,7 @@ class ChestNetwork:
         return np.concatenate([log_odds_of(self.engine(batch), asked) for batch in self._batches(hu, slabs, frame)])
 
     def read_twice(
-        self, hu: NDArray[np.int16], slabs: Slabs, frame: Frame, agreement: Agreement, *asked: Classes
+        self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing, agreement: Agreement, *asked: Classes
     ) -> NDArray[np.float32]:
         """Return what ``read`` does, from the mean over slices and their mirror images, and note how they agree."""
         answers = []
@@ -187,7 +187,7 @@ class ChestNetwork:
             answers.append(log_odds_of(np.float32(0.5) * (plain + mirrored), asked))
         return np.concatenate(answers)
 
-    def _batches(self, hu: NDArray[np.int16], slabs: Slabs, frame: Frame) -> Iterator[NDArray[np.float32]]:
+    def _batches(self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing) -> Iterator[NDArray[np.float32]]:
         assert self.card.window_hu is not None  # noqa: S101  # by open
         shown = hu[:, frame.rows, frame.columns]
         for first in range(0, len(slabs), BATCH):

@@ -25,7 +25,7 @@ OPENING = 6
 
 
 @dataclass(frozen=True)
-class Frame:
+class Framing:
     """A rectangle of every slice, shown to a network in the middle of a square, black around it.
 
     Parameters

@@ -5,7 +5,7 @@ import pytest
 
 from training.datasets.sample import LUNG, BadData, Sample
 from training.preprocess import WU_WINDOW_HU, Preprocess, frame
-from worker.framing import Frame, body_box
+from worker.framing import Framing, body_box
 
 
 def sample(image: np.ndarray, window_hu: tuple[float, float] | None = None, **masks: np.ndarray) -> Sample:
@@ -108,6 +108,6 @@ def test_training_sees_what_the_worker_shows(aspect: float) -> None:
     image[:, :20] = -1000
     spaced = replace(sample(image), spacing_mm=(5.0, 0.7 * aspect, 0.7))
     trained = Preprocess((64, 64), keep_aspect=True, crop_to_body=True).image(spaced)
-    frame = Frame(*body_box(image), 64, aspect)
+    frame = Framing(*body_box(image), 64, aspect)
     shown = [frame.show(hu[frame.rows, frame.columns].astype(np.float32), WU_WINDOW_HU) for hu in image]
     assert np.allclose(trained, shown, atol=1e-3)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.framing import Frame, body_box
+from worker.framing import Framing, body_box
 
 WINDOW = (-1200.0, 600.0)
 
@@ -43,7 +43,7 @@ def test_air_alone_has_no_body_and_is_shown_whole() -> None:
 def test_what_is_shown_and_placed_again_lies_where_it_was(
     rows: int, columns: int, top: int, left: int, aspect: float
 ) -> None:
-    frame = Frame(slice(top, top + rows), slice(left, left + columns), 96, aspect)
+    frame = Framing(slice(top, top + rows), slice(left, left + columns), 96, aspect)
     hu = np.full((130, 130), -1200, np.float32)
     hu[top + 10 : top + 30, left + 5 : left + 35] = 600
     shown = frame.show(hu[frame.rows, frame.columns], WINDOW)
@@ -56,7 +56,7 @@ def test_what_is_shown_and_placed_again_lies_where_it_was(
 
 
 def test_beyond_the_rectangle_a_network_sees_black() -> None:
-    shown = Frame(slice(0, 20), slice(0, 40), 32).show(np.full((20, 40), 600, np.float32), WINDOW)
+    shown = Framing(slice(0, 20), slice(0, 40), 32).show(np.full((20, 40), 600, np.float32), WINDOW)
     assert not shown[:7].any()
     assert shown[9:23].all()
 
@@ -64,5 +64,5 @@ def test_beyond_the_rectangle_a_network_sees_black() -> None:
 def test_a_network_sees_pixels_that_are_not_square_in_their_true_shape() -> None:
     y, x = np.mgrid[:60, :120]
     squashed = np.where(np.hypot(2 * (y - 30), x - 60) < 40, 600, -1200).astype(np.float32)  # pixels twice as high
-    shown = Frame(slice(0, 60), slice(0, 120), 96, aspect=2.0).show(squashed, WINDOW) > 0.5
+    shown = Framing(slice(0, 60), slice(0, 120), 96, aspect=2.0).show(squashed, WINDOW) > 0.5
     assert abs(int(shown.any(axis=1).sum()) - int(shown.any(axis=0).sum())) <= 1

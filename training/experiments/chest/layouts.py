@@ -21,7 +21,7 @@ from training.experiments.chest.reading import fold_weights
 from training.metrics import Confusion, Spread, with_interval
 from training.scan import Segmenter, open_segmenter
 from worker.chest_network import INFECTED, WHOLE_LUNG
-from worker.framing import Frame
+from worker.framing import Framing
 from worker.models.store import weights_at
 
 LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS_2D, "2.5d": FOLDS_25D, "3d": FOLDS_3D}
@@ -53,7 +53,7 @@ class Reader:
 
         It is shown all of each slice, as that was cropped to the chest.
         """
-        frames = [Frame(slice(0, s.image.shape[1]), slice(0, s.image.shape[2]), self.side) for s in scan]
+        frames = [Framing(slice(0, s.image.shape[1]), slice(0, s.image.shape[2]), self.side) for s in scan]
         images = np.stack(
             [f.show(s.image[0].astype(np.float32), self.window_hu) for f, s in zip(frames, scan, strict=True)]
         )
