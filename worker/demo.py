@@ -46,7 +46,7 @@ SETTINGS = """\
 {heading}
 [node]
 port = {port}
-quiet_seconds = 3        # a study counts as whole after this silence; the default is 30
+quiet_seconds = 3        # a study counts as complete after this silence; the default is 30
 
 [storage]
 folder = "{storage}"

@@ -32,7 +32,7 @@ def read_key(path: Path | None) -> bytes:
         The file cannot be read, or holds something else.
     """
     if path is None:
-        raise SettingsError("no-secret", "expected notification.secret, the file with the key of the signature")
+        raise SettingsError("no-secret", "expected notification.secret, the file with the signing key")
     try:
         text = path.read_text(encoding="ascii").strip()
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)

@@ -11,7 +11,7 @@ from dicom_node.settings.section import Seconds, Section
 
 
 class SelectionSettings(Section):
-    """Which series of a study is measured; the worker refuses fewer slices or less of the body than the defaults."""
+    """Which series of a study is measured. The worker refuses fewer slices or less of the body than the defaults."""
 
     minimum_slices: Annotated[int, Field(ge=10)] = 10
     """A series with fewer slices is not measured."""
@@ -20,31 +20,31 @@ class SelectionSettings(Section):
     maximum_thickness_mm: Annotated[float, Field(gt=0)] = 10.0
     """A series with thicker slices is not measured."""
     preferred_thickness_mm: Annotated[float, Field(gt=0)] = 2.0
-    """Of several series, the one with slices nearest to this is measured."""
+    """Of several series, the one with the slice thickness nearest to this is measured."""
 
 
 class JobSettings(Section):
     """How long a worker may be silent, and how often a job is tried."""
 
     lease_seconds: Seconds = 60.0
-    """A worker that is silent for so long has lost its job; another takes it."""
+    """A worker that is silent for this long loses its job to another worker."""
     sweep_seconds: Seconds = 15.0
-    """How often forgotten jobs are looked for."""
+    """How often Hilum looks for forgotten jobs."""
     maximum_attempts: Annotated[int, Field(ge=1)] = 3
-    """A job that failed so often is answered with a report that says so."""
+    """After this many failed attempts, the study is answered with a report that says so."""
     retry_seconds: Seconds = 30.0
     """Pause before a failed job is tried again."""
 
 
 class WorkerSettings(Section):
-    """The analysis on this machine; 0 threads means as many as there are cores.
+    """The analysis on this machine.
 
-    By default a trained network finds lungs and infection: the one that Hilum ships, or that of
+    By default, a trained network finds lungs and infection: the one that Hilum ships, or the one in
     ``weights``, a safetensors file with its card beside it.
     """
 
     threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of one worker; 0: as many as there are cores."""
+    """Threads per worker; 0: one per core."""
     method: Literal["network", "thresholds"] = "network"
     """What finds lungs and infection."""
     weights: Path | None = None
@@ -54,15 +54,15 @@ class WorkerSettings(Section):
 class ReportSettings(Section):
     """What the answers look like.
 
-    OHIF shows a report titled DCM 126000 as a blank page. With ``rejection_note`` an answer that replaces an
-    earlier one withdraws it (IHE IOCM), for archives that then hide it.
+    OHIF shows a report titled DCM 126000 as a blank page. With ``rejection_note``, an answer that replaces
+    an earlier one withdraws it, and archives that follow IHE IOCM then hide it.
     """
 
     title: Literal["LN 18748-4", "DCM 126000"] = "LN 18748-4"
     """Title of the structured report."""
     rejection_note: bool = False
-    """Withdraw the answer that a newer one replaces."""
+    """Withdraw an answer when a newer one replaces it."""
     segmentation: Literal["BINARY", "LABELMAP"] = "BINARY"
-    """LABELMAP is smaller, and few archives and viewers know it yet."""
+    """LABELMAP is smaller, but few archives and viewers support it yet."""
     page: bool = False
-    """Send a page to print too, as Encapsulated PDF; it names the patient by ID."""
+    """Also send a printable page, as Encapsulated PDF; it names the patient by ID."""

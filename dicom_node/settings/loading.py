@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         """The record knows a destination by its name."""
         names = [destination.name for destination in destinations]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"every destination needs a name of its own; used twice: {', '.join(twice)}")
+            raise ValueError(f"every destination needs its own name; used twice: {', '.join(twice)}")
         return destinations
 
     @model_validator(mode="after")

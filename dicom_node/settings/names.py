@@ -37,7 +37,7 @@ def is_file(path: Path) -> bool:
         raise SettingsError(
             "settings-unreadable",
             f"{path.absolute().parent} cannot be searched for {path.name}: {error.strerror}; "
-            "mend its permissions, start Hilum in another folder, or name the file with --config",
+            "fix its permissions, start Hilum in another folder, or name the file with --config",
         ) from error
 
 
@@ -123,7 +123,7 @@ def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            "settings-unreadable", f"{file}: {error.strerror}; mend HILUM_CONFIG or the file's permissions"
+            "settings-unreadable", f"{file}: {error.strerror}; fix HILUM_CONFIG or the file's permissions"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError("settings-not-toml", f"{file} is not TOML: {error}") from error

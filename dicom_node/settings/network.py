@@ -11,47 +11,47 @@ from dicom_node.settings.section import AETitle, Port, Seconds, Section
 
 
 class Sender(Section):
-    """A peer that may associate: by its AE title, and from these networks (CIDR) where any are named."""
+    """A peer that may associate, by its AE title and, if ``addresses`` names any, its network."""
 
     ae_title: AETitle
     """Its calling AE title."""
     addresses: tuple[IPvAnyNetwork, ...] = ()
-    """Networks it may come from, as CIDR; empty: from everywhere."""
+    """Networks it may connect from, as CIDR; empty: any."""
 
 
 class NodeSettings(Section):
-    """Who Hilum is on the network, who may come in, and when a study counts as whole.
+    """Hilum's address and AE titles, who may send, and when a study counts as complete.
 
-    Without ``senders`` every calling AE title may. The called one must be Hilum's: a mistyped STAT title would
-    otherwise be routine.
+    Without ``senders``, Hilum accepts any calling AE title. The called one must be Hilum's, because a mistyped STAT
+    title would otherwise become routine.
     """
 
     ae_title: AETitle = "HILUM"
-    """Called AE title of routine studies, and the calling one of what Hilum sends."""
+    """Called AE title for routine studies; also the calling one when Hilum sends."""
     stat_ae_title: AETitle = "HILUM_STAT"
-    """Called AE title of urgent studies; they overtake the routine ones."""
+    """Called AE title for urgent studies, which go first."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 is every network of this machine."""
+    """Address to listen on; 0.0.0.0 means every network of this machine."""
     port: Port = 11112
     """Port to listen on."""
     allow_unsecured: bool = False
     """Listen beyond this machine without TLS, on a network that is safe by other means."""
     senders: tuple[Sender, ...] = ()
-    """Peers that may associate, [{ ae_title = "CT1", addresses = ["10.0.0.0/8"] }]; empty: all."""
+    """Peers that may associate, such as [{ ae_title = "CT1", addresses = ["10.0.0.0/8"] }]; empty: all."""
     any_called_ae_title: bool = False
-    """Take associations that call somebody else, too; they are routine."""
+    """Also accept any other called AE title; such studies are routine."""
     maximum_associations: Annotated[int, Field(ge=1)] = 64
-    """Associations at the same time; one more is rejected for now."""
+    """Associations at the same time; more are refused until one ends."""
     maximum_pdu_bytes: Annotated[int, Field(ge=4096, le=16 * 2**20)] = 2**20
     """Longest protocol data unit that a sender may use."""
     maximum_object_bytes: Annotated[int, Field(ge=2**20)] = 4 * 2**30
-    """Largest data set that is stored."""
+    """Largest data set that Hilum stores."""
     quiet_seconds: Seconds = 30.0
-    """A study counts as whole when nothing of it has come for so long and no association carries it."""
+    """A study counts as complete when nothing of it has arrived for this long and no open association carries it."""
     association_idle_seconds: Seconds = 60.0
-    """An open association that has brought nothing for so long keeps its studies from being whole no longer."""
+    """An open association that has brought nothing for this long no longer keeps its studies incomplete."""
     network_timeout_seconds: Seconds = 60.0
-    """Who is silent for so long, takes so long for one PDU, or brings less than 16 KiB of a message, is cut off."""
+    """Hilum disconnects a peer that is silent for this long, or takes longer for one PDU or for 16 KiB of a message."""
 
     @model_validator(mode="after")
     def tell_stat_from_routine(self) -> Self:
@@ -62,17 +62,17 @@ class NodeSettings(Section):
 
 
 class TLSSettings(Section):
-    """Hilum's certificate and key, and the authorities that sign its peers': PEM files, all three or none.
+    """Hilum's certificate and key, and the authorities that sign its peers' certificates: PEM files, all or none.
 
-    With them the node listens to TLS alone.
+    With them, the node accepts only TLS.
     """
 
     certificate: Path | None = None
-    """Hilum's certificate, with those that link it to its authority."""
+    """Hilum's certificate, with its chain."""
     key: Path | None = None
     """The certificate's private key, readable by Hilum alone."""
     authorities: Path | None = None
-    """The authorities whose certificates peers must show."""
+    """The authorities that peers' certificates must come from."""
 
     @model_validator(mode="after")
     def all_or_none(self) -> Self:

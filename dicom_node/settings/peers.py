@@ -12,27 +12,27 @@ from dicom_node.settings.section import LOOPBACK, AETitle, Seconds, Section
 
 
 class DeliverySettings(Section):
-    """How results are tried again: the pause doubles from ``first_retry_seconds`` to the ceiling."""
+    """When to send again what failed: the pause doubles from ``first_retry_seconds`` to ``longest_retry_seconds``."""
 
     first_retry_seconds: Seconds = 10.0
     """Pause before a failed delivery is tried again."""
     longest_retry_seconds: Seconds = 3600.0
-    """Up to which the pause doubles."""
+    """The longest pause."""
     network_timeout_seconds: Seconds = 60.0
-    """A PACS that is silent for so long is tried again later."""
+    """If a PACS is silent for this long, Hilum tries again later."""
     commitment_retry_seconds: Seconds = 3600.0
-    """A PACS that was asked to commit and did not report is asked again after this. Longer than it takes to commit: a
-    report on what has been asked again since counts for nothing."""
+    """If a PACS was asked to commit and does not report, Hilum asks again after this. Set it longer than the PACS takes
+    to commit: once Hilum has asked again, it ignores the report on the earlier request."""
 
 
 DestinationName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class Destination(Section):
-    """A PACS that results are sent to by C-STORE."""
+    """A PACS to which Hilum sends results by C-STORE."""
 
     name: DestinationName
-    """What it is called in commands and in the record."""
+    """Its name in commands and in the record."""
     ae_title: AETitle
     """Its AE title."""
     host: str
@@ -40,24 +40,24 @@ class Destination(Section):
     port: Annotated[int, Field(ge=1, le=65535)]
     """Its port."""
     storage_commitment: bool = False
-    """Ask it to commit to what it was sent (N-ACTION); files are removed only then."""
+    """Ask it to commit to what it accepted (N-ACTION); files are removed only after it has."""
     tls: bool = False
-    """Speak TLS with it."""
+    """Use TLS."""
 
 
 class WebDestination(Section):
-    """A DICOMweb service that results are sent to by STOW-RS: a destination with a URL."""
+    """A DICOMweb service to which Hilum sends results by STOW-RS: a destination with a URL."""
 
     name: DestinationName
-    """What it is called in commands and in the record."""
+    """Its name in commands and in the record."""
     url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
     """Its base URL, https://HOST/PATH; Hilum posts to URL/studies."""
     authorities: Path | None = None
-    """Who signs its certificate, as PEM; unset: whom this machine trusts, with client_certificate those of [tls]."""
+    """CAs that sign its certificate, as PEM; unset: those of this machine, or with client_certificate of [tls]."""
     client_certificate: bool = False
-    """Show it Hilum's certificate, that of [tls]."""
+    """Present Hilum's certificate, that of [tls]."""
     credentials: Path | None = None
-    """A file with USER:PASSWORD (Basic) or a token (Bearer), readable by Hilum alone; it is read for every study."""
+    """A file with USER:PASSWORD (Basic) or a token (Bearer), readable by Hilum alone; read again for every study."""
     allow_unsecured: bool = False
     """Send to another machine by http, without TLS, on a network that is safe by other means."""
 
@@ -80,16 +80,16 @@ class WebDestination(Section):
         except ValueError:
             has_port = False
         if not (self.host and has_port):
-            raise ValueError("url must be https://HOST/PATH, with a port of 1 to 65535 where it has one")
+            raise ValueError("url must be https://HOST/PATH; a port, if given, must be 1 to 65535")
         if target.username is not None or target.query or target.fragment:
-            raise ValueError("url must hold no user, password or query: put what is secret into a file (credentials)")
+            raise ValueError("url must not contain a user, password or query: put secrets into a file (credentials)")
         if not self.is_encrypted and not self.allow_unsecured and self.host not in LOOPBACK:
             raise ValueError(
-                "url must be https: with http everyone on the way could read what is sent. On a network that is safe "
-                "by other means, say so with allow_unsecured = true"
+                "url must be https: with http, anyone on the network could read what is sent. If the network is safe "
+                "by other means, set allow_unsecured = true"
             )
         if not self.is_encrypted and (self.client_certificate or self.authorities):
-            raise ValueError("url must be https: with http no certificates are shown (client_certificate, authorities)")
+            raise ValueError("url must be https: http uses no certificates (client_certificate, authorities)")
         return self
 
 
@@ -105,19 +105,19 @@ AnyDestination = Annotated[
 
 
 class PriorSettings(Section):
-    """Where earlier reports on a patient come from: the record, and the destination that is named here.
+    """Where earlier reports on a patient come from: the record, and the destination named here.
 
-    It must answer C-FIND and C-MOVE (Study Root), and know ``node.ae_title`` as a destination of its own.
+    That destination must answer C-FIND and C-MOVE (Study Root), and know ``node.ae_title`` as a destination.
     """
 
     source: str = ""
-    """Name of the destination to ask for earlier reports; empty: the record alone."""
+    """Name of the destination to ask for earlier reports; empty: only the record."""
     timeout_seconds: Seconds = 15.0
-    """A PACS that is silent for so long is waited for no longer, and the study goes on without priors."""
+    """If the PACS is silent for this long, the study is measured without priors."""
     longest_seconds: Seconds = 120.0
-    """An association with the PACS that lasts longer is ended, and the study goes on without priors."""
+    """If an association with the PACS lasts longer, Hilum ends it and the study is measured without priors."""
     analyze: bool = False
-    """Get the images (C-GET) of the last earlier chest CT if it has no report, and measure it for the comparison."""
+    """If the last earlier chest CT has no report, fetch its images (C-GET) and measure it for the comparison."""
 
     @model_validator(mode="after")
     def ask_somebody(self) -> Self:
@@ -128,25 +128,25 @@ class PriorSettings(Section):
 
 
 class NotificationSettings(Section):
-    """A webhook that is told when a study has ended; without ``url`` nobody is.
+    """A webhook that Hilum notifies when a study has ended; off without ``url``.
 
-    What is sent is signed with ``secret``, so that the receiver knows who sent it. Beyond this machine it is sent
-    encrypted alone.
+    Notifications are signed with ``secret``, so that the receiver knows who sent them. They go to other machines only
+    encrypted, unless ``allow_unsecured`` is true.
     """
 
     url: Annotated[str, StringConstraints(pattern=r"^(|https?://[!-~]+)$")] = ""
-    """https://HOST/PATH, which gets a POST; empty: nobody is told."""
+    """https://HOST/PATH, which gets a POST; empty: off."""
     secret: Path | None = None
-    """A file with the key of the signature, readable by Hilum alone: whsec_ and 24 to 64 bytes in base64."""
+    """A file with the signing key, readable by Hilum alone: whsec_ and 24 to 64 bytes in base64."""
     events: Annotated[
         tuple[Literal["done", "refused", "failed", "above-threshold", "withheld"], ...], Field(min_length=1)
     ] = ("done", "refused", "failed")
-    """What is told; "above-threshold" is a study that is done with more than threshold_percent, "withheld" one that is
-    done without a percentage."""
+    """When to notify; "above-threshold": a study is done with more than threshold_percent, "withheld": a study is done
+    without a percentage."""
     threshold_percent: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Infected percentage of the lungs (PoIR) above which a study is said to be so."""
+    """Infected percentage of the lungs (PoIR) above which a study counts as above the threshold."""
     timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
-    """A receiver that has not answered within this is tried again later."""
+    """If the receiver does not answer within this time, Hilum tries again later."""
     allow_unsecured: bool = False
     """Send to another machine by http, without TLS, on a network that is safe by other means."""
 
@@ -166,10 +166,10 @@ class NotificationSettings(Section):
         if not target.hostname or target.port == 0 or "@" in target.netloc:
             raise ValueError("expected a url with a host and without a password: https://HOST/PATH")
         if self.secret is None:
-            raise ValueError("a url needs secret, the file with the key of the signature")
+            raise ValueError("a url needs secret, the file with the signing key")
         if target.scheme == "http" and target.hostname not in LOOPBACK and not self.allow_unsecured:
             raise ValueError(
-                f"http to {target.hostname} is unencrypted: everybody on the way can read which studies were measured. "
-                "Use https; or, where the network itself is closed, say so with notification.allow_unsecured = true"
+                f"http to {target.hostname} is unencrypted: anyone on the network can read which studies were "
+                "measured. Use https; or, if the network itself is closed, set notification.allow_unsecured = true"
             )
         return self

@@ -11,16 +11,16 @@ from dicom_node.settings.section import Section
 
 
 class StorageSettings(Section):
-    """Where received instances and results lie, and the record where it is SQLite; and for how long.
+    """Where images, results and, if it is SQLite, the record are stored, and for how long.
 
-    Below ``refuse_free_gib`` new studies are refused. Files of a study that was answered and delivered are removed
-    ``keep_days`` after the last that happened to it; without ``keep_days`` never.
+    When less than ``refuse_free_gib`` is free, Hilum refuses new studies. If a study was answered and delivered,
+    its files are removed ``keep_days`` after its last activity; without ``keep_days``, never.
     """
 
     folder: Path = Path("hilum-data")
-    """Received instances, results, and the record where it is SQLite."""
+    """Received images, results and, if it is SQLite, the record."""
     keep_days: Annotated[float, Field(gt=0)] | None = None
-    """Remove the files of a study so long after it was answered and delivered; unset: never."""
+    """Remove an answered and delivered study's files this many days after its last activity; unset: never."""
     warn_free_gib: Annotated[float, Field(ge=0)] = 10.0
     """Warn when less is free on the disk."""
     refuse_free_gib: Annotated[float, Field(ge=0)] = 1.0
@@ -38,11 +38,11 @@ class DatabaseSettings(Section):
     """The record; empty means SQLite in the storage folder."""
 
     url: str = ""
-    """postgresql+psycopg://USER@HOST/NAME, where hosts share the record."""
+    """postgresql+psycopg://USER@HOST/NAME, if several hosts share the record."""
 
 
 class BrokerSettings(Section):
-    """The doorbell; empty means that ``hilum up`` runs a Redis of its own."""
+    """The queue (Redis); empty means that ``hilum up`` runs its own."""
 
     url: str = ""
     """redis://HOST:6379/0, rediss://HOST:6379/0 or redis+socket:///FILE."""
