@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="hilum",
         description="A DICOM node beside a PACS that measures how much of the lung is infected. Not a medical device.",
-        epilog="Settings come from hilum.toml, HILUM_* variables and secret files; `hilum check` tries them out.",
+        epilog="Settings come from hilum.toml, HILUM_* variables and secret files; `hilum check` tests them.",
     )
     parser.add_argument("--version", action="version", version=f"hilum {version('hilum')}")
     parser.add_argument("--config", metavar="FILE", help="settings file (default: ./hilum.toml, /etc/hilum/hilum.toml)")
@@ -99,7 +99,8 @@ def run(command: Command, parsed: argparse.Namespace) -> int:
         if not command.extra or (error.name or "").split(".")[0] == module.split(".")[0]:
             raise
         print(
-            f"hilum: `hilum {command.name}` needs {error.name}; install it with: pip install 'hilum[{command.extra}]'",
+            f"hilum: `hilum {command.name}` needs {error.name}; run in a checkout of Hilum: "
+            f"pip install -c constraints.txt '.[{command.extra}]'",
             file=sys.stderr,
         )
         return 1

@@ -23,40 +23,44 @@ def add_peer(parser: ArgumentParser) -> None:
 def add_send(parser: ArgumentParser) -> None:
     """Arguments of ``hilum send``."""
     add_peer(parser)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="DICOM files, searched with its subfolders")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="DICOM files, also in subfolders")
 
 
 def add_studies(parser: ArgumentParser) -> None:
     """Arguments of ``hilum studies``."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="show all that is known of one study")
-    which.add_argument("--accession", action="store_true", help="list those of an Accession Number; asks for it")
-    parser.add_argument("--limit", type=number, default=50, help="how many, the newest first (default: %(default)s)")
+    which.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="show everything known about one study")
+    which.add_argument("--accession", action="store_true", help="list those with an Accession Number; prompts for it")
+    parser.add_argument(
+        "--limit", type=number, default=50, help="how many to list, newest first (default: %(default)s)"
+    )
     add_json(parser)
 
 
 def number(text: str) -> int:
     """Return a number of things to show."""
     if not text.isdecimal() or not int(text):
-        raise ArgumentTypeError(f"expected a number from 1 on, got {text}")
+        raise ArgumentTypeError(f"expected a number of at least 1, got {text}")
     return int(text)
 
 
 def add_retry(parser: ArgumentParser) -> None:
     """Arguments of ``hilum retry``."""
-    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", help="of the study, as `hilum studies` lists it")
+    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", help="as `hilum studies` lists it")
 
 
 def add_resend(parser: ArgumentParser) -> None:
     """Arguments of ``hilum resend``."""
-    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", nargs="?", help="only this study's (default: all)")
+    parser.add_argument(
+        "study", metavar="STUDY_INSTANCE_UID", nargs="?", help="only what belongs to this study (default: all)"
+    )
     parser.add_argument("--destination", metavar="NAME", help="only what this PACS refused")
 
 
 def add_redirect(parser: ArgumentParser) -> None:
     """Arguments of ``hilum redirect``."""
-    parser.add_argument("destination", metavar="FROM", help="a PACS that is gone, or has another name now")
-    parser.add_argument("to", metavar="TO", help="one of the [[destinations]]; it gets nothing twice")
+    parser.add_argument("destination", metavar="FROM", help="a PACS that is gone or was renamed")
+    parser.add_argument("to", metavar="TO", help="one of the [[destinations]]; nothing is sent to it twice")
 
 
 def add_remove(parser: ArgumentParser) -> None:
@@ -66,7 +70,7 @@ def add_remove(parser: ArgumentParser) -> None:
 
 def add_settings(parser: ArgumentParser) -> None:
     """Arguments of ``hilum settings``."""
-    parser.add_argument("--defaults", action="store_true", help="the defaults instead; a start for your own hilum.toml")
+    parser.add_argument("--defaults", action="store_true", help="print the defaults, a start for your own hilum.toml")
 
 
 def add_bench(parser: ArgumentParser) -> None:
@@ -91,12 +95,14 @@ COMMANDS = (
     Command("deliver", "send results to the PACS", "dicom_node.services:run_deliver"),
     Command(
         "settings",
-        "print every setting with what it means, as a hilum.toml",
+        "print every setting with its meaning, as a hilum.toml",
         "dicom_node.settings.file:run_settings",
         add_settings,
     ),
-    Command("check", "try out settings, disk, database, broker and every PACS", "dicom_node.check:run_check", add_json),
-    Command("echo", "verify a peer with C-ECHO, or try a DICOMweb service", "dicom_node.peers:run_echo", add_peer),
+    Command(
+        "check", "test settings, access, disk, database, broker, every PACS", "dicom_node.check:run_check", add_json
+    ),
+    Command("echo", "test a peer with C-ECHO, or a DICOMweb service", "dicom_node.peers:run_echo", add_peer),
     Command("send", "send DICOM files to a peer", "dicom_node.peers:run_send", add_send),
     Command(
         "studies",
@@ -104,19 +110,21 @@ COMMANDS = (
         "dicom_node.listing:run_studies",
         add_studies,
     ),
-    Command("retry", "measure and send a study again where it failed", "dicom_node.intervene:run_retry", add_retry),
+    Command(
+        "retry", "try again what failed for a study: measuring, sending", "dicom_node.intervene:run_retry", add_retry
+    ),
     Command(
         "resend",
-        "send again what a PACS refused, once it is mended",
+        "send again what a PACS refused, once the PACS is fixed",
         "dicom_node.intervene:run_resend",
         add_resend,
     ),
     Command(
         "redirect",
-        "send to one PACS what another has not taken",
+        "send to one PACS what another has not accepted",
         "dicom_node.intervene:run_redirect",
         add_redirect,
     ),
     Command("remove", "remove the files of a delivered study", "dicom_node.intervene:run_remove", add_remove),
-    Command("bench", "measure Hilum beside its peers", "tests.benchmarks.bench:run_bench", add_bench, extra=CHECKOUT),
+    Command("bench", "measure Hilum and its peers", "tests.benchmarks.bench:run_bench", add_bench, extra=CHECKOUT),
 )

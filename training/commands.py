@@ -9,8 +9,8 @@ from pathlib import Path
 from dicom_node.cli import Command
 
 TRAIN = """\
-Train an experiment, test it, and print its figures beside the paper's. Given again after a kill or a power cut,
-the same command goes on with the very next step.
+Train an experiment, test it, and print its figures beside the paper's. After a kill or a power cut, the same
+command continues with the very next step.
 
   hilum train saood-segnet-binary --data DATA --out RUNS/saood-segnet-binary
   hilum train wu-infection-unet --data DATA --out RUNS/try --short --splits 0
@@ -18,7 +18,7 @@ the same command goes on with the very next step.
   hilum train wu-infection-unet --data PATIENTS --sets labels --out RUNS/own-wu
   torchrun --nproc-per-node 4 -m dicom_node train shivdeo-2d --data DATA --out RUNS/shivdeo-2d
 
-DATA holds each data set in a folder of its name; docs/training.md describes their layouts. RUN gets result.json, and
+DATA holds each data set in a folder with its name; docs/training.md describes their layouts. RUN gets result.json, and
 for each split weights.safetensors and tensorboard/.
 """
 
@@ -41,16 +41,18 @@ def _train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="its name; `hilum experiments` lists them")
     _data_argument(parser)
     parser.add_argument(
-        "--out", metavar="RUN", type=Path, required=True, help="folder of the run; a run begun there goes on"
+        "--out", metavar="RUN", type=Path, required=True, help="folder of the run; continues a run begun there"
     )
     parser.add_argument(
         "--sets",
         metavar="NAME",
         nargs="+",
-        help="read these data sets of DIR, your own among them (`dicom`, `labels`), and not the experiment's",
+        help="read these data sets of DIR, such as your own (`dicom`, `labels`), instead of the experiment's",
     )
     parser.add_argument("--short", action="store_true", help="fewer steps, small images; its results say SHORT")
-    parser.add_argument("--seed", metavar="N", type=_number_from(0), help="of splits, weights and order (default 0)")
+    parser.add_argument(
+        "--seed", metavar="N", type=_number_from(0), help="seed of splits, weights and order (default: 0)"
+    )
     _splits_argument(parser)
     _threads_argument(parser)
 
@@ -71,7 +73,7 @@ def _splits_argument(parser: ArgumentParser) -> None:
 
 
 def _threads_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--threads", metavar="N", type=_number_from(1), help="CPU threads; all if left out")
+    parser.add_argument("--threads", metavar="N", type=_number_from(1), help="CPU threads (default: all)")
 
 
 def _experiments_arguments(parser: ArgumentParser) -> None:
@@ -85,7 +87,7 @@ def _label_arguments(parser: ArgumentParser) -> None:
         "--method",
         choices=("thresholds", "network"),
         default="thresholds",
-        help="HU thresholds (default), or the network of `worker.weights`, else the shipped one",
+        help="HU thresholds (default), or the network in `worker.weights`, else the shipped one",
     )
 
 
@@ -97,7 +99,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
 COMMANDS = (
     Command(
         "train",
-        "train an experiment of the papers, or go on with it",
+        "train an experiment of the papers, or continue it",
         "training.run:train",
         _train_arguments,
         extra="training",

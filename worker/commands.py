@@ -10,9 +10,7 @@ from dicom_node.cli import Command
 
 def add_analyze(parser: ArgumentParser) -> None:
     """Arguments of ``hilum analyze``."""
-    parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, help="a study's DICOM files, searched with its subfolders"
-    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a study's DICOM files, also in subfolders")
     parser.add_argument(
         "--out", metavar="OUT", type=Path, required=True, help="where SEG, SR, key image and results.json go"
     )
@@ -22,7 +20,7 @@ def add_analyze(parser: ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="an earlier study of the patient, to be measured and compared with; may be given several times",
+        help="an earlier study of the patient to measure and compare with; may be given several times",
     )
 
 
@@ -40,15 +38,24 @@ def add_models(parser: ArgumentParser) -> None:
 def add_export(parser: ArgumentParser) -> None:
     """Arguments of ``hilum export``."""
     parser.add_argument(
-        "weights", metavar="FILE", type=Path, help="a safetensors file with its card beside it, as `hilum train` writes"
+        "weights",
+        metavar="FILE",
+        type=Path,
+        help="a safetensors file with its card beside it, as `hilum train` writes it",
     )
 
 
 COMMANDS = (
-    Command("worker", "take jobs from the queue and measure them", "worker.tasks:run_worker", extra="worker"),
-    Command("analyze", "measure a folder's study without a queue", "worker.analyze:run_analyze", add_analyze, "worker"),
+    Command("worker", "take jobs from the queue and measure the studies", "worker.tasks:run_worker", extra="worker"),
     Command(
-        "demo", "run everything once on a phantom or a study and show it", "worker.demo:run_demo", add_demo, "worker"
+        "analyze", "measure a folder's study without node or queue", "worker.analyze:run_analyze", add_analyze, "worker"
+    ),
+    Command(
+        "demo",
+        "run everything once on a phantom or a study and show the results",
+        "worker.demo:run_demo",
+        add_demo,
+        "worker",
     ),
     Command(
         "models",
@@ -59,7 +66,7 @@ COMMANDS = (
     ),
     Command(
         "export",
-        "make a network's weights ready for CPU workers, which have no torch",
+        "convert a network's weights for CPU workers, which have no torch",
         "worker.models.export:run_export",
         add_export,
         "torch",

@@ -141,14 +141,15 @@ def test_a_command_whose_output_is_closed_does_its_work(record: Engine, closed: 
 def test_a_command_whose_part_is_not_installed_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
     command = Command("dream", "dream", "tests.dicom_node.needs_missing_package:run", extra="worker")
     assert cli.run(command, Any) == 1  # type: ignore[arg-type]  # it is not looked at
-    assert "pip install 'hilum[worker]'" in capsys.readouterr().err
+    assert "pip install -c constraints.txt '.[worker]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [("analyze", ".", "--out", "out"), ("demo",), ("models",), ("worker",)])
 def test_a_node_without_the_worker_says_how_to_install_it(folder: Path, command: tuple[str, ...]) -> None:
     code = f"import sys\nsys.modules['numpy'] = None\nfrom dicom_node.cli import main\nsys.exit(main({command!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    said = f"hilum: `hilum {command[0]}` needs numpy; install it with: pip install 'hilum[worker]'\n"
+    advice = "run in a checkout of Hilum: pip install -c constraints.txt '.[worker]'"
+    said = f"hilum: `hilum {command[0]}` needs numpy; {advice}\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 
@@ -657,4 +658,4 @@ def test_a_node_whose_storage_is_not_mounted_does_not_start(
 def test_a_list_of_no_studies_is_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["studies", f"--limit={limit}"])
-    assert f"expected a number from 1 on, got {limit}" in capsys.readouterr().err
+    assert f"expected a number of at least 1, got {limit}" in capsys.readouterr().err

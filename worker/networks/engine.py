@@ -58,7 +58,7 @@ def open_engine(path: Path, card: Card, threads: int | None = None) -> Engine:
         raise NetworkError(
             "not-exported",
             f"{path.name} was not exported for machines without torch; run `hilum export` on one that has it, "
-            "or install 'hilum[torch]' here",
+            "or run in a checkout of Hilum here: pip install -c constraints.txt '.[torch]'",
         )
     from worker.networks.checkpoint import load  # torch takes seconds and 250 MB
     from worker.networks.torch_engine import TorchEngine
