@@ -96,11 +96,11 @@ def check_access(settings: Settings) -> Check:
     except HilumError as error:
         return Check("access", False, error.message)
     if settings.tls.enabled:
-        return Check("access", True, "TLS, for peers with a certificate of your authorities")
+        return Check("access", True, "TLS, for peers with a certificate from your authorities")
     if is_loopback(node.host):
-        return Check("access", True, f"this machine alone ({node.host})")
+        return Check("access", True, f"only this machine ({node.host})")
     if not node.senders:
-        message = "no [[node.senders]] and no TLS: whoever reaches this machine may send studies"
+        message = "no [[node.senders]] and no TLS: anyone who reaches this machine may send studies"
         return Check("access", True, message, warns=True)
     return Check("access", True, f"unencrypted; {', '.join(sorted({s.ae_title for s in node.senders}))} may send")
 
@@ -112,12 +112,12 @@ def check_port(node: NodeSettings) -> Check:
     except SettingsError as error:
         found = list(listeners(node.port))
         if any(one.is_node for one in found):
-            return Check("port", True, f"hilum node listens at port {node.port} already")
+            return Check("port", True, f"hilum node already listens at port {node.port}")
         held = "; ".join(f"{Path(one.command[0]).name} (process {one.pid}) listens there" for one in found)
         return Check("port", False, f"{error.message}; {held}" if held else error.message)
-    message = f"{node.host}, port {node.port} can be listened on"
+    message = f"the node can listen on {node.host}, port {node.port}"
     if node.port in (taken := outgoing_ports()):
-        message += f", unless an outgoing connection has it just then: those get {taken[0]} to {taken[-1]}"
+        message += f", unless an outgoing connection has it: those get {taken[0]} to {taken[-1]}"
         return Check("port", True, message, warns=True)
     return Check("port", True, message)
 
@@ -126,9 +126,7 @@ def check_permissions(settings: Settings) -> Check:
     """Look for what other users of the machine can read or change, and should not."""
     loose = [f"{path} (mode {mode_of(path):o})" for path in loose_paths(settings)]
     if loose:
-        return Check(
-            "permissions", True, f"open to other users: {', '.join(loose)}; mend it with chmod go=", warns=True
-        )
+        return Check("permissions", True, f"open to other users: {', '.join(loose)}; fix it with chmod go=", warns=True)
     return Check("permissions", True, "storage, record and secrets are closed to other users")
 
 
@@ -168,7 +166,7 @@ def check_disk(settings: Settings) -> Check:
         free = files.free_bytes()
     except OSError as error:
         return Check("storage", False, f"{folder} cannot be written: {error.strerror}")
-    later = "" if folder == wanted else f", in which hilum node makes {wanted}"
+    later = "" if folder == wanted else f", where hilum node will create {wanted}"
     return Check(
         "storage", free >= settings.storage.warn_free_gib * 2**30, f"{free / 2**30:.0f} GiB free in {folder}{later}"
     )
@@ -189,7 +187,7 @@ def check_database(settings: Settings) -> Check:
     stranded = Outbox(engine, settings.delivery).stranded([one.name for one in settings.destinations])
     if stranded:
         waiting = "; ".join(f"{number} results wait for {name!r}" for name, number in stranded.items())
-        message = f"{waiting}, which no [[destinations]] names: name it again, or `hilum redirect FROM TO`"
+        message = f"{waiting}, not in [[destinations]]: add it again, or run `hilum redirect FROM TO`"
         return Check("record", False, message)
     return Check("record", True, f"{engine.dialect.name}, {count} studies")
 

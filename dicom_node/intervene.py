@@ -21,7 +21,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
     sent = Outbox(engine, settings.delivery).resend(arguments.study, waiting_too=True)
     told = Notifications(engine, settings).retry(arguments.study)
-    print(f"{measured} jobs queued again, {sent} deliveries due again, {told} notifications due again")
+    print(f"{measured} jobs queued again; to be sent again: {sent} deliveries, {told} notifications")
     return 0
 
 
@@ -34,7 +34,7 @@ def run_resend(arguments: argparse.Namespace) -> int:
         require_destination(arguments.destination, settings)
     count = Outbox(engine, settings.delivery).resend(arguments.study, arguments.destination)
     told = 0 if arguments.destination else Notifications(engine, settings).retry(arguments.study)
-    print(f"{count} refused deliveries due again, {told} notifications due again")
+    print(f"to be sent again: {count} refused deliveries, {told} notifications")
     return 0
 
 
@@ -45,7 +45,7 @@ def run_redirect(arguments: argparse.Namespace) -> int:
     outbox = Outbox(engine, settings.delivery)
     require_one_of({*names_in(settings), *outbox.destinations()}, arguments.destination)
     count = outbox.redirect(arguments.destination, arguments.to)
-    print(f"{count} deliveries due at {arguments.to}")
+    print(f"{count} deliveries will go to {arguments.to}")
     return 0
 
 
@@ -71,11 +71,11 @@ def run_remove(arguments: argparse.Namespace) -> int:
     find_study(engine, arguments.study)
     try:
         if not Retention(engine, settings).remove(arguments.study):
-            print("kept: it is not answered, its results are not all delivered, or nothing is left of it")
+            print("nothing removed: the study is not answered, its results are not all delivered, or no files are left")
             return 1
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        print(f"removed from the record; files are left ({reason}), and the node tries again every hour")
+        print(f"removed from the record, but files are left ({reason}); the node tries again every hour")
         return 1
-    print("removed; the record still says what became of it")
+    print("removed; the record still says what happened to the study")
     return 0

@@ -52,9 +52,9 @@ def print_list(rows: list[Row]) -> None:
 def remarks(row: Row) -> str:
     """Return what somebody should know of a study beyond its state."""
     urgent = "STAT" if row["priority"] == Priority.STAT else ""
-    conflicting = "conflicting: other bytes came under a UID it has" if row["conflicting"] else ""
+    conflicting = "conflicting: different bytes arrived under the same UID" if row["conflicting"] else ""
     told = row["notifications"]
-    untold = "the webhook refused it" if told["rejected"] else "the webhook waits" if told["pending"] else ""
+    untold = "the webhook refused it" if told["rejected"] else "waiting for the webhook" if told["pending"] else ""
     return "; ".join(part for part in (urgent, conflicting, untold, row["reason"]) if part)
 
 

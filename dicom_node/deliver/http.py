@@ -49,7 +49,7 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
             yield connection
     except ssl.SSLCertVerificationError as error:
         raise PassingFailure(
-            "server-untrusted", f"{host} shows a certificate that is not trusted: {error.verify_message}"
+            "server-untrusted", f"{host} presents a certificate that is not trusted: {error.verify_message}"
         ) from error
     except (OSError, HTTPException, UnicodeError) as error:
         raise PassingFailure(

@@ -71,4 +71,4 @@ def echo(peer: Destination, settings: Settings) -> None:
     contexts = [(str(Verification), str(ImplicitVRLittleEndian))]
     with open_association(peer, settings, contexts, settings.delivery.network_timeout_seconds) as association:
         if not association.is_established or association.send_c_echo().get("Status") != SUCCESS:
-            raise PassingFailure("echo-failed", f"{peer.name} is there and does not answer C-ECHO")
+            raise PassingFailure("echo-failed", f"{peer.name} can be reached but does not answer C-ECHO")

@@ -43,7 +43,7 @@ def read_key(path: Path | None) -> bytes:
     if not text.startswith(PREFIX) or len(key) not in KEY_BYTES:
         raise SettingsError(
             "secret-malformed",
-            f"expected {PREFIX} and 24 to 64 bytes in base64 in {path}; make it with: "
+            f"expected {PREFIX} and 24 to 64 bytes in base64 in {path}; create it with: "
             f'echo "{PREFIX}$(openssl rand -base64 32)" > {path}',
         )
     return key

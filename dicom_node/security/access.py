@@ -135,10 +135,11 @@ def require_security(settings: NodeSettings, *, tls: bool) -> None:
         return
     raise SettingsError(
         "unsecured",
-        f"node.host {settings.host} lets other machines in, unencrypted: DICOM without TLS asks nobody who they are. "
-        "Set tls.certificate, tls.key and tls.authorities; or, where the network itself is closed (a hospital's "
-        "imaging network, a container's), say so with node.allow_unsecured = true (HILUM_NODE__ALLOW_UNSECURED=true) "
-        'and name who may send in [[node.senders]]; or listen to this machine alone with node.host = "127.0.0.1"',
+        f"node.host {settings.host} lets other machines connect, but DICOM without TLS encrypts nothing and "
+        "authenticates nobody. Set tls.certificate, tls.key and tls.authorities; or, if the network itself is closed "
+        "(a hospital's imaging network, a container's), set node.allow_unsecured = true "
+        "(HILUM_NODE__ALLOW_UNSECURED=true) and list who may send in [[node.senders]]; or listen only to this machine "
+        'with node.host = "127.0.0.1"',
     )
 
 

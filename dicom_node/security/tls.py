@@ -62,7 +62,7 @@ def service_context(authorities: Path | None, own: TLSSettings | None) -> ssl.SS
     try:
         return ssl.create_default_context(cafile=authorities)
     except OSError as error:  # OpenSSL's errors are such too
-        raise SettingsError("tls-files", f"expected certificates of authorities, in PEM, in {authorities}") from error
+        raise SettingsError("tls-files", f"expected PEM certificates of authorities in {authorities}") from error
 
 
 def make_context(protocol: int, settings: TLSSettings) -> ssl.SSLContext:
@@ -84,7 +84,7 @@ def make_context(protocol: int, settings: TLSSettings) -> ssl.SSLContext:
 
 def no_password() -> str:
     """Refuse an encrypted key."""
-    raise ValueError("the key is encrypted; store it without a password, readable for Hilum alone")
+    raise ValueError("the key is encrypted; store it without a password, readable by Hilum alone")
 
 
 def why_not(settings: TLSSettings, error: OSError | ValueError) -> str:

@@ -96,9 +96,9 @@ def test_settings_may_be_read_unless_a_password_stands_in_them(
 @pytest.mark.parametrize(
     ("node", "passed", "warns", "word"),
     [
-        (NodeSettings(), True, False, "this machine alone"),
+        (NodeSettings(), True, False, "only this machine"),
         (NodeSettings(host=OPEN), False, False, "allow_unsecured"),
-        (NodeSettings(host=OPEN, allow_unsecured=True), True, True, "whoever"),
+        (NodeSettings(host=OPEN, allow_unsecured=True), True, True, "anyone"),
         (NodeSettings(host=OPEN, allow_unsecured=True, senders=({"ae_title": "CT1"},)), True, False, "CT1 may send"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_storage_that_is_not_mounted_is_told_before_what_waits_and_nothing_is_
     finish_study(record, destinations=("OLD",))
     checked = check_disk(settings)
     assert checked.passed
-    assert f"free in {tmp_path}/mount point, in which hilum node makes {storage.folder}" in checked.message
+    assert f"free in {tmp_path}/mount point, where hilum node will create {storage.folder}" in checked.message
     assert f"mount {storage.folder}" in check_database(settings).message
     assert list((tmp_path / "mount point").iterdir()) == []
     Files(storage.folder).make_folders()

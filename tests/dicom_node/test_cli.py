@@ -309,7 +309,7 @@ def told(record: Engine, folder: Path, status: int) -> Settings:
     ("status", "listed", "shown"),
     [
         (204, "", "sent, HTTP 204"),
-        (503, "the webhook waits", "pending, HTTP 503  the receiver answered 503"),
+        (503, "waiting for the webhook", "pending, HTTP 503  the receiver answered 503"),
         (404, "the webhook refused it", "rejected, HTTP 404  the receiver answered 404"),
     ],
 )
@@ -330,21 +330,21 @@ def test_what_the_webhook_refused_is_told_again_when_asked(
     record: Engine, folder: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
     told(record, folder, 401)
-    assert "1 notifications due again" in hilum(capsys, *command)[1]
-    assert "the webhook waits" in hilum(capsys, "studies")[1]
+    assert "1 notifications" in hilum(capsys, *command)[1]
+    assert "waiting for the webhook" in hilum(capsys, "studies")[1]
 
 
 def test_retry_makes_refused_deliveries_due_again(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
-    assert "1 deliveries due again" in hilum(capsys, "retry", STUDY)[1]
+    assert "to be sent again: 1 deliveries" in hilum(capsys, "retry", STUDY)[1]
     (row,) = json.loads(hilum(capsys, "studies", "--json")[1])
     assert row["deliveries"] == {"pending": 1, "sent": 1, "rejected": 0}
 
 
 def test_resend_makes_every_refused_delivery_due_again(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
-    assert hilum(capsys, "resend")[1] == "1 refused deliveries due again, 0 notifications due again\n"
-    assert hilum(capsys, "resend")[1] == "0 refused deliveries due again, 0 notifications due again\n"
+    assert hilum(capsys, "resend")[1] == "to be sent again: 1 refused deliveries, 0 notifications\n"
+    assert hilum(capsys, "resend")[1] == "to be sent again: 0 refused deliveries, 0 notifications\n"
 
 
 def test_a_study_is_removed_only_once_it_is_delivered(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -371,7 +371,7 @@ def test_files_that_a_removal_leaves_are_told(
         connection.execute(deliveries.update().values(state="sent"))
     monkeypatch.setattr(Files, "remove_study", refuse)
     status, out, _ = hilum(capsys, "remove", STUDY)
-    said = "removed from the record; files are left (Permission denied), and the node tries again every hour\n"
+    said = "removed from the record, but files are left (Permission denied); the node tries again every hour\n"
     assert (status, out) == (1, said)
 
 
@@ -382,7 +382,7 @@ def test_what_is_logged_stands_beside_the_answer_and_not_in_it(record: Engine) -
         connection.execute(deliveries.update().values(state="sent"))
     command = [sys.executable, "-m", "dicom_node", "remove", STUDY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "removed; the record still says what became of it\n"
+    assert done.stdout == "removed; the record still says what happened to the study\n"
     assert '"study_removed"' in done.stderr
 
 
@@ -396,7 +396,7 @@ def test_what_waits_for_a_pacs_that_is_gone_is_redirected(
     (folder / "hilum-data" / "instances").mkdir(parents=True)
     assert "1 results wait for 'PACS'" in str(checked(capsys)["record"]["message"])
     assert hilum(capsys, "redirect", "PACS", "ARCHIVE")[0] == 1
-    assert hilum(capsys, "redirect", "PACS", "NEW")[1] == "1 deliveries due at NEW\n"
+    assert hilum(capsys, "redirect", "PACS", "NEW")[1] == "1 deliveries will go to NEW\n"
     assert checked(capsys)["record"]["passed"]
 
 
@@ -424,7 +424,7 @@ def test_redirecting_from_a_pacs_that_nothing_names_is_a_mistake_that_is_named(
     status, _, err = hilum(capsys, "redirect", "PASC", "NEW")
     assert status == 1
     assert "expected one of EMPTY, NEW, PACS, got PASC" in err
-    assert hilum(capsys, "redirect", "EMPTY", "NEW")[1] == "0 deliveries due at NEW\n"
+    assert hilum(capsys, "redirect", "EMPTY", "NEW")[1] == "0 deliveries will go to NEW\n"
 
 
 def test_resend_to_a_destination_nobody_knows_is_a_mistake_that_is_named(
