@@ -27,13 +27,13 @@ HEAD = """\
 # The papers' tables, regenerated
 
 Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit. What
-it says of experiments that have no run in RUNS stays as it was.
-"Here" is the mean ± sample standard deviation over the splits that are done, where there are several. A short
-form says SHORT and is no measure of the method. Data differ from most papers': see the line below each title.
-`tuned/...` has the threshold that was best on the validation part; the papers' figures, and all others here, have
-the line where the experiment draws it. "(goal)" marks what the project set out to reach. Convolutions are trained in
-bfloat16 where the hardware computes in it, 3D ones on CPU in 32 bits, as the papers' probably were. `cpu_seconds` is
-what the process computed; `seconds` grow with whatever else the machine does.
+it says about experiments without a run in RUNS stays as it was.
+"Here" is the mean ± sample standard deviation over the finished splits, if there are several. A short run says SHORT
+and is no measure of the method. For most papers, the data differ: see the line below each title.
+`tuned/...` uses the threshold that was best on the validation part; the papers' figures, and all others here, use the
+experiment's own threshold. "(goal)" marks what the project set out to reach. Convolutions are trained in bfloat16 if
+the hardware computes in it, 3D ones on CPU in 32 bits, as the papers' probably were. `cpu_seconds` is the time that the
+process computed; `seconds` also grow with whatever else the machine does.
 """
 
 

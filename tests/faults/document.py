@@ -18,63 +18,63 @@ DOCUMENT = REPOSITORY / "docs" / "reliability.md"
 HEAD = """\
 # Reliability
 
-Written by `python -m tests.faults --write-docs`, from docs/reliability.json; do not edit.
+Written by `python -m tests.faults --write-docs` from docs/reliability.json; do not edit.
 
 ## The storm
 
-Node, delivery, two workers, Redis and PostgreSQL run as services that are started again half a second after they end.
-Eight senders push small CT studies and send again what was not acknowledged. At random moments one of the services
-gets SIGKILL: of PostgreSQL, all processes at once; half of the time that Redis dies, it loses its data too. Meanwhile
-the PACS changes its mood: well, slow, full (0xA700), refusing (0xC000), hanging up before or after it kept an object,
-down. Now and then a worker is frozen beyond its lease; and the wall clock of all these processes is set, up to 12 hours
-forward or back. A third of the studies can be measured, the others have too few slices and get a report that says so;
-of some studies an image comes late, after the first answer. In the end `hilum resend` sends again what the PACS
-refused.
+Node, delivery, two workers, Redis and PostgreSQL run as services that restart half a second after they end. Eight
+senders push small CT studies, and send again what was not acknowledged. At random moments, one of the services gets
+SIGKILL; for PostgreSQL, all its processes at once. Half of the times that Redis dies, it loses its data too. Meanwhile,
+the PACS changes its mood: well, slow, full (0xA700), refusing (0xC000), hanging up before or after it stored an object,
+down. Now and then, a worker is frozen beyond its lease, and the wall clock of all these processes is set, up to 12
+hours forward or back. A third of the studies can be measured; the others have too few slices and get a report that says
+so. For some studies, an image arrives late, after the first answer. In the end, `hilum resend` sends again what the
+PACS refused.
 
-Then a checker compares what the senders were told with what the PACS holds; the record is asked only for what is stuck,
+Then a checker compares what the senders were told with what the PACS holds. It asks the record only for what is stuck,
 and for what it calls sent.
 
-* lost: an acknowledged image stands in no report; unanswered: a study with acknowledged images has no report
-* doubled: two reports stand for the same images, or a kind of result stands there more often than reports do
-* changed: an object came again under the same UID with other bytes
+* lost: an acknowledged image is in no report; unanswered: a study with acknowledged images has no report
+* doubled: two reports cover the same images, or there are more results of a kind than reports
+* changed: an object arrived again under the same UID with different bytes
 * unasked: a result for a study that nobody sent; unchained: a later report does not name the one before it
-* stuck: the record still waits for something; missing: it calls a result sent that never came
+* stuck: the record still waits for something; missing: it calls a result sent that never arrived
 """
 
 TAIL = """\
 ## One thing at a time
 
-`pytest -m fault` runs a short storm, and these, each against the real processes:
+`pytest -m fault` runs a short storm and these tests, each against the real processes:
 
 | what is broken | what must hold | test |
 |---|---|---|
 | order of system calls (strace) | bytes, name, folder and row are synced before Success | test_durability.py |
 | disk full, disk read-only | 0xA700; every acknowledged image is whole; it goes on once there is room | test_disk.py |
 | PACS down, slow, full, refusing, hanging up, forgetting to answer | one set of results in the end | test_pacs.py |
-| a worker frozen beyond its lease | another answers; the frozen one adds nothing | test_workers.py |
-| a study that kills its worker every time | set aside and reported after N tries; the queue goes on | test_workers.py |
+| a worker frozen beyond its lease | another worker answers; the frozen one adds nothing | test_workers.py |
+| a study that kills its worker every time | given up and reported after N tries; the queue goes on | test_workers.py |
 | a worker out of memory | the study is reported; the queue goes on | test_workers.py |
 | two workers with one job | it is done once | test_workers.py |
-| PostgreSQL away | 0xA700; it goes on once PostgreSQL is back; no other process ends | test_postgresql.py |
-| PostgreSQL killed while images come | what was acknowledged is there and answered | test_postgresql.py |
-| the clock set amid a study | it is not cut in two, and not held up | test_clock.py |
-| the clock set while a job, a dead worker's job, a delivery or a commitment waits | it goes on | test_clock.py |
+| PostgreSQL away | 0xA700; Hilum continues once PostgreSQL is back; no other process ends | test_postgresql.py |
+| PostgreSQL killed while images arrive | what was acknowledged is there and answered | test_postgresql.py |
+| the clock set while a study arrives | the study is neither split nor delayed | test_clock.py |
+| the clock set while a job, a dead worker's job, a delivery or a commitment waits | it continues | test_clock.py |
 | the clock set while a worker measures | one set of results | test_clock.py |
 | Redis away | studies are answered once it is back | test_around.py |
 | Redis away when a worker ends a job | the worker takes the next one | test_workers.py |
 
-The clock is set 3 hours forward and 5 hours back. It is the C library's, in every process but senders and PACS
-(tests/faults/clock.c); the monotonic clock goes on, as it does on a machine whose clock is set.
+The clock is set 3 hours forward and 5 hours back. It is the C library's clock, in every process except senders and PACS
+(tests/faults/clock.c); the monotonic clock continues, as it does on a machine whose clock is set.
 
 ## What this does not show
 
-SIGKILL leaves the page cache alive: that data survives a power cut follows from the order of the system calls and from
-disks that keep what they say is synced. All processes run on one machine. Files keep their true times when the clock is
-set.
+SIGKILL does not clear the page cache. That data survives a power cut follows from the order of the system calls, and
+from disks that keep what they report as synced. All processes run on one machine. Files keep their true times when the
+clock is set.
 
-A clock that is set back can still prolong what waits by its own longest pause: seconds for a first attempt, an hour for
-a delivery that has failed for hours. One that is set while the node begins can have a study answered before its last
-image came, and again when it has come.
+If the clock is set back, whatever waits can still take longer by its own longest pause: seconds for a first attempt, an
+hour for a delivery that has failed for hours. If the clock is set while the node starts, a study may be answered before
+its last image arrives, and again afterwards.
 
 How long a process takes to be back is mostly how long Python takes to load its libraries.
 """
