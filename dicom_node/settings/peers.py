@@ -53,7 +53,7 @@ class WebDestination(Section):
     url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
     """Its base URL, https://HOST/PATH; Hilum posts to URL/studies."""
     authorities: Path | None = None
-    """CAs that sign its certificate, as PEM; unset: those of this machine, or with client_certificate of [tls]."""
+    """CAs for its certificate (PEM); unset: those this machine trusts, or with client_certificate those of [tls]."""
     client_certificate: bool = False
     """Present Hilum's certificate, that of [tls]."""
     credentials: Path | None = None
