@@ -41,6 +41,32 @@ class JobState(StrEnum):
 FINAL_JOB_STATES = frozenset({JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE, JobState.FAILED})
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended.
+
+    Parameters
+    ----------
+    state : JobState
+        One of `FINAL_JOB_STATES`.
+    outcome : str
+        The report's result in one word, as in ``results.json``; empty if no report was made.
+    infected_percent : float or None
+        PoIR; None if it is withheld or nothing was measured.
+    flags : tuple of str
+        The codes of the report's doubts.
+    code, message : str
+        Why the study was not measured; empty if it was.
+    """
+
+    state: JobState
+    outcome: str = ""
+    infected_percent: float | None = None
+    flags: tuple[str, ...] = ()
+    code: str = ""
+    message: str = ""
+
+
 class DeliveryState(StrEnum):
     """PENDING -> SENT or REJECTED; a passing failure leaves it PENDING with a later time."""
 

@@ -49,7 +49,7 @@ def run_analyze(arguments: argparse.Namespace) -> int:
         others=priors,
     )
     print_answer(answer, arguments.out)
-    return 0 if answer.state is JobState.DONE else 1
+    return 0 if answer.ending.state is JobState.DONE else 1
 
 
 def measured_priors(
@@ -103,12 +103,12 @@ def show_progress(stage: str, share: float) -> None:
 
 def print_answer(answer: Answer, out: Path) -> None:
     """Print the result and where its objects lie."""
-    if answer.state is JobState.DONE:
-        percent = answer.infected_percent
+    if answer.ending.state is JobState.DONE:
+        percent = answer.ending.infected_percent
         told = "no percentage given; results.json says why"
         print(told if percent is None else f"PoIR {format_percent(percent)} of the lung")
     else:
-        print(f"not measured: {answer.message}")
+        print(f"not measured: {answer.ending.message}")
     for item in answer.objects:
         print(f"{item.kind:<10}  {item.path}")
     if answer.objects:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.files import make_folder
 from dicom_node.settings import ReportSettings
-from dicom_node.study import JobState
+from dicom_node.study import Ending, JobState
 from worker.pipeline import THRESHOLDS, Method, Progress, analyze
 from worker.reports import Outcome, WrittenObject, write_refusal, write_reports
 from worker.reports.history import Prior, Unmeasured
@@ -18,18 +18,10 @@ from worker.reports.outcome import outcome_of
 
 @dataclass(frozen=True)
 class Answer:
-    """How a job ended. ``objects`` go to the PACS; ``message`` says why there is no measurement.
+    """How a job ended, and the objects that go to the PACS."""
 
-    ``outcome`` is that of the report; ``flags`` are the codes of doubts.
-    """
-
-    state: JobState
+    ending: Ending
     objects: tuple[WrittenObject, ...] = ()
-    outcome: str = ""
-    infected_percent: float | None = None
-    flags: tuple[str, ...] = ()
-    code: str = ""
-    message: str = ""
 
 
 def answer_study(
@@ -70,8 +62,9 @@ def answer_study(
             objects = write_reports(volume, findings, out, settings, earlier=earlier, priors=priors, others=others)
         except NotAnalysable as reason:
             objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
-            return Answer(JobState.REFUSED, objects, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
+            ending = Ending(JobState.REFUSED, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
+            return Answer(ending, objects)
     except NotForHilum as reason:  # no chest CT, or no report could refer to its images
-        return Answer(JobState.SET_ASIDE, code=reason.code, message=reason.message)
+        return Answer(Ending(JobState.SET_ASIDE, code=reason.code, message=reason.message))
     percent, flags = findings.measurement("both").infected_percent, tuple(flag.code for flag in findings.flags)
-    return Answer(JobState.DONE, objects, outcome_of(findings), percent, flags)
+    return Answer(Ending(JobState.DONE, outcome_of(findings), percent, flags), objects)

@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_node.dispatch.doorbell import ANALYZE, listen, make_celery
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.dispatch.notification import Ending, notification_of
 from dicom_node.errors import NotAnalysable, PassingFailure
 from dicom_node.files import Files, keep_private, sync_tree
 from dicom_node.log import configure_logging, get_logger
@@ -146,24 +145,12 @@ class JobRunner:
             Result(o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax_uid, o.kind, o.path) for o in answer.objects
         ]
         destinations = [destination.name for destination in self._settings.destinations]
-        ending = Ending(
-            answer.state, answer.outcome, answer.infected_percent, answer.flags, answer.code, answer.message
-        )
-        finished = self._jobs.finish(
-            job,
-            answer.state,
-            found,
-            destinations,
-            code=answer.code,
-            message=answer.message,
-            infected_percent=answer.infected_percent,
-            notification=notification_of(self._settings.notification, job, ending, found),
-        )
+        finished = self._jobs.finish(job, answer.ending, found, destinations)
         log.info(
             "job_finished" if finished else "lease_lost",
             job_id=job.job_id,
-            outcome=answer.state.value,
-            code=answer.code,
+            outcome=answer.ending.state.value,
+            code=answer.ending.code,
         )
         if not finished:
             shutil.rmtree(self._results_folder(job))  # another worker's results count

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Engine, case, exists, func, or_, select, update
 
+from dicom_node.dispatch.notification import notification_of
 from dicom_node.dispatch.priors import prior_reports
 from dicom_node.dispatch.results import earlier_results, insert_notification, insert_results
 from dicom_node.dispatch.transitions import give_up, requeue
@@ -19,7 +20,7 @@ from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.retention import is_kept
 from dicom_node.record.schema import instances, job_inputs, jobs
 from dicom_node.settings import JobSettings, NotificationSettings
-from dicom_node.study import FINAL_JOB_STATES, Job, JobState, Notification, Priority, Result
+from dicom_node.study import FINAL_JOB_STATES, Ending, Job, JobState, Priority, Result
 
 CLOCK_SLACK_SECONDS = 5.0
 """How far a worker's clock may lag behind the node's, which rings only for what is due. A bell that is not answered is
@@ -33,7 +34,7 @@ class Jobs:
     Parameters
     ----------
     notification : NotificationSettings, optional
-        Who is told of a job that fails; without it nobody.
+        Which webhook is told how jobs end; by default none.
     """
 
     def __init__(
@@ -139,21 +140,11 @@ class Jobs:
         with self._engine.begin() as connection:
             return connection.execute(update(jobs).where(*held_by(job)).values(prolonged)).rowcount == 1
 
-    def finish(
-        self,
-        job: Job,
-        state: JobState,
-        found: Sequence[Result],
-        destinations: Sequence[str],
-        *,
-        code: str = "",
-        message: str = "",
-        infected_percent: float | None = None,
-        notification: Notification | None = None,
-    ) -> bool:
-        """End a job; what is sent and told of it goes out, all or nothing; False if the lease was lost.
+    def finish(self, job: Job, ending: Ending, found: Sequence[Result], destinations: Sequence[str]) -> bool:
+        """End a job; return False, with nothing changed, if its lease was lost.
 
-        Results that an earlier run with the same inputs already produced keep their first bytes.
+        In the same transaction its results enter the outbox, once for each destination, and the webhook's notification
+        is recorded. Results that an earlier run with the same inputs already produced keep their first bytes.
         """
         time = now()
         with self._engine.begin() as connection:
@@ -161,18 +152,18 @@ class Jobs:
                 update(jobs)
                 .where(*held_by(job))
                 .values(
-                    state=state,
+                    state=ending.state,
                     finished_at=time,
                     stage="",
-                    code=code,
-                    message=message,
-                    infected_percent=infected_percent,
+                    code=ending.code,
+                    message=ending.message,
+                    infected_percent=ending.infected_percent,
                 )
             )
             if held.rowcount == 0:
                 return False
             insert_results(connection, job, found, destinations, time)
-            if notification:
+            if notification := notification_of(self._notification, job, ending, found):
                 insert_notification(connection, notification, time)
         return True
 

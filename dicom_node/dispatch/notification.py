@@ -4,37 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from dicom_node.record.database import now
 from dicom_node.settings import NotificationSettings
-from dicom_node.study import REPORT, JobKey, JobState, Notification, Result
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a study ended, as far as others are told.
-
-    Parameters
-    ----------
-    outcome : str
-        In a word, as ``results.json`` has it; empty where there is none.
-    infected_percent : float or None
-        PoIR; None where it is withheld, or nothing was measured.
-    flags : tuple of str
-        The codes of doubts.
-    code, message : str
-        Why a study was refused, or failed.
-    """
-
-    state: JobState
-    outcome: str = ""
-    infected_percent: float | None = None
-    flags: tuple[str, ...] = ()
-    code: str = ""
-    message: str = ""
+from dicom_node.study import REPORT, Ending, JobKey, JobState, Notification, Result
 
 
 def notification_of(

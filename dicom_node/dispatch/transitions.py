@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from dicom_node.dispatch.notification import Ending, notification_of
+from dicom_node.dispatch.notification import notification_of
 from dicom_node.dispatch.received import StoredInstance
 from dicom_node.dispatch.results import insert_notification
 from dicom_node.errors import RejectedInput
 from dicom_node.record.database import now
 from dicom_node.record.schema import job_inputs, jobs
 from dicom_node.settings import NotificationSettings
-from dicom_node.study import JobKey, JobState
+from dicom_node.study import Ending, JobKey, JobState
 
 SUPERSEDED = "superseded"
 """The code of a job whose place a newer revision took before it was measured."""

@@ -99,8 +99,8 @@ def main(study: Path, out: Path, started: float, method: str) -> None:
         method=chosen,
     )
     moments.append(("", time.time()))
-    if not answer.objects or answer.message:
-        raise SystemExit(answer.message)
+    if not answer.objects or answer.ending.message:
+        raise SystemExit(answer.ending.message)
     parts: dict[str, float] = defaultdict(float)
     for (stage, begin), (_, end) in pairwise(moments):
         parts[stage] += end - begin

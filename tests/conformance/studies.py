@@ -110,8 +110,8 @@ def check_studies(folder: Path, validation: Validation) -> Iterator[Checked]:
             with tempfile.TemporaryDirectory() as name:
                 for outcome, answer in outcomes_of(study, Path(name), method):
                     is_answered = True
-                    say(f"{study.name}, {outcome}: {answer.outcome}, {len(answer.objects)} objects")
-                    yield validation.check(study.name, f"{outcome}: {answer.outcome}", answer.objects)
+                    say(f"{study.name}, {outcome}: {answer.ending.outcome}, {len(answer.objects)} objects")
+                    yield validation.check(study.name, f"{outcome}: {answer.ending.outcome}", answer.objects)
             if not is_answered:
                 say(f"{study.name}: nothing is sent ({study.rejection})")
                 yield Checked(study.name, "nothing is sent", 0, 0, 0, 0)

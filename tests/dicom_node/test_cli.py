@@ -31,7 +31,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.database import make_engine
 from dicom_node.record.schema import deliveries, jobs, series, studies
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
-from dicom_node.study import JobState, Priority
+from dicom_node.study import Ending, JobState, Priority
 from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
 from tests.dicom_node.recording import STUDY, instance, make_job, receive, results_of, rows
 from tests.dicom_node.webhooks import answering, receiving, webhook
@@ -160,7 +160,7 @@ def finished(record: Engine) -> None:
     queue = Jobs(record, JobSettings())
     job = queue.claim(make_job(record))
     assert job is not None
-    queue.finish(job, JobState.DONE, results_of(), ["PACS"], infected_percent=12.345)
+    queue.finish(job, Ending(JobState.DONE, infected_percent=12.345), results_of(), ["PACS"])
     outbox = Outbox(record, DeliverySettings())
     token, due = outbox.claim("PACS")
     outbox.sent(token, due[0], 0x0000)

@@ -13,7 +13,7 @@ from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import JobState
+from dicom_node.study import Ending, JobState
 from tests.dicom_node.recording import make_job, results_of
 from tests.faults.document import write_documents
 from tests.faults.pacs import Held, Mood
@@ -71,7 +71,7 @@ def finish(record: Engine) -> None:
     queue = Jobs(record, JobSettings())
     job = queue.claim(make_job(record))
     assert job
-    queue.finish(job, JobState.DONE, results_of(), ["PACS"])
+    queue.finish(job, Ending(JobState.DONE), results_of(), ["PACS"])
 
 
 def test_one_report_on_all_acknowledged_images_is_what_was_promised(pacs: PACS, record: Engine) -> None:

@@ -17,7 +17,7 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import PassingFailure
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings, NodeSettings, Settings, WebDestination
-from dicom_node.study import DeliveryState, JobState, Result
+from dicom_node.study import DeliveryState, Ending, JobState, Result
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.recording import make_job, opened, rows
 from tests.factories import ct_series
@@ -54,7 +54,7 @@ def record(sqlite_url: str, results: list[pydicom.Dataset]) -> Iterator[Engine]:
             Result(ds.SOPInstanceUID, ds.SOPClassUID, ds.file_meta.TransferSyntaxUID, "seg", Path(str(ds.filename)))
             for ds in results
         ]
-        jobs.finish(job, JobState.DONE, found, ["PACS"])
+        jobs.finish(job, Ending(JobState.DONE), found, ["PACS"])
         yield engine
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node import cli
-from dicom_node.study import JobState
+from dicom_node.study import Ending, JobState
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.test_sr import texts
 from worker.analyze import print_answer
@@ -107,5 +107,5 @@ def test_a_prior_that_cannot_be_measured_is_said_by_its_folder(
 
 
 def test_a_percentage_is_told_as_the_report_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    print_answer(Answer(JobState.DONE, infected_percent=0.03), tmp_path)
+    print_answer(Answer(Ending(JobState.DONE, infected_percent=0.03)), tmp_path)
     assert capsys.readouterr().out == "PoIR < 0.1 % of the lung\n"

@@ -25,10 +25,10 @@ def answer(paths: list[Path], out: Path, rejection: NotAnalysable | None = None)
 def test_a_measured_series_is_done_with_its_objects(tmp_path: Path) -> None:
     found = answer(ct_series(tmp_path / "ct", HU), tmp_path / "out")
 
-    assert found.state is JobState.DONE
+    assert found.ending.state is JobState.DONE
     assert {item.kind for item in found.objects} >= {"lungs", "infection", "report", "key-image"}
-    assert found.infected_percent is not None
-    assert found.outcome == json.loads((tmp_path / "out" / "results.json").read_text())["outcome"]
+    assert found.ending.infected_percent is not None
+    assert found.ending.outcome == json.loads((tmp_path / "out" / "results.json").read_text())["outcome"]
 
 
 def test_a_series_with_a_gap_is_refused_with_a_report(tmp_path: Path) -> None:
@@ -36,7 +36,8 @@ def test_a_series_with_a_gap_is_refused_with_a_report(tmp_path: Path) -> None:
 
     found = answer(paths, tmp_path / "out")
 
-    assert (found.state, found.code, found.outcome) == (JobState.REFUSED, "missing-slices", "not-analysable")
+    assert (found.ending.state, found.ending.code) == (JobState.REFUSED, "missing-slices")
+    assert found.ending.outcome == "not-analysable"
     assert [item.kind for item in found.objects] == ["report"]
 
 
@@ -54,7 +55,7 @@ def test_the_setting_decides_whether_a_note_withdraws_the_answer_before(tmp_path
 def test_slices_that_cannot_be_told_apart_are_refused_with_a_report(tmp_path: Path) -> None:
     found = answer(ct_series(tmp_path / "ct", HU, SOPInstanceUID="1.2.3"), tmp_path / "out")
 
-    assert (found.state, found.code) == (JobState.REFUSED, "shared-uids")
+    assert (found.ending.state, found.ending.code) == (JobState.REFUSED, "shared-uids")
     assert [dcmread(item.path).Modality for item in found.objects] == ["SR"]
 
 
@@ -64,8 +65,8 @@ def test_a_chest_to_which_no_report_can_refer_is_set_aside_with_the_reason(tmp_p
 
     found = answer(paths, tmp_path / "out", NotAnalysable("no-fitting-series", "expected at least 10 slices, got 5"))
 
-    assert (found.state, found.code, found.objects) == (JobState.SET_ASIDE, "no-uids", ())
-    assert "got none: nothing can refer to them" in found.message
+    assert (found.ending.state, found.ending.code, found.objects) == (JobState.SET_ASIDE, "no-uids", ())
+    assert "got none: nothing can refer to them" in found.ending.message
 
 
 def test_a_study_is_measured_by_the_method_given_and_a_refusal_names_it_too(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dicom_node.files import Files, make_folder
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries, jobs, notifications, results
 from dicom_node.settings import Settings
-from dicom_node.study import DeliveryState, Job, JobState
+from dicom_node.study import DeliveryState, Ending, Job, JobState
 from tests.dicom_node.recording import STUDY, make_job, rows
 from tests.services import wait_until
 from worker.answer import Answer
@@ -42,7 +42,7 @@ def states(record: Engine) -> list[tuple[object, object, object]]:
 def test_a_worker_records_what_the_webhook_is_told_and_needs_no_secret(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(JobState.DONE))
+    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(Ending(JobState.DONE)))
     monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
     webhook = {"url": "https://worklist.example/hilum", "secret": tmp_path / "nowhere"}
     settings = Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}, notification=webhook)
@@ -62,7 +62,7 @@ def test_a_job_that_failed_with_a_prior_goes_on_without_it(
 
     def answer(*arguments: Any) -> Answer:
         told.extend(arguments[-1])
-        return Answer(JobState.DONE)
+        return Answer(Ending(JobState.DONE))
 
     monkeypatch.setattr("worker.tasks.answer_study", answer)
     monkeypatch.setattr("worker.tasks.measure_fetched", lambda *_: ["measured"])
@@ -92,7 +92,7 @@ def test_a_worker_that_can_begin_no_more_threads_answers_all_the_same(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")  # what a lack of memory looks like to Python
 
-    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(JobState.REFUSED))
+    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(Ending(JobState.REFUSED)))
     monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
     record = open_database(sqlite_url)
     job_id = make_job(record)
@@ -123,7 +123,7 @@ def test_every_job_of_a_worker_keeps_its_lease_though_the_record_fails_once(
     def answer(*_: Any) -> Answer:
         begun = lease()
         wait_until(lambda: lease() > begun, "a longer lease", 20)
-        return Answer(JobState.DONE)
+        return Answer(Ending(JobState.DONE))
 
     monkeypatch.setattr(Jobs, "renew", fail_once)
     monkeypatch.setattr("worker.tasks.answer_study", answer)
@@ -139,7 +139,7 @@ def test_every_job_of_a_worker_keeps_its_lease_though_the_record_fails_once(
 def test_while_the_storage_fails_no_job_is_claimed(
     tmp_path: Path, images: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(JobState.DONE))
+    monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(Ending(JobState.DONE)))
     monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
     monkeypatch.setattr("worker.tasks.STORAGE_PAUSE_SECONDS", 0)
     record = open_database(sqlite_url)
@@ -215,7 +215,7 @@ def test_every_folder_of_a_job_is_synced_into_the_one_above_before_the_record_na
     def write(*arguments: Any) -> Answer:
         make_folder(arguments[2])
         (arguments[2] / "lungs.dcm").write_bytes(b"whole")
-        return Answer(JobState.DONE)
+        return Answer(Ending(JobState.DONE))
 
     def checked_finish(*arguments: Any, **options: Any) -> bool:
         assert not made
@@ -245,7 +245,7 @@ def test_results_stay_where_the_answer_to_their_commit_is_lost(
         path = arguments[2] / "report.dcm"
         Files(tmp_path).write(path, [b"report"])
         made = WrittenObject(path, "report", ComprehensiveSRStorage, "1.2.9", "1.2.8", ExplicitVRLittleEndian)
-        return Answer(JobState.DONE, (made,))
+        return Answer(Ending(JobState.DONE), (made,))
 
     def finish_and_die(*arguments: Any, **others: Any) -> bool:
         finish(*arguments, **others)

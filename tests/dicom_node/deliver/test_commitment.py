@@ -27,7 +27,7 @@ from dicom_node.settings import (
     Settings,
     StorageSettings,
 )
-from dicom_node.study import DeliveryState, JobState, StudyState
+from dicom_node.study import DeliveryState, Ending, JobState, StudyState
 from tests.dicom_node.deliver.test_scu import write_results
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.receiving import listening
@@ -134,7 +134,7 @@ def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
     queue = Jobs(sqlite_record, JobSettings())
     job = queue.claim(make_job(sqlite_record))
     assert job is not None
-    queue.finish(job, JobState.DONE, results_of("1.2.3", tmp_path / "results"), ("PACS",))
+    queue.finish(job, Ending(JobState.DONE), results_of("1.2.3", tmp_path / "results"), ("PACS",))
     return sqlite_record
 
 
@@ -238,7 +238,7 @@ def test_what_was_sent_of_a_study_that_was_removed_is_not_asked_for(record: Engi
     queue = Jobs(record, JobSettings())
     job = queue.claim(make_job(record, study="1.2.4"))
     assert job is not None
-    queue.finish(job, JobState.DONE, later, ("PACS",))
+    queue.finish(job, Ending(JobState.DONE), later, ("PACS",))
     with record.begin() as connection:
         connection.execute(update(deliveries).values(state=DeliveryState.SENT, sent_at=0.0))
         connection.execute(update(studies).values(state=StudyState.SELECTED))

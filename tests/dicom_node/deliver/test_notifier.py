@@ -17,12 +17,11 @@ from sqlalchemy import Engine
 
 from dicom_node.deliver.notifier import LEASE_SECONDS, Notifications, Notifier
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.dispatch.notification import Ending, notification_of
 from dicom_node.errors import NotAnalysable
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
-from dicom_node.study import Job, JobState
+from dicom_node.study import Ending, Job, JobState
 from tests.dicom_node.deliver.test_scu import pacs, write_results
 from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
 from tests.dicom_node.webhooks import SECRET, answering, is_from_hilum, receiving, webhook
@@ -41,8 +40,7 @@ def settings_for(folder: Path, port: int, **notification: Any) -> Settings:
 
 def finish(record: Engine, job: Job, settings: Settings, ending: Ending = DONE, *to: str) -> bool:
     found = results_of(job.study_instance_uid)
-    told = notification_of(settings.notification, job, ending, found)
-    return Jobs(record, JobSettings()).finish(job, ending.state, found, to, notification=told)
+    return Jobs(record, JobSettings(), settings.notification).finish(job, ending, found, to)
 
 
 def end_study(record: Engine, settings: Settings, study: str = STUDY, ending: Ending = DONE) -> None:
@@ -328,8 +326,7 @@ def test_a_receiver_that_hangs_holds_up_no_pacs_and_a_killed_sender_repeats_noth
             job = Jobs(sqlite_record, JobSettings()).claim(make_job(sqlite_record, study=study))
             assert job is not None
             found = results_of(study, tmp_path / study)
-            told = notification_of(settings.notification, job, DONE, found)
-            Jobs(sqlite_record, JobSettings()).finish(job, JobState.DONE, found, ["PACS"], notification=told)
+            Jobs(sqlite_record, JobSettings(), settings.notification).finish(job, DONE, found, ["PACS"])
         (tmp_path / "hilum.toml").write_text(
             f'[database]\nurl = "{sqlite_record.url}"\n[notification]\nurl = "{settings.notification.url}"\n'
             f'secret = "webhook.secret"\n[[destinations]]\nname = "PACS"\nae_title = "PACS"\n'

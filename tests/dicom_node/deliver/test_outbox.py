@@ -20,7 +20,7 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import REJECTION_NOTE, REPORT, Delivery, DeliveryState, Job, JobState, Result
+from dicom_node.study import REJECTION_NOTE, REPORT, Delivery, DeliveryState, Ending, Job, JobState, Result
 from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
 from tests.services import wait_until
 
@@ -36,7 +36,7 @@ def claimed(queue: Jobs, job_id: str) -> Job:
 def finish_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> None:
     queue = Jobs(record, JobSettings())
     job = claimed(queue, make_job(record, study=study))
-    assert queue.finish(job, JobState.DONE, results_of(study), destinations)
+    assert queue.finish(job, Ending(JobState.DONE), results_of(study), destinations)
 
 
 def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> tuple[Result, ...]:
@@ -47,7 +47,7 @@ def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ..
         replace(result, sop_instance_uid=f"{result.sop_instance_uid}.2", kind=kind)
         for result, kind in zip(results_of(study), (REPORT, REJECTION_NOTE), strict=True)
     )
-    assert queue.finish(job, JobState.DONE, (report, note), destinations)
+    assert queue.finish(job, Ending(JobState.DONE), (report, note), destinations)
     return report, note
 
 
@@ -207,9 +207,9 @@ def test_a_second_answer_of_the_same_job_waits_for_its_first(outbox: Outbox, rec
     """`hilum retry` measures what was given up and answered so; its results withdraw that answer."""
     queue, job_id = Jobs(record, JobSettings(maximum_attempts=1)), make_job(record)
     queue.give_back(claimed(queue, job_id), "defect", "it broke")
-    assert queue.finish(claimed(queue, job_id), JobState.REFUSED, results_of()[:1], ("PACS",))
+    assert queue.finish(claimed(queue, job_id), Ending(JobState.REFUSED), results_of()[:1], ("PACS",))
     assert queue.retry(STUDY) == 1
-    assert queue.finish(claimed(queue, job_id), JobState.DONE, results_of("1.2.3.2"), ("PACS",))
+    assert queue.finish(claimed(queue, job_id), Ending(JobState.DONE), results_of("1.2.3.2"), ("PACS",))
     token, (first,) = outbox.claim("PACS")
     assert first.result == results_of()[0]
     outbox.failed(token, first, 0xA700, "out of resources")
@@ -372,7 +372,7 @@ def test_an_earlier_note_is_sent_after_a_later_one_too(outbox: Outbox, record: E
     outbox.rejected(token, note, 0xC000, "no")
     queue = Jobs(record, JobSettings())
     last = replace(note.result, sop_instance_uid="1.2.3.9.3")
-    queue.finish(claimed(queue, make_job(record, instances=4)), JobState.DONE, (last,), ("PACS",))
+    queue.finish(claimed(queue, make_job(record, instances=4)), Ending(JobState.DONE), (last,), ("PACS",))
     token, (delivery,) = outbox.claim("PACS")
     outbox.sent(token, delivery, 0)
     assert outbox.resend() == 1

@@ -32,7 +32,7 @@ from dicom_node.settings import (
     StorageSettings,
 )
 from dicom_node.statuses import is_passing, is_success
-from dicom_node.study import DeliveryState, JobState
+from dicom_node.study import DeliveryState, Ending, JobState
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.recording import STUDY, make_job, results_of, rows
 from tests.services import free_port, wait_until
@@ -117,7 +117,7 @@ def finish_study(record: Engine, folder: Path, study: str = STUDY, destinations:
     queue = Jobs(record, JobSettings())
     job = queue.claim(make_job(record, study=study))
     assert job is not None
-    queue.finish(job, JobState.DONE, results_of(study, folder), destinations)
+    queue.finish(job, Ending(JobState.DONE), results_of(study, folder), destinations)
 
 
 @pytest.fixture

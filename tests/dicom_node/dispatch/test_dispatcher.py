@@ -23,7 +23,7 @@ from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import instances, job_inputs, jobs, series, studies
 from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings, StorageSettings
-from dicom_node.study import Instance, JobState, Priority, Reception, StudyActivity, StudyState
+from dicom_node.study import Ending, Instance, JobState, Priority, Reception, StudyActivity, StudyState
 from tests.dicom_node.recording import Clock, instance, receive, results_of, rows, take_turn
 from tests.factories import ct_series
 from tests.services import wait_until
@@ -212,7 +212,7 @@ def test_what_comes_after_the_removal_and_cannot_be_measured_leaves_the_measurem
     queue = Jobs(record, JobSettings())
     job = queue.claim(str(jobs_in(record)[0]["job_id"]))
     assert job
-    assert queue.finish(job, JobState.DONE, results_of("1.2.3"), ())
+    assert queue.finish(job, Ending(JobState.DONE), results_of("1.2.3"), ())
     with record.begin() as connection:  # as retention does
         connection.execute(job_inputs.delete())
         connection.execute(instances.delete())
@@ -230,7 +230,7 @@ def test_our_own_results_routed_back_start_nothing(
     queue = Jobs(record, SETTINGS.jobs)
     job = queue.claim(bell.rung[0][0])
     assert job is not None
-    queue.finish(job, JobState.DONE, results_of(), ["PACS"])
+    queue.finish(job, Ending(JobState.DONE), results_of(), ["PACS"])
     own = [instance(result.sop_instance_uid, sop_class=result.sop_class_uid) for result in results_of()]
     assert receive(Intake(record), *own) == [Reception.OWN_RESULT] * 2
     pass_quiet(dispatcher, clock)

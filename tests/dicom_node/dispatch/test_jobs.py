@@ -21,7 +21,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import deliveries, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
-from dicom_node.study import FINAL_JOB_STATES, REJECTION_NOTE, DeliveryState, Job, JobState, Priority
+from dicom_node.study import FINAL_JOB_STATES, REJECTION_NOTE, DeliveryState, Ending, Job, JobState, Priority
 from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, results_of, rows
 
 SETTINGS = JobSettings(lease_seconds=60, sweep_seconds=15, maximum_attempts=3, retry_seconds=30)
@@ -119,7 +119,7 @@ def test_no_bell_rings_for_a_job_that_runs_or_is_done(queue: Jobs, record: Engin
     job = claimed(queue, make_job(record))
     clock.pass_(30)
     assert queue.to_ring(none_unheard) == []
-    assert queue.finish(job, JobState.DONE, (), ())
+    assert queue.finish(job, Ending(JobState.DONE), (), ())
     clock.pass_(1000)
     assert queue.to_ring(none_unheard) == []
 
@@ -136,7 +136,7 @@ def test_a_claim_hands_out_all_that_a_worker_needs(queue: Jobs, record: Engine) 
 
 def test_a_later_revision_is_told_what_it_replaces(queue: Jobs, record: Engine) -> None:
     first = results_of()
-    queue.finish(claimed(queue, make_job(record)), JobState.DONE, first, [])
+    queue.finish(claimed(queue, make_job(record)), Ending(JobState.DONE), first, [])
 
     later = claimed(queue, make_job(record, instances=3))
 
@@ -146,13 +146,13 @@ def test_a_later_revision_is_told_what_it_replaces(queue: Jobs, record: Engine) 
 def test_a_note_is_no_part_of_the_answer_that_a_later_revision_replaces(queue: Jobs, record: Engine) -> None:
     segmentation, report = results_of()
     note = replace(report, sop_instance_uid="1.2.3.9.3", kind=REJECTION_NOTE, path=Path("/storage/results/note.dcm"))
-    queue.finish(claimed(queue, make_job(record)), JobState.DONE, (segmentation, report, note), [])
+    queue.finish(claimed(queue, make_job(record)), Ending(JobState.DONE), (segmentation, report, note), [])
 
     assert claimed(queue, make_job(record, instances=3)).earlier == (segmentation.path, report.path)
 
 
 def test_a_job_of_another_study_replaces_nothing(queue: Jobs, record: Engine) -> None:
-    queue.finish(claimed(queue, make_job(record)), JobState.DONE, results_of(), [])
+    queue.finish(claimed(queue, make_job(record)), Ending(JobState.DONE), results_of(), [])
 
     assert claimed(queue, make_job(record, study="1.2.4")).earlier == ()
 
@@ -204,9 +204,9 @@ def test_a_lease_that_ran_out_is_taken_back_and_can_do_nothing(queue: Jobs, reco
     taken = claimed(queue, lost.job_id)
     assert not queue.renew(lost, "late")
     assert not queue.give_back(lost, "late", "late")
-    assert not queue.finish(lost, JobState.DONE, results_of(), ["PACS"])
+    assert not queue.finish(lost, Ending(JobState.DONE), results_of(), ["PACS"])
     assert rows(record, results) == []
-    assert queue.finish(taken, JobState.DONE, results_of(), ["PACS"])
+    assert queue.finish(taken, Ending(JobState.DONE), results_of(), ["PACS"])
 
 
 def test_a_lease_is_as_long_as_the_settings_of_its_worker_say(queue: Jobs, record: Engine, clock: Clock) -> None:
@@ -233,7 +233,7 @@ def test_a_lease_that_began_before_its_length_was_recorded_runs_out(queue: Jobs,
 def test_a_slow_worker_that_was_not_missed_may_still_finish(queue: Jobs, record: Engine, clock: Clock) -> None:
     job = claimed(queue, make_job(record))
     clock.pass_(1000)
-    assert queue.finish(job, JobState.DONE, (), ())
+    assert queue.finish(job, Ending(JobState.DONE), (), ())
     assert queue.sweep() == 0
 
 
@@ -242,7 +242,7 @@ def test_a_slow_worker_that_was_not_missed_may_still_finish(queue: Jobs, record:
 
 def test_finishing_puts_every_result_into_the_outbox_of_every_destination(queue: Jobs, record: Engine) -> None:
     job = claimed(queue, make_job(record))
-    assert queue.finish(job, JobState.DONE, results_of(), ["PACS", "ARCHIVE"], infected_percent=12.5)
+    assert queue.finish(job, Ending(JobState.DONE, infected_percent=12.5), results_of(), ["PACS", "ARCHIVE"])
     row = state_of(record, job.job_id)
     assert (row["state"], row["infected_percent"], row["stage"]) == (JobState.DONE, 12.5, "")
     assert [(r["kind"], r["position"]) for r in rows(record, results)] == [("seg", 0), ("sr", 1)]
@@ -255,23 +255,23 @@ def test_finishing_puts_every_result_into_the_outbox_of_every_destination(queue:
 
 def test_a_job_is_finished_once(queue: Jobs, record: Engine) -> None:
     job = claimed(queue, make_job(record))
-    assert queue.finish(job, JobState.DONE, results_of(), ["PACS"])
-    assert not queue.finish(job, JobState.DONE, results_of(), ["PACS"])
+    assert queue.finish(job, Ending(JobState.DONE), results_of(), ["PACS"])
+    assert not queue.finish(job, Ending(JobState.DONE), results_of(), ["PACS"])
     assert len(rows(record, deliveries)) == 2
 
 
 def test_results_known_already_keep_their_first_bytes(queue: Jobs, record: Engine) -> None:
     first = claimed(queue, make_job(record))
-    queue.finish(first, JobState.DONE, results_of(folder=Path("/first")), ["PACS"])
+    queue.finish(first, Ending(JobState.DONE), results_of(folder=Path("/first")), ["PACS"])
     second = claimed(queue, make_job(record, instances=3))
-    assert queue.finish(second, JobState.DONE, results_of(folder=Path("/second")), ["PACS"])
+    assert queue.finish(second, Ending(JobState.DONE), results_of(folder=Path("/second")), ["PACS"])
     assert {Path(str(row["path"])).parent for row in rows(record, results)} == {Path("/first")}
     assert len(rows(record, deliveries)) == 2
 
 
 def test_a_refused_job_names_its_code_and_reason(queue: Jobs, record: Engine) -> None:
     job = claimed(queue, make_job(record))
-    assert queue.finish(job, JobState.REFUSED, results_of(), ["PACS"], code="gap", message="a slice is missing")
+    assert queue.finish(job, Ending(JobState.REFUSED, code="gap", message="a slice is missing"), results_of(), ["PACS"])
     row = state_of(record, job.job_id)
     assert (row["state"], row["code"], row["message"]) == (JobState.REFUSED, "gap", "a slice is missing")
 
@@ -353,13 +353,13 @@ def test_a_given_up_job_is_measured_again_on_demand(queue: Jobs, record: Engine,
     job_id = make_job(record)
     fail_until_given_up(queue, job_id, clock)
     clock.pass_(10_000)
-    queue.finish(claimed(queue, job_id), JobState.REFUSED, results_of(), ["PACS"])
+    queue.finish(claimed(queue, job_id), Ending(JobState.REFUSED), results_of(), ["PACS"])
     assert queue.retry(STUDY) == 1
     job = claimed(queue, job_id)
     assert (job.refusal, job.attempt) == (None, 1)
     assert job.earlier == tuple(result.path for result in results_of())  # the answer that it was given up
     again = results_of("1.2.3.2", Path("/storage/again"))
-    queue.finish(job, JobState.DONE, again, ["PACS"])
+    queue.finish(job, Ending(JobState.DONE), again, ["PACS"])
     assert claimed(queue, make_job(record, instances=3)).earlier == tuple(result.path for result in again)
 
 
@@ -368,7 +368,7 @@ def test_a_job_that_is_tried_again_on_demand_is_rung_for_at_once(queue: Jobs, re
     fail_until_given_up(queue, job_id, clock)
     clock.pass_(10_000)
     assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
-    queue.finish(claimed(queue, job_id), JobState.REFUSED, results_of(), ["PACS"])
+    queue.finish(claimed(queue, job_id), Ending(JobState.REFUSED), results_of(), ["PACS"])
     assert queue.retry(STUDY) == 1
     assert queue.to_ring(none_unheard) == [(job_id, Priority.ROUTINE)]
 
@@ -387,7 +387,7 @@ def test_a_failed_refusal_is_reported_again_on_demand_and_not_measured(
 
 @pytest.mark.parametrize("state", [JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE])
 def test_a_job_that_was_answered_is_not_tried_again(queue: Jobs, record: Engine, state: JobState) -> None:
-    queue.finish(claimed(queue, make_job(record)), state, (), ())
+    queue.finish(claimed(queue, make_job(record)), Ending(state), (), ())
     assert queue.retry(STUDY) == 0
 
 
@@ -451,7 +451,7 @@ class LifeOfJobs(RuleBasedStateMachine):
 
     @rule(job=leases, state=st.sampled_from(sorted(FINAL_JOB_STATES - {JobState.FAILED})))
     def finish(self, job: Job, state: JobState) -> None:
-        finished = self.queue.finish(job, state, results_of(job.study_instance_uid), ["PACS"])
+        finished = self.queue.finish(job, Ending(state), results_of(job.study_instance_uid), ["PACS"])
         assert finished == self.holds(job)
         if finished:
             self.finished[job.job_id] += 1
@@ -582,15 +582,15 @@ def test_a_newer_revision_waits_for_the_one_before_it_so_that_its_report_can_nam
     assert queue.claim(second) is None
     first = queue.claim(first.job_id)
     assert first
-    queue.finish(first, JobState.DONE, results_of(), [])
+    queue.finish(first, Ending(JobState.DONE), results_of(), [])
     assert queue.claim(second)
 
 
 def test_what_a_newer_revision_answered_is_not_tried_again(queue: Jobs, record: Engine) -> None:
     first = queue.claim(make_job(record))
     assert first
-    queue.finish(first, JobState.FAILED, [], [])
+    queue.finish(first, Ending(JobState.FAILED), [], [])
     second = queue.claim(make_job(record, instances=3))
     assert second
-    queue.finish(second, JobState.DONE, results_of(), [])
+    queue.finish(second, Ending(JobState.DONE), results_of(), [])
     assert queue.retry(STUDY) == 0

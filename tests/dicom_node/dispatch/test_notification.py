@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dicom_node.dispatch.notification import Ending, notification_of
+from dicom_node.dispatch.notification import notification_of
 from dicom_node.settings import NotificationSettings
-from dicom_node.study import JobKey, JobState, Result
+from dicom_node.study import Ending, JobKey, JobState, Result
 from tests.dicom_node.webhooks import webhook
 
 JOB = JobKey("job", "1.2.3", 2)

@@ -21,7 +21,7 @@ from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import reading
 from dicom_node.settings import JobSettings, PriorSettings, Settings
-from dicom_node.study import JobState, Priority, Result
+from dicom_node.study import Ending, JobState, Priority, Result
 from tests.dicom_node.recording import instance, make_job, receive
 
 ANNA = Patient("4711", "HOSPITAL")
@@ -33,7 +33,7 @@ def answered(record: Engine, study: str, patient: Patient, state: JobState = Job
     queue = Jobs(record, JobSettings())
     job = queue.claim(make_job(record, study=study))
     assert job is not None
-    queue.finish(job, state, [Result(f"{study}.9", Comprehensive3DSRStorage, "1.2", "report", REPORT)], [])
+    queue.finish(job, Ending(state), [Result(f"{study}.9", Comprehensive3DSRStorage, "1.2", "report", REPORT)], [])
     known(record, study, patient)
 
 
@@ -118,7 +118,7 @@ def test_figures_that_a_refusal_replaced_are_no_prior(record: Engine) -> None:
     job = queue.claim(job_id)
     assert job is not None
     refusal = Result("1.2.4.10", Comprehensive3DSRStorage, "1.2", "report", Path("/storage/refusal.dcm"))
-    queue.finish(job, JobState.REFUSED, [refusal], [])
+    queue.finish(job, Ending(JobState.REFUSED), [refusal], [])
     make_job(record, study="1.2.5")
     known(record, "1.2.5", ANNA)
 

@@ -17,7 +17,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import instances, studies
 from dicom_node.settings import JobSettings, Settings
-from dicom_node.study import JobState, Priority, Reception, StudyState
+from dicom_node.study import Ending, JobState, Priority, Reception, StudyState
 from tests.dicom_node.recording import STUDY, instance, make_job, receive, record_one, results_of, rows, settled
 
 
@@ -73,7 +73,7 @@ def test_a_result_routed_back_is_our_own_and_leaves_the_study_alone(intake: Inta
     assert job is not None
     (activity,) = receiving(record)
     assert settled(record, activity)
-    assert jobs.finish(job, JobState.DONE, results_of(), ["PACS"])
+    assert jobs.finish(job, Ending(JobState.DONE), results_of(), ["PACS"])
     before = (rows(record, studies), rows(record, instances))
     own = instance(results_of()[0].sop_instance_uid, series="1.2.3.9", sop_class=SegmentationStorage)
     assert receive(intake, own) == [Reception.OWN_RESULT]
@@ -84,7 +84,7 @@ def test_our_result_routed_back_under_another_study_starts_nothing(intake: Intak
     jobs = Jobs(record, JobSettings())
     job = jobs.claim(make_job(record))
     assert job is not None
-    jobs.finish(job, JobState.DONE, results_of(), [])
+    jobs.finish(job, Ending(JobState.DONE), results_of(), [])
     moved = instance(results_of()[0].sop_instance_uid, study="1.2.77", sop_class=SegmentationStorage)
     assert receive(intake, moved) == [Reception.OWN_RESULT]
     assert [activity.study_instance_uid for activity in receiving(record)] == [STUDY]

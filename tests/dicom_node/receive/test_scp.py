@@ -40,7 +40,7 @@ from sqlalchemy import Engine, event
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.schema import associations, instances, studies
 from dicom_node.settings import JobSettings
-from dicom_node.study import JobState, Priority
+from dicom_node.study import Ending, JobState, Priority
 from tests.dicom_node.receiving import associated, data_set, encoded, listening, send, send_bytes, stored_files
 from tests.dicom_node.recording import make_job, results_of, rows
 from tests.factories import ct_series
@@ -188,7 +188,7 @@ def test_our_own_result_coming_back_is_taken_and_not_kept(
     queue = Jobs(sqlite_record, JobSettings())
     job = queue.claim(make_job(sqlite_record))
     assert job is not None
-    queue.finish(job, JobState.DONE, results_of(), [])
+    queue.finish(job, Ending(JobState.DONE), results_of(), [])
     before = len(rows(sqlite_record, instances))
     ct.SOPClassUID, ct.SOPInstanceUID = SegmentationStorage, results_of()[0].sop_instance_uid
     assert send(port, ct) == [0x0000]

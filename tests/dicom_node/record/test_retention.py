@@ -22,7 +22,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.retention import Retention
 from dicom_node.record.schema import associations, deliveries, instances, jobs, results, studies
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, Settings, StorageSettings
-from dicom_node.study import JobState, Priority, StudyState
+from dicom_node.study import Ending, JobState, Priority, StudyState
 from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, results_of, rows
 
 DAY = 86400.0
@@ -69,7 +69,7 @@ def answer(
     for result in found:
         files.write(result.path, [b"result"])
         os.utime(result.path, (0, 0))
-    assert queue.finish(job, state, found, to)
+    assert queue.finish(job, Ending(state), found, to)
     return [result.path for result in found]
 
 

@@ -306,7 +306,7 @@ def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Engine]:
     """Results that wait to be sent to a destination."""
     from dicom_node.dispatch.jobs import Jobs
     from dicom_node.settings import JobSettings
-    from dicom_node.study import JobState, Result
+    from dicom_node.study import Ending, JobState, Result
     from tests.dicom_node.recording import make_job
 
     def made(destination: str, count: int = 1) -> Engine:
@@ -318,7 +318,7 @@ def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Engine]:
             Result(ds.SOPInstanceUID, ds.SOPClassUID, ds.file_meta.TransferSyntaxUID, "seg", path)
             for path, ds in ((path, pydicom.dcmread(path)) for path in paths)
         ]
-        assert jobs.finish(job, JobState.DONE, results, [destination])
+        assert jobs.finish(job, Ending(JobState.DONE), results, [destination])
         return sqlite_record
 
     return made
