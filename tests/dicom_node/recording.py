@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis.stateful import RuleBasedStateMachine
 from pydicom.uid import (
     ComprehensiveSRStorage,
     CTImageStorage,
@@ -66,6 +68,22 @@ class Clock:
     def jump(self, seconds: float) -> None:
         """Set the clock, as an administrator does: no time passes."""
         self.seconds += seconds
+
+
+class RecordMachine(RuleBasedStateMachine):
+    """A state machine on a record of its own, with a clock that it moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.clock = Clock(self.patch)
+        self.folder = tempfile.TemporaryDirectory()
+        self.engine = open_database(f"sqlite:///{self.folder.name}/record.sqlite3")
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+        self.folder.cleanup()
+        self.patch.undo()
 
 
 def instance(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, invariant, multiple, rule
 from sqlalchemy import Engine
 
 from dicom_node.deliver.order import TRIES_AHEAD
@@ -21,7 +20,7 @@ from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import REJECTION_NOTE, REPORT, Delivery, DeliveryState, Ending, Job, JobState, Result
-from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
+from tests.dicom_node.recording import STUDY, Clock, RecordMachine, make_job, results_of, rows
 from tests.services import wait_until
 
 SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)
@@ -429,7 +428,7 @@ class Held:
     delivery: Delivery
 
 
-class LifeOfDeliveries(RuleBasedStateMachine):
+class LifeOfDeliveries(RecordMachine):
     """Senders that come, die and come back, destinations that take and refuse, an administrator; in any order."""
 
     held = Bundle("held")
@@ -437,20 +436,11 @@ class LifeOfDeliveries(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.clock = Clock(self.patch)
-        self.folder = tempfile.TemporaryDirectory()
-        self.engine = open_database(f"sqlite:///{self.folder.name}/record.sqlite3")
         self.outbox = Outbox(self.engine, SETTINGS)
         finish_study(self.engine, "1.2.1", ("PACS", "ARCHIVE"))
         finish_study(self.engine, "1.2.2", ("ARCHIVE",))
         self.expected = {row["delivery_id"]: self.place(row) for row in self.rows()}
         self.holders: dict[object, str] = {}
-
-    def teardown(self) -> None:
-        self.engine.dispose()
-        self.folder.cleanup()
-        self.patch.undo()
 
     def rows(self) -> list[dict[str, Any]]:
         return rows(self.engine, deliveries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, consumes, invariant, multiple, rule
 from sqlalchemy import Engine, select
 
 from dicom_node.dispatch.jobs import Jobs
@@ -18,11 +17,11 @@ from dicom_node.dispatch.received import StoredInstance, instances_of
 from dicom_node.dispatch.transitions import enqueue, input_sha256
 from dicom_node.errors import NotAnalysable
 from dicom_node.receive.intake import Intake
-from dicom_node.record.database import open_database, reading
+from dicom_node.record.database import reading
 from dicom_node.record.schema import deliveries, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
 from dicom_node.study import FINAL_JOB_STATES, REJECTION_NOTE, DeliveryState, Ending, Job, JobState, Priority
-from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, results_of, rows
+from tests.dicom_node.recording import STUDY, Clock, RecordMachine, instance, make_job, receive, results_of, rows
 
 SETTINGS = JobSettings(lease_seconds=60, sweep_seconds=15, maximum_attempts=3, retry_seconds=30)
 TOO_SHORT = NotAnalysable("no-fitting-series", "expected at least 10 slices, got 5")
@@ -401,27 +400,18 @@ def test_a_waiting_or_running_job_is_not_tried_again(queue: Jobs, record: Engine
 # All of it at once
 
 
-class LifeOfJobs(RuleBasedStateMachine):
+class LifeOfJobs(RecordMachine):
     """Workers that come, freeze, die and come back, in any order; the clock moves as it likes."""
 
     leases = Bundle("leases")
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.clock = Clock(self.patch)
-        self.folder = tempfile.TemporaryDirectory()
-        self.engine = open_database(f"sqlite:///{self.folder.name}/record.sqlite3")
         self.queue = Jobs(self.engine, SETTINGS)
         self.job_ids = [make_job(self.engine, study=f"1.2.{number}") for number in range(2)]
         self.finished: dict[str, int] = dict.fromkeys(self.job_ids, 0)
         self.claims: dict[str, int] = dict.fromkeys(self.job_ids, 0)
         self.holder: dict[str, str] = {}
-
-    def teardown(self) -> None:
-        self.engine.dispose()
-        self.folder.cleanup()
-        self.patch.undo()
 
     def row(self, job_id: str) -> dict[str, Any]:
         return state_of(self.engine, job_id)
