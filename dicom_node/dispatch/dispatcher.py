@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
+from pydicom.uid import CTImageStorage
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
@@ -16,7 +19,7 @@ from dicom_node.dispatch.doorbell import Doorbell
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
 from dicom_node.dispatch.received import StoredInstance, instances_of, receiving, say_why_it_waits, settle
-from dicom_node.dispatch.selection import Selection, select_series
+from dicom_node.dispatch.selection import Selection, might_be_chosen, select_series
 from dicom_node.dispatch.setbacks import Setbacks
 from dicom_node.dispatch.transitions import enqueue
 from dicom_node.errors import NotForHilum, PassingFailure
@@ -39,6 +42,15 @@ def patient_of(found: Sequence[SeriesHeader]) -> Patient:
     """Return whom a study is of; where its images do not agree, nobody."""
     patients = {Patient(image.patient_id, image.issuer_of_patient_id) for series in found for image in series.images}
     return patients.pop() if len(patients) == 1 else Patient("", "")
+
+
+def most_slices(stored: Sequence[StoredInstance]) -> defaultdict[str, float]:
+    """Return the most slices that each series can have: one for each CT image, no limit for multi-frame images."""
+    most: defaultdict[str, float] = defaultdict(float)
+    for one in stored:
+        if one.sop_class_uid in CT_STORAGE:
+            most[one.series_instance_uid] += 1 if one.sop_class_uid == CTImageStorage else math.inf
+    return most
 
 
 def is_measured(connection: Connection, study_instance_uid: str) -> bool:
@@ -155,14 +167,13 @@ class Dispatcher:
     def _select(self, uid: str, stored: Sequence[StoredInstance]) -> tuple[list[SeriesHeader], Selection]:
         """Return the series of a study and the choice among them, at last without files that stay unreadable.
 
-        Not where the choice might be another with them: a study without a series to measure waits, and so does one
-        where a series that was not chosen lacks CT images. A job whose own images cannot be read is reported on by the
-        worker.
+        As long as one of these files could change the choice, the study waits. If the files belong to the chosen
+        series, the worker reports that it cannot read them.
 
         Raises
         ------
         PassingFailure
-            A file cannot be read.
+            A file cannot be read, and either more attempts follow or it could change the choice.
         """
         received_in = {one.path: one.series_instance_uid for one in stored}
         try:
@@ -173,8 +184,9 @@ class Dispatcher:
                 raise
             found = read_series(received_in, received_in, may_lack=True)
             selection = select_series(found, self._settings.selection)
-            of_ct = {one.series_instance_uid for one in stored if one.sop_class_uid in CT_STORAGE}
-            others = (s for s in found if s is not selection.series and s.series_instance_uid in of_ct)
-            if selection.rejection or any(s.unread for s in others):
-                raise
+            most = most_slices(stored)
+            others = (s for s in found if s.unread and s is not selection.series)
+            for other in others:
+                if might_be_chosen(other, most[other.series_instance_uid], selection.series, self._settings.selection):
+                    raise
             return found, selection

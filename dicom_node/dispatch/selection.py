@@ -20,6 +20,9 @@ AXIAL_WITHIN_DEGREES = 35.0
 LEAST_SINE = 1e-6
 """Of the angle between row and column; what is nearer to parallel spans no plane."""
 
+Quality = tuple[bool, bool, float, float]
+"""Whether a series is derived; whether its kernel is sharp; how far its thickness is off, in mm; minus its slices."""
+
 _CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULM")
 
 _OTHER_PARTS = re.compile(
@@ -57,11 +60,27 @@ def select_series(found: Sequence[SeriesHeader], settings: SelectionSettings) ->
 
 def rejected_because(series: SeriesHeader, settings: SelectionSettings) -> str:
     """Return why a series cannot be measured, or an empty string."""
-    rules: tuple[Callable[[SeriesHeader, SelectionSettings], str], ...] = (
-        must_be_ct, must_not_be_localizer, must_be_primary, must_not_be_other_part, must_be_axial,
-        must_have_slices, must_have_extent, must_be_thin,
-    )  # fmt: skip
+    rules = *RULES_OF_KIND, must_have_slices, must_have_extent
     return next((reason for rule in rules if (reason := rule(series, settings))), "")
+
+
+def might_be_chosen(
+    series: SeriesHeader, most_slices: float, chosen: SeriesHeader | None, settings: SelectionSettings
+) -> bool:
+    """Return whether a series could take the place of the chosen one if all its files could be read.
+
+    Parameters
+    ----------
+    most_slices : float
+        The most slices that it can have, with those in files that cannot be read.
+    """
+    if most_slices < settings.minimum_slices:
+        return False
+    if series.unread >= len(series.images):  # those that were read may not be typical
+        return True
+    if any(rule(series, settings) for rule in RULES_OF_KIND):
+        return False
+    return chosen is None or quality(series, settings, most_slices) <= quality(chosen, settings, chosen.slices)
 
 
 def speaks_of_chest(words: str) -> bool:
@@ -139,8 +158,19 @@ def must_be_thin(series: SeriesHeader, settings: SelectionSettings) -> str:
     return f"expected slices of at most {settings.maximum_thickness_mm:g} mm, got {thickness:g} mm"
 
 
-def preference(series: SeriesHeader, settings: SelectionSettings) -> tuple[bool, bool, float, int, str]:
+RULES_OF_KIND: tuple[Callable[[SeriesHeader, SelectionSettings], str], ...] = (
+    must_be_ct, must_not_be_localizer, must_be_primary, must_not_be_other_part, must_be_axial, must_be_thin,
+)  # fmt: skip
+"""The rules that more slices of the same kind cannot satisfy."""
+
+
+def preference(series: SeriesHeader, settings: SelectionSettings) -> tuple[Quality, str]:
     """Sort key: the most welcome series first; the UID decides at last, so that the choice is stable."""
+    return quality(series, settings, series.slices), series.series_instance_uid
+
+
+def quality(series: SeriesHeader, settings: SelectionSettings, slices: float) -> Quality:
+    """Return what makes a series welcome, lower is better, if it had so many slices."""
     image_type = series.most_common("image_type")
     thickness = series.most_common("thickness_mm")
     off = abs(thickness - settings.preferred_thickness_mm) if isinstance(thickness, float) else math.inf
@@ -148,8 +178,7 @@ def preference(series: SeriesHeader, settings: SelectionSettings) -> tuple[bool,
         isinstance(image_type, tuple) and image_type[:1] == ("DERIVED",),
         is_sharp(str(series.most_common("kernel"))),
         off,
-        -series.slices,
-        series.series_instance_uid,
+        -slices,
     )
 
 

@@ -390,6 +390,31 @@ def test_a_study_waits_for_the_images_of_a_series_that_might_be_the_better_one(
     assert rows(record, studies)[0]["reason"] == ""
 
 
+@pytest.mark.parametrize(
+    "attributes", [{"ConvolutionKernel": "LUNG"}, {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}]
+)
+def test_a_study_does_not_wait_for_images_of_a_series_that_cannot_be_the_better_one(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path, attributes: dict[str, Any]
+) -> None:
+    send(chest(tmp_path / "smooth"))
+    send(chest(tmp_path / "other", series_uid="1.2.3.2", **attributes))
+    lost = next(row["path"] for row in rows(record, instances) if row["series_instance_uid"] == "1.2.3.2")
+    Path(str(lost)).unlink()
+    take_turns_for(dispatcher, clock, 1200)
+    assert [job["series_instance_uid"] for job in jobs_in(record)] == ["1.2.3.1"]
+    assert rows(record, studies)[0]["reason"] == "1 of 8 stored files could not be read"
+
+
+def test_a_lost_scout_holds_back_no_study(
+    dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "chest"))
+    send(chest(tmp_path / "scout", series_uid="1.2.3.2")[:1])
+    lose(record, "1.2.3.2")
+    take_turns_for(dispatcher, clock, 1200)
+    assert [job["series_instance_uid"] for job in jobs_in(record)] == ["1.2.3.1"]
+
+
 def test_lost_files_that_are_no_ct_images_keep_no_study_and_are_told(
     dispatcher: Dispatcher, send: Send, clock: Clock, record: Engine, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 
-from dicom_node.dispatch.selection import Selection, normal, select_series
+from dicom_node.dispatch.selection import Selection, might_be_chosen, normal, select_series
 from dicom_node.errors import NotAnalysable, NotForHilum
 from dicom_node.headers import InstanceHeader, SeriesHeader, read_series
 from dicom_node.settings import SelectionSettings
@@ -165,6 +166,33 @@ def test_every_series_has_a_reason_and_there_is_a_choice_or_a_rejection(found: l
     assert set(selection.reasons) == {str(number) for number in range(len(found))}
     assert all(selection.reasons.values())
     assert (selection.series is None) == (selection.rejection is not None)
+
+
+@pytest.mark.parametrize(
+    ("slices", "unread", "values", "most_slices", "might"),
+    [
+        (99, 1, {}, 100, True),
+        (98, 1, {}, 99, False),
+        (98, 1, {}, math.inf, True),
+        (99, 1, {"kernel": "B70F"}, 100, False),
+        (99, 1, {"thickness_mm": 3.0}, 100, False),
+        (99, 1, {"orientation": CORONAL}, 100, False),
+        (99, 1, {"thickness_mm": 10.0}, 100, False),
+        (5, 95, {"kernel": "B70F"}, 100, True),
+        (0, 100, {}, 100, True),
+        (0, 9, {}, 9, False),
+    ],
+)
+def test_a_series_with_unread_files_might_be_chosen_if_these_could_make_it_the_better_one(
+    slices: int, unread: int, values: dict[str, Any], most_slices: float, might: bool
+) -> None:
+    lacking = replace(series("1", slices, **values), unread=unread)
+    assert might_be_chosen(lacking, most_slices, series("2"), SETTINGS) == might
+
+
+def test_any_slices_of_the_right_kind_might_be_chosen_if_nothing_was() -> None:
+    lacking = replace(series("1", 6, kernel="B70F"), unread=4)
+    assert might_be_chosen(lacking, 10, None, SETTINGS)
 
 
 def test_a_study_without_ct_is_not_for_hilum() -> None:
