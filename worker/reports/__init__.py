@@ -1,4 +1,4 @@
-"""Reports: findings to DICOM SEG, SR and key image, for every outcome."""
+"""Reports: DICOM SEG, SR, pictures and a page to print, made from the findings, for every outcome."""
 
 from worker.reports.outcome import Outcome
 from worker.reports.write import WrittenObject, write_refusal, write_reports

@@ -1,4 +1,4 @@
-"""The area-plot of Shivdeo et al. 2021: lung and infected area of each slice along the volume."""
+"""The area-plot of Shivdeo et al. 2021: area of lung or infection in each slice along the volume."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def draw_area_plot(
     Parameters
     ----------
     area_mm2 : ndarray of float64
-        One value a slice, left to right.
+        One value for each slice, left to right.
     current : int
         The index of the slice shown.
     ends : tuple of str
-        What lies before the first slice and behind the last.
+        The labels of the left and the right end, such as F (feet) and H (head).
 
     Notes
     -----
-    Shivdeo et al. 2021, section 5.3, normalise each curve to its largest value; here the axis says what that
-    value is, so that lungs and infection can each fill their own.
+    Shivdeo et al. 2021, section 5.3, normalise each curve to its largest value. Here the axis is labelled in cm2
+    instead, so that the lung's and the infection's plots can each have their own scale.
     """
     left, top, right, bottom = box
     plot = (left + _MARGIN_LEFT, top + 26, right - 8, bottom)
@@ -58,7 +58,7 @@ def draw_area_plot(
 
 
 def round_up(value: float) -> float:
-    """Return the next number of one or two digits, so that the axis reads well; 1 for nothing."""
+    """Return the next round number for an axis: 1, 2, 3, 4, 5, 6, 8 or 10 times a power of ten; 1 for zero or less."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** np.floor(np.log10(value))

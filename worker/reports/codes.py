@@ -1,8 +1,8 @@
-"""Every code the results use, and the structures they speak of.
+"""Every code that the results use, and the structures that they describe.
 
-Standard codes are checked against pydicom's copy of PS3.16 by a test; those that stand in SNOMED CT, LOINC or
-UCUM but not in PS3.16 are listed there too. What has no standard code stands in Hilum's own scheme, which
-every report identifies (PS3.3 C.12.1).
+A test checks standard codes against pydicom's copy of PS3.16; it also lists the codes that are in SNOMED CT, LOINC or
+UCUM but not in PS3.16. Concepts without a standard code have one in Hilum's own coding scheme, which every report
+identifies (PS3.3 C.12.1).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ VOLUME_CHANGE_PERCENT = Code("VolumeChangePct", HILUM_SCHEME, "Relative change o
 INFECTED_PERCENT_CHANGE = Code("PoIRChange", HILUM_SCHEME, "Change of PoIR since the prior, in points")
 TIME_SINCE_PRIOR = Code("TimeSincePrior", HILUM_SCHEME, "Time since the prior")
 
-# How it went
+# Outcome of the analysis
 FINDINGS_SUMMARY = _dcm("111017", "CAD Processing and Findings Summary")
 SUCCEEDED_WITHOUT_FINDINGS = _dcm("111241", "All algorithms succeeded; without findings")
 SUCCEEDED_WITH_FINDINGS = _dcm("111242", "All algorithms succeeded; with findings")
@@ -88,10 +88,10 @@ INSUFFICIENT_QUALITY = _dcm("110531", "Insufficient quality for interpretation")
 CONCLUSION = _dcm("121077", "Conclusion")
 COMMENT = _dcm("121106", "Comment")
 
-# What became of a result
+# Withdrawal of a result
 REJECTED_FOR_QUALITY_REASONS = _dcm("113001", "Rejected for Quality Reasons")
 
-# How reports are built (names that highdicom writes and Hilum reads back)
+# Structure of reports (concept names that highdicom writes and Hilum reads back)
 MEASUREMENT_GROUP = _dcm("125007", "Measurement Group")
 TRACKING_IDENTIFIER = _dcm("112039", "Tracking Identifier")
 ALGORITHM_NAME = _dcm("111001", "Algorithm Name")
@@ -125,7 +125,7 @@ LATERALITY: dict[Site, Code] = {"left": LEFT, "right": RIGHT, "both": BILATERAL}
 
 @dataclass(frozen=True)
 class Structure:
-    """Something that is outlined: how SEG, SR and key image name and colour it."""
+    """A structure that is segmented: its names, codes and colour in SEG, SR and key image."""
 
     name: str
     label: str
@@ -136,7 +136,7 @@ class Structure:
 
     @property
     def tracking_id(self) -> str:
-        """How SEG and SR name it alike."""
+        """The tracking identifier of the structure, the same in SEG and SR."""
         return f"{self.label}, both lungs" if self.site == "both" else self.label
 
 

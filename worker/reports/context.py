@@ -1,4 +1,4 @@
-"""What all objects of one result share: identity, equipment, time, and where their UIDs come from."""
+"""What all objects of one result share: identity, equipment, time, and the key from which their UIDs derive."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MODEL = "Hilum"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of result: it has a series of its own, in a block of high numbers."""
+    """A kind of result object; each kind gets its own series, numbered in a block of high numbers."""
 
     name: str
     series_number: int
     series_description: str
 
     def part(self, number: int, of: int) -> Kind:
-        """Return the kind of one of several objects that are needed in place of one."""
+        """Return the kind of one part, if the object has to be split into several; itself if there is only one part."""
         if of == 1:
             return self
         description = f"{self.series_description}, {number} of {of}"
@@ -54,7 +54,7 @@ REJECTION_NOTE = Kind("rejection-note", 90007, "Hilum rejection note")
 
 
 class ObjectArguments(TypedDict):
-    """The arguments that highdicom's objects take alike."""
+    """The arguments that the constructors of highdicom's objects have in common."""
 
     series_instance_uid: str
     series_number: int
@@ -73,11 +73,11 @@ class ResultContext:
     Parameters
     ----------
     key : str
-        The digest of what went in, from `result_key`.
+        The digest of everything the result was made from, by `result_key`.
     made_at : datetime
-        With a time zone; the objects give it in their source's.
+        When the result was made, with a time zone. The objects state it in their source's time zone.
     earlier : tuple of Dataset
-        The headers of the result that this one replaces.
+        The headers of the objects of the result that this one replaces.
     """
 
     source: Source
@@ -87,11 +87,11 @@ class ResultContext:
     earlier: tuple[Dataset, ...] = ()
 
     def uid(self, kind: str, of: str) -> UID:
-        """Return the UID of something that belongs to one kind of result, such as its series."""
+        """Return the UID of something that belongs to one kind of result object, such as its series."""
         return derive_uid(self.key, kind, of)
 
     def arguments(self, kind: Kind) -> ObjectArguments:
-        """Return the arguments that highdicom's objects take alike."""
+        """Return the arguments that the constructors of highdicom's objects have in common."""
         return ObjectArguments(
             series_instance_uid=self.uid(kind.name, "series"),
             series_number=kind.series_number,
@@ -104,7 +104,7 @@ class ResultContext:
         )
 
     def begin(self, kind: Kind, sop_class_uid: str) -> Dataset:
-        """Return the beginning of an object that highdicom does not make; `complete` adds what all objects have."""
+        """Start an object that highdicom has no class for; `complete` later adds what all objects share."""
         arguments = self.arguments(kind)
         ds = Dataset()
         ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, arguments["sop_instance_uid"]
@@ -117,10 +117,10 @@ class ResultContext:
         return ds
 
     def complete(self, ds: Dataset, kind: Kind) -> None:
-        """Add to an object what highdicom does not: all of the identity, times, series and the algorithm.
+        """Add the attributes that highdicom does not: the full identity, dates and times, series, and the algorithm.
 
-        Dates and times are given in the source's time zone, since the attribute that names it, carried over,
-        speaks for all of them (PS3.3 C.12.1.1.8).
+        Dates and times are given in the source's time zone, because Timezone Offset From UTC, taken over from the
+        source, applies to all of them (PS3.3 C.12.1.1.8). If the source names no time zone, local time is used.
         """
         ds.update(self.source.identity)
         ds.SeriesDescription = kind.series_description
@@ -129,7 +129,7 @@ class ResultContext:
             "SR",
             "KO",
             "DOC",
-        ):  # their series have none (PS3.3 C.17.1, C.17.6.1, C.24.1)
+        ):  # these series have no body part (PS3.3 C.17.1, C.17.6.1, C.24.1)
             ds.BodyPartExamined = body_part
         made_at = self.made_at.astimezone(time_zone(self.source.identity))
         for event in ("InstanceCreation", "Content", "Series"):
@@ -151,18 +151,18 @@ def result_key(
 ) -> str:
     """Return the digest from which all UIDs of one result derive.
 
-    It covers what goes in: the source's instances, identity and pixels, where they lie and how they were taken, the
-    algorithm with its weights, the settings that change results, and Hilum's version; never the result's own bytes,
-    which may differ in rounding. A study that was corrected under its own UIDs so gets results of its own.
+    It covers the input: the source's instances, identity, pixels, geometry and acquisition technique, the algorithm
+    with its weights, the settings that change results, and Hilum's version. It does not cover the result's own bytes,
+    which may differ in rounding. A study whose content was corrected without changing its UIDs thus gets new results.
 
     Parameters
     ----------
     volume : Volume or None
-        None where there is no result but a refusal.
+        None if the study was refused, so that there is no volume.
     settings : tuple of (str, str)
-        The reports' own settings; the algorithm brings its own.
+        The settings of the reports; those of the algorithm are part of the algorithm.
     related : sequence of str
-        What else decides: UIDs of earlier results that it replaces, or that are compared with; why it was refused.
+        Other input: UIDs of the objects that the result replaces or is compared with; the reason of a refusal.
     """
     digest = hashlib.sha256()
     images = [[str(image.SOPInstanceUID), str(image.SeriesInstanceUID)] for image in source.images]
@@ -176,7 +176,7 @@ def result_key(
 
 
 def _as_read(volume: Volume) -> list[object]:
-    """Return what a volume was read as, but for its pixels."""
+    """Return everything the digest covers of a volume, except its pixels."""
     slices = [
         [slice_.sop_instance_uid, slice_.frame_number, slice_.instance_number, slice_.position_mm]
         for slice_ in volume.slices
@@ -206,7 +206,7 @@ def contributing_equipment(algorithm: Algorithm) -> Dataset:
 
 
 def device_observer(algorithm: Algorithm) -> ObserverContext:
-    """Return who observed: the algorithm, as a device (TID 1002)."""
+    """Return the observer: the algorithm, as a device (TID 1002)."""
     return ObserverContext(
         observer_type=CodedConcept.from_code(codes.DEVICE),
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
@@ -219,18 +219,18 @@ def device_observer(algorithm: Algorithm) -> ObserverContext:
 
 
 def algorithm_family(algorithm: Algorithm) -> Code:
-    """Return the family: learned where there are weights, and otherwise morphology on thresholds."""
+    """Return the algorithm's family: AI if it has weights, otherwise morphological operations (on thresholds)."""
     return codes.ARTIFICIAL_INTELLIGENCE if algorithm.weights_sha256 else codes.MORPHOLOGICAL_OPERATIONS
 
 
 def algorithm_parameters(algorithm: Algorithm) -> dict[str, str]:
-    """Return what else tells one run of the algorithm from another: the weights and the settings."""
+    """Return what else distinguishes one run of the algorithm from another: the weights' hash and the settings."""
     weights = {"weights_sha256": algorithm.weights_sha256} if algorithm.weights_sha256 else {}
     return weights | dict(algorithm.settings)
 
 
 def time_zone(identity: Dataset) -> timezone | None:
-    """Return the time zone that a source names, once it is cleaned; None where it names none."""
+    """Return the time zone that a cleaned header names; None if it names none."""
     offset = identity.get("TimezoneOffsetFromUTC", "")
     if not offset:
         return None

@@ -1,4 +1,4 @@
-"""Data elements as bytes, in Explicit VR Little Endian (PS3.5 7.1.2, 7.5): for what stands in an object many times."""
+"""Encode data elements as bytes in Explicit VR Little Endian (PS3.5 7.1.2, 7.5), for parts that recur many times."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _ITEM = b"\xfe\xff\x00\xe0"
 
 
 def element(keyword: str, vr: str, value: bytes) -> bytes:
-    """Return an element of one of the VRs whose length takes two bytes, padded to an even length."""
+    """Return an element, padded to an even length; its VR must be one with a 2-byte length field."""
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
     return _tag(keyword) + vr.encode() + struct.pack("<H", len(value)) + value
 
 
 def text(keyword: str, vr: str, value: str) -> bytes:
-    """Return an element of text in the default repertoire, as UIDs, codes and numbers are."""
+    """Return an element of text in the default character repertoire, such as a UID, code or number."""
     return element(keyword, vr, value.encode("latin-1"))
 
 
 def sequence(keyword: str, *items: bytes) -> bytes:
-    """Return a sequence of items, each the bytes of its elements in the order of their tags."""
+    """Return a sequence of items; each item is the bytes of its elements in ascending order of tags."""
     value = _joined(items)
     return _tag(keyword) + b"SQ\0\0" + struct.pack("<I", len(value)) + value
 
@@ -41,7 +41,7 @@ def code(coded: Code) -> bytes:
 
 
 def add_sequence(ds: Dataset, keyword: str, *items: bytes) -> None:
-    """Add a sequence of such items to a data set, which makes data sets of them only when it is asked."""
+    """Add a sequence of such items to a data set; pydicom decodes it only when it is accessed."""
     tag, value = Tag(keyword), _joined(items)
     ds[tag] = RawDataElement(tag, "SQ", len(value), value, 0, is_implicit_VR=False, is_little_endian=True)
 

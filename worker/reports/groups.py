@@ -1,4 +1,4 @@
-"""The groups of measurements in the report (TID 1411 and 1501)."""
+"""The measurement groups of the report (TID 1411 and 1501)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def groups_of(
 
 
 def _outcome_code(findings: Findings) -> Code:
-    """Return how the analysis went (PS3.16 CID 6047); it went not wholly well where a flag withholds."""
+    """Return the code for the outcome (PS3.16 CID 6047); a withheld percentage is not a complete success."""
     is_found = findings.has_infection
     if outcome_of(findings) is Outcome.WITHHELD:
         return codes.PARTLY_WITH_FINDINGS if is_found else codes.PARTLY_WITHOUT_FINDINGS
@@ -71,7 +71,7 @@ def _outcome_code(findings: Findings) -> Code:
 
 
 def summary(outcome: Code, texts: Sequence[str], shared: ResultContext) -> Group:
-    """Return the group that says how the analysis went, in a code and in words."""
+    """Return the group that states the outcome of the analysis, as a code and as text."""
     evaluations = [QualitativeEvaluation(codes.FINDINGS_SUMMARY, outcome)]
     if outcome not in (codes.SUCCEEDED_WITH_FINDINGS, codes.SUCCEEDED_WITHOUT_FINDINGS):
         evaluations.append(QualitativeEvaluation(codes.QUALITY_FINDING, codes.INSUFFICIENT_QUALITY))
@@ -115,10 +115,10 @@ def _group(
     segments: Sequence[SegmentReference],
     shared: ResultContext,
 ) -> Group:
-    """Return the figures of one structure, with its segment (TID 1411) where it has one.
+    """Return the measurements of one structure, with a reference to its segment (TID 1411) if it has exactly one.
 
-    Where it has none, or several, of which TID 1411 can name one alone, only the tracking UID says which it is
-    (TID 1501).
+    TID 1411 can refer to one segment only. A structure with no segment or with several is identified by its tracking
+    UID alone (TID 1501).
     """
     uid = segments[0].tracking_uid if segments else shared.uid(identifier, "tracking")
     tracking = TrackingIdentifier(uid=uid, identifier=identifier)
@@ -147,7 +147,7 @@ def _group(
 
 
 def _largest_area_group(volume: Volume, findings: Findings, shared: ResultContext) -> Group:
-    """Return the largest infected area of a slice, with the slice."""
+    """Return the largest infected area of a slice, with a reference to that slice."""
     index = int(np.argmax(findings.areas.infection_mm2))
     where = volume.slices[index]
     area = Measurement(
@@ -176,7 +176,7 @@ def _severity_group(severity: Severity, shared: ResultContext) -> Group:
 
 
 def _band_group(findings: Findings, shared: ResultContext) -> Group:
-    """Return the lung's volume in each band of HU: bands, not findings."""
+    """Return the lung volume in each band of HU; the bands are not findings."""
     volumes = [
         Measurement(codes.lung_in_band(band), _rounded(band.both_ml, 2), codes.MILLILITER) for band in findings.bands
     ]
@@ -189,7 +189,7 @@ def _change_group(change: Change, shared: ResultContext) -> Group:
         Measurement(codes.VOLUME_CHANGE, _rounded(change.infection_ml, 2), codes.MILLILITER),
         Measurement(codes.INFECTED_PERCENT_CHANGE, _rounded(change.infected_percent_points, 2), codes.PERCENT),
     ]
-    if not change.is_by_date:  # else the hours are not known
+    if not change.is_by_date:  # by date, the hours are unknown
         hours = change.since.total_seconds() / 3600
         measurements.append(Measurement(codes.TIME_SINCE_PRIOR, _rounded(hours, 2), codes.HOUR))
     if change.infection_percent is not None:
@@ -199,7 +199,7 @@ def _change_group(change: Change, shared: ResultContext) -> Group:
 
 
 def _technique_group(volume: Volume, shared: ResultContext) -> Group:
-    """Return how the images were taken: what a later study is held against before it is compared."""
+    """Return how the images were acquired; a later study checks this to decide whether the two are comparable."""
     lengths = (
         (codes.SPACING_BETWEEN_SLICES, volume.geometry.spacing_mm[0]),
         (codes.SLICE_THICKNESS, volume.slice_thickness_mm),
@@ -233,7 +233,7 @@ def _mean_hu(mean_hu: float | None) -> Iterator[Measurement]:
 
 
 def _rounded(value: float, decimals: int) -> float:
-    """Return a plain float that fits a decimal string; what is not zero never becomes zero."""
+    """Return a plain float that fits a decimal string; a value other than zero is never rounded to zero."""
     rounded = round(float(value), decimals)
     return rounded if rounded or not value else float(f"{value:.2g}")
 
@@ -243,7 +243,7 @@ def _site(site: Site) -> FindingSite:
 
 
 def _algorithm(shared: ResultContext) -> AlgorithmIdentification:
-    """Return TID 4019."""
+    """Return the identification of the algorithm (TID 4019)."""
     algorithm = shared.algorithm
     parameters = [f"{name}={value}" for name, value in context.algorithm_parameters(algorithm).items()]
     return AlgorithmIdentification(

@@ -1,4 +1,4 @@
-"""What Hilum reported on the patient before: read from its own reports, and told beside the new figures."""
+"""The patient's earlier studies: read from Hilum's own reports, and compared with the new figures."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from worker.reports.source import Source
 from worker.volume import Volume
 
 BOTH_LUNGS, TECHNIQUE, CHANGE = "Both lungs", "Technique", "Change since the prior study"
-"""Names of the report's groups."""
+"""Tracking identifiers of measurement groups in the report."""
 
 _WEIGHTS = "weights_sha256"
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Another study of the patient, as its report tells it, or its images.
+    """Another study of the patient, known from its report or measured now from its images.
 
     Parameters
     ----------
     evidence : tuple of Dataset
-        What a new report refers to: the prior's report; its images, where it was measured now and has no report.
+        The objects that a new report refers to: the prior's report, or its images if it was measured now and has no
+        report.
     """
 
     exam: Exam
@@ -45,7 +46,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Another study of the patient that was to be measured for the comparison, and could not be."""
+    """Another study of the patient that should have been measured for the comparison but could not be."""
 
     taken_at: date | None
     reason: str
@@ -53,24 +54,24 @@ class Unmeasured:
 
 @dataclass(frozen=True)
 class Untimed(Unmeasured):
-    """Another study of the patient on the same day: a time is missing, so nobody knows which came first."""
+    """Another study of the patient on the same day; a Study Time is missing, so it is unknown which came first."""
 
 
 @dataclass(frozen=True)
 class History:
-    """The study among the patient's others.
+    """The current study in the context of the patient's other studies.
 
     Parameters
     ----------
     curve : tuple of Exam
-        The studies that can be compared, this one last.
+        The comparable studies, oldest first; the current study is the last.
     prior : Prior or None
-        The study that it is compared with.
+        The study that the current one is compared with.
     uids : tuple of str
-        Of all that was considered, and what is told of what could not be: they decide about the result, and so about
-        its UIDs.
+        SOP Instance UIDs of the evidence of all priors, and date and reason of each unmeasured study. They influence
+        the result, so its UIDs are derived from them too.
     unmeasured : tuple of Unmeasured
-        Studies that it could have been compared with, those of unknown order too.
+        Studies that might have been compared with the current one but could not be, including those of unknown order.
     """
 
     comparison: Comparison | None
@@ -87,9 +88,10 @@ def history_of(
     paths: Sequence[Path],
     others: Sequence[Prior | Unmeasured] = (),
 ) -> History:
-    """Read the earlier reports on the patient, and compare with the last of them, or of the others measured now.
+    """Compare with the patient's latest earlier study, taken from reports at ``paths`` and from ``others``.
 
-    Only Hilum's own reports count, and only those on the same patient; of several on one study, the newest.
+    Only Hilum's own reports on the same patient count; of several reports on one study, only the newest. A report
+    takes precedence over a measurement of the same study in ``others``.
     """
     now = exam_of(volume, findings, identity)
     reports = [(exam, report) for report in _reports_on(identity, paths) if (exam := read_exam(report))]
@@ -106,26 +108,29 @@ def history_of(
 
 
 def _untimed(now: Exam, priors: Sequence[Prior]) -> Iterator[Untimed]:
-    """Yield the studies of which nobody knows whether they came first."""
+    """Yield the studies of this study's day where a missing time leaves the order unknown."""
     for prior in priors:
         if prior.exam.taken_at is not None and is_order_unknown(prior.exam.taken_at, now.taken_at):
             yield untimed(prior.exam.taken_at)
 
 
 def untimed(taken_at: date) -> Untimed:
-    """Return what is told of a study of the same day, where it or this one lacks its time."""
+    """Return the note on a study of the same day, where its Study Time or this study's is missing.
+
+    ``taken_at`` is the other study's; if it has a time, the time is missing in this study.
+    """
     where = "this study" if isinstance(taken_at, datetime) else "that study"
     return Untimed(taken_at, f"Study Time is missing in {where}, so it is unknown which of the two came first")
 
 
 def measured_now(volume: Volume, findings: Findings, source: Source) -> Prior:
-    """Return a study that was measured for the comparison alone: nothing but its images can be referred to."""
+    """Return a study that was measured only for the comparison; having no report, it is referred to by its images."""
     exam = exam_of(volume, findings, source.identity)
     return Prior(exam, str(source.first.StudyInstanceUID), source.images, was_measured_now=True)
 
 
 def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
-    """Return this study as one that can be compared, in the decimals that a report tells: so is the prior's."""
+    """Return this study as an ``Exam``, its figures rounded as in a report, because a prior's figures are too."""
     both = findings.measurement("both")
     return Exam(
         taken_at=taken_at(identity),
@@ -141,7 +146,7 @@ def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
 
 
 def read_exam(report: Dataset) -> Exam | None:
-    """Return what one of our reports says of its study; None where it tells no figures."""
+    """Return the study that one of Hilum's reports describes; None if the report has no figures."""
     by_name = {texts(group, codes.TRACKING_IDENTIFIER)[0]: group for group in groups(report)}
     infection, lungs = by_name.get(codes.INFECTION.tracking_id), by_name.get(BOTH_LUNGS)
     technique = by_name.get(TECHNIQUE)
@@ -165,7 +170,7 @@ def read_exam(report: Dataset) -> Exam | None:
 
 
 def describe(history: History) -> Iterator[str]:
-    """Yield the comparison in sentences; nothing where there is no prior."""
+    """Yield sentences on the comparison and on studies that could not be compared; none if there is neither."""
     for other in history.unmeasured:
         day = "" if other.taken_at is None else f" of {other.taken_at:%Y-%m-%d}"
         if isinstance(other, Untimed):
@@ -195,7 +200,7 @@ def describe(history: History) -> Iterator[str]:
 
 
 def describe_time(change: Change) -> str:
-    """Return the time since the prior as a reader tells it: hours at first, then days."""
+    """Return the time since the prior in words: in hours below 72 hours, otherwise (or without times) in days."""
     hours = change.since.total_seconds() / 3600
     if hours >= 72 or change.is_by_date:
         return _counted(round(hours / 24), "day")
@@ -207,7 +212,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def signed(value: float) -> str:
-    """Return a change in tenths, with its sign; what rounds to nothing has none."""
+    """Return a change with one decimal and its sign; a change that rounds to zero has no sign."""
     told = f"{value:+.1f}"
     return told if float(told) else told[1:]
 
@@ -225,7 +230,7 @@ def _reports_on(identity: Dataset, paths: Sequence[Path]) -> list[Dataset]:
 
 
 def _read_report(path: Path) -> Dataset | None:
-    """Return a report of Hilum's; None for any other object, or one that is gone or damaged."""
+    """Return one of Hilum's reports; None for any other object, or if the file is missing or damaged."""
     try:
         ds = dcmread(path)
     except UNREADABLE:
@@ -238,9 +243,9 @@ def _made_at(report: Dataset) -> str:
 
 
 def taken_at(ds: Dataset) -> date | None:
-    """Return Study Date and Time, by the hospital's clock, with its zone where told.
+    """Return Study Date and Time, in the hospital's local time, with the time zone if the header names one.
 
-    The date alone where the time is missing (it is Type 2) or malformed; None where the date is.
+    The date alone is returned if the time is missing (it is Type 2) or malformed; None if the date is.
     """
     if time := time_of(ds, "Study"):
         return time
@@ -249,7 +254,7 @@ def taken_at(ds: Dataset) -> date | None:
 
 
 def time_of(ds: Dataset, event: str) -> datetime | None:
-    """Return the date and time of an event, such as Content, with its zone where told; None where either is missing."""
+    """Return date and time of an event, such as Content, with the time zone if named; None if either is unusable."""
     keywords = f"{event}Date", f"{event}Time"
     values = clean(ds, (*keywords, "TimezoneOffsetFromUTC"))
     date, time = (str(values.get(keyword, "")) for keyword in keywords)

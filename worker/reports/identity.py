@@ -1,7 +1,8 @@
-"""Whose images these are: patient and study attributes, made fit to be written again.
+"""Patient and study attributes of the source, cleaned so that they can be written into results.
 
-Sources are sloppy: character sets empty or wrong, dates malformed, attributes missing. What is malformed is
-left empty and what is missing stays missing; nothing is invented, and no identifier is changed.
+Sources are sloppy: character sets are empty or wrong, dates malformed, attributes missing. Malformed values are
+blanked; missing attributes stay missing, or are added empty if required. Nothing is invented, and no identifier is
+changed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ IDENTITY = (
     "TimezoneOffsetFromUTC",
     "InstitutionName",
 )
-"""Attributes that every result carries over."""
+"""Attributes that every result takes over from its source."""
 
 REQUIRED = (
     "PatientName",
@@ -71,7 +72,7 @@ REQUIRED = (
     "StudyID",
     "AccessionNumber",
 )
-"""Attributes that must be present, empty where unknown (type 2)."""
+"""Attributes that must be present, but may be empty if unknown (Type 2)."""
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _FORMS = {
@@ -88,16 +89,16 @@ _ISO_IR_58_ESCAPE = b"\x1b$)A"
 
 
 def clean(header: Dataset, keywords: Iterable[str]) -> Dataset:
-    """Return these attributes of a header as read from its file, in UTF-8, without what is malformed.
+    """Return these attributes of a header as read from its file, in UTF-8, with malformed values blanked.
 
-    Text stays as it is, even over-long: it is how the patient is found. Dates, times, codes and numbers that
-    break the form of their value representation (PS3.5 6.2) are blanked; so is a sex that is none of the
-    three of PS3.3 C.7.1.1.
+    Text stays as it is, even if too long, because patients are looked up by it. Dates, times, codes and numbers that
+    violate the format of their value representation (PS3.5 6.2) are blanked, and so is a sex that is none of the
+    three values of PS3.3 C.7.1.1.
 
     Notes
     -----
-    Where the character set is absent or unknown, bytes that are valid UTF-8 are taken for it and any others
-    for Latin-1, as most archives do.
+    If the character set is absent or unknown, bytes that are valid UTF-8 are decoded as UTF-8, and any others as
+    Latin-1, as most archives do.
     """
     tags = [Tag(tag) for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
     cleaned = _clean(header, tags, _declared_encodings(header))
@@ -106,7 +107,7 @@ def clean(header: Dataset, keywords: Iterable[str]) -> Dataset:
 
 
 def identity_of(header: Dataset) -> Dataset:
-    """Return patient and study of a header as read from its file, every required attribute present."""
+    """Return patient and study attributes of a header as read from its file; missing required ones are added empty."""
     identity = clean(header, IDENTITY)
     for keyword in REQUIRED:
         if keyword not in identity:
@@ -130,7 +131,7 @@ def _clean(header: Dataset, tags: Iterable[BaseTag], encodings: list[str]) -> Da
 
 
 def _well_formed(keyword: str, vr: str, text: str) -> str:
-    """Return the value, or nothing where it breaks its form."""
+    """Return the value, or an empty string if it is malformed; spelled-out sexes become their code."""
     if keyword == "PatientSex":
         return _SEX.get(text.upper(), "")
     if keyword == "TimezoneOffsetFromUTC":
@@ -150,7 +151,7 @@ def _is_date(text: str) -> bool:
 
 
 def _text(header: Dataset, tag: BaseTag, vr: str, encodings: list[str]) -> str:
-    element = cast("DataElement | RawDataElement", header.get_item(tag))  # raw where never accessed
+    element = cast("DataElement | RawDataElement", header.get_item(tag))  # raw if never accessed
     if isinstance(element, DataElement):  # already decoded
         value = element.value
         return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
@@ -170,7 +171,7 @@ def _decode(value: bytes, encodings: list[str], delimiters: set[int]) -> str:
 
 
 def _declared_encodings(header: Dataset) -> list[str]:
-    """Return Python's names of the declared character sets; none where they are absent or unknown."""
+    """Return Python's names of the declared character sets; an empty list if they are absent or any is unknown."""
     declared = header.get("SpecificCharacterSet") or []
     names = [declared] if isinstance(declared, str) else list(declared)
     if not any(names) or any(name not in python_encoding for name in names):

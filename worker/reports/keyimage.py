@@ -1,4 +1,4 @@
-"""The key image as a DICOM object: an RGB Secondary Capture."""
+"""The key image and the trend as DICOM objects: RGB Secondary Captures."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _DERIVATIONS = {
 def build_key_image(picture: Image.Image, shown: Sequence[SourceSlice], shared: ResultContext, kind: Kind) -> Dataset:
     """Return a picture as Secondary Capture (PS3.3 A.8.1).
 
-    It holds plots, and maybe several views, so it claims no position, orientation or spacing; it names the
-    slices it shows, or speaks of, as its source. Burned In Annotation asks for what tells patient and date: nothing
-    that is drawn does, but the images that are shown may.
+    It contains plots and possibly several views, so it has no position, orientation or spacing. The slices in
+    ``shown`` are its source images. Burned In Annotation is about text that identifies patient and date: Hilum draws
+    none, but the source images that are shown may contain some.
     """
     ds = shared.begin(kind, SecondaryCaptureImageStorage)
     ds.Modality = "OT"

@@ -1,4 +1,4 @@
-"""What becomes one segmentation each: the structures of the findings that do not overlap."""
+"""Label maps: non-overlapping structures of the findings, grouped so that each map becomes one segmentation object."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from worker.reports.context import Kind
 
 BINARY, LABELMAP = SegmentationTypeValues.BINARY, SegmentationTypeValues.LABELMAP
 MAX_FRAMES = 400
-"""Weasis turns off segmentations of more frames (nroduit/Weasis#680)."""
+"""Weasis turns off segmentations with more frames than this (nroduit/Weasis#680)."""
 
 _INFECTED = 1
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A structure in a label map: its value there, and the indices of the slices that hold it, ascending."""
+    """A structure in a label map: its voxel value, and the ascending indices of the slices that contain it."""
 
     structure: Structure
     value: int
@@ -32,7 +32,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Structures that do not overlap, in a uint8 (slice, row, column) array that may hold others too."""
+    """Structures that do not overlap, in a uint8 (slice, row, column) array that may also hold other structures."""
 
     kind: Kind
     labels: NDArray[np.uint8]
@@ -40,16 +40,16 @@ class LabelMap:
 
     @property
     def slices(self) -> list[int]:
-        """The indices of the slices that hold any of the structures, ascending."""
+        """The ascending indices of the slices that contain any of the structures."""
         return sorted({index for segment in self.segments for index in segment.slices})
 
 
 def label_maps(findings: Findings, form: SegmentationTypeValues = BINARY) -> Iterator[LabelMap]:
-    """Yield what becomes one segmentation each; a structure without a voxel is in none.
+    """Yield one label map for each segmentation object to write; a structure without voxels is in none.
 
-    Both lungs stand in one object, unless that would have more frames than some viewers show; a structure that
-    has more by itself stands in several. A BINARY object has a frame for each slice and lung, a LABELMAP one a
-    frame a slice.
+    Both lungs share one object, unless it would have more than ``MAX_FRAMES`` frames. A single structure with more
+    slices than that is split over several objects. A BINARY object has one frame for each slice and lung, a LABELMAP
+    object one frame for each slice.
     """
     labels = findings.lungs.labels
     left = _segment(labels, LEFT, codes.LEFT_LUNG)
@@ -66,12 +66,12 @@ def label_maps(findings: Findings, form: SegmentationTypeValues = BINARY) -> Ite
 
 
 def _in_parts(kind: Kind, labels: NDArray[np.uint8], segment: Segment) -> Iterator[LabelMap]:
-    """Yield a structure in as many objects as its slices need."""
+    """Yield one structure as one label map for every ``MAX_FRAMES`` of its slices."""
     parts = [segment.slices[start : start + MAX_FRAMES] for start in range(0, len(segment.slices), MAX_FRAMES)]
     for number, slices in enumerate(parts, 1):
         yield LabelMap(kind.part(number, len(parts)), labels, (replace(segment, slices=slices),))
 
 
 def _segment(labels: NDArray[np.uint8], value: int, structure: Structure) -> Segment:
-    # A plane at a time stays in the processor's cache: ten times as fast as all at once.
+    # Slice by slice, the data stays in the processor's cache: ten times as fast as the whole array at once.
     return Segment(structure, value, tuple(i for i, plane in enumerate(labels) if (plane == value).any()))

@@ -1,4 +1,4 @@
-"""What can come out of an analysis, and how it is said in words."""
+"""The possible outcomes of an analysis, and sentences that state them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.findings import Findings, Severity, Zone
 
 
 class Outcome(StrEnum):
-    """Every way an analysis can end; each has a report."""
+    """Every way in which an analysis can end; a report is written for each."""
 
     FOUND = "found"
     NOTHING_FOUND = "nothing-found"
@@ -18,14 +18,14 @@ class Outcome(StrEnum):
 
 
 def outcome_of(findings: Findings) -> Outcome:
-    """Return how a measured study came out: a percentage that a flag withholds is never taken for zero."""
+    """Return the outcome of a measured study; a withheld percentage is never taken for zero."""
     if findings.measurement("both").infected_percent is None:
         return Outcome.WITHHELD
     return Outcome.FOUND if findings.has_infection else Outcome.NOTHING_FOUND
 
 
 def conclusion(findings: Findings) -> str:
-    """Return the result in one sentence."""
+    """Return the result in words; if the percentage is withheld, with the flags' reasons."""
     both = findings.measurement("both")
     if both.infected_percent is None:
         why = " ".join(flag.message for flag in findings.flags if flag.withholds_percentage)
@@ -45,7 +45,7 @@ def conclusion(findings: Findings) -> str:
 
 
 def describe_zones(severity: Severity) -> str:
-    """Return what the six-zone score is made of, in one sentence."""
+    """Return a text with each zone's score, and the reason if there is no six-zone score."""
     sides = (
         f"{side} lung "
         + ", ".join(f"{zone.level} {_describe_zone(zone)}" for zone in severity.zones if zone.side == side)

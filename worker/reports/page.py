@@ -1,4 +1,4 @@
-"""One page to print: whose study it is, what was found, and the key image; as Encapsulated PDF (PS3.3 A.45.1)."""
+"""A page to print, as Encapsulated PDF (PS3.3 A.45.1): patient identifiers, findings and the key image."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _WHOSE = (
     ("Accession number", "AccessionNumber"),
     ("Study date", "StudyDate"),
 )
-"""What the page says of the patient. No name: the typeface has Latin letters alone."""
+"""Patient and study attributes on the page. The name is left out: the typeface has only Latin letters."""
 
 
 def draw_page(identity: Dataset, texts: Sequence[str], picture: Image.Image | None) -> Image.Image:
-    """Return the page; the picture, where there is one, stands below the words."""
+    """Return the page, with the picture, if there is one, below the text."""
     page = Image.new("RGB", _SIZE, (255, 255, 255))
     draw = ImageDraw.Draw(page)
     width = _SIZE[0] - 2 * _MARGIN
@@ -54,7 +54,7 @@ def draw_page(identity: Dataset, texts: Sequence[str], picture: Image.Image | No
 
 
 def build_page(page: Image.Image, made_of: Iterable[tuple[str, str]], shared: ResultContext) -> Dataset:
-    """Return the page as an object of the study; it names the images (SOP class and instance) it was made of."""
+    """Return the page as an object of the study; ``made_of`` are its source images (SOP class, SOP instance)."""
     ds = shared.begin(context.PAGE, EncapsulatedPDFStorage)
     ds.Modality = "DOC"
     ds.AcquisitionDateTime = ""

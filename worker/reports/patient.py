@@ -1,4 +1,4 @@
-"""Whether two studies are of one patient."""
+"""Check whether two studies belong to the same patient."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from pydicom.dataset import Dataset
 from worker.reports.identity import clean
 
 _STATED_ONCE = ("PatientBirthDate", "PatientSex")
-"""What nobody has two of: without an issuer, two hospitals may give two people the same number."""
+"""Attributes of which a person has only one value.
+
+They are compared because without an issuer, two hospitals may have given the same Patient ID to different people.
+"""
 
 
 def is_same_patient(one: Dataset, other: Dataset) -> bool:
-    """Whether both name one Patient ID and issuer, and no birth date or sex that both state speaks against it.
+    """Whether both have the same Patient ID and issuer, and no birth date or sex stated in both differs.
 
-    A name is not asked for.
+    The patient's name is not compared.
     """
     return bool(one.get("PatientID")) and _identifier(one) == _identifier(other) and not _contradict(one, other)
 

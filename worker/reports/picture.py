@@ -1,4 +1,4 @@
-"""The picture of a result: the slices most infected, a coronal view, the figures and the area-plot."""
+"""The picture of a result: the slices with most infection, a coronal view, the figures and the area-plots."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _LUNG_PLOT_BOX: Box = (16, 926, 796, 1068)
 _INFECTION_PLOT_BOX: Box = (16, 1088, 796, 1230)
 _TABLE_BOX: Box = (812, 926, 1264, 1254)
 _FLAG_LINES = 5
-"""So many there is room for."""
+"""Number of lines of flag messages that fit."""
 
 _APART_MM = 15.0
-"""Between slices that are shown: neighbours look alike."""
+"""Smallest distance between the slices shown, since neighbouring slices look alike."""
 
 
 def slices_of_picture(findings: Findings) -> list[int]:
-    """Return the indices of the slices with the largest infected areas, the worst first; with none, of lung areas."""
+    """Return the indices of the slices with the largest infected area, largest first; without infection, lung area."""
     areas = findings.areas
     areas_mm2 = areas.infection_mm2 if areas.infection_mm2.any() else areas.lung_mm2
     apart = _APART_MM / findings.geometry.spacing_mm[0]
@@ -46,7 +46,7 @@ def slices_of_picture(findings: Findings) -> list[int]:
 
 
 def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
-    """Return the picture of a result as RGB; nothing of the patient is written on it."""
+    """Return the picture of a result as RGB; nothing written on it identifies the patient."""
     picture = Image.new("RGB", SIZE, style.BACKGROUND)
     draw = ImageDraw.Draw(picture)
     scene = look_at(volume, findings)
@@ -73,7 +73,7 @@ def draw_picture(volume: Volume, findings: Findings) -> Image.Image:
 
 
 def _draw_views(picture: Image.Image, scene: Scene, at: int) -> None:
-    """Draw the slice and beside it a coronal plane, each with a line where the other cuts it."""
+    """Draw the slice and a coronal plane beside it, each with a line where the other plane crosses it."""
     coronal_at = _index_of_most(scene, CORONAL)
     place = draw_view(picture, _SLICE_BOX, scene, AXIAL, at)
     coronal_place = draw_view(picture, _CROSS_BOX, scene, CORONAL, coronal_at)
@@ -82,14 +82,17 @@ def _draw_views(picture: Image.Image, scene: Scene, at: int) -> None:
 
 
 def _index_of_most(scene: Scene, plane: Plane) -> int:
-    """Return where the plane cuts the most infection; with none, the most lung."""
+    """Return the index at which the plane shows most infection, or most lung if there is no infection."""
     shown = scene.infection if scene.infection.any() else scene.labels
     others = tuple(axis for axis in (X, Y, Z) if axis != plane.axis)
     return int(np.argmax(np.count_nonzero(shown, axis=others))) + scene.origin[plane.axis]
 
 
 def _share_from_top(scene: Scene, plane: Plane, at: int) -> float:
-    """Return how far down a view across it the plane lies, 0 to 1; heads are up and backs are down."""
+    """Return where a plane crosses the other view, as a share of that view's height from the top, 0 to 1.
+
+    The coronal view has the head up, the axial view the back down.
+    """
     share: float = (at - scene.origin[plane.axis] + 0.5) / scene.hu.shape[plane.axis]
     return 1 - share if plane.axis == Z else share
 
@@ -100,10 +103,10 @@ def _height(volume: Volume, index: int) -> str:
 
 
 def slice_number(volume: Volume, index: int) -> str:
-    """Return the number under which viewers show a slice; empty where it has none of its own.
+    """Return the number under which viewers show a slice; empty if its series does not number all slices uniquely.
 
-    Frames are counted in their object, single slices by Instance Number (PS3.3 C.7.6.1), which need not begin at 1 nor
-    at the feet: of how many they are is told only where they count from 1 without a gap.
+    Frames are numbered within their object, single-frame slices by Instance Number (PS3.3 C.7.6.1). Instance Numbers
+    need not begin at 1 nor at the feet, so the total is added only if they run from 1 without a gap.
     """
     count, shown = len(volume.slices), volume.slices[index]
     if shown.frame_number is not None:
@@ -116,7 +119,7 @@ def slice_number(volume: Volume, index: int) -> str:
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
-    """Write the answer in the middle: viewers write over the corners."""
+    """Write the result in the middle, because viewers write over the corners."""
     both = findings.measurement("both")
     if both.infected_percent is None:
         answer = "withheld"
@@ -175,7 +178,7 @@ def _cells(figures: Measurement) -> tuple[str, str, str, str]:
 
 
 def flag_lines(findings: Findings, width: int) -> list[str]:
-    """Return the flags' messages in lines, whole ones as many as there is room for; those that withhold come first."""
+    """Return as many whole flag messages as fit, wrapped into lines; flags that withhold the percentage come first."""
     lines: list[str] = []
     flags = sorted(findings.flags, key=lambda flag: not flag.withholds_percentage)
     for flag in flags:

@@ -1,4 +1,4 @@
-"""Planes through a volume as a radiologist holds them: the patient's right on the left, head or breast up."""
+"""Planes through a volume in radiological orientation: the patient's right on the left, head or front up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Z, Y, X = 0, 1, 2
 
 @dataclass(frozen=True)
 class Plane:
-    """A cut across one of these axes, and what lies at its edges."""
+    """A plane perpendicular to one of these axes, and the orientation letters at its edges."""
 
     name: str
     axis: int
@@ -25,11 +25,11 @@ class Plane:
     bottom: str
 
     def cut(self, array: NDArray[Scalar], index: int) -> NDArray[Scalar]:
-        """Return the plane of an anatomical array, as (row, column) to be looked at."""
-        return array[index] if self.axis == Z else np.ascontiguousarray(array[::-1, index])  # heads are up
+        """Return the plane at an index of an anatomical array, as an upright image (row, column)."""
+        return array[index] if self.axis == Z else np.ascontiguousarray(array[::-1, index])  # head up
 
     def pixel_mm(self, spacing_mm: tuple[float, float, float]) -> tuple[float, float]:
-        """Return the size of a pixel of a cut, (row, column), of the spacing along the anatomical axes."""
+        """Return the pixel size (row, column) of such an image, given the spacing along the anatomical axes."""
         row, column = (spacing_mm[axis] for axis in (Z, Y, X) if axis != self.axis)
         return row, column
 

@@ -1,4 +1,4 @@
-"""What stands in the measurement groups of a report (TID 1500)."""
+"""Read values from the measurement groups of a report (TID 1500)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.reports import codes
 
 
 def groups(item: Dataset) -> Iterator[Dataset]:
-    """Yield the measurement groups of a report, or below one of its content items."""
+    """Yield the measurement groups below a report or one of its content items."""
     for child in item.get("ContentSequence", []):
         if _has_name(child, codes.MEASUREMENT_GROUP):
             yield child
@@ -20,18 +20,18 @@ def groups(item: Dataset) -> Iterator[Dataset]:
 
 
 def texts(group: Dataset, name: Code) -> list[str]:
-    """Return the texts of a name in a group."""
+    """Return the values of a group's text items that have this concept name."""
     return [str(item.TextValue) for item in _named(group, name)]
 
 
 def figure(group: Dataset, name: Code) -> float | None:
-    """Return the first figure of a name in a group; None where there is none."""
+    """Return the value of a group's first numeric item that has this concept name; None if there is none."""
     values = [float(item.MeasuredValueSequence[0].NumericValue) for item in _named(group, name)]
     return values[0] if values else None
 
 
 def has_concept(item: Dataset, name: Code, value: Code) -> bool:
-    """Whether a code of a name, anywhere below a content item, has this value."""
+    """Whether a content item contains, at any depth, a code item with this concept name and this value."""
     return any(
         (_has_name(child, name) and _is_among(child.get("ConceptCodeSequence", []), value))
         or has_concept(child, name, value)

@@ -1,4 +1,4 @@
-"""A result that replaces an earlier one: which document came before, and the note that withdraws it."""
+"""Results that replace an earlier one: their predecessor documents, and the rejection note for the earlier result."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from worker.reports import codes, context
 from worker.reports.context import ResultContext
 
 _WHY = "Replaced by a new result of the same study."
-"""True in every case: more images came in, or what was given up was taken up again."""
+"""True in every case: more images arrived, or a job that had been given up was run again."""
 
 
 def read_earlier(paths: Iterable[Path]) -> tuple[Dataset, ...]:
-    """Return the headers of an earlier result's objects; what retention has removed cannot be named any more."""
+    """Return the headers of an earlier result's objects, without those whose files retention has removed."""
     return tuple(dcmread(path, stop_before_pixels=True) for path in paths if path.is_file())
 
 
 def reports_among(earlier: Iterable[Dataset]) -> list[Dataset]:
-    """Return the reports, which a new report names as its predecessors (PS3.3 C.17.2)."""
+    """Return the reports, which a new report lists as its predecessor documents (PS3.3 C.17.2)."""
     return [ds for ds in earlier if ds.Modality == "SR"]
 
 
 def build_rejection_note(earlier: Sequence[Dataset], shared: ResultContext) -> Dataset:
     """Return the Key Object Selection that withdraws an earlier result (IHE IOCM, PS3.16 TID 2010).
 
-    It refers to the withdrawn objects and to nothing else: an archive that follows IOCM hides all of them.
+    It refers only to the withdrawn objects, because an archive that follows IOCM hides everything it refers to.
     """
     evidence = [_as_evidence(ds, shared) for ds in earlier]
     note = KeyObjectSelectionDocument(
@@ -47,19 +47,19 @@ def build_rejection_note(earlier: Sequence[Dataset], shared: ResultContext) -> D
     )
     for item in note.ContentSequence:
         if "ReferencedSOPSequence" in item:
-            del item.ConceptNameCodeSequence  # highdicom names the references, which TID 2010 forbids
+            del item.ConceptNameCodeSequence  # highdicom adds a name, which TID 2010 forbids
     shared.complete(note, context.REJECTION_NOTE)
     return note
 
 
 def _as_evidence(ds: Dataset, shared: ResultContext) -> Dataset:
-    """Return what highdicom needs of an object: its UIDs, whether it is an image, and whose it is."""
+    """Return the attributes of an object that highdicom needs: its UIDs, patient and study, and an image's size."""
     evidence = Dataset()
     for keyword in ("Rows", "Columns"):
         if keyword in ds:
             evidence[keyword] = ds[keyword]
     evidence.update(shared.source.identity)
-    evidence.add_new("PatientName", "PN", "")  # see `read_source`
+    evidence.add_new("PatientName", "PN", "")  # see `source._source`
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         evidence[keyword] = ds[keyword]
     return evidence

@@ -1,4 +1,4 @@
-"""Segmentations: lungs and infection, laid exactly on the source's slices."""
+"""Segmentations of lungs and infection, aligned exactly with the source's slices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.volume import Volume
 
 @dataclass(frozen=True)
 class SegmentReference:
-    """Where a structure's segment stands, for the report to refer to."""
+    """A reference to a structure's segment, for the report."""
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -38,7 +38,7 @@ def build_segmentation(
 ) -> Dataset:
     """Return the segmentation of a label map.
 
-    highdicom makes it of a single plane: all that is no frame. See `segframes` for why it does not make them all.
+    highdicom builds everything but the frames, from a single plane; `add_frames` adds them. See `segframes` for why.
     """
     segmentation = Segmentation(
         source_images=[_plane(shared)],
@@ -52,21 +52,22 @@ def build_segmentation(
         content_description=label_map.kind.series_description,
         **shared.arguments(label_map.kind),
     )
-    ds = Dataset()  # a Segmentation would go on with what it knows of the single plane
+    ds = Dataset()  # a Segmentation would keep using what it knows of the single plane
     ds.update(segmentation)
     ds.file_meta = segmentation.file_meta
     groups = ds.SharedFunctionalGroupsSequence[0]
     groups.FrameAnatomySequence = [_frame_anatomy(label_map)]
     measures = groups.PixelMeasuresSequence[0]
-    if "SliceThickness" not in measures:  # the source names none: a mask's own voxels fill the spacing
+    if "SliceThickness" not in measures:  # the source names none; the mask's voxels fill the whole spacing
         measures.SliceThickness = format_number_as_ds(volume.geometry.spacing_mm[0])
     add_frames(ds, volume, label_map, form)
     if form is LABELMAP:
-        ds["PixelPaddingValue"].VR = "US"  # of US or SS, as the pixels are unsigned
-        # OHIF 3.13 counts segments from the first item on, and so gives each the colour of the one before.
+        ds["PixelPaddingValue"].VR = "US"  # the VR is US or SS; US, as the pixels are unsigned
+        # highdicom puts the background first. OHIF 3.13 numbers segments by their position, starting at the first item,
+        # and so would give each segment the colour of the one before; the background therefore goes last.
         ds.SegmentSequence.append(ds.SegmentSequence.pop(0))
     shared.complete(ds, label_map.kind)
-    # As of a file read so: then pydicom writes the sequences that `add_frames` encoded as they are.
+    # Mark it as read from a file in this encoding, so that pydicom writes the sequences of `add_frames` unchanged.
     encodings = convert_encodings(ds.SpecificCharacterSet)
     ds.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=encodings)
     return ds
@@ -75,7 +76,7 @@ def build_segmentation(
 def segment_references(
     segmentation: Dataset, label_map: LabelMap, shared: ResultContext
 ) -> dict[str, SegmentReference]:
-    """Return where each structure's segment stands, by the structure's name."""
+    """Return a reference to each structure's segment, by the structure's name."""
     return {
         segment.structure.name: SegmentReference(
             UID(segmentation.SOPClassUID),
@@ -89,20 +90,20 @@ def segment_references(
 
 
 def tracking_uid(structure: Structure, shared: ResultContext) -> UID:
-    """Return the UID by which SEG and SR speak of the same structure."""
+    """Return the tracking UID by which SEG and SR identify the same structure."""
     return shared.uid(structure.name, "tracking")
 
 
 def _plane(shared: ResultContext) -> Dataset:
-    """Return the source's first plane as an image of its own, which it need not be."""
+    """Return the source's first plane as a single-frame image, even if it is part of a multi-frame object."""
     plane = Dataset()
     plane.update(shared.source.first)
-    plane.add_new("SOPClassUID", "UI", CTImageStorage)  # in place of the element, which is the source's own
+    plane.add_new("SOPClassUID", "UI", CTImageStorage)  # a new element: the source's must not change
     return plane
 
 
 def _frame_anatomy(label_map: LabelMap) -> Dataset:
-    """Return which side the frames are of (PS3.3 C.7.6.16.2.8), so that no laterality of the series is missed."""
+    """Return the Frame Anatomy (PS3.3 C.7.6.16.2.8); with its laterality, the series needs no Laterality."""
     sites = {segment.structure.site for segment in label_map.segments}
     anatomy = Dataset()
     anatomy.FrameLaterality = "L" if sites == {"left"} else "R" if sites == {"right"} else "B"

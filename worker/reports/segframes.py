@@ -1,7 +1,7 @@
-"""The frames of a segmentation: pixels, and where each lies, encoded as they stand in the file.
+"""The frames of a segmentation: their pixels and functional groups, encoded directly as the bytes of the file.
 
-highdicom and pydicom make a frame's functional groups of ten data sets, one inside another, and walk each of them
-several times: 1.3 ms a frame. The frames differ by a position, a reference and two numbers.
+highdicom and pydicom build a frame's functional groups from ten nested data sets and walk each of them several times,
+which takes 1.3 ms a frame. The frames differ only in a position, a reference and two numbers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _DERIVATION = sequence("DerivationCodeSequence", code(codes.SEGMENTATION))
 
 
 def add_frames(ds: Dataset, volume: Volume, label_map: LabelMap, form: SegmentationTypeValues) -> None:
-    """Add to a segmentation all its frames, with what they refer to and how they are spaced.
+    """Add all frames to a segmentation, with their references to source images and their spacing.
 
-    Each segment's empty frames are left out (PS3.3 A.51, A.90). The frames are in the order of highdicom: segment by
-    segment, and from the volume's last slice to its first.
+    Empty frames of a segment are left out (PS3.3 A.51, A.90). The frames are in highdicom's order: segment by segment,
+    and within a segment from the volume's last slice to its first.
     """
     order = label_map.slices[::-1]
     place = {index: number for number, index in enumerate(order, 1)}
@@ -45,7 +45,7 @@ def add_frames(ds: Dataset, volume: Volume, label_map: LabelMap, form: Segmentat
             for number, segment in enumerate(label_map.segments, 1)
             for index in reversed(segment.slices)
         ]
-        is_shared = len(label_map.segments) == 1  # which segment it is, stands in what the frames share
+        is_shared = len(label_map.segments) == 1  # the shared functional groups identify the segment
         groups = [
             _functional_groups(volume.slices[index], (number, place[index]), None if is_shared else number)
             for number, _, index in frames
@@ -61,7 +61,7 @@ def add_frames(ds: Dataset, volume: Volume, label_map: LabelMap, form: Segmentat
 def _functional_groups(
     source: SourceSlice, dimension_indices: Sequence[int], segment_number: int | None = None
 ) -> bytes:
-    """Return a frame's own functional groups: source, place in the order, position and segment (PS3.3 C.7.6.16.2)."""
+    """Return a frame's own functional groups: source, dimension indices, position, segment (PS3.3 C.7.6.16.2)."""
     number = source.frame_number
     image = (
         _reference(source)
@@ -83,7 +83,7 @@ def _functional_groups(
 
 
 def _packed(frames: Sequence[tuple[NDArray[np.uint8], int]]) -> bytes:
-    """Return where each plane has its value, one bit a pixel (PS3.5 8.1.1): eight frames always fill whole bytes."""
+    """Return the mask of each (plane, value), one bit a pixel (PS3.5 8.1.1); eight frames always fill whole bytes."""
     eights = (frames[start : start + 8] for start in range(0, len(frames), 8))
     return b"".join(
         np.packbits(np.stack([plane == value for plane, value in eight]), bitorder="little").tobytes()
@@ -92,7 +92,7 @@ def _packed(frames: Sequence[tuple[NDArray[np.uint8], int]]) -> bytes:
 
 
 def _run_length_encoded(label_map: LabelMap, index: int, ds: Dataset) -> bytes:
-    """Return a slice of the label map, the number of its segment in each pixel."""
+    """Return a slice of the label map, run-length encoded; each pixel holds its segment's number, or 0."""
     numbers = np.zeros(256, np.uint8)
     for number, segment in enumerate(label_map.segments, 1):
         numbers[segment.value] = number
@@ -106,7 +106,7 @@ def _run_length_encoded(label_map: LabelMap, index: int, ds: Dataset) -> bytes:
 
 
 def _add_references(ds: Dataset, volume: Volume) -> None:
-    """Name every image of the source, also those on which nothing was found."""
+    """Refer to every source image, including those without a segment."""
     references = [_reference(source) for source in {source.path: source for source in volume.slices}.values()]
     add_sequence(ds, "SourceImageSequence", *references)
     series = ds.ReferencedSeriesSequence[0].SeriesInstanceUID
@@ -121,7 +121,10 @@ def _reference(source: SourceSlice) -> bytes:
 
 
 def _add_spacing(ds: Dataset, volume: Volume, order: Sequence[int], *, is_one_a_slice: bool) -> None:
-    """Say how the source's slices are spaced, and whether the frames are a volume; neither is so of a tilted stack."""
+    """Set Spacing Between Slices of the source, and Dimension Organization Type 3D if the frames form a volume.
+
+    A tilted stack gets neither.
+    """
     shared = ds.SharedFunctionalGroupsSequence[0]
     orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
     positions = [source.position_mm for source in volume.slices]

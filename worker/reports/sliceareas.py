@@ -1,7 +1,7 @@
-"""The infected area of each slice, encoded as it stands in the report's file.
+"""The infected area of each slice, encoded directly as the bytes of the report's file.
 
-highdicom makes an area of seven data sets, and walks each several times: 3 ms a slice. They differ by a figure and a
-reference.
+highdicom builds an area from seven data sets and walks each of them several times, which takes 3 ms a slice. The areas
+differ only in a value and a reference.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from worker.reports.encoding import add_sequence, code, element, sequence, text
 from worker.volume import SourceSlice, Volume
 
 SLICE_AREAS = "Infected area of each slice"
-"""Name of the report's last group."""
+"""Tracking identifier of the report's last group."""
 
 _UTF_8 = convert_encodings("ISO_IR 192")
 _UNITS = sequence("MeasurementUnitsCodeSequence", code(codes.SQUARE_MILLIMETER))
 
 
 def add_slice_areas(report: Dataset, volume: Volume, findings: Findings) -> None:
-    """Add to the report's last group the area of every slice that holds infection, in mm2, each with its slice."""
+    """Add to the report's last group the infected area (mm2) of every slice with infection, each with its slice."""
     measurements = report.ContentSequence[-1]
     group = measurements.ContentSequence[-1]
     areas_mm2 = findings.areas.infection_mm2
@@ -38,7 +38,7 @@ def add_slice_areas(report: Dataset, volume: Volume, findings: Findings) -> None
 
 
 def _area(where: SourceSlice, area_mm2: float) -> bytes:
-    """Return a NUM item of TID 1419, its image below it (PS3.3 C.17.3, C.18.1)."""
+    """Return a NUM item of TID 1419 with its source image as its child item (PS3.3 C.17.3, C.18.1)."""
     frame = text("ReferencedFrameNumber", "IS", str(where.frame_number)) if where.frame_number is not None else b""
     image = (
         sequence(
@@ -74,9 +74,9 @@ def _encoded(item: Dataset) -> bytes:
 
 
 def _keep_as_encoded(report: Dataset, *containers: Dataset) -> None:
-    """Make data sets as of a file read so: then pydicom writes what was encoded within them as it is."""
+    """Mark data sets as read from a file in this encoding, so that pydicom writes their encoded parts unchanged."""
     report.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=_UTF_8)
-    for container in containers:  # items name no character set of their own
+    for container in containers:  # items have no Specific Character Set of their own
         container.set_original_encoding(
             is_implicit_vr=False, is_little_endian=True, character_encoding=default_encoding
         )

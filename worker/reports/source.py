@@ -1,4 +1,4 @@
-"""The images a result was made of: what its objects carry over, refer to and lie on."""
+"""The source images of a result: the attributes and references that its objects take over from them."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ _OF_THE_SERIES = (
 
 @dataclass(frozen=True)
 class Source:
-    """The images a result was made of, fit to make DICOM objects from.
+    """The source images of a result, in the form that new DICOM objects are made from.
 
     Parameters
     ----------
     identity : Dataset
-        Patient and study, in UTF-8, malformed values blanked.
+        Patient and study attributes, in UTF-8, malformed values blanked.
     images : tuple of Dataset
-        The images' UIDs, in the order of the volume; a single one where the frames stand in one object. The first
-        carries identity and equipment too, where highdicom looks for them, and how the volume's slices lie.
+        The UIDs of each image, in the order of the volume, or by SOP Instance UID if there is none; a single item for
+        a multi-frame object. The first item also has identity and equipment, because highdicom reads them there, and,
+        if there is a volume, the plane attributes of its first slice.
     """
 
     identity: Dataset
@@ -46,23 +47,25 @@ class Source:
 
     @property
     def first(self) -> Dataset:
-        """The image that speaks for all in what they share."""
+        """The image whose attributes are used for all that the images share."""
         return self.images[0]
 
 
 def source_of(volume: Volume) -> Source:
-    """Return what results carry over from the images of a volume.
+    """Return the source that results of a volume are made from.
 
-    Of all headers only the first slice's is read again. Where it names no frame of reference, the series gets one,
-    since a segmentation cannot do without (PS3.3 A.51.3).
+    Only the first slice's header is read again. If it names no frame of reference, a UID is derived for the series,
+    because a segmentation must have one (PS3.3 A.51.3).
 
     Raises
     ------
     NotForHilum
-        A report could not refer to the first image.
+        The first image is unreadable or lacks UIDs, so a report could not refer to it.
     NotAnalysable
-        The frames stand in several objects, on which one segmentation cannot lie, or not all slices have a UID of
-        their own.
+        The frames are spread over several multi-frame objects, which one segmentation cannot refer to, or some slices
+        share a SOP Instance UID or have none.
+    PassingFailure
+        The storage fails to read the first image.
     """
     header = _read_header(volume.slices[0].path)
     if header is None:
@@ -81,17 +84,17 @@ def source_of(volume: Volume) -> Source:
 
 
 def read_source(paths: Sequence[Path]) -> Source:
-    """Read what results carry over from the images at these paths, where there is no volume.
+    """Return the source that a result is made from if there is no volume, from the images at these paths.
 
-    The images stand in the order of their SOP Instance UIDs, in whatever order their files come, and the first that
-    can be read whole speaks for all.
+    The images are ordered by SOP Instance UID, whatever the order of the files. The header of the first image that
+    can be read completely is used for all.
 
     Raises
     ------
     NotForHilum
         None of the files can be read as a DICOM image that a report could refer to.
     PassingFailure
-        None can be read, because of the storage.
+        None can be read, and for at least one the storage is the reason; or the storage fails to read a whole header.
     """
     found: list[tuple[str, Path, Dataset]] = []
     why: HilumError = _nothing_to_refer_to()
@@ -116,12 +119,12 @@ def _nothing_to_refer_to() -> NotForHilum:
 
 
 def _read_header(path: Path, *keywords: str) -> Dataset | None:
-    """Return these attributes of the header, or all of it; None where it is no DICOM image.
+    """Return these attributes of the header, or by default the whole header; None if it is no usable DICOM image.
 
     Raises
     ------
     PassingFailure
-        The file itself cannot be read: nothing is said of the study.
+        The storage fails to read the file, so nothing is known about the study.
     """
     try:
         header = read_bounded(path, stop_before_pixels=True, force=True, specific_tags=list(keywords) or None)
@@ -129,7 +132,7 @@ def _read_header(path: Path, *keywords: str) -> Dataset | None:
         require_storage(error)
         return None
     is_one = (isinstance(uid := header.get(keyword), str) and uid for keyword in _REFERENCE)
-    return header if all(is_one) else None  # several values in place of a UID refer to nothing
+    return header if all(is_one) else None  # a UID with several values cannot be referred to
 
 
 def _image(header: Dataset, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
@@ -141,11 +144,12 @@ def _image(header: Dataset, sop_class_uid: str, sop_instance_uid: str) -> Datase
 
 
 def _first_plane(header: Dataset, volume: Volume) -> Dataset:
-    """Return how the volume's slices lie, as a header of single slices says it.
+    """Return the plane attributes of the volume's first slice, as in the header of a single-frame image.
 
-    Orientation, spacing and thickness are the first's: all were accepted as one volume, yet they may differ in the
-    last digit. In a multi-frame object they stand in functional groups, shared or not (PS3.3 C.7.6.16.2). A thickness
-    that is no number (mm) is left empty: nothing is measured by it.
+    Orientation, spacing and thickness are the first slice's; those of other slices may differ in the last digit,
+    although all were accepted as one volume. In a multi-frame object they are in the per-frame or the shared
+    functional groups (PS3.3 C.7.6.16.2). A thickness (mm) that is not a number is left empty, because nothing is
+    measured with it.
     """
     plane = Dataset()
     orientation = measures = header
@@ -167,7 +171,7 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
 
 
 def _without_empty_compression(image: Dataset) -> None:
-    """Leave out what is not told of lossy compression: in results it may be absent, but never empty (Type 1, 1C)."""
+    """Remove empty or invalid lossy compression attributes; in results they may be absent, not empty (Type 1, 1C)."""
     is_told = image.get("LossyImageCompression") in ("00", "01")
     for keyword in LOSSY_COMPRESSION:
         if keyword in image and not (is_told and image[keyword].value):
@@ -180,5 +184,5 @@ def _source(header: Dataset, images: Sequence[Dataset]) -> Source:
     images[0].update(clean(header, _OF_THE_SERIES))
     _without_empty_compression(images[0])
     images[0].update(identity)
-    images[0].add_new("PatientName", "PN", "")  # highdicom would quote an odd one in a warning; objects get it later
+    images[0].add_new("PatientName", "PN", "")  # highdicom would quote an odd name in a warning; `complete` adds it
     return Source(identity, tuple(images))

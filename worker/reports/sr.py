@@ -40,10 +40,10 @@ def build_report(
     Parameters
     ----------
     segments : mapping
-        Where each structure's segments stand, by the structure's name; one that is absent has no voxel, and one
-        with too many slices for an object has several.
+        References to each structure's segments, by the structure's name. A structure that is absent has no voxels; one
+        with too many slices for a single object has several segments.
     title : str
-        Of the document, as the setting has it. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
+        Document title, as in the settings. OHIF 3.13 shows DCM 126000 as an empty viewport, others as text.
     """
     groups = list(groups_of(volume, findings, segments, sentences(findings, history), history, shared))
     evidence = [*_segmentations(segments, shared), *(history.prior.evidence if history.prior else [])]
@@ -54,19 +54,19 @@ def build_report(
 
 
 def build_refusal(reason: RejectedInput, shared: ResultContext, title: str) -> Comprehensive3DSR:
-    """Return the report that a study could not be measured, and why; it holds no figure."""
+    """Return the report that says why a study could not be measured; it contains no figures."""
     group = summary(codes.NONE_SUCCEEDED, refusing_sentences(reason), shared)
     return _document([group], [], shared, title, is_complete=False)
 
 
 def sentences(findings: Findings, history: History) -> list[str]:
-    """Return what is said of a measured study, the conclusion first."""
+    """Return the report's sentences on a measured study, the conclusion first."""
     zones = [describe_zones(findings.severity)] if findings.severity else []
     return [conclusion(findings), *describe(history), *zones, *(flag.message for flag in findings.flags), _CAVEAT]
 
 
 def refusing_sentences(reason: RejectedInput) -> list[str]:
-    """Return what is said of a study that could not be measured."""
+    """Return the report's sentences on a study that could not be measured."""
     return ["Not analysed. No figure is given.", f"Reason: {reason.message}", _CAVEAT]
 
 
@@ -78,8 +78,8 @@ def _document(
     *,
     is_complete: bool,
 ) -> Comprehensive3DSR:
-    # No image library (TID 1600, optional): viewers list it line by line before the findings. The evidence names the
-    # images all the same.
+    # The optional image library (TID 1600) is left out, because viewers list it line by line before the findings. The
+    # evidence sequence lists the images anyway.
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=context.device_observer(shared.algorithm)),
         procedure_reported=codes.CT,
@@ -102,7 +102,7 @@ def _document(
 
 
 def _separate(item: Dataset) -> None:
-    """Say of every container that its items read one by one: OHIF 3.13 labels them only then."""
+    """Set Continuity of Content of every container to SEPARATE; only then does OHIF 3.13 label the items."""
     if item.ValueType == "CONTAINER":
         item.ContinuityOfContent = "SEPARATE"
     for child in item.get("ContentSequence", []):
@@ -110,7 +110,7 @@ def _separate(item: Dataset) -> None:
 
 
 def _segmentations(segments: Mapping[str, Sequence[SegmentReference]], shared: ResultContext) -> Iterator[Dataset]:
-    """Yield what the report's evidence needs of each segmentation it refers to."""
+    """Yield the UIDs of each segmentation that the report refers to, for its evidence sequence."""
     for segment in chain.from_iterable(segments.values()):
         evidence = Dataset()
         evidence.SOPClassUID = segment.sop_class_uid

@@ -1,4 +1,4 @@
-"""Colours and type of the key image."""
+"""Colours and typeface of the key image, the trend and the page."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WARNING = "NOT FOR DIAGNOSTIC USE"
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own typeface, so that the picture is the same on every machine."""
+    """Return Pillow's built-in typeface, so that pictures are the same on every machine."""
     return ImageFont.load_default(size)
 
 
 def blend(colour: Rgb, background: Rgb, share: float) -> Rgb:
-    """Return a colour laid over a background with that opacity."""
+    """Return a colour laid over a background with the opacity ``share``."""
     red, green, blue = (round(share * c + (1 - share) * b) for c, b in zip(colour, background, strict=True))
     return red, green, blue

@@ -1,4 +1,4 @@
-"""The trend: infected volume and PoIR of the patient's studies that can be compared, over time."""
+"""The trend: infected volume and PoIR of the patient's comparable studies over time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _PLOTS: tuple[Box, Box] = ((120, 130, 1240, 405), (120, 492, 1240, 767))
 _DAY = timedelta(days=1)
 _LABEL_WIDTH, _ROW = 80, 17
 _LONGEST_LINE = 165
-"""Letters that fit below the title."""
+"""Number of characters that fit on a line below the title."""
 
 
 def draw_trend(curve: Sequence[Exam]) -> Image.Image:
-    """Return the picture of studies, the newest last; times are told from it, and nothing of the patient is.
+    """Return the picture of the studies in ``curve``, of which the last is this study.
 
-    A study that is compared with it in doubt is a hollow point, and the heading says why.
+    Times are relative to this study, and nothing identifies the patient. A study whose comparison with this study is
+    uncertain is drawn as a hollow point, and the heading says why.
     """
     picture = Image.new("RGB", SIZE, style.BACKGROUND)
     draw = ImageDraw.Draw(picture)
@@ -54,7 +55,7 @@ def draw_trend(curve: Sequence[Exam]) -> Image.Image:
 
 
 def _when(exam: Exam, now: Exam) -> str:
-    """Return how long before this study another was, in days where hours say too much, or are not known."""
+    """Return how long before this study another was: in hours, or in days from 3 days on or if a time is missing."""
     if exam is now or not (exam.taken_at and now.taken_at):
         return "this study"
     before = elapsed(now.taken_at, exam.taken_at)
@@ -64,7 +65,7 @@ def _when(exam: Exam, now: Exam) -> str:
 
 
 def _rows(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return in which of three rows each point's labels stand, so that none overprints that of a near point."""
+    """Return the row (0 to 2) of each point's labels, so that labels of close neighbours do not overlap."""
     rows = [0]
     for (x, _), (next_x, _) in zip(points[-2::-1], points[:0:-1], strict=True):
         rows.append(0 if next_x - x > _LABEL_WIDTH else (rows[-1] + 1) % 3)
@@ -81,7 +82,7 @@ def _plot(
     labels: Sequence[tuple[str, str]],
     hollow: Sequence[bool],
 ) -> None:
-    """Draw values over days, each with what it says and when it was."""
+    """Draw values over days, each labelled with its value and its time."""
     left, top, right, bottom = box
     draw.text((left, top - 34), title, font=style.font(18), fill=style.MUTED)
     highest = round_up(max(values))
@@ -89,7 +90,7 @@ def _plot(
         level = bottom - share * (bottom - top)
         draw.line((left, level, right, level), fill=style.GRID)
         draw.text((left - 10, level), f"{share * highest:g}", font=style.font(16), fill=style.MUTED, anchor="rm")
-    # A margin at both ends, so that labels stand inside.
+    # A margin at both ends keeps the labels inside the box.
     scale = (right - left - 160) / max(-days[0], 1e-9)
     points = [
         (right - 80 + day * scale, bottom - value / highest * (bottom - top))

@@ -17,26 +17,26 @@ from worker.reports.style import Box, Rgb
 from worker.volume import Volume
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
-"""The usual lung window: what is black and what is white in it."""
+"""The usual lung window: the HU shown as black, and the HU shown as white."""
 
 _MARGIN_MM = 18.0
 _SCALE_MM = 50.0
 _ENLARGEMENT = 2
-"""Outlines are drawn this many times larger, in half pixels, and then shrunk, which smooths them."""
+"""Outlines are drawn this many times larger (in half pixels) and then shrunk, which smooths them."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is looked at: the volume and its masks along the anatomical axes, cropped to the lungs.
+    """The volume and its masks along the anatomical axes, cropped to the lungs and a margin.
 
     Parameters
     ----------
     geometry : Geometry
-        Of the volume.
+        Geometry of the whole volume.
     hu, labels, infection : ndarray, (z, y, x)
-        Views, not copies.
+        Views of the volume's and the findings' arrays, not copies.
     origin : tuple of int
-        Where the crop begins along each of these axes.
+        Index at which the crop begins along each of these axes.
     """
 
     geometry: Geometry
@@ -46,7 +46,7 @@ class Scene:
     origin: tuple[int, int, int]
 
     def level(self, slice_index: int) -> int:
-        """Return where a slice of the volume lies, counted from the feet."""
+        """Return the index of a slice of the volume counted from the feet."""
         _, rows, columns = self.geometry.shape
         at = slice(slice_index, slice_index + 1)
         along, _, _ = self.geometry.anatomical_box((at, slice(0, rows), slice(0, columns)))
@@ -54,12 +54,12 @@ class Scene:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """What lies before the first slice of the volume and behind the last."""
+        """The letters of the volume's two ends: F (feet) or H (head) at its first slice and at its last."""
         return ("F", "H") if self.level(0) == 0 else ("H", "F")
 
 
 def look_at(volume: Volume, findings: Findings) -> Scene:
-    """Turn an axial volume and its masks along the anatomical axes and crop them to the lungs and some margin."""
+    """Return an axial volume and its masks along the anatomical axes, cropped to the lungs and a margin."""
     geometry = volume.geometry
     anatomical = geometry.anatomical
     z, y, x = box = geometry.anatomical_box(_box_of(findings))
@@ -73,7 +73,7 @@ def look_at(volume: Volume, findings: Findings) -> Scene:
 
 
 def draw_view(picture: Image.Image, box: Box, scene: Scene, plane: Plane, index: int) -> Box:
-    """Draw the plane at an index along its axis into a box of the picture; return where its pixels lie."""
+    """Draw the plane at an index along its axis into a box of the picture; return the box that the image covers."""
     draw = ImageDraw.Draw(picture)
     draw.rectangle(box, fill=(0, 0, 0))
     at = index - scene.origin[plane.axis]
@@ -95,7 +95,7 @@ def draw_view(picture: Image.Image, box: Box, scene: Scene, plane: Plane, index:
 
 
 def draw_level(picture: Image.Image, box: Box, place: Box, share: float) -> None:
-    """Draw a dashed line across a view, at that share of its height, where the other view cuts it."""
+    """Draw a dashed line across a view where the other view's plane crosses it, at that share of the image's height."""
     draw = ImageDraw.Draw(picture)
     y = round(place[1] + share * (place[3] - place[1]))
     for x in range(box[0], box[2], 12):
@@ -103,9 +103,9 @@ def draw_level(picture: Image.Image, box: Box, place: Box, share: float) -> None
 
 
 def _box_of(findings: Findings) -> VoxelBox:
-    """Return where lung or infection lies in the volume, and the margin around it."""
+    """Return the bounding box of lung and infection in the volume, with a margin."""
     lungs, infection = findings.lungs.labels, findings.infection.array.view(np.uint8)
-    shadow = np.bitwise_or.reduce(lungs) | np.bitwise_or.reduce(infection)  # of all slices on one
+    shadow = np.bitwise_or.reduce(lungs) | np.bitwise_or.reduce(infection)  # of all slices, projected onto one
     slices = (findings.areas.lung_mm2 > 0) | (findings.areas.infection_mm2 > 0)
     occupied = slices, shadow.any(axis=1), shadow.any(axis=0)
     z, y, x = (_extent(*along) for along in zip(occupied, findings.geometry.spacing_mm, strict=True))
@@ -121,7 +121,7 @@ def _extent(occupied: NDArray[np.bool_], spacing_mm: float) -> slice:
 
 
 def _fit(shape: tuple[int, ...], pixel_mm: tuple[float, float], box: Box) -> tuple[Box, float]:
-    """Return where an image lies in a box, centred, and its scale in picture pixels a mm."""
+    """Return where an image lies when centred in a box, and its scale in picture pixels per mm."""
     height_mm, width_mm = shape[0] * pixel_mm[0], shape[1] * pixel_mm[1]
     width, height = box[2] - box[0], box[3] - box[1]
     scale = min(width / width_mm, height / height_mm)
@@ -137,7 +137,7 @@ def _window(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
 
 
 def _outline(mask: NDArray[np.bool_], size: tuple[int, int], half_pixels: int) -> Image.Image:
-    """Return the opacity of a mask's outline of that width, inside its border, at that size."""
+    """Return a mask's outline as an opacity image of this size; the outline lies inside the mask's border."""
     large = (size[0] * _ENLARGEMENT, size[1] * _ENLARGEMENT)
     gray = Image.fromarray(mask.astype(np.uint8) * 255).resize(large, Image.Resampling.BILINEAR)
     filled = np.asarray(gray) >= 128
@@ -178,5 +178,5 @@ def _scale_bar(draw: ImageDraw.ImageDraw, box: Box, scale: float) -> None:
 def text(
     draw: ImageDraw.ImageDraw, xy: tuple[float, float], words: str, size: int, colour: Rgb, anchor: str = "la"
 ) -> None:
-    """Write over an image, with a dark rim so that it reads on bone as on air."""
+    """Write text over an image, with a dark rim so that it is legible on bone as well as on air."""
     draw.text(xy, words, font=style.font(size), fill=colour, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))

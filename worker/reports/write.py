@@ -1,4 +1,4 @@
-"""From findings to files: every object of a result, and the result as JSON."""
+"""Write findings to files: every DICOM object of a result, and the result as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from worker.volume import Volume
 
 @dataclass(frozen=True)
 class WrittenObject:
-    """A DICOM object of a result, as it lies in its file."""
+    """A DICOM object of a result, with its file."""
 
     path: Path
     kind: str
@@ -58,15 +58,15 @@ def write_reports(
     Parameters
     ----------
     out : Path
-        An existing folder. Files are closed but not synced to disk: that is the caller's.
+        An existing folder. Files are closed but not synced to disk; the caller does that.
     made_at : datetime or None
         When the result was made, with a time zone; now if None.
     earlier : sequence of Path
-        The objects of the result that this one replaces.
+        Files of the result that this one replaces.
     priors : sequence of Path
-        Reports on other studies; those that are Hilum's and of this patient are compared with.
+        Reports on other studies; only Hilum's own reports on this patient are used for the comparison.
     others : sequence of Prior or Unmeasured
-        Other studies of the patient that have no report, and were measured for the comparison.
+        Other studies of the patient without a report: measured for the comparison, or the reason why not.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def write_reports(
     report = build_report(volume, findings, segments, history, shared, settings.title)
     written.append(_write(report, context.REPORT, out))
     picture = draw_picture(volume, findings)
-    picture.save(out / "key-image.png", compress_level=1)  # half the time for a seventh more bytes
+    picture.save(out / "key-image.png", compress_level=1)  # takes half the time, for a seventh more bytes
     shown = [volume.slices[index] for index in slices_of_picture(findings)]
     written.append(_write(build_key_image(picture, shown, shared, context.KEY_IMAGE), context.KEY_IMAGE, out))
     if len(history.curve) > 1:
@@ -116,12 +116,14 @@ def write_refusal(
     made_at: datetime | None = None,
     earlier: Sequence[Path] = (),
 ) -> tuple[WrittenObject, ...]:
-    """Write the report that a series could not be measured and why, from its headers alone.
+    """Write the report that says why a series could not be measured, from its headers alone.
 
     Raises
     ------
     NotForHilum
-        None of the files can be read as a DICOM image, so there is no study to report to.
+        None of the files can be read as a DICOM image, so there is no study to report on.
+    PassingFailure
+        The storage fails, as for `read_source`.
     """
     source = read_source(paths)
     replaced = read_earlier(earlier)
@@ -153,7 +155,7 @@ def _uids(objects: Sequence[Dataset]) -> list[str]:
 
 
 def measured_results(findings: Findings, history: History) -> dict[str, Any]:
-    """Return the findings as plain values; nothing of the patient."""
+    """Return the findings and the comparison as plain values, without any attributes of the patient."""
     return {
         "outcome": outcome_of(findings),
         "conclusion": conclusion(findings),
@@ -229,5 +231,5 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_text(settings: ReportSettings) -> tuple[tuple[str, str], ...]:
-    """Return the settings that change results, as they enter the UIDs."""
+    """Return the settings that change results, in the form in which UIDs derive from them."""
     return ("title", settings.title), ("segmentation", settings.segmentation)
