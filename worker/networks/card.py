@@ -1,4 +1,4 @@
-"""The JSON card beside a network's weights, which says what they are, and has the hashes that they must have."""
+"""The JSON card beside a network's weights, which describes them and states their hashes."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from worker.networks.errors import NetworkError
 
 @dataclass(frozen=True)
 class Card:
-    """What a person, and the program, must know of a network's weights.
+    """What people and the program need to know about a network's weights.
 
     Parameters
     ----------
     network : str
-        Its name in the registry.
+        The network's name in the registry.
     arguments : dict
-        Its constructor's arguments that differ from the defaults.
+        Arguments of its constructor that differ from the defaults.
     classes : tuple of str
-        What its channels mean: one name of a sigmoid; background first of a softmax.
+        Names of its output channels: one for a sigmoid; for a softmax the background comes first.
     window_hu : tuple of float, or None
-        HU that become 0 and 1 in its input, clipped beyond; None for images that are not in HU, or that
-        each DICOM header shows in a window of its own.
+        HU that become 0 and 1 in its input, with values beyond clipped; None if the images are not in HU, or if each
+        was windowed as its DICOM header says.
     spacing_mm : tuple of float or None
-        Voxel spacing of its input along (slice, row, column); None where any was seen.
+        Voxel spacing of its input along (slice, row, column); None along an axis where any spacing occurred.
     image_size : tuple of int, or None
-        (rows, columns) that images were resampled to; None for any.
+        (rows, columns) that images were resampled to; None for any size.
     stack_slices : int
-        Slices it sees at once: 1 in 2D, 3 in 2.5D.
+        Number of slices in its input: 1 in 2D, 3 in 2.5D, the depth of a stack in 3D.
     threshold : float
-        Probability from which a sigmoid's class is said to be there.
+        Smallest probability at which a sigmoid's class counts as present.
     training_data, commit, licence : str
-        What it learned from, the code that trained it, and the licence of the weights.
+        The data it was trained on, the commit (or version) of the training code, and the licence of the weights.
     metrics : dict
-        Figures by name, such as ``{"dice": 0.76}``.
+        Evaluation results by name, such as ``{"dice": 0.76}``.
     weights_sha256 : str
         Hash of the safetensors file, filled in by ``save``.
     openvino_sha256 : str
-        Hash of the network as OpenVINO reads it, filled in by ``export``; empty where there is none.
+        Hash of the network in OpenVINO's format, filled in by ``export``; empty if it was not exported.
     short : bool
-        Whether it was trained in an experiment's short form; cards of before this was told are taken for full ones.
+        Whether it was trained in an experiment's short form; older cards without this field count as full.
     """
 
     network: str
@@ -63,7 +63,7 @@ class Card:
     short: bool = False
 
     def require_full(self) -> None:
-        """Raise NetworkError where these weights are of a short form, which nobody should be measured with."""
+        """Raise NetworkError if the weights come from an experiment's short form, which must not measure patients."""
         if self.short:
             raise NetworkError(
                 "short-run", "the weights are of a short form (`hilum train --short`); train it in full length"
@@ -76,7 +76,9 @@ def read_card(path: Path) -> Card:
     Raises
     ------
     NetworkError
-        It is not JSON, or a field is missing, unknown or not of its kind.
+        It is not JSON, or a field is missing, unknown or of a wrong kind.
+    OSError
+        The file cannot be read.
     """
     try:
         values: Any = json.loads(path.read_text())
@@ -96,12 +98,12 @@ def read_card(path: Path) -> Card:
 
 
 def read_weights(path: Path, card: Card) -> bytes:
-    """Return the weights in a file, which must be those of the card.
+    """Return the weights in a file, after checking them against the card.
 
     Raises
     ------
     NetworkError
-        They are not.
+        Their hash is not the card's.
     OSError
         The file cannot be read.
     """
@@ -117,7 +119,7 @@ def read_weights(path: Path, card: Card) -> bytes:
 
 
 def exported_files(path: Path) -> tuple[Path, Path]:
-    """Return where structure and weights of the network lie as OpenVINO reads it, beside the weights at a path."""
+    """Return the paths of OpenVINO's files (structure, weights) that belong to the weights at a path."""
     return path.with_suffix(".xml"), path.with_suffix(".bin")
 
 
@@ -127,7 +129,7 @@ def read_exported(path: Path, card: Card) -> tuple[bytes, bytes]:
     Raises
     ------
     NetworkError
-        They are not those of the card.
+        Their hash is not the card's.
     OSError
         A file cannot be read.
     """
@@ -142,12 +144,12 @@ def read_exported(path: Path, card: Card) -> tuple[bytes, bytes]:
 
 
 def exported_sha256(structure: bytes, weights: bytes) -> str:
-    """Return the one hash that a card has of both files."""
+    """Return the single hash that a card states for both files."""
     return hashlib.sha256(hashlib.sha256(structure).digest() + hashlib.sha256(weights).digest()).hexdigest()
 
 
 def is_valid(name: str, value: object) -> bool:
-    """Whether a field of a card, as JSON has it, is of its kind."""
+    """Whether the JSON value of a card's field is of the right kind."""
     match name, value:
         case ("arguments", dict()) | ("window_hu" | "image_size", None):
             return True

@@ -1,6 +1,6 @@
-"""Weights on disk: safetensors, and beside them a JSON card that says what they are.
+"""Weights on disk: a safetensors file, and beside it a JSON card that describes it.
 
-Nothing is unpickled, and nothing of training is needed: the card names a network of the registry.
+Nothing is unpickled, and no training code is needed, because the card names a network of the registry.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from worker.networks.registry import NETWORKS, build
 
 
 def save(path: Path, network: Network, card: Card, *, half: bool = False) -> Card:
-    """Write weights to ``path`` and their card beside it, ending in ``.json``; return the card with its hash.
+    """Write weights to ``path`` and their card beside it, ending in ``.json``; return the card with the weights' hash.
 
     Parameters
     ----------
     half : bool
-        Whether convolution and linear weights are stored in 16 bits. They load back as 32.
+        Whether convolution and linear weights are stored in 16 bits. ``load`` converts them back to 32 bits.
 
     Raises
     ------
     NetworkError
-        The card speaks of another network, or a weight does not fit into 16 bits.
+        The card describes another network, or a weight does not fit into 16 bits.
     """
     if type(network) is not NETWORKS.get(card.network):
         raise NetworkError(
@@ -57,7 +57,7 @@ def load(path: Path) -> tuple[Network, Card]:
     Raises
     ------
     NetworkError
-        The card is malformed, the network unknown, the weights are not those of the card or do not fit.
+        The card is malformed, the network unknown, or the weights do not match the card's hash or the network.
     OSError
         A file cannot be read.
     """
@@ -100,9 +100,9 @@ def require_same_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Ten
 
 
 def to_half(name: str, tensor: Tensor) -> Tensor:
-    """Return weights of convolutions and linear layers in 16 bits, all else as it is.
+    """Return weights of convolutions and linear layers in 16 bits, any other tensor unchanged.
 
-    Biases and batch normalisation are small, and variances may leave the range of 16 bits.
+    Biases and batch normalisation take little space, and variances may exceed the range of 16 bits.
     """
     if tensor.dim() < 2:
         return tensor
@@ -113,7 +113,7 @@ def to_half(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file so that its name never stands for half of it, not after a power cut either."""
+    """Write a file atomically: its name never refers to a partial file, not even after a power cut."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(data)

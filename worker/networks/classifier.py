@@ -1,4 +1,4 @@
-"""ResNet-18 that tells infection from what merely looks like it: Wu et al. 2020, figure 8."""
+"""ResNet-18 that distinguishes infection from regions that merely look like it: Wu et al. 2020, figure 8."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class PatchClassifier(Network):
     """ResNet-18 on the square around a candidate region: (n, 1, size, size) to one logit each, (n, 1).
 
     The paper flattens the convolutions' output to 256 features and ends in three fully connected layers; it
-    names neither their widths nor the size of the square. Here a linear layer maps ResNet-18's 512 pooled
-    channels to the 256 features, the widths are 128, 32 and 1, and any size from 32 pixels does.
+    states neither their widths nor the size of the square. Here a linear layer maps ResNet-18's 512 pooled
+    channels to the 256 features, the widths are 128, 32 and 1, and any size from 32 pixels works.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """3D-DenseUNet-569: Alalwan et al. 2021, section 3, figure 1 and table 3.
 
-The paper gives the kinds of layers and the counts: 36,270,875 trainable parameters and 162,712 means and
-variances of batch normalisation. The layout here meets the second exactly. The paper's "3.6 million" is a
-slip of the decimal point. It gives 180.6 M for standard convolutions, but no layout that comes to it.
+The paper gives the kinds of layers and two counts: 36,270,875 trainable parameters, and 162,712 means and variances of
+batch normalisation. The layout here matches the second count exactly. The paper's "3.6 million" is a slip of the
+decimal point. For standard convolutions it states 180.6 M, but gives no layout with that many parameters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BOTTLENECK = 128
 LAYERS = (4, 12, 24, 36)
 STEM = 96
 DECODER = (504, 224, 192, 96, 64)
-"""Channels after each doubling of the resolution; the first three double it in the plane only."""
+"""Channels after each doubling of the resolution; the first three double only rows and columns, not slices."""
 
 
 class DenseUNet569(SegmentationNetwork):
@@ -33,7 +33,7 @@ class DenseUNet569(SegmentationNetwork):
     classes : int
         Channels of the output.
     separable : bool
-        Whether dense layers and strided convolutions are depthwise (separable), or standard as in the
+        Whether the 3x3x3 convolutions of dense layers and transitions are depthwise (separable), or standard as in the
         comparison of tables 2 and 3.
     """
 
@@ -83,7 +83,7 @@ class DenseUNet569(SegmentationNetwork):
 
 
 class DenseLayer(nn.Module):
-    """Normalise, squeeze to the bottleneck, convolve to the growth, and append that to the input."""
+    """Normalise, reduce to ``BOTTLENECK`` channels, convolve to ``GROWTH`` channels, and append these to the input."""
 
     def __init__(self, channels: int, separable: bool) -> None:
         super().__init__()
@@ -104,17 +104,17 @@ class DenseLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input with the new features behind it."""
+        """Return the input with the new features appended as channels."""
         return torch.cat([x, self.new_features(x)], dim=1)
 
 
 def dense_block(channels: int, layers: int, separable: bool) -> nn.Sequential:
-    """Return layers that each see everything before them: ``layers * GROWTH`` channels more."""
+    """Return layers that each get the output of all layers before them; they add ``layers * GROWTH`` channels."""
     return nn.Sequential(*(DenseLayer(channels + i * GROWTH, separable) for i in range(layers)))
 
 
 def transition(channels: int, separable: bool) -> nn.Sequential:
-    """Return half the channels at half the rows and columns, with a strided convolution for a pooling."""
+    """Return layers that halve channels, rows and columns, with a strided convolution in place of pooling."""
     half = channels // 2
     return nn.Sequential(
         nn.BatchNorm3d(channels),
@@ -134,7 +134,7 @@ def convolution(channels_in: int, channels_out: int, kernel_size: int, stride: i
 
 
 def add_skip(x: Tensor, skip: Tensor) -> Tensor:
-    """Add the encoder's features to the first channels: the identity of He et al. 2015, option A.
+    """Add the encoder's features to the first channels: the identity shortcut of He et al. 2015, option A.
 
     The paper's parameter count leaves no room for a concatenation or a projection.
     """

@@ -1,6 +1,6 @@
-"""What runs a network: torch on a GPU, OpenVINO on CPU.
+"""Engines that run a network: torch on a GPU, OpenVINO on CPU.
 
-A CPU worker has no torch: OpenVINO reads what ``export`` wrote beside the weights.
+A CPU worker needs no torch: OpenVINO reads the files that ``export`` wrote beside the weights.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from worker.networks.card import Card, read_weights
 from worker.networks.errors import NetworkError
 
 Precision = Literal["auto", "f32", "bf16"]
-"""How exactly a network is computed; ``auto`` takes 16 bits where the hardware computes in them."""
+"""Numerical precision of a network's computation; ``auto`` means 16 bits if the hardware supports them natively."""
 
 
 class Engine(Protocol):
-    """A network made ready to run, for any batch and any image size that it takes."""
+    """A network ready to run, for any batch size and any image size that the network accepts."""
 
     @property
     def name(self) -> str:
-        """What it runs on and how exactly, such as ``openvino-cpu-bf16``: it may change the last digits."""
+        """Library, device and precision, such as ``openvino-cpu-bf16``; results may differ in the last digits."""
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's logits for its input."""
@@ -33,7 +33,7 @@ class Engine(Protocol):
 def open_engine(path: Path, card: Card, threads: int | None = None) -> Engine:
     """Return an engine for the weights at a path.
 
-    It is the GPU where there is one, else OpenVINO where the weights were exported for it, else torch on CPU.
+    It runs on the GPU if there is one, else with OpenVINO if the weights were exported, else with torch on CPU.
 
     Parameters
     ----------
@@ -43,7 +43,8 @@ def open_engine(path: Path, card: Card, threads: int | None = None) -> Engine:
     Raises
     ------
     NetworkError
-        The weights are not those of the card, or were not exported and there is no torch on this machine.
+        The weights do not match the card's hash, or were not exported and there is no torch on this machine; or as for
+        ``read_exported`` or ``checkpoint.load``.
     OSError
         A file cannot be read.
     """
@@ -60,7 +61,7 @@ def open_engine(path: Path, card: Card, threads: int | None = None) -> Engine:
             f"{path.name} was not exported for machines without torch; run `hilum export` on one that has it, "
             "or run in a checkout of Hilum here: pip install -c constraints.txt '.[torch]'",
         )
-    from worker.networks.checkpoint import load  # torch takes seconds and 250 MB
+    from worker.networks.checkpoint import load  # importing torch takes seconds and 250 MB
     from worker.networks.torch_engine import TorchEngine
 
     network, _ = load(path)
@@ -68,6 +69,6 @@ def open_engine(path: Path, card: Card, threads: int | None = None) -> Engine:
 
 
 def _torch_has_gpu() -> bool:
-    import torch  # as above
+    import torch  # slow to import, as above
 
     return torch.cuda.is_available()

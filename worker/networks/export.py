@@ -1,4 +1,4 @@
-"""Networks in the form that OpenVINO reads, so that CPU workers need no torch."""
+"""Export networks to OpenVINO's format, so that CPU workers need no torch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from worker.networks.network import Network
 
 
 def export(path: Path) -> Card:
-    """Write the network at a path in OpenVINO's form beside it, and return its card with the hash of that.
+    """Write the network at a path in OpenVINO's format beside it; return its card, with the hash of the export.
 
-    The weights are stored in 16 bits.
+    The weights are stored in 16 bits. The card's file is updated.
 
     Raises
     ------
     NetworkError
-        As ``checkpoint.load``, or the weights are of a short form.
+        As for ``checkpoint.load``, or the weights come from an experiment's short form.
     OSError
         A file cannot be read or written.
     """
@@ -36,5 +36,5 @@ def export(path: Path) -> Card:
 
 
 def convert(network: Network) -> openvino.Model:
-    """Return a network as OpenVINO has it, for any batch and image size."""
+    """Return a network as an OpenVINO model, for any batch and image size."""
     return openvino.convert_model(network.eval(), example_input=torch.zeros(network.example_shape))

@@ -1,4 +1,4 @@
-"""What every segmentation network promises."""
+"""The interface of all networks, and of segmentation networks in particular."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 Layout = Literal["2d", "2.5d", "3d"]
-"""How a network sees a scan: slice by slice, as neighbouring slices in the channels, or as stacks."""
+"""How a network receives a scan: as single slices, as neighbouring slices in the channels, or as stacks of slices."""
 
 
 class Network(nn.Module, ABC):
-    """Anything in the registry."""
+    """Base class of every network in the registry."""
 
     @property
     @abstractmethod
@@ -32,7 +32,7 @@ class SegmentationNetwork(Network):
     3d      (n, 1, slices, rows, columns)  (n, classes, slices, rows, columns)
     ======  =============================  ===================================
 
-    One class means a sigmoid; two or more a softmax with the background first.
+    With one class, the logits are for a sigmoid; with two or more, for a softmax with the background first.
 
     Attributes
     ----------

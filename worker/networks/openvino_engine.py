@@ -1,4 +1,4 @@
-"""OpenVINO on CPU: several times faster there than torch, and needs no torch."""
+"""OpenVINO on CPU: several times faster than torch there, and without a need for torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.networks.engine import Precision
 
 
 class OpenVinoEngine:
-    """A network in OpenVINO's form, compiled for this CPU.
+    """An OpenVINO model, compiled for this CPU.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class OpenVinoEngine:
 
     @classmethod
     def open(cls, path: Path, card: Card, threads: int | None = None) -> Self:
-        """Read what was exported beside the weights at a path; raises as ``read_exported``."""
+        """Read the files that were exported beside the weights at a path; raises as ``read_exported``."""
         return cls(openvino.Core().read_model(*read_exported(path, card)), threads=threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

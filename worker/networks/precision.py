@@ -1,4 +1,4 @@
-"""How exactly a network is computed."""
+"""Numerical precision of a network's computation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def native_half(device: torch.device) -> torch.dtype | None:
-    """Return the 16-bit type that a device computes in; None where it would only emulate one."""
+    """Return the 16-bit type that a device supports natively; None if it would only emulate one."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     capabilities = torch.cpu.get_capabilities()
@@ -14,5 +14,5 @@ def native_half(device: torch.device) -> torch.dtype | None:
 
 
 def precision_name(dtype: torch.dtype | None) -> str:
-    """Return the short name of what a network is computed in."""
+    """Return the short name of the type that a network is computed in; None stands for 32 bits."""
     return "f32" if dtype is None else {torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]

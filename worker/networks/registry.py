@@ -1,4 +1,4 @@
-"""The networks by name: what a checkpoint's card may ask for."""
+"""The networks by the names that a checkpoint's card may use."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def build(name: str, arguments: Mapping[str, Any]) -> Network:
     name : str
         A key of ``NETWORKS``.
     arguments : mapping
-        Those of the network's constructor that differ from its defaults.
+        Arguments of the network's constructor that differ from its defaults.
 
     Raises
     ------
     NetworkError
-        The name or an argument is unknown, or an argument's value is not of its type.
+        The name or an argument is unknown, or an argument's value is of a wrong type or out of range.
     """
     if name not in NETWORKS:
         raise NetworkError("unknown-network", f"no network is called {name!r}; {nearest(name, NETWORKS)}")
@@ -64,7 +64,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Network:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name that looks most like the given one."""
+    """Return a hint at the known name most similar to the given one, or at all known names if none is similar."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
 
@@ -79,5 +79,5 @@ def is_valid(value: object, kind: type) -> bool:
 
 
 def describe(kind: type) -> str:
-    """Return the words for what ``is_valid`` accepts."""
+    """Return a description of the values that ``is_valid`` accepts."""
     return {int: "a whole number from 1", float: "a number from 0 to below 1", bool: "true or false"}[kind]

@@ -17,12 +17,12 @@ class TorchEngine:
     Parameters
     ----------
     network : Network
-        Taken over: moved to the device and put into evaluation mode.
+        Modified in place: it is moved to the device and put into evaluation mode.
     device : str
-        ``cpu`` or a torch name of a GPU.
+        ``cpu``, or torch's name of a GPU.
     precision : Precision
     threads : int or None
-        CPU threads of the whole process; None leaves them as they are.
+        CPU threads, set for the whole process; None leaves the setting unchanged.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class TorchEngine:
         self.dtype = {"auto": half, "f32": None, "bf16": torch.bfloat16}[precision]
         self.network = network.eval().to(self.device)
         for weight in self.network.parameters():
-            if weight.dim() == 4:  # faster in 2D; on CPU, 3D convolutions would be slower
+            if weight.dim() == 4:  # faster for 2D convolutions; on CPU it would slow 3D convolutions down
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.name = f"torch-{self.device.type}-{precision_name(self.dtype)}"
 

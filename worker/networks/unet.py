@@ -1,9 +1,9 @@
 """U-Net in 2D and 2.5D: Wu et al. 2020, figures 5 and 6; Saood & Hatem 2021, "U-NET architecture".
 
-The layers are those of Ronneberger et al. 2015, figure 1, with padded convolutions. Wu's has 64 to 1024
+The layers are those of Ronneberger et al. 2015, figure 1, with padded convolutions. Wu's network has 64 to 1024
 channels (31.03 M parameters); Saood's, MATLAB's ``unetLayers`` with an encoder depth of 2, has 64 to 256,
-dropout, and a ReLU after each up-convolution (1,861,762 parameters with two classes). Narrower ones serve
-machines without a GPU, and so does reading blocks of pixels instead of pixels.
+dropout, and a ReLU after each up-convolution (1,861,762 parameters with two classes). For machines without a GPU,
+fewer channels or an input of blocks of pixels make the network faster.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ class UNet(SegmentationNetwork):
     width : int
         Channels of the first level; every level down doubles them.
     depth : int
-        How often the image is halved; rows and columns are multiples of ``2 ** depth``.
+        How often the image is halved; rows and columns must be multiples of ``block * 2 ** depth``.
     batch_norm : bool
-        Whether each 3x3 convolution is followed by batch normalisation; the papers' are not.
+        Whether each 3x3 convolution is followed by batch normalisation; in the papers it is not.
     dropout : float
-        Share of activations dropped in training, on the way into the deepest level and out of it.
+        Share of activations dropped in training, before and after the deepest level.
     up_relu : bool
         Whether a ReLU follows each up-convolution; Ronneberger's have none.
     mean : float
         Subtracted from the input.
     scale : int
-        What the input, less its mean, is multiplied by: MATLAB's networks read gray levels of 0 to 255.
+        Factor applied to the input after the mean is subtracted; MATLAB's networks expect gray levels of 0 to 255.
     block : int
-        Side of the blocks of pixels that enter as channels and leave as channels (Shi et al. 2016, section
-        3.2): 2 quarters the pixels of every level, at which masks still have the image's resolution.
+        Side of the square blocks of pixels that are rearranged into channels at the input, and back at the output
+        (Shi et al. 2016, section 3.2). With 2, every level has a quarter of the pixels, while masks keep the image's
+        resolution.
     """
 
     layout: ClassVar[Layout] = "2d"
@@ -100,7 +101,7 @@ class UNet25D(UNet):
     """U-Net on three neighbouring slices: (n, 3, rows, columns) to (n, classes, 3, rows, columns).
 
     All three slices get a mask. Neighbouring windows overlap, and their predictions are averaged when a
-    scan is read (``training.scan``). Wu et al. 2020, "Network structure".
+    scan is segmented (``training.scan``). Wu et al. 2020, "Network structure".
     """
 
     layout: ClassVar[Layout] = "2.5d"
@@ -113,10 +114,10 @@ class UNet25D(UNet):
 
 
 def double_convolution(channels_in: int, channels_out: int, batch_norm: bool) -> nn.Sequential:
-    """Return two 3x3 convolutions, each with its ReLU."""
+    """Return two 3x3 convolutions, each followed by batch normalisation, if wanted, and a ReLU."""
     layers: list[nn.Module] = []
     for channels in (channels_in, channels_out):
-        # A bias before batch normalisation would be subtracted again.
+        # Batch normalisation would cancel a bias.
         layers.append(nn.Conv2d(channels, channels_out, kernel_size=3, padding=1, bias=not batch_norm))
         if batch_norm:
             layers.append(nn.BatchNorm2d(channels_out))

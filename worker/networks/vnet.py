@@ -1,7 +1,7 @@
-"""V-Net, canonical and in the size of Shivdeo et al. 2021, section 4.2; Milletari et al. 2016, figure 2.
+"""V-Net, in its canonical size (Milletari et al. 2016, figure 2) and in that of Shivdeo et al. 2021, section 4.2.
 
-The canonical V-Net has 45.59 M parameters; Shivdeo's has 206 M and no description of its layers. Twice the
-channels, with up-convolutions that keep the width of their level, come to 205.84 M.
+The canonical V-Net has 45.59 M parameters. Shivdeo's has 206 M, without a description of its layers. Twice the
+channels, with up-convolutions that keep the width of their level, give 205.84 M.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class VNet(SegmentationNetwork):
     classes : int
         Channels of the output.
     dropout : float
-        Share of channels dropped in the two deepest levels and in the skip connections, in training.
+        Share of channels dropped in training, in the two deepest levels and in the skip connections.
     width : int
-        Channels of the first level; each next has twice as many. 16 in the paper.
+        Channels of the first level; each level down doubles them. The paper has 16.
     """
 
     layout: ClassVar[Layout] = "3d"
@@ -46,12 +46,12 @@ class VNet(SegmentationNetwork):
             ]
         )
         self.up = self.decoder(width, dropout)
-        # Figure 2 of Milletari et al. MONAI's squeezes all it knows through as many channels as there are classes,
-        # with batch normalisation, and then learns rare classes late or never.
+        # As in figure 2 of Milletari et al. MONAI's output block first reduces all features to as many channels as
+        # there are classes, with batch normalisation, and then learns rare classes late or never.
         self.head = nn.Conv3d(2 * width, classes, kernel_size=1)
 
     def decoder(self, width: int, dropout: float) -> nn.ModuleList:
-        """Return the way up; each level takes what the one below gives, and the encoder's features."""
+        """Return the decoder; each level takes the output of the level below and the encoder's features."""
         return nn.ModuleList(
             [
                 UpTransition(3, 16 * width, 16 * width, 2, ACTIVATION, (dropout, dropout)),
@@ -74,21 +74,21 @@ class VNet(SegmentationNetwork):
 
 
 class WideVNet(VNet):
-    """V-Net with twice the channels, 205.84 M: (n, 1, slices, rows, columns) to (n, classes, ...).
+    """V-Net with twice the channels, 205.84 M parameters: (n, 1, slices, rows, columns) to (n, classes, ...).
 
     Parameters
     ----------
     classes : int
         Channels of the output.
     dropout : float
-        Share of channels dropped in the two deepest levels, in training.
+        Share of channels dropped in training, in the two deepest levels of the encoder.
     """
 
     def __init__(self, classes: int = 1, dropout: float = 0.5) -> None:
         super().__init__(classes, dropout, width=32)
 
     def decoder(self, width: int, dropout: float) -> nn.ModuleList:
-        """Return the way up, which drops nothing."""
+        """Return the decoder, which has no dropout."""
         return nn.ModuleList(
             [
                 WideUpTransition(16 * width, 16 * width, skip=8 * width, convolutions=2),
@@ -100,7 +100,7 @@ class WideVNet(VNet):
 
 
 class WideUpTransition(nn.Module):
-    """Double the resolution, fuse with the encoder's features, and refine with a residual of 5^3 kernels.
+    """Double the resolution, fuse with the encoder's features, and refine in a residual block with 5x5x5 kernels.
 
     (n, channels_in, slices, rows, columns) and (n, skip, 2 slices, 2 rows, 2 columns) to
     (n, channels_out, 2 slices, 2 rows, 2 columns).

@@ -1,8 +1,8 @@
 """U-Net with an Xception encoder and CBAM: Shivdeo et al. 2021, section 4.1.
 
-The paper gives the parts and 38 million parameters, not the layers. Here the encoder is Xception (Chollet
-2017, figure 5) up to the last separable convolution of its exit flow's first block; the decoder has two
-residual blocks a level and ends each level in a CBAM (Woo et al. 2018): 38.4 M.
+The paper gives the parts and a count of 38 million parameters, but not the layers. Here the encoder is Xception
+(Chollet 2017, figure 5) up to the last separable convolution of its exit flow's first block. The decoder has two
+residual blocks per level and ends each level in a CBAM (Woo et al. 2018). This makes 38.4 M parameters.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class XceptionUNet(SegmentationNetwork):
 class XceptionEncoder(nn.Module):
     """Xception without its classifier: an image to features at 1/2, 1/4, 1/8 and 1/16 of its resolution.
 
-    (n, 1, rows, columns) to channels of 128, 256, 728 and 1024.
+    (n, 1, rows, columns) to four feature maps of 128, 256, 728 and 1024 channels.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class XceptionEncoder(nn.Module):
 
 
 class EntryBlock(nn.Module):
-    """Two separable convolutions beside a strided shortcut; also gives the features before its pooling."""
+    """Two separable convolutions beside a strided shortcut; also returns the features before pooling."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -161,9 +161,9 @@ class ResidualBlock(nn.Module):
 
 
 class ConvolutionalBlockAttention(nn.Module):
-    """CBAM: weigh the channels, then the places (Woo et al. 2018, equations 1 to 3).
+    """CBAM: weight the channels, then the positions (Woo et al. 2018, equations 1 to 3).
 
-    Reduction 16 and a 7x7 kernel, as there.
+    The reduction ratio of 16 and the 7x7 kernel are the paper's.
     """
 
     def __init__(self, channels: int) -> None:
@@ -184,7 +184,7 @@ class ConvolutionalBlockAttention(nn.Module):
 
 
 def separable_convolutions(*channels: int) -> nn.Sequential:
-    """Return ReLU, 3x3 depthwise and 1x1 convolution and batch normalisation, for each step of channels."""
+    """Return ReLU, 3x3 depthwise and 1x1 convolution, and batch normalisation, for each pair of successive channels."""
     layers: list[nn.Module] = []
     for channels_in, channels_out in pairwise(channels):
         layers += [
