@@ -35,7 +35,7 @@ ESOPHAGUS: list[Point] = [(2, 30, 300), (4, 31, 230), (2, 32, 170), (8, 30, 110)
 
 @dataclass(frozen=True)
 class Anatomy:
-    """HU of the large structures, and the field of each lung."""
+    """HU of the large structures, and each lung's field."""
 
     hu: Field
     left_lung: Field
@@ -43,7 +43,7 @@ class Anatomy:
 
 
 def build_anatomy(space: Space) -> Anatomy:
-    """Build everything but what needs the finest grid: airways, vessels, lesions and noise."""
+    """Build the large structures and the lungs' fields; airways, lung vessels, lesions and noise come later."""
     hu = np.full(space.shape, AIR, np.float32)
     cavity, wall = _cavity(space), _body(space)
     _paint_table(hu, space)
@@ -62,7 +62,7 @@ def _curve(z: Field, heights: list[float], values: list[float]) -> Field:
 
 
 def _cavity(space: Space) -> Field:
-    """Inside of the ribs: a superellipse in every slice."""
+    """Return the field of the space inside the ribs: a superellipse in every slice."""
     z = space.z
     half_width = _curve(z, [0, 70, 140, 190, 230, 262, 300], [130, 133, 130, 119, 100, 78, 58])
     half_depth = _curve(z, [0, 70, 140, 190, 230, 262, 300], [96, 97, 93, 85, 74, 62, 50])
@@ -107,7 +107,7 @@ def _paint_wall(hu: Field, space: Space, wall: Field, cavity: Field) -> None:
 
 
 def _paint_ribs(hu: Field, space: Space, cavity: Field, angle: Field) -> None:
-    """Paint ribs: rings in the wall that fall towards the front, cartilage near the sternum."""
+    """Paint ribs: rings in the body wall that descend towards the front, with cartilage near the sternum."""
     outward = -cavity - 6.0
     fall = 78 * (1 - np.cos(angle)) / 2
     phase = (space.z + fall + 6) / 25.0
@@ -199,7 +199,7 @@ def _spine_y(z: Field) -> Field:
 
 
 def _paint_spine(hu: Field, space: Space) -> None:
-    """Paint vertebral bodies and discs, the canal within its arch, spinous and transverse processes."""
+    """Paint vertebral bodies, discs, the canal within its arch, and spinous and transverse processes."""
     y = space.y - _spine_y(space.z)
     phase = space.z / 24.0
     off_mm = np.abs(phase - np.round(phase)) * 24.0
@@ -224,7 +224,7 @@ def _paint_spine(hu: Field, space: Space) -> None:
 
 
 def _lungs(space: Space, cavity: Field) -> tuple[Field, Field]:
-    """Return the left and the right lung: the cavity, without all that lies in it."""
+    """Return the fields of the left and the right lung: the chest cavity minus the organs in it."""
     free = np.minimum(cavity - 1.2, space.z - 12 - 40 * np.clip(-space.y / 90, -0.15, 1))
     narrow = 13 + 21 * np.exp(-(((space.y - 4) / 36) ** 2)) + 8 * np.clip((space.z - 215) / 60, 0, 1)
     free = np.minimum(free, np.abs(space.x - 3) - narrow)

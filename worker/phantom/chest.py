@@ -1,4 +1,4 @@
-"""The whole chest: HU with texture and noise, and its ground truth."""
+"""The whole chest: HU with texture and noise, and the ground truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOISE_HU = 14.0
 
 @dataclass(frozen=True)
 class Chest:
-    """HU, lung labels (1 left, 2 right) and infection, (slice, row, column), slice 0 at the feet."""
+    """HU, lung labels (1 left, 2 right) and infection as (slice, row, column), slice 0 nearest the feet."""
 
     hu: NDArray[np.int16]
     lungs: NDArray[np.uint8]
@@ -38,7 +38,7 @@ class Chest:
 
 
 def build_chest(seed: int, slices: int) -> Chest:
-    """Build the phantom: large organs on half the resolution, what is fine on the full one."""
+    """Build the phantom: large organs and lesions at half the in-plane resolution, vessels and airways at the full."""
     rng = np.random.default_rng(seed)
     slice_mm, pixel_mm = HEIGHT_MM / slices, FIELD_OF_VIEW_MM / COLUMNS
     half = Space.regular((slices, COLUMNS // 2, COLUMNS // 2), (slice_mm, 2 * pixel_mm, 2 * pixel_mm))
@@ -72,7 +72,7 @@ def build_chest(seed: int, slices: int) -> Chest:
 
 
 def _parenchyma(space: Space, ground_glass: Field, consolidation: Field, rng: np.random.Generator) -> Field:
-    """Return lung tissue, denser towards the back, with fissures and lesions."""
+    """Return the HU of lung tissue, denser towards the back, with fissures and lesions."""
     hu = PARENCHYMA_HU + 0.28 * space.y + 9 * smooth_noise(space, 9.0, rng)
     oblique = (space.y - 70 + (220 - space.z) * 0.82 + 9 * np.sin(space.x / 30)) * 0.77
     horizontal = np.where((space.x < 0) & (oblique < 0), space.z - 152 + 6 * np.sin(space.y / 25), np.float32(9))
@@ -93,7 +93,7 @@ def _enlarged(plane: Field) -> Field:
 
 
 def _add_noise(hu: Field, rng: np.random.Generator) -> None:
-    """Add the grainy noise of filtered back projection: ramp times a falling kernel, less in air."""
+    """Add the grainy noise of filtered back projection: a ramp times a falling kernel, weaker in lung and air."""
     frequency = np.hypot(np.fft.fftfreq(COLUMNS)[:, None], np.fft.rfftfreq(COLUMNS)[None])
     kernel = frequency * np.exp(-((frequency / 0.22) ** 2))
     patterns = [np.fft.irfft2(np.fft.rfft2(rng.standard_normal((COLUMNS, COLUMNS))) * kernel) for _ in range(8)]

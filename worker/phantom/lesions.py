@@ -10,15 +10,15 @@ from worker.phantom.shapes import Field, Point, Space, ellipsoid, smooth_noise
 GROUND_GLASS_HU, CONSOLIDATION_HU = -600.0, 10.0
 LESIONS = 11
 CONSOLIDATED = 4
-"""How many of them hold a consolidated core."""
+"""How many of the lesions have a consolidated core."""
 
 ROUGHNESS_MM = 3.5
 
 
 def grow_lesions(space: Space, lung: Field, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Return the fields of ground-glass opacity, consolidation included, and of consolidation.
+    """Return the fields of ground-glass opacity, including consolidation, and of consolidation alone.
 
-    They reach beyond the lung: what lies outside it does not count.
+    The fields may reach beyond the lung; the caller ignores the parts outside it.
     """
     ground_glass = np.full(space.shape, -50, np.float32)
     consolidation = np.full(space.shape, -50, np.float32)
@@ -37,7 +37,7 @@ def grow_lesions(space: Space, lung: Field, rng: np.random.Generator) -> tuple[F
 
 
 def _centres(space: Space, lung: Field, rng: np.random.Generator) -> list[Point]:
-    """Choose places 6 to 14 mm deep, off the mediastinum, at least 38 mm apart."""
+    """Return lesion centres 6 to 14 mm deep in the lung, away from the mediastinum, at least 38 mm apart."""
     is_place = (lung > 6) & (lung < 14) & (np.abs(space.x) > 48) & (space.y > -35)
     places: NDArray[np.intp] = np.argwhere(is_place)
     places = places[rng.permutation(len(places))]

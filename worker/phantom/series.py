@@ -1,4 +1,4 @@
-"""The phantom as a DICOM series, and its truth."""
+"""The phantom as a DICOM series, and its ground truth."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ INTERCEPT_HU = -1024
 
 @dataclass(frozen=True)
 class Truth:
-    """What the phantom is known to hold, on the geometry of its series, and the files of the series."""
+    """The ground truth of the phantom, on the geometry of its series, and the files of the series."""
 
     lungs: Lungs
     infection: Mask
     paths: tuple[Path, ...]
 
     def lung_volume_ml(self, site: Site) -> float:
-        """Volume of a lung, infection included, bronchi and large vessels not."""
+        """Volume of lung, with infection and pulmonary vessels, without trachea, bronchi, aorta and vena cava."""
         return self._lung(site).volume_ml
 
     def infection_volume_ml(self, site: Site) -> float:
@@ -42,16 +42,16 @@ class Truth:
 
 
 def write_phantom(folder: Path, *, seed: int = 1, slices: int = 120) -> Truth:
-    """Write a chest CT of 300 mm as CT Image Storage, and return its truth.
+    """Write a chest CT 300 mm long as CT Image Storage, and return its ground truth.
 
     Parameters
     ----------
     folder : Path
-        Made where absent. The series is written into it, one file an instance.
+        Created if absent. The series is written into it, one file per instance.
     seed : int
-        Places lesions, vessels and noise. The same seed and slices give the same bytes, UIDs included.
+        Determines lesions, vessels and noise. The same seed and number of slices give the same bytes, UIDs included.
     slices : int
-        How many slices share the 300 mm.
+        Number of slices into which the 300 mm are divided.
 
     Notes
     -----
@@ -80,7 +80,7 @@ def write_phantom(folder: Path, *, seed: int = 1, slices: int = 120) -> Truth:
 
 
 def _geometry(chest: Chest, frame_of_reference_uid: str) -> Geometry:
-    """Return the place of an axial volume centred on x and y, z upwards from -150 mm."""
+    """Return the geometry of an axial volume centred on the origin, with z from -150 to 150 mm."""
     slice_mm, row_mm, column_mm = chest.spacing_mm
     depth, height, width = chest.hu.shape
     affine = np.zeros((4, 4))

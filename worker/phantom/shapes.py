@@ -1,4 +1,4 @@
-"""Signed fields in millimetres, positive inside, and how they are painted."""
+"""Signed distance-like fields of shapes in mm, positive inside, and functions that paint them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Field = NDArray[np.float32]
 Real = NDArray[np.floating[Any]]
 Point = tuple[float, float, float]
-"""(x, y, z) in mm: to the patient's left, to the back, to the head; z = 0 is the lowest slice."""
+"""(x, y, z) in mm: to the patient's left, to the back, to the head; z = 0 is the lower edge of the lowest slice."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Space:
 
     @classmethod
     def regular(cls, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Space:
-        """Return a space centred on the origin in x and y, beginning at half a slice in z."""
+        """Return a space centred on the origin in x and y; in z the first voxel centre is half a slice above 0."""
         (depth, height, width), (dz, dy, dx) = shape, spacing_mm
         z = (np.arange(depth) + 0.5) * dz
         y = (np.arange(height) - (height - 1) / 2) * dy
@@ -40,7 +40,7 @@ class Space:
         return self.z.size, self.y.size, self.x.size
 
     def box(self, low: Point, high: Point) -> tuple[tuple[slice, slice, slice], Space]:
-        """Return the part of the space between two corners, and where it lies."""
+        """Return the index ranges of the part of the space between two corners, and that part."""
         ranges = []
         for axis, start, end in zip((self.z, self.y, self.x), low[::-1], high[::-1], strict=True):
             first, last = np.searchsorted(axis.ravel(), (start, end))
@@ -50,12 +50,12 @@ class Space:
 
 
 def as_field(values: Real) -> Field:
-    """Return single precision, in which all fields are kept."""
+    """Return values in single precision, in which all fields are kept."""
     return values.astype(np.float32)
 
 
 def ellipsoid(space: Space, centre: Point, radii: Point, turn_degrees: float = 0.0) -> Field:
-    """Return an ellipsoid's field, turned about the z axis."""
+    """Return the field of an ellipsoid, rotated about the z axis."""
     dx, dy, dz = space.x - centre[0], space.y - centre[1], space.z - centre[2]
     cosine, sine = np.cos(np.radians(turn_degrees)), np.sin(np.radians(turn_degrees))
     u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
@@ -64,7 +64,7 @@ def ellipsoid(space: Space, centre: Point, radii: Point, turn_degrees: float = 0
 
 
 def tube(space: Space, start: Point, end: Point, radii: tuple[float, float]) -> Field:
-    """Return the field of a straight tube that tapers, with round ends."""
+    """Return the field of a straight, tapering tube with round ends."""
     a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     dx, dy, dz = space.x - a[0], space.y - a[1], space.z - a[2]
     along = b - a
@@ -74,14 +74,14 @@ def tube(space: Space, start: Point, end: Point, radii: tuple[float, float]) -> 
 
 
 def tube_box(space: Space, start: Point, end: Point, margin_mm: float) -> tuple[tuple[slice, slice, slice], Space]:
-    """Return the part of the space about a tube."""
+    """Return the index ranges of the part of the space around a tube, and that part."""
     low = tuple(min(p, q) - margin_mm for p, q in zip(start, end, strict=True))
     high = tuple(max(p, q) + margin_mm for p, q in zip(start, end, strict=True))
     return space.box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
 def paint(hu: Field, field: Real, value: Real | float, soft_mm: float = 1.5) -> None:
-    """Cover, in place, what lies inside a field; the edge is `soft_mm` wide."""
+    """Paint a value, in place, over the inside of a field; the edge is `soft_mm` wide."""
     cover = np.clip(np.asarray(field, np.float32) / np.float32(soft_mm) + np.float32(0.5), 0, 1)
     hu += cover * (np.asarray(value, np.float32) - hu)
 
@@ -89,7 +89,7 @@ def paint(hu: Field, field: Real, value: Real | float, soft_mm: float = 1.5) -> 
 def paint_tube(
     hu: Field, space: Space, points: Sequence[Point], radii: Sequence[float], value: float, soft_mm: float = 1.2
 ) -> None:
-    """Cover a tube along several points."""
+    """Paint a value, in place, over a tube along several points."""
     for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
         box, part = tube_box(space, start, end, max(first, last) + soft_mm)
         if part.z.size and part.y.size and part.x.size:
@@ -97,7 +97,7 @@ def paint_tube(
 
 
 def carve_tube(field: Field, space: Space, points: Sequence[Point], radii: Sequence[float]) -> None:
-    """Take a tube, in place, out of what lies inside a field."""
+    """Remove a tube along several points from the inside of a field, in place."""
     for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
         box, part = tube_box(space, start, end, max(first, last) + 6)
         if part.z.size and part.y.size and part.x.size:
@@ -105,7 +105,10 @@ def carve_tube(field: Field, space: Space, points: Sequence[Point], radii: Seque
 
 
 def smooth_noise(space: Space, scale_mm: float, rng: np.random.Generator) -> Field:
-    """Return a random field of mean 0 and deviation 1 that varies over a length; defined by the space's extent."""
+    """Return a smooth random field: standard normal values on a grid of `scale_mm`, interpolated.
+
+    The grid depends only on the space's extent, not on its resolution.
+    """
     shape = [max(4, int(np.ptp(axis) / scale_mm) + 4) for axis in (space.z, space.y, space.x)]
     field = rng.standard_normal(shape).astype(np.float32)
     for number, axis in enumerate((space.z.ravel(), space.y.ravel(), space.x.ravel())):

@@ -13,7 +13,7 @@ VESSEL_HU, WALL_HU, LUMEN_HU = 40.0, 10.0, -1000.0
 LEAVES = 620
 LEAF_RADIUS_MM = 0.75
 MURRAY = 2.75
-"""Murray's law, with the exponent found in lungs: the radii's powers add up where vessels branch."""
+"""Exponent of Murray's law, as found in lungs: where vessels branch, the branches' powers of radii add up."""
 
 TRACHEA: list[Point] = [(2, 4, 305), (1, 9, 240), (0, 15, 184)]
 BRONCHI: list[tuple[list[Point], list[float]]] = [
@@ -43,7 +43,7 @@ TRUNKS: list[tuple[list[Point], list[float]]] = [
 
 @dataclass(frozen=True)
 class Tree:
-    """Nodes in mm; every node but the root has a parent that comes before it."""
+    """Nodes (x, y, z) in mm; every node but the root, which is the first, has a parent that precedes it."""
 
     nodes: NDArray[np.float32]
     parents: NDArray[np.intp]
@@ -51,18 +51,18 @@ class Tree:
 
 
 def carve_airways(field: Field, space: Space) -> None:
-    """Take trachea and bronchi, in place, out of a lung's field."""
+    """Remove trachea and bronchi from a lung's field, in place."""
     carve_tube(field, space, TRACHEA, [11, 11, 11])
     for points, radii in BRONCHI:
         carve_tube(field, space, points, [r + WALL_MM for r in radii])
 
 
 def grow_tree(root: Point, targets: NDArray[np.float32]) -> Tree:
-    """Connect every target to the tree by the shortest way that is not too long a detour from the root.
+    """Connect every target to the tree, balancing a short connection against a short path from the root.
 
     Notes
     -----
-    The balance of wiring and path length of Cuntz et al. 2010 ("One rule to grow them all").
+    This balance of wiring and path length is that of Cuntz et al. 2010 ("One rule to grow them all").
     """
     order = np.linalg.norm(targets - np.asarray(root), axis=1).argsort()
     nodes = np.concatenate([np.asarray([root], np.float32), targets[order]])
@@ -80,7 +80,7 @@ def grow_tree(root: Point, targets: NDArray[np.float32]) -> Tree:
 
 
 def paint_vessels(hu: Field, space: Space, tree: Tree) -> None:
-    """Paint a tree of vessels; those thinner than a voxel show as faintly as a scanner shows them."""
+    """Paint a tree of vessels; those thinner than a voxel appear as faint as on a scanner."""
     for i in range(1, len(tree.nodes)):
         parent = tree.parents[i]
         start, end = _point(tree.nodes[parent]), _point(tree.nodes[i])
