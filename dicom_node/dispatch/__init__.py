@@ -1,1 +1,1 @@
-"""Dispatching: from a study that is whole to a queued job."""
+"""Dispatching: turning a whole study (one that has arrived in full) into a queued job."""

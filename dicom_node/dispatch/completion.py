@@ -1,4 +1,4 @@
-"""Is this study whole? Pure: no clock, no database."""
+"""Is this study whole? Pure functions: no clock, no database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_whole(activity: StudyActivity, now: float, quiet_seconds: float, associat
 
 @dataclass(frozen=True)
 class Sighting:
-    """When a study was first seen as it is, and when it was last known to be otherwise; on the steady clock."""
+    """When a study was first seen with its newest instance, and the last look before; on a monotonic clock."""
 
     last_instance_id: int
     seen_at: float
@@ -32,10 +32,10 @@ class Sighting:
 
 
 class Watch:
-    """Tells how old a study's last image is although the clock that stamped it may be set.
+    """Determines the age of a study's last image, even if the wall clock that stamped it is set meanwhile.
 
-    The age by that clock is kept between what a clock that is never set can vouch for: at least the time since
-    the study was first seen as it is, at most the time since it was seen otherwise.
+    The age by the wall clock is kept within bounds by a monotonic clock: at least the time since the study was first
+    seen with this image, at most the time since the last look before.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class Watch:
         self._looked_at = -math.inf
 
     def look(self, activities: Sequence[StudyActivity], now: float, steady: float) -> list[float]:
-        """Return for each study the time at which to judge it: that of its last image plus its age.
+        """Return for each study the time to judge it by (``now`` of `is_whole`): that of its last image plus its age.
 
         Parameters
         ----------
         now, steady : float
-            Seconds since the epoch, and on a clock that is never set.
+            Seconds since the epoch, and seconds on a monotonic clock.
         """
         before = self._sightings
         self._sightings = {}

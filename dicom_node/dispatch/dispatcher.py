@@ -1,4 +1,4 @@
-"""From a whole study to a queued job; and the sweep that queues again what was lost."""
+"""From a whole study to a queued job; and the sweep that queues lost jobs again."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ from dicom_node.study import JobState, Priority, StudyActivity, StudyState
 
 TURN_SECONDS = 1.0
 TRIES_TO_READ = 7
-"""After so many, over four minutes, a file that cannot be read holds up what can be measured without it no more."""
+"""After so many attempts, over four minutes, a file that cannot be read no longer delays a study that can be measured
+without it."""
 
 log = get_logger()
 
 
 def patient_of(found: Sequence[SeriesHeader]) -> Patient:
-    """Return whom a study is of; where its images do not agree, nobody."""
+    """Return the patient of a study; a Patient without an ID if its images disagree."""
     patients = {Patient(image.patient_id, image.issuer_of_patient_id) for series in found for image in series.images}
     return patients.pop() if len(patients) == 1 else Patient("", "")
 
@@ -60,7 +61,7 @@ def is_measured(connection: Connection, study_instance_uid: str) -> bool:
 
 
 class Dispatcher:
-    """Looks once a second for whole studies, lost jobs and bells to ring. Several may run at once."""
+    """Looks once a second for whole studies, lost jobs and jobs to ring for. Several may run at once."""
 
     def __init__(self, engine: Engine, doorbell: Doorbell, settings: Settings) -> None:
         self._engine = engine
@@ -71,16 +72,16 @@ class Dispatcher:
         self._files = Files(settings.storage.folder)
         self._watch = Watch()
         self._setbacks = Setbacks()
-        self._unread = Setbacks()  # by files that cannot be read, and nothing else
+        self._unread = Setbacks()  # only for studies with files that cannot be read
 
     def run(self, stop: threading.Event) -> None:
-        """Take turns until told to stop; bells ring beside, so that a broker that hangs holds up no study."""
+        """Take turns until told to stop; another thread rings, so that a broker that hangs delays no study."""
         bells = Beside("bells", lambda: take_turns(self.ring, stop, TURN_SECONDS, "dispatch_failed"), stop)
         take_turns(self.settle, stop, TURN_SECONDS, "dispatch_failed")
         bells.check()
 
     def settle(self) -> None:
-        """Dispatch what is whole, take back what was lost."""
+        """Dispatch whole studies; queue lost jobs again."""
         node, activities = self._settings.node, receiving(self._engine)
         began = monotonic()
         for activity, time in zip(activities, self._watch.look(activities, now(), began), strict=True):
@@ -89,15 +90,15 @@ class Dispatcher:
                 continue
             if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
                 with failures_logged("dispatch_failed", study_instance_uid=uid), self._setbacks_noted(uid):
-                    self.dispatch(activity)  # what breaks holds up no other study
+                    self.dispatch(activity)  # a failure here does not delay other studies
                     if monotonic() - began > TURN_SECONDS:
-                        break  # a PACS was slow with priors; what came meanwhile may be more urgent than the rest
+                        break  # a PACS was slow with priors; a study that came meanwhile may be more urgent
         if lost := self._jobs.sweep():
             log.warning("jobs_taken_back", instances=lost)
 
     @contextmanager
     def _setbacks_noted(self, study_instance_uid: str) -> Iterator[None]:
-        """Leave a study alone for a while if something breaks on it."""
+        """Leave a study alone for a while if dispatching it fails."""
         uid = study_instance_uid
         try:
             yield
@@ -108,10 +109,10 @@ class Dispatcher:
                 self._unread.wait(uid, monotonic())
             self._say_why(uid, error.message)
             raise
-        except DBAPIError:  # no reason is written down: a record that fails takes none
+        except DBAPIError:  # no reason is written down: the record, which would hold it, has just failed
             self._setbacks.broke(uid, monotonic())
             raise
-        except Exception as error:  # a defect, or too little memory: one study must not stop all others for ever
+        except Exception as error:  # a defect, or too little memory: one study must not stop all others forever
             log.exception("study_broke", study_instance_uid=uid)
             self._setbacks.broke(uid, monotonic())
             self._say_why(uid, f"a defect of Hilum ({type(error).__name__}); its log says where")
@@ -129,11 +130,11 @@ class Dispatcher:
     def _say_why(self, study_instance_uid: str, reason: str) -> None:
         try:
             say_why_it_waits(self._engine, study_instance_uid, reason)
-        except Exception as error:  # short of memory it may fail too; the log has the reason
+        except Exception as error:  # with too little memory this may fail too; the log has the reason
             log.warning("reason_not_recorded", study_instance_uid=study_instance_uid, error=type(error).__name__)
 
     def ring(self) -> None:
-        """Ring for what waits."""
+        """Ring for the jobs that are due."""
         for job_id, priority in self._jobs.to_ring(self._doorbell.count_unheard):
             self._doorbell.ring(job_id, priority)
 
@@ -153,7 +154,8 @@ class Dispatcher:
             if not settle(connection, activity, state, reason, selection.reasons, chosen):
                 return
             remember_patient(connection, [uid], patient)
-            # Once images were removed, what comes late is all there is; a measurement stands beside it.
+            # If retention has removed a measured study's images, late images come alone and may not be measurable; the
+            # measurement stays the study's answer.
             if not set_aside and not (selection.rejection and is_measured(connection, uid)):
                 inputs = [
                     i for i in stored if i.sop_class_uid in CT_STORAGE and chosen in (None, i.series_instance_uid)
@@ -165,15 +167,15 @@ class Dispatcher:
         log.info("study_whole", study_instance_uid=uid, instances=len(stored), outcome=state.value, reason=reason)
 
     def _select(self, uid: str, stored: Sequence[StoredInstance]) -> tuple[list[SeriesHeader], Selection]:
-        """Return the series of a study and the choice among them, at last without files that stay unreadable.
+        """Return the series of a study and the choice among them.
 
-        As long as one of these files could change the choice, the study waits. If the files belong to the chosen
-        series, the worker reports that it cannot read them.
+        After `TRIES_TO_READ` attempts, files that stay unreadable are left out, unless they might change the choice. If
+        they belong to the chosen series, the worker reports that.
 
         Raises
         ------
         PassingFailure
-            A file cannot be read, and either more attempts follow or it could change the choice.
+            A file cannot be read, and is not left out.
         """
         received_in = {one.path: one.series_instance_uid for one in stored}
         try:

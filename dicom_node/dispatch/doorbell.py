@@ -1,4 +1,7 @@
-"""The doorbell: a job's id through Celery on Redis. It may be lost; the record may not."""
+"""The doorbell: a Celery message, through Redis, that tells a worker the id of a job that is due.
+
+To ring is to send such a message, a bell. A bell may be lost: the record holds the job, and the sweep rings again.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,16 @@ from dicom_node.errors import PassingFailure
 from dicom_node.study import Priority
 
 ANALYZE = "hilum.analyze"
-"""The one task's name: the node publishes by name and never imports the worker."""
+"""The name of the only Celery task: the node publishes by name and never imports the worker."""
 
 
 def make_celery(broker_url: str) -> Celery:
     """Return the Celery application that node and worker share."""
     app = Celery("hilum", broker=broker_url)
     app.conf.update(
-        # No limit to unacknowledged bells: a worker that could not acknowledge one, because Redis died just then, would
-        # hear no other. It takes one job at a time all the same (solo pool), and the sweep rings again for lost ones.
+        # No limit to unacknowledged bells: with one, a worker that could not acknowledge a bell because Redis died at
+        # that moment would never hear another. It still takes one job at a time (solo pool), and the sweep rings again
+        # for jobs whose bells were lost.
         worker_prefetch_multiplier=0,
         task_ignore_result=True,
         task_serializer="json",
@@ -31,10 +35,10 @@ def make_celery(broker_url: str) -> Celery:
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
-        # By default Redis queues are served in turn; so every stat job goes before any routine one.
+        # By default, Redis queues are served in turn. With "priority", every stat job goes before any routine one.
         broker_transport_options={
             "queue_order_strategy": "priority",
-            "max_retries": 0,  # else six seconds of trying again; the next turn does that
+            "max_retries": 0,  # by default kombu retries for six seconds; here the next turn tries again
             "socket_connect_timeout": 5,
             "socket_timeout": 30,
         },
@@ -43,13 +47,13 @@ def make_celery(broker_url: str) -> Celery:
 
 
 def listen(app: Celery, hostname: str) -> int:
-    """Hear bells until told to stop: one job at a time, and every stat job before any routine one.
+    """Run a worker until told to stop: one job at a time, and every stat job before any routine one.
 
     Returns
     -------
     int
-        The process's exit status. Celery's own command line drops it, and a worker that breaks would seem to have
-        been told to stop.
+        The process's exit status. Celery's own command line drops it, so that a worker that broke would look like
+        one that was told to stop.
     """
     worker = app.Worker(
         hostname=hostname,
@@ -67,7 +71,7 @@ def listen(app: Celery, hostname: str) -> int:
 
 @contextmanager
 def broker_failures() -> Iterator[None]:
-    """Turn what Celery raises on a broker that does not answer into a passing failure."""
+    """Turn the exceptions that Celery raises if the broker does not answer into a PassingFailure."""
     try:
         yield
     except (OperationalError, RedisError, OSError) as error:
@@ -75,7 +79,7 @@ def broker_failures() -> Iterator[None]:
 
 
 class Doorbell:
-    """Rings for a job."""
+    """Rings for jobs, and counts the bells that no worker has heard yet."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -92,7 +96,7 @@ class Doorbell:
             self._app.send_task(ANALYZE, args=(job_id,), queue=priority.value, retry=False)
 
     def count_unheard(self, priority: Priority) -> int:
-        """Return how many bells wait in a queue for a worker.
+        """Return how many bells of a queue no worker has heard yet.
 
         Raises
         ------

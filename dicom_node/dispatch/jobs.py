@@ -1,7 +1,7 @@
 """The record of work: jobs, their leases, and how they end.
 
-Every change of state is a compare-and-set, so that a message delivered twice, or a worker thought dead that
-comes back, does the work once: only the holder of the lease's token can finish a job.
+Every change of state is a compare-and-set, and only the holder of the lease's token can finish a job. So a job is
+finished once, even if a message is delivered twice or a worker thought dead comes back.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from dicom_node.settings import JobSettings, NotificationSettings
 from dicom_node.study import FINAL_JOB_STATES, Ending, Job, JobState, Priority, Result
 
 CLOCK_SLACK_SECONDS = 5.0
-"""How far a worker's clock may lag behind the node's, which rings only for what is due. A bell that is not answered is
-gone, and the next comes after the sweep interval."""
+"""How far a worker's clock may lag behind the node's. The node rings only for due jobs; a worker that considered such a
+job not yet due would waste the bell, and the next one comes only after the sweep interval."""
 NOBODY_IS_TOLD = NotificationSettings()
 
 
 class Jobs:
-    """Hands out jobs and takes their results; every method is one transaction.
+    """Hands out jobs and takes their results; every method changes the record in one transaction.
 
     Parameters
     ----------
     notification : NotificationSettings, optional
-        Which webhook is told how jobs end; by default none.
+        The webhook that is notified how jobs end; by default none.
     """
 
     def __init__(
@@ -46,15 +46,16 @@ class Jobs:
         self._longest_pause_seconds = settings.retry_seconds * 2.0**settings.maximum_attempts
 
     def to_ring(self, count_unheard: Callable[[Priority], int]) -> list[tuple[str, Priority]]:
-        """Return the due jobs to ring for, and mark them rung.
+        """Return the due jobs to ring for, and mark them as rung for.
 
-        These are the jobs never rung for; and those rung for longer than the sweep interval ago, if their queue
-        holds fewer bells than jobs wait, so that some must be lost. Else bells would pile up on a backlog.
+        These are the jobs never rung for. A job last rung for longer ago than the sweep interval is rung for again only
+        if its queue holds fewer bells than there are waiting jobs that were rung for, so that some bells must have been
+        lost. Without this condition, bells would pile up on a backlog.
 
         Parameters
         ----------
         count_unheard
-            Returns how many bells a queue holds; asked only where it matters.
+            Returns how many bells a queue holds; called only for queues with jobs rung for longer ago than that.
         """
         time = now()
         sweep_seconds = self._settings.sweep_seconds
@@ -84,7 +85,7 @@ class Jobs:
     def claim(self, job_id: str) -> Job | None:
         """Return the job if this caller now holds its lease; None if it is taken, done or not due.
 
-        A revision waits until the one before it has ended: its report names that one's.
+        A revision waits until all earlier ones have ended, because its report names theirs.
         """
         time, token = now(), str(uuid.uuid4())
         before = jobs.alias()
@@ -135,16 +136,15 @@ class Jobs:
         )
 
     def renew(self, job: Job, stage: str) -> bool:
-        """Prolong the lease and note the stage; False if the lease was lost."""
+        """Renew the lease and record the stage; return False if the lease was lost."""
         prolonged = {"lease_until": now() + self._settings.lease_seconds, "stage": stage}
         with self._engine.begin() as connection:
             return connection.execute(update(jobs).where(*held_by(job)).values(prolonged)).rowcount == 1
 
     def finish(self, job: Job, ending: Ending, found: Sequence[Result], destinations: Sequence[str]) -> bool:
-        """End a job; return False, with nothing changed, if its lease was lost.
+        """End a job and queue its deliveries and notification, all or nothing; return False if the lease was lost.
 
-        In the same transaction its results enter the outbox, once for each destination, and the webhook's notification
-        is recorded. Results that an earlier run with the same inputs already produced keep their first bytes.
+        Results that an earlier run already produced (the same SOP Instance UIDs) keep their first file.
         """
         time = now()
         with self._engine.begin() as connection:
@@ -168,7 +168,10 @@ class Jobs:
         return True
 
     def give_back(self, job: Job, code: str, message: str) -> bool:
-        """Queue a job again, later, after a failure; give it up when it was tried often enough."""
+        """Queue a failed job again, or give it up if it was tried often enough; return False if the lease was lost.
+
+        It is due after a pause that doubles with every attempt.
+        """
         held = held_by(job)
         with self._engine.begin() as connection:
             if job.attempt >= self._settings.maximum_attempts:
@@ -177,9 +180,9 @@ class Jobs:
             return requeue(connection, held, now() + pause, code=code, message=message) == 1
 
     def sweep(self) -> int:
-        """Take back the jobs whose lease ran out, and give up those tried often enough; return how many."""
-        length = func.coalesce(jobs.c.lease_seconds, self._settings.lease_seconds)  # none of claims before an update
-        ran_out = has_come(jobs.c.lease_until, now(), 2 * length)  # twice, for the hosts' clocks may differ
+        """Queue the jobs whose lease expired again, and give up those tried often enough; return how many in all."""
+        length = func.coalesce(jobs.c.lease_seconds, self._settings.lease_seconds)  # null if an older Hilum claimed it
+        ran_out = has_come(jobs.c.lease_until, now(), 2 * length)  # twice, because the hosts' clocks may differ
         lost = jobs.c.state == JobState.RUNNING, ran_out
         with reading(self._engine) as connection:
             if not connection.scalar(select(func.count()).select_from(jobs).where(*lost)):
@@ -191,9 +194,10 @@ class Jobs:
             return given_up + requeue(connection, lost, now(), code="worker-lost", message="a worker stopped answering")
 
     def retry(self, study_instance_uid: str) -> int:
-        """Take up the newest revision again if it was given up or failed, with its attempts forgotten; return how many.
+        """Queue a study's newest revision again if it was given up or failed; return how many jobs were queued.
 
-        What was given up is measured again; what selection refused is reported on again.
+        Its attempts are reset. A job that was given up is measured again; one that selection refused only reports
+        again. Nothing is queued if retention has removed the study's files.
         """
         keep_refusal = jobs.c.given_up.is_(False)
         of_study = jobs.alias()
@@ -223,5 +227,5 @@ class Jobs:
 
 
 def held_by(job: Job) -> tuple[ColumnElement[bool], ...]:
-    """Return what is true of a job's row for as long as the lease of its claim holds."""
+    """Return the conditions that a job's row meets as long as this claim holds its lease."""
     return jobs.c.job_id == job.job_id, jobs.c.state == JobState.RUNNING, jobs.c.lease_token == job.lease_token

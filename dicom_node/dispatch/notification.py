@@ -1,4 +1,4 @@
-"""What the webhook is told of a study that has ended. Nothing of it names the patient."""
+"""The notification that the webhook gets when a study has ended. It does not name the patient."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dicom_node.study import REPORT, Ending, JobKey, JobState, Notification, Res
 def notification_of(
     settings: NotificationSettings, job: JobKey, ending: Ending, found: Sequence[Result] = ()
 ) -> Notification | None:
-    """Return what the webhook is told of a study, or None where nobody asked for it."""
-    percent = None if ending.infected_percent is None else round(ending.infected_percent, 2)  # as the report tells it
+    """Return the notification of a study's end, or None if the settings do not ask for it."""
+    percent = None if ending.infected_percent is None else round(ending.infected_percent, 2)  # as in the report
     threshold = settings.threshold_percent
     above = None if percent is None or threshold is None else percent > threshold
     is_withheld = ending.state == JobState.DONE and percent is None

@@ -1,6 +1,6 @@
-"""Earlier studies of the same patient: reports found in the record, and fetched from the PACS; and images.
+"""Priors, other studies of the same patient: reports from the record and the PACS, and images from the PACS.
 
-The patient is known by Patient ID and its issuer together, never by name. The record holds a digest of the two.
+A patient is identified by Patient ID and its issuer together, never by name. The record holds a digest of the two.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from dicom_node.settings import Destination, Settings
 from dicom_node.study import REPORT, JobState
 
 PAUSE_SECONDS = 300.0
-"""After a failure the PACS is not asked again for so long: a study waits for its priors, and others behind it."""
+"""After a failure, the PACS is not asked again for this long: the request delays its study and those behind it."""
 
 log = get_logger()
 
 
 @dataclass(frozen=True)
 class Patient:
-    """Whom a study is of, as the one who issued the identifier knows them."""
+    """A patient, identified by Patient ID and the issuer of that ID."""
 
     patient_id: str
     issuer: str
 
     @property
     def key(self) -> str | None:
-        """What the record knows the patient by; None without an ID, which is nobody."""
+        """The digest by which the record identifies the patient; None without a Patient ID."""
         if not self.patient_id:
             return None
         return hashlib.sha256(json.dumps([self.patient_id, self.issuer]).encode()).hexdigest()
 
 
 def remember_patient(connection: Connection, study_instance_uids: Sequence[str], patient: Patient) -> None:
-    """Write down whom studies are of, in the order in which receiving locks them, else each may wait for the other."""
+    """Record the patient of studies, locking them in the same order as receiving does, to avoid deadlocks."""
     for uid in sorted(study_instance_uids):
         connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(patient_key=patient.key))
 
 
 def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path, ...]:
-    """Return where reports on other studies of the patient lie: our own, and those that came from the PACS.
+    """Return the paths of reports on other studies of the patient: Hilum's own, and those received from the PACS.
 
-    A worker reads what they are: not every report is Hilum's, and some are of later studies.
+    The worker has to read them to know which it can use: not every report is Hilum's, and some are of later studies.
     """
     key = select(studies.c.patient_key).where(studies.c.study_instance_uid == study_instance_uid).scalar_subquery()
     others = connection.scalars(
@@ -64,7 +64,8 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
     ).all()
     if not others:
         return ()
-    # The states are compared here: SQLite would rather read every job that is done than the few of these studies.
+    # The states are compared in Python: in the query, they would make SQLite read every job that is DONE instead of the
+    # few jobs of these studies.
     own = (
         select(jobs.c.study_instance_uid, jobs.c.revision, jobs.c.state, results.c.path)
         .join(jobs, jobs.c.job_id == results.c.job_id)
@@ -76,7 +77,7 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
         instances.c.sop_class_uid == Comprehensive3DSRStorage,
         instances.c.conflicts.is_(False),
     )
-    # The last answer to a study replaced those before it: figures that a refusal replaced are compared with no more.
+    # A study's last answer replaces those before it: figures that a refusal replaced are no longer compared with.
     rows = connection.execute(own).all()
     last = {row.study_instance_uid: row.revision for row in rows}
     answers = [row for row in rows if row.revision == last[row.study_instance_uid]]
@@ -85,7 +86,7 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
 
 
 class PriorFetcher:
-    """Has the PACS send Hilum's reports on a patient; and images of the last study, where they are to be measured."""
+    """Has the PACS send Hilum's reports on a patient and, with ``priors.analyze``, images of the last chest CT."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
@@ -94,12 +95,12 @@ class PriorFetcher:
         self._not_before = 0.0
 
     def fetch(self, study_instance_uid: str, patient: Patient, taken_at: str) -> None:
-        """Ask for what the record lacks; a failure leaves the study without it.
+        """Fetch the priors that the record lacks; if that fails, the study goes on without them.
 
         Parameters
         ----------
         taken_at : str
-            Study Date and Time.
+            Study Date and Time of the study.
         """
         source = self._settings.priors_source
         if source is None or patient.key is None or time.monotonic() < self._not_before:
@@ -137,7 +138,7 @@ class PriorFetcher:
         log.info("prior_images_fetched", study_instance_uid=study_instance_uid, instances=len(images))
 
     def _lacking(self, study_instance_uid: str, found: Sequence[FoundSeries]) -> list[FoundSeries]:
-        """Return the series of other studies that have no report on the disk."""
+        """Return the series of other studies for which the record has no report."""
         named = {series.study_instance_uid for series in found}
         own = (
             select(jobs.c.study_instance_uid)

@@ -1,4 +1,4 @@
-"""What was received and is not dispatched yet, and its way out of that."""
+"""Studies that were received and not dispatched yet, and how they leave that state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dicom_node.study import Priority, StudyActivity, StudyState
 
 @dataclass(frozen=True)
 class StoredInstance:
-    """What dispatch needs of an instance."""
+    """The fields of an instance that dispatching needs."""
 
     instance_id: int
     series_instance_uid: str
@@ -26,7 +26,7 @@ class StoredInstance:
 
 
 def receiving(engine: Engine) -> list[StudyActivity]:
-    """Return the activity of every study that is still being received, urgent ones first, else as they came."""
+    """Return the activity of every study that is still being received: urgent ones first, then in order of arrival."""
     carried_at = case((associations.c.closed_at.is_(None), instances.c.stored_at))
     query = (
         select(
@@ -46,7 +46,7 @@ def receiving(engine: Engine) -> list[StudyActivity]:
 
 
 def instances_of(engine: Engine, study_instance_uid: str) -> list[StoredInstance]:
-    """Return the instances of a study, without those kept aside."""
+    """Return the instances of a study, without conflicting ones."""
     query = select(
         instances.c.instance_id,
         instances.c.series_instance_uid,
@@ -60,7 +60,7 @@ def instances_of(engine: Engine, study_instance_uid: str) -> list[StoredInstance
 
 
 def say_why_it_waits(engine: Engine, study_instance_uid: str, reason: str) -> None:
-    """Let `hilum studies` tell why a study that is received goes no further."""
+    """Record why a study that is being received goes no further; `hilum studies` shows it."""
     this = studies.c.study_instance_uid == study_instance_uid
     with engine.begin() as connection:
         connection.execute(update(studies).where(this, studies.c.state == StudyState.RECEIVING).values(reason=reason))
@@ -74,7 +74,10 @@ def settle(
     series_reasons: Mapping[str, str],
     selected: str | None,
 ) -> bool:
-    """Move a study out of RECEIVING unless it has grown meanwhile; write down why each series was (not) chosen."""
+    """Move a study out of RECEIVING unless it has grown meanwhile; return whether it was moved.
+
+    This also records for each series why it was chosen or not.
+    """
     uid = activity.study_instance_uid
     locked = connection.scalar(select(studies.c.state).where(studies.c.study_instance_uid == uid).with_for_update())
     newest = connection.scalar(

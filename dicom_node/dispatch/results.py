@@ -1,4 +1,4 @@
-"""What a job ends with: objects for every destination, and what is told of it."""
+"""What a job ends with: results to deliver to every destination, and a notification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dicom_node.study import REJECTION_NOTE, DeliveryState, Job, Notification, R
 def insert_results(
     connection: Connection, job: Job, found: Sequence[Result], destinations: Sequence[str], time: float
 ) -> None:
-    """Enter a job's results into the outbox; those that an earlier run produced keep their first bytes."""
+    """Enter a job's results into the outbox, except those that an earlier run entered: they keep their first file."""
     uids = [result.sop_instance_uid for result in found]
     known = set(connection.scalars(select(results.c.sop_instance_uid).where(results.c.sop_instance_uid.in_(uids))))
     answers = select(func.max(results.c.answer)).join(jobs).where(jobs.c.study_instance_uid == job.study_instance_uid)
@@ -47,7 +47,7 @@ def insert_results(
 
 
 def insert_notification(connection: Connection, notification: Notification, time: float) -> None:
-    """Have the webhook told; not again of a job that was retried and ended in the same way."""
+    """Queue a notification, but no second one for a job that was retried and ended in the same way."""
     connection.execute(
         insert_if_absent(connection.engine, notifications).values(
             notification_id=notification.notification_id,
@@ -60,7 +60,7 @@ def insert_notification(connection: Connection, notification: Notification, time
 
 
 def earlier_results(connection: Connection, study_instance_uid: str) -> tuple[Path, ...]:
-    """Return where the objects of a study's newest answer lie, but for notes on others."""
+    """Return the paths of the results of a study's newest answer, without rejection notes."""
     of_study = jobs.c.study_instance_uid == study_instance_uid
     rows = connection.execute(
         select(results.c.answer, results.c.path)

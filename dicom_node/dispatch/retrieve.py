@@ -1,4 +1,4 @@
-"""Asking a PACS for what it holds: C-FIND, C-MOVE and C-GET, as an SCU of the Study Root model (PS3.4 C)."""
+"""Querying a PACS and retrieving from it: C-FIND, C-MOVE and C-GET, as an SCU of the Study Root model (PS3.4 C)."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ NAMES = {FIND: "C-FIND", GET: "C-GET", MOVE: "C-MOVE"}
 WILD_CARDS = frozenset("*?\\")
 
 REPORTS_OF_HILUM = "Hilum*"
-"""The Series Description of our own reports begins so."""
+"""Matches the Series Description of Hilum's own reports."""
 
 Response = tuple[Dataset, Dataset | None]
-"""A status, and what came with it."""
+"""A status, and the identifier that came with it."""
 
 CT_IMAGES = tuple(
     (str(sop_class_uid), str(transfer_syntax_uid))
@@ -58,7 +58,7 @@ CT_IMAGES = tuple(
         *(JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K),
     )
 )
-"""What a worker reads, and a C-GET may bring."""
+"""SOP class and transfer syntax of the CT images that a worker can read, and a C-GET may bring."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class FoundSeries:
 def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer: str) -> list[FoundSeries]:
     """Return the series of Hilum's reports that a PACS holds on a patient.
 
-    Studies whose issuer differs are left out; where the PACS tells no issuer, the report itself will. Studies that the
-    PACS says have no SR are not looked into.
+    Studies with another issuer of Patient ID are left out. If the PACS returns no issuer, the report itself tells later
+    whose it is. Studies that have no SR according to the PACS are skipped.
 
     Raises
     ------
@@ -104,15 +104,15 @@ def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer:
 def find_last_chest_ct(
     peer: Destination, settings: Settings, patient_id: str, issuer: str, before: str
 ) -> list[FoundSeries]:
-    """Return the CT series of the patient's last chest CT that a PACS holds from before a moment.
+    """Return the chest series of the patient's last chest CT that a PACS holds from before a moment.
 
-    The patient is told as by `find_reports`. A study counts that calls itself a chest, in its description or that of a
-    series: whole studies of heads are not fetched to look at them.
+    The patient is matched as in `find_reports`. A series counts only if its description, its body part or its study's
+    description names the chest: whole head studies are not fetched only to look at them.
 
     Parameters
     ----------
     before : str
-        Study Date and Time.
+        Study Date and Time; the study must be earlier.
 
     Raises
     ------
@@ -136,12 +136,12 @@ def find_last_chest_ct(
 
 
 def is_before(taken_at: str, moment: str) -> bool:
-    """Whether a study is known to come before a moment: a day alone says nothing of another time on it."""
+    """Whether a study is known to precede a moment; a date without a time precedes no time on the same day."""
     return "" < taken_at < moment and taken_at != moment[: len("YYYYMMDD")]
 
 
 def chest_series(association: Association, study: Dataset) -> list[FoundSeries]:
-    """Return the CT series of a study that are of the chest, as far as their words tell."""
+    """Return the CT series of a study that are of the chest, by their descriptions and body part."""
     uid = str(study.StudyInstanceUID)
     returned = dict.fromkeys(("SeriesInstanceUID", "SeriesDescription", "BodyPartExamined"), "")
     found = list(find(association, "SERIES", StudyInstanceUID=uid, Modality="CT", **returned))
@@ -149,20 +149,20 @@ def chest_series(association: Association, study: Dataset) -> list[FoundSeries]:
 
 
 def is_chest(study: Dataset, series: Dataset) -> bool:
-    """Whether the words of a study and one of its series speak of a chest, and of no other part."""
+    """Whether a study and one of its series name the chest, and the body part is none without lungs."""
     part = str(series.get("BodyPartExamined") or "")
     words = f"{study.get('StudyDescription') or ''} {series.get('SeriesDescription') or ''} {part}".upper()
     return speaks_of_chest(words) and not holds_no_lung(part)
 
 
 def is_of(study: Dataset, patient_id: str, issuer: str) -> bool:
-    """Whether a study that was found is of a patient; where no issuer is told, the objects themselves will."""
+    """Whether a study that was found is of a patient; if no issuer is returned, the objects themselves tell later."""
     told = str(study.get("IssuerOfPatientID") or issuer).strip()
     return str(study.get("PatientID", "")).strip() == patient_id and told == issuer
 
 
 def may_have(study: Dataset, modality: str) -> bool:
-    """Whether a study may have series of a modality; a PACS need not tell."""
+    """Whether a study may have series of a modality; also true if the PACS returns no modalities."""
     told = as_list(study.get("ModalitiesInStudy"))
     return not told or modality in told
 
@@ -170,17 +170,17 @@ def may_have(study: Dataset, modality: str) -> bool:
 def get_series(
     peer: Destination, settings: Settings, found: Sequence[FoundSeries], keep: Callable[[str, bytes], None]
 ) -> None:
-    """Have a PACS send the CT images of series over the same association; return when it has.
+    """Have a PACS send the CT images of series over the same association; return when it is done.
 
     Parameters
     ----------
     keep
-        Is handed each image's SOP Instance UID and the bytes of its file.
+        Called with each image's SOP Instance UID and the bytes of its file.
 
     Raises
     ------
     PassingFailure
-        It could not, or not all of them.
+        The PACS could not send them, or not all of them.
     """
 
     def on_store(event: evt.Event) -> int:
@@ -205,12 +205,12 @@ def get_series(
 
 
 def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeries]) -> None:
-    """Have a PACS send series to this node's AE title; return when it has.
+    """Have a PACS send series to this node's AE title; return when it is done.
 
     Raises
     ------
     PassingFailure
-        It could not, or not all of them: most often it does not know this node's AE title.
+        The PACS could not send them, or not all of them: most often it does not know this node's AE title.
     """
     with associated(peer, settings, MOVE) as association:
         for series in found:
@@ -234,7 +234,12 @@ def associated(
     taken: Sequence[tuple[str, str]] = (),
     on_store: Callable[[evt.Event], int] | None = None,
 ) -> Iterator[Association]:
-    """Open an association for one service for the time of a ``with``; it is ended where it lasts too long.
+    """Open an association for one service for the time of a ``with``; it is cut after ``priors.longest_seconds``.
+
+    Parameters
+    ----------
+    taken, on_store
+        What the PACS may send in answer to C-GET, and what takes it, as in `open_association`.
 
     Raises
     ------
@@ -255,7 +260,7 @@ def associated(
 
 
 def ask(send: Callable[..., Iterator[Response]], *request: object) -> Iterator[Response]:
-    """Send a request; return the answers, an empty one where the association has ended already."""
+    """Send a request; return the responses, or one empty response if the association has ended already."""
     try:
         return send(*request)
     except RuntimeError:
@@ -263,7 +268,13 @@ def ask(send: Callable[..., Iterator[Response]], *request: object) -> Iterator[R
 
 
 def find(association: Association, level: str, **keys: str) -> Iterator[Dataset]:
-    """Yield what matches and says what it is."""
+    """Yield the matches of a C-FIND that carry the UID of their level.
+
+    Raises
+    ------
+    PassingFailure
+        The PACS answers with a failure, or not at all.
+    """
     for status, match in ask(association.send_c_find, identifier(level, **keys), FIND):
         if status.get("Status") not in PENDING | {SUCCESS}:
             message = f"the PACS answered {said(status)} to C-FIND; it must let this AE title ask"
@@ -273,12 +284,12 @@ def find(association: Association, level: str, **keys: str) -> Iterator[Dataset]
 
 
 def said(status: Dataset) -> str:
-    """Return a peer's answer; it has none where the association ended, or took too long."""
+    """Return a status for a message; "nothing" if the association ended or timed out before an answer."""
     return f"{status.Status:#06x}" if "Status" in status else "nothing"
 
 
 def identifier(level: str, **keys: str) -> Dataset:
-    """Return a query."""
+    """Return the identifier of a query or retrieval."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.QueryRetrieveLevel = level

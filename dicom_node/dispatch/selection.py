@@ -1,4 +1,4 @@
-"""Which series of a study is measured? Pure: headers in, a choice with reasons out."""
+"""Which series of a study is measured? Pure functions: headers in, a choice with reasons out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AXIAL_WITHIN_DEGREES = 35.0
 """A tilted gantry (up to 30 degrees) is still axial; a coronal or sagittal reformat is not."""
 
 LEAST_SINE = 1e-6
-"""Of the angle between row and column; what is nearer to parallel spans no plane."""
+"""Least sine of the angle between row and column; directions that are closer to parallel span no plane."""
 
 Quality = tuple[bool, bool, float, float]
 """Whether a series is derived; whether its kernel is sharp; how far its thickness is off, in mm; minus its slices."""
@@ -35,7 +35,7 @@ _OTHER_PARTS = re.compile(
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen series, or why there is none; and for every series the reason."""
+    """The chosen series, or why there is none; and for every series why it was chosen or not."""
 
     series: SeriesHeader | None
     reasons: dict[str, str] = field(default_factory=dict)
@@ -45,8 +45,8 @@ class Selection:
 def select_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> Selection:
     """Choose the series to measure.
 
-    Every rule may reject a series; among those left, the preferences decide: original before derived, a
-    smooth kernel before a sharp one, the thickness nearest to the preferred one, then the most slices.
+    Each rule may reject a series. Among the series left, the preferences decide, in this order: original before
+    derived, a smooth kernel before a sharp one, the thickness nearest to the preferred one, the most slices.
     """
     reasons = {s.series_instance_uid: rejected_because(s, settings) for s in found}
     fit = sorted((s for s in found if not reasons[s.series_instance_uid]), key=lambda s: preference(s, settings))
@@ -84,7 +84,7 @@ def might_be_chosen(
 
 
 def speaks_of_chest(words: str) -> bool:
-    """Whether words, in upper case, name the chest; HRCT means one where no part without lungs stands beside it."""
+    """Whether words, in upper case, name the chest; HRCT does too unless a body part without lungs is named as well."""
     return bool(_CHEST.search(words)) or ("HRCT" in words and not _OTHER_PARTS.search(words))
 
 
@@ -94,7 +94,7 @@ def holds_no_lung(body_part: str) -> bool:
 
 
 def must_be_ct(series: SeriesHeader, _: SelectionSettings) -> str:
-    """CT images, by storage class and modality."""
+    """Require CT images, by storage class and modality."""
     if series.unread and not series.images:
         return what_is_unread(series)
     if series.unreadable and not series.images:
@@ -106,26 +106,26 @@ def must_be_ct(series: SeriesHeader, _: SelectionSettings) -> str:
 
 
 def must_not_be_localizer(series: SeriesHeader, _: SelectionSettings) -> str:
-    """No scout, topogram or surview."""
+    """Reject a scout, topogram or surview."""
     image_type = series.most_common("image_type")
     return "expected slices, got localizers" if isinstance(image_type, tuple) and "LOCALIZER" in image_type else ""
 
 
 def must_be_primary(series: SeriesHeader, _: SelectionSettings) -> str:
-    """No reformat, screen save or dose report: Image Type DERIVED, SECONDARY (PS3.3 C.8.2.1.1.1)."""
+    """Reject a reformat, screen save or dose report: Image Type DERIVED, SECONDARY (PS3.3 C.8.2.1.1.1)."""
     image_type = series.most_common("image_type")
     derived = isinstance(image_type, tuple) and image_type[:2] == ("DERIVED", "SECONDARY")
     return "expected images as reconstructed by the scanner, got derived ones (reformats or screens)" if derived else ""
 
 
 def must_not_be_other_part(series: SeriesHeader, _: SelectionSettings) -> str:
-    """Not coded as a part of the body without lungs."""
+    """Reject a series that is coded as a part of the body without lungs."""
     part = str(series.most_common("body_part"))
     return f"expected a chest, got {part}" if holds_no_lung(part) else ""
 
 
 def must_be_axial(series: SeriesHeader, _: SelectionSettings) -> str:
-    """Axial by the direction cosines, never by a description."""
+    """Require axial slices, by the direction cosines and never by a description."""
     orientation = series.most_common("orientation")
     if not isinstance(orientation, tuple) or len(orientation) != 6:
         return "expected Image Orientation (Patient), got none"
@@ -136,14 +136,14 @@ def must_be_axial(series: SeriesHeader, _: SelectionSettings) -> str:
 
 
 def must_have_slices(series: SeriesHeader, settings: SelectionSettings) -> str:
-    """Enough slices to be a volume."""
+    """Require enough slices to be a volume."""
     if series.slices >= settings.minimum_slices:
         return ""
     return f"expected at least {settings.minimum_slices} slices, got {series.slices}"
 
 
 def must_have_extent(series: SeriesHeader, settings: SelectionSettings) -> str:
-    """Long enough to hold a good part of a lung."""
+    """Require enough of the body to hold a good part of a lung."""
     extent = round(extent_mm(series))
     if extent >= settings.minimum_extent_mm:
         return ""
@@ -151,7 +151,7 @@ def must_have_extent(series: SeriesHeader, settings: SelectionSettings) -> str:
 
 
 def must_be_thin(series: SeriesHeader, settings: SelectionSettings) -> str:
-    """Slices thin enough to measure."""
+    """Require slices that are thin enough to measure."""
     thickness = series.most_common("thickness_mm")
     if not isinstance(thickness, float) or thickness <= settings.maximum_thickness_mm:
         return ""
@@ -165,12 +165,12 @@ RULES_OF_KIND: tuple[Callable[[SeriesHeader, SelectionSettings], str], ...] = (
 
 
 def preference(series: SeriesHeader, settings: SelectionSettings) -> tuple[Quality, str]:
-    """Sort key: the most welcome series first; the UID decides at last, so that the choice is stable."""
+    """Return a sort key, the preferred series first; the UID comes last, so that the choice is stable."""
     return quality(series, settings, series.slices), series.series_instance_uid
 
 
 def quality(series: SeriesHeader, settings: SelectionSettings, slices: float) -> Quality:
-    """Return what makes a series welcome, lower is better, if it had so many slices."""
+    """Return how good a series would be with so many slices; lower is better."""
     image_type = series.most_common("image_type")
     thickness = series.most_common("thickness_mm")
     off = abs(thickness - settings.preferred_thickness_mm) if isinstance(thickness, float) else math.inf
@@ -183,7 +183,7 @@ def quality(series: SeriesHeader, settings: SelectionSettings, slices: float) ->
 
 
 def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str]) -> RejectedInput:
-    """Say why a study has no series to measure; only a chest CT is worth a report that says so."""
+    """Return why a study has no series to measure; only a chest CT gets a report that says so (NotAnalysable)."""
     slices = [s for s in found if s.ct_images and not must_not_be_localizer(s, SelectionSettings())]
     if not slices:
         return NotForHilum("no-ct", "expected CT slices; this study holds none")
@@ -197,7 +197,7 @@ def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str]) -> Reje
 
 
 def describe(series: SeriesHeader) -> str:
-    """Return slices, thickness, kernel and what is lacking, for the reasons."""
+    """Return a series' number of slices, thickness, kernel and unread files, for the text of a reason."""
     thickness = series.most_common("thickness_mm")
     kernel = series.most_common("kernel") or "unnamed"
     width = f"{thickness:g}" if isinstance(thickness, float) else "unknown"
@@ -206,7 +206,7 @@ def describe(series: SeriesHeader) -> str:
 
 
 def normal(orientation: tuple[float, ...]) -> Vector:
-    """Return the unit normal of a slice, or 0: row cosines x column cosines (PS3.3 C.7.6.2.1.1)."""
+    """Return the unit normal of a slice: row cosines x column cosines (PS3.3 C.7.6.2.1.1); 0 if they are parallel."""
     ax, ay, az, bx, by, bz = orientation
     x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
     length = math.hypot(x, y, z)

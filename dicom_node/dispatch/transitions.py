@@ -1,4 +1,4 @@
-"""The transitions of jobs: made, queued again, and given up to be one that only reports."""
+"""The transitions of jobs: created, queued again, and given up (from then on the job only reports why)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dicom_node.settings import NotificationSettings
 from dicom_node.study import Ending, JobKey, JobState
 
 SUPERSEDED = "superseded"
-"""The code of a job whose place a newer revision took before it was measured."""
+"""The code of a job that a newer revision replaced before it was measured."""
 
 
 def enqueue(
@@ -29,10 +29,11 @@ def enqueue(
     series_instance_uid: str | None,
     rejection: RejectedInput | None,
 ) -> bool:
-    """Record a job for these inputs unless one stands already; runs in the transaction that settles the study.
+    """Record a job for these inputs unless the study has one already; return whether it was recorded.
 
-    It takes the place of an earlier revision that still waits. One that stands gets back the inputs that a removal
-    took from it, so that it can be tried again. One whose place was taken does not stand.
+    Runs in the transaction that settles the study. The new job supersedes earlier revisions that are still queued.
+    If the study has a job with the same inputs, and a removal has deleted its rows of inputs, it gets them back, so
+    that it can be retried. A superseded job with the same inputs does not count.
     """
     digest = input_sha256(inputs, rejection)
     of_study = jobs.c.study_instance_uid == study_instance_uid
@@ -43,7 +44,7 @@ def enqueue(
         if connection.scalar(held) is None:
             _insert_inputs(connection, same.job_id, inputs)
         return False
-    if same:  # a study has each digest once, so it goes to the new revision
+    if same:  # superseded; a study may have each digest only once, so the new revision takes it over
         connection.execute(update(jobs).where(jobs.c.job_id == same.job_id).values(input_sha256=same.job_id))
     job_id, time = str(uuid.uuid4()), now()
     connection.execute(
@@ -80,7 +81,7 @@ def _insert_inputs(connection: Connection, job_id: str, inputs: Sequence[StoredI
 
 
 def input_sha256(inputs: Sequence[StoredInstance], rejection: RejectedInput | None) -> str:
-    """Return what makes two jobs the same: the content of every instance, and the refusal if there is one."""
+    """Return a digest that identifies a job: of the content of every instance, and the rejection's code if any."""
     digest = hashlib.sha256((rejection.code if rejection else "").encode())
     for line in sorted(f"{i.sop_instance_uid} {i.sha256}" for i in inputs):
         digest.update(line.encode())
@@ -90,7 +91,7 @@ def input_sha256(inputs: Sequence[StoredInstance], rejection: RejectedInput | No
 def requeue(
     connection: Connection, which: Sequence[ColumnElement[bool]], due_at: float, *, code: str, message: str
 ) -> int:
-    """Queue jobs again; their bell has not been rung."""
+    """Queue jobs again, marked as never rung for; return how many."""
     return connection.execute(
         update(jobs)
         .where(*which)
@@ -106,9 +107,10 @@ def give_up(
     code: str,
     message: str,
 ) -> int:
-    """Stop measuring: the job goes on as one that only reports why, so that the study is answered.
+    """Stop measuring; return how many jobs this concerns.
 
-    A job that fails even at reporting is FAILED, stands so in the record, and the webhook is told.
+    A job is queued again as one that only reports why, so that the study is answered. A job that failed even at
+    reporting becomes FAILED in the record, and the webhook is notified.
     """
     failed = connection.execute(
         update(jobs)
