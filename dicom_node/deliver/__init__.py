@@ -1,1 +1,1 @@
-"""Delivering: from finished results to what the PACS says it holds."""
+"""Delivering: sending finished results until the PACS says that it holds them; and notifying the webhook."""

@@ -1,4 +1,4 @@
-"""A circuit breaker: a peer that does not answer is left alone for a while. Pure: the time is handed in."""
+"""A circuit breaker: a peer that does not answer is left alone for a while. No clock is read: the time is passed in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import random
 
 FAILURES_TO_OPEN = 3
 LONGEST_PAUSE_SECONDS = 60.0
-"""An attempt a minute costs nothing, and a PACS that is back is noticed soon."""
+"""One attempt a minute costs nothing, and soon notices that a PACS is back."""
 
 
 class Breaker:
-    """Counts failures in a row; from the third on, one attempt is let through after each pause.
+    """Counts failures in a row; from the third on, it lets one attempt through after each pause.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Breaker:
         self._has_answered = False
 
     def is_open(self, time: float) -> bool:
-        """Whether the peer is to be left alone; ``time`` is in seconds, on a clock that is never set."""
+        """Whether the peer is to be left alone; ``time`` is in seconds on a monotonic clock."""
         return self._open_until is not None and time < self._open_until
 
     def failed(self, time: float) -> None:
@@ -34,13 +34,13 @@ class Breaker:
         if self._failures >= FAILURES_TO_OPEN:
             doublings = min(self._failures - FAILURES_TO_OPEN, 64)
             pause = min(self._first_pause_seconds * 2.0**doublings, LONGEST_PAUSE_SECONDS)
-            # Jitter keeps several senders apart; it protects nothing.
+            # Jitter keeps several senders apart; it has no part in security.
             self._open_until = time + pause * random.uniform(0.5, 1.0)  # noqa: S311
 
     def succeeded(self) -> bool:
         """Take note that the peer answered; return whether the circuit was open before.
 
-        The first success counts as one after an open circuit: an earlier process may have left it open.
+        It also returns True on the first success, because an earlier process may have left the circuit open.
         """
         was_open = self._open_until is not None or not self._has_answered
         self._failures, self._open_until, self._has_answered = 0, None, True

@@ -1,7 +1,7 @@
-"""Storage commitment: a PACS promises to keep what it took (PS3.4 annex J).
+"""Storage commitment: a PACS promises to keep the instances that it took (PS3.4 annex J).
 
-It is asked on an association of ours. Its report comes on the same association, or later on one of its own, which
-the node accepts; both lead to `Commitments.settle`.
+Hilum asks on an association that it opens. The PACS reports on the same association, or later on one that it opens
+itself and the node accepts; both lead to `Commitments.settle`.
 """
 
 from __future__ import annotations
@@ -33,31 +33,34 @@ REQUEST_STORAGE_COMMITMENT = 1
 
 BATCH = 100
 SAME_ASSOCIATION_SECONDS = 3.0
-"""How long the report is waited for on the association it was asked on."""
+"""How long to wait for the report on the association of the request."""
 
 log = get_logger()
 
 
 @dataclass(frozen=True)
 class Request:
-    """A transaction: what a destination is asked to keep."""
+    """A transaction of storage commitment: the instances that a destination is asked to keep."""
 
     transaction_uid: str
     references: tuple[tuple[str, str], ...]
-    """SOP class and SOP instance of each object."""
+    """SOP Class UID and SOP Instance UID of each instance."""
 
 
 class Commitments:
-    """What destinations were asked to keep, and what they promised; every method is one transaction."""
+    """Records which instances destinations were asked to keep, and which they promised to keep.
+
+    Every method changes the record in one transaction.
+    """
 
     def __init__(self, engine: Engine, settings: DeliverySettings) -> None:
         self._engine = engine
         self._settings = settings
 
     def begin(self, destination: str) -> Request | None:
-        """Return what to ask a destination for, if there is anything; it is asked again when no report comes.
+        """Return a request for a destination, or None; if no report comes, later requests ask for the same again.
 
-        Results of removed studies are left out: what the destination does not have could not be sent again.
+        Results of removed studies are left out: if the destination did not have them, they could not be sent again.
         """
         time, transaction_uid = now(), f"2.25.{uuid.uuid4().int}"
         pause = self._settings.commitment_retry_seconds
@@ -89,7 +92,10 @@ class Commitments:
         return Request(transaction_uid, tuple((row.sop_class_uid, row.sop_instance_uid) for row in rows))
 
     def settle(self, report: Dataset) -> None:
-        """Write down what a destination promised; what it does not have is sent again (PS3.4 table J.3-2)."""
+        """Record which instances a destination promised to keep; those it does not keep are sent again.
+
+        The report is that of PS3.4 table J.3-2.
+        """
         transaction_uid = str(report.get("TransactionUID", ""))
         promised = {str(item.get("ReferencedSOPInstanceUID")) for item in report.get("ReferencedSOPSequence") or []}
         missing = {
@@ -138,7 +144,7 @@ class Commitments:
 
 
 def ask(association: Association, request: Request, commitments: Commitments) -> int | None:
-    """Ask for commitment, and stay for the report a little; return the status of N-ACTION, None without an answer."""
+    """Ask for commitment, and wait briefly for the report; return the status of N-ACTION, None without an answer."""
     reported = threading.Event()
 
     def on_report(event: evt.Event) -> tuple[int, None]:
@@ -151,7 +157,7 @@ def ask(association: Association, request: Request, commitments: Commitments) ->
         answer, _ = association.send_n_action(
             action_information(request), REQUEST_STORAGE_COMMITMENT, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
         )
-    except RuntimeError:  # it is not established any more
+    except RuntimeError:  # the association has ended
         return None
     status: int | None = answer.get("Status")
     if status == SUCCESS:

@@ -1,4 +1,4 @@
-"""From the outbox to every destination."""
+"""Sending the deliveries of the outbox to every destination."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Deliverer:
         self._breakers = {d.name: Breaker(settings.delivery.first_retry_seconds) for d in settings.destinations}
 
     def run(self, stop: threading.Event) -> None:
-        """Serve each destination until told to stop, on a thread of its own: one that is slow holds up no other."""
+        """Serve each destination on its own thread until told to stop, so that a slow one delays no other."""
         serving = [Beside(d.name, partial(self._serve, d, stop), stop) for d in self._settings.destinations]
         stop.wait()
         for one in serving:
@@ -55,14 +55,14 @@ class Deliverer:
             stop,
             TURN_SECONDS,
             "delivery_failed",
-            begin=lambda: self._outbox.hasten(destination.name),  # it may have been mended since it was last tried
+            begin=lambda: self._outbox.hasten(destination.name),  # it may have been repaired since the last attempt
         )
 
     def turn(self, destination: AnyDestination, stop: threading.Event) -> None:
-        """Send what is due to one destination; then ask it to commit to what it took, where that is wanted."""
+        """Send the due deliveries to one destination; then request storage commitment, if the settings ask for it."""
         self.deliver(destination, stop)
         if isinstance(destination, WebDestination):
-            return  # commitment is a service of associations
+            return  # storage commitment needs an association
         if destination.storage_commitment and not stop.is_set():
             self._ask_for_commitment(destination)
 
@@ -81,9 +81,9 @@ class Deliverer:
         log.info("commitment_asked", destination=destination.name, status=status, instances=len(request.references))
 
     def deliver(self, destination: AnyDestination, stop: threading.Event) -> None:
-        """Send what is due to one destination, a connection a study.
+        """Send the due deliveries to one destination, over one connection for each job.
 
-        The rest is given back when told to stop, and when the destination does not answer several times in a row.
+        The remaining ones are released when told to stop, or if the destination fails to answer several times in a row.
         """
         if self._breakers[destination.name].is_open(time.monotonic()):
             return
@@ -137,7 +137,7 @@ class Deliverer:
         return not remaining
 
     def _send_one(self, token: str, store: Store, delivery: Delivery) -> bool:
-        """Send an instance and write down what the destination said of it; return whether it has taken it."""
+        """Send an instance and record the destination's answer; return whether it took the instance."""
         try:
             answer = store(outgoing(delivery))
         except ObjectUnreadable as error:
@@ -159,7 +159,7 @@ class Deliverer:
 def audited(
     trail: AuditTrail, destination: AnyDestination, deliveries: Sequence[Delivery], taken: Sequence[Delivery]
 ) -> Iterator[None]:
-    """Tell the audit trail what is about to be sent, and then what was taken and what was not."""
+    """Write to the audit trail what is about to be sent, and after the ``with`` what was taken and what was not."""
     if not trail.is_kept:
         yield
         return
@@ -182,5 +182,5 @@ def audited(
 
 
 def outgoing(delivery: Delivery) -> Outgoing:
-    """Return what is to be sent of a delivery."""
+    """Return the object that a delivery sends."""
     return Outgoing(delivery.result.path, delivery.result.sop_class_uid, delivery.result.transfer_syntax_uid)

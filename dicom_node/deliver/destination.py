@@ -1,4 +1,4 @@
-"""A destination of either kind, opened: a PACS by an association, a DICOMweb service by HTTP."""
+"""Connections to destinations of both kinds: to a PACS by an association, to a DICOMweb service by HTTP."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dicom_node.request.association import open_association
 from dicom_node.settings import AnyDestination, Settings, WebDestination
 
 Store = Callable[[Outgoing], Answer]
-"""Sends an object and returns what the destination said of it; raises ObjectUnreadable or PassingFailure."""
+"""Sends an object and returns the destination's answer; raises ObjectUnreadable or PassingFailure."""
 
 
 @contextmanager
 def open_destination(destination: AnyDestination, settings: Settings, objects: Iterable[Outgoing]) -> Iterator[Store]:
-    """Connect to a destination for the time of a ``with``, to send it some of these objects.
+    """Connect to a destination for the time of a ``with``; ``objects`` are those that may be sent meanwhile.
 
     Raises
     ------
     PassingFailure
-        It cannot be reached, or does not let Hilum in.
+        The destination cannot be reached, or does not let Hilum in.
     """
     if isinstance(destination, WebDestination):
         with open_service(destination, settings) as service:
@@ -39,12 +39,14 @@ def open_destination(destination: AnyDestination, settings: Settings, objects: I
 def send_files(
     destination: AnyDestination, settings: Settings, objects: Sequence[Outgoing], on_answer: Callable[[Answer], None]
 ) -> None:
-    """Send files in their order, telling each answer as it comes; over one connection if it can name them all.
+    """Send files in their order, and call ``on_answer`` with each answer.
+
+    They go over one connection, or over several if an association cannot name the presentation contexts of all.
 
     Raises
     ------
     PassingFailure
-        The destination cannot be reached, or got no further than to the file that is named.
+        The destination cannot be reached, or failed at the file that the message names.
     """
     for batch in batches(objects):
         item = None
@@ -59,12 +61,12 @@ def send_files(
 
 
 def verify(destination: AnyDestination, settings: Settings) -> str:
-    """Try a destination without sending it anything; return how it answered.
+    """Test a destination without sending it an object; return how it answered.
 
     Raises
     ------
     PassingFailure
-        It does not answer, or not as it should.
+        The destination does not answer, or not as it should.
     """
     if isinstance(destination, WebDestination):
         with open_service(destination, settings) as service:

@@ -1,4 +1,4 @@
-"""Connections to HTTP servers, by Python's own client: it follows no redirects and asks no proxy."""
+"""Connections to HTTP servers with Python's own client, which follows no redirects and uses no proxy."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ USER_AGENT = f"Hilum/{version('hilum')}"
 
 @contextmanager
 def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = None) -> Iterator[HTTPConnection]:
-    """Connect to the server of a URL for the time of a ``with``; with https its certificate must name its host.
+    """Connect to the server of a URL for the time of a ``with``; with https, its certificate must name the host.
 
-    Messages name the host alone: the rest of a URL may hold keys.
+    Error messages name only the host, because the rest of a URL may contain keys.
 
     Parameters
     ----------
     timeout_seconds : float
-        How long the server may be silent; for connecting it has at most 10 s.
+        How long the server may be silent; connecting may take at most 10 s.
     tls : ssl.SSLContext, optional
-        Whom to trust and what to show; without it, whom this machine trusts.
+        The authorities to trust and the certificate to present; by default, the authorities that this machine trusts
+        and no certificate.
 
     Raises
     ------
     PassingFailure
-        The connection fails, then or later.
+        The connection fails, at once or during the ``with``.
     """
     target = urlsplit(url)
     host, connecting = target.hostname or "", min(timeout_seconds, CONNECTING_SECONDS)
     try:
-        connection = (  # without a port, Python takes the end of an IPv6 address for one
+        connection = (  # if it gets no port, Python takes the end of an IPv6 address for the port
             HTTPSConnection(host, target.port or 443, timeout=connecting, context=tls or ssl.create_default_context())
             if target.scheme == "https"
             else HTTPConnection(host, target.port or 80, timeout=connecting)
@@ -45,7 +46,7 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
         with closing(connection):
             connection.connect()
             connection.sock.settimeout(timeout_seconds)
-            connection.timeout = timeout_seconds  # of another one, where the server ends this one after an answer
+            connection.timeout = timeout_seconds  # for the reconnection if the server closes this one after an answer
             yield connection
     except ssl.SSLCertVerificationError as error:
         raise PassingFailure(
@@ -59,6 +60,6 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
 
 
 def phrase(status: int) -> str:
-    """Return an HTTP status with its meaning, in our own words and not the server's."""
+    """Return an HTTP status with its standard phrase, not with the server's own."""
     known = {known.value: known.phrase for known in HTTPStatus}
     return f"HTTP {status} {known.get(status, '')}".rstrip()

@@ -1,4 +1,4 @@
-"""From the record to the webhook: what is still to be told, and what became of it."""
+"""From the record to the webhook: notifications that are still to be sent, and what became of them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from dicom_node.study import DeliveryState, Notification
 
 TURN_SECONDS = 1.0
 LEASE_SECONDS = 300.0
-"""A dead sender's notification is free again after it; no attempt of one that lives takes so long."""
+"""After this, a dead sender's notification is free again; no attempt of a live sender takes as long."""
 
 log = get_logger()
 
 
 class Notifications:
-    """Hands out what is to be told and takes the answers; every method is one transaction."""
+    """Hands out notifications and records the answers; every method changes the record in one transaction."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings.delivery
 
     def claim(self) -> tuple[str, Notification] | None:
-        """Return a lease's token and the notification that is due longest; None where none is."""
+        """Return a lease's token and the notification that has been due longest; None if none is due."""
         moment, token = now(), str(uuid.uuid4())
         due = (
             notifications.c.state == DeliveryState.PENDING,
@@ -66,15 +66,15 @@ class Notifications:
         return token, Notification(row.notification_id, row.job_id, row.study_instance_uid, row.body, row.attempts)
 
     def sent(self, token: str, told: Notification, status: int) -> None:
-        """Write down that the receiver has taken it."""
+        """Record that the receiver took the notification."""
         self._settle(token, told, state=DeliveryState.SENT, status=status, message="", sent_at=now())
 
     def rejected(self, token: str, told: Notification, status: int, message: str) -> None:
-        """Write down a permanent refusal."""
+        """Record a permanent refusal."""
         self._settle(token, told, state=DeliveryState.REJECTED, status=status, message=message)
 
     def failed(self, token: str, told: Notification, status: int | None, message: str) -> None:
-        """Write down a passing failure and when to try again, as for deliveries."""
+        """Record a passing failure and when to try again, as for deliveries."""
         due_at = now() + retry_pause(self._settings, told.attempts)
         self._settle(token, told, status=status, message=message, due_at=due_at)
 
@@ -87,14 +87,14 @@ class Notifications:
             )
 
     def hasten(self) -> None:
-        """Make due now all that waits: the receiver answers again, or may."""
+        """Make all pending notifications due now: the receiver answers again, or may."""
         with self._engine.begin() as connection:
             connection.execute(
                 update(notifications).where(notifications.c.state == DeliveryState.PENDING).values(due_at=now())
             )
 
     def retry(self, study_instance_uid: str | None) -> int:
-        """Make due now what was not taken, refused or not, of all studies or of one; return how many."""
+        """Make the unsent notifications, pending or rejected, of one or all studies due now; return how many."""
         which = [notifications.c.state != DeliveryState.SENT]
         if study_instance_uid:
             of_study = select(jobs.c.job_id).where(jobs.c.study_instance_uid == study_instance_uid)
@@ -108,9 +108,9 @@ class Notifications:
 
 
 class Notifier:
-    """Tells the webhook. Several may run at once.
+    """Sends notifications to the webhook. Several may run at once.
 
-    A receiver may hear the same twice, where its answer was lost or its sender died; it is told by the identifier.
+    The receiver may get a notification twice, if its answer was lost or the sender died; it has the same identifier.
     """
 
     def __init__(self, record: Notifications, settings: Settings) -> None:
@@ -126,11 +126,11 @@ class Notifier:
             stop,
             TURN_SECONDS,
             "notification_failed",
-            begin=self._record.hasten,  # the receiver may have been mended since it was last tried
+            begin=self._record.hasten,  # the receiver may have been repaired since the last attempt
         )
 
     def turn(self, stop: threading.Event) -> None:
-        """Send what is due, one after another, unless the receiver failed several times in a row."""
+        """Send the due notifications one after another, unless the receiver failed several times in a row."""
         while not stop.is_set() and not self._breaker.is_open(time.monotonic()):
             claimed = self._record.claim()
             if claimed is None:

@@ -1,4 +1,4 @@
-"""The record of what goes out: one row for every result and destination."""
+"""The record of deliveries: one row for every result and destination."""
 
 from __future__ import annotations
 
@@ -34,51 +34,51 @@ from dicom_node.settings import DeliverySettings
 from dicom_node.study import REJECTION_NOTE, Delivery, DeliveryState, Result
 
 LEASE_SECONDS = 15.0
-"""A dead sender's deliveries are free again after it; one that lives renews it, see `Outbox.holding`."""
+"""After this, a dead sender's deliveries are free again; a live sender renews its lease, see `Outbox.holding`."""
 BATCH = 100
 MOST_DOUBLINGS = 16
-"""After which the pause counts as the ceiling."""
+"""From this many attempts on, `is_due` uses the longest pause."""
 
 log = get_logger()
 
 
 def longest_pause(settings: DeliverySettings, attempts: int) -> float:
-    """Return the seconds that are waited at most after so many attempts: doubling up to a ceiling."""
+    """Return the longest pause, in seconds, after so many attempts: it doubles up to a ceiling."""
     doublings = min(attempts, 64)  # a float holds no more than 1023
     return min(settings.first_retry_seconds * 2.0**doublings, settings.longest_retry_seconds)
 
 
 def retry_pause(settings: DeliverySettings, attempts: int) -> float:
     """Return the seconds to wait after so many attempts, with jitter."""
-    # Jitter spreads retries; it protects nothing.
+    # Jitter spreads retries; it has no part in security.
     return longest_pause(settings, attempts) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def is_due(
     due_at: ColumnElement[float], attempts: ColumnElement[int], time: float, settings: DeliverySettings
 ) -> ColumnElement[bool]:
-    """Whether the next attempt may be made; a clock that was set back holds it up no longer than its pause."""
+    """Whether the next attempt may be made; a clock that was set back delays it by no more than its longest pause."""
     pauses = {number: longest_pause(settings, number) for number in range(MOST_DOUBLINGS)}
     return has_come(due_at, time, case(pauses, value=attempts, else_=settings.longest_retry_seconds))
 
 
 def is_free(delivery: FromClause, time: float) -> ColumnElement[bool]:
-    """Whether no sender that lives holds a delivery."""
+    """Whether no live sender holds the delivery's lease."""
     return or_(delivery.c.lease_until.is_(None), has_come(delivery.c.lease_until, time, 2 * LEASE_SECONDS))
 
 
 def results_of(study_instance_uid: str) -> Select[tuple[str]]:
-    """Return the SOP Instance UIDs of a study's results."""
+    """Return a query for the SOP Instance UIDs of a study's results."""
     return select(results.c.sop_instance_uid).join(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
 
 
 def due_again() -> dict[str, object]:
-    """Return what becomes of a delivery that somebody asks for; how often it was tried is not forgotten."""
+    """Return the values that make a delivery due again at somebody's request; its attempts are not reset."""
     return {"state": DeliveryState.PENDING, "due_at": now(), "message": ""}
 
 
 def settle(connection: Connection, token: str, delivery: Delivery, **values: object) -> bool:
-    """Write down what came of an attempt; False if the lease was lost."""
+    """Record the outcome of an attempt; return False if the lease was lost."""
     settled = connection.execute(
         update(deliveries)
         .where(deliveries.c.delivery_id == delivery.delivery_id, deliveries.c.lease_token == token)
@@ -88,18 +88,19 @@ def settle(connection: Connection, token: str, delivery: Delivery, **values: obj
 
 
 class Outbox:
-    """Hands out deliveries and takes the answers; every method is one transaction."""
+    """Hands out deliveries and records the answers; every method changes the record in one transaction."""
 
     def __init__(self, engine: Engine, settings: DeliverySettings) -> None:
         self._engine = engine
         self._settings = settings
 
     def claim(self, destination: str) -> tuple[str, list[Delivery]]:
-        """Return a lease's token and the due deliveries to a destination, in the order they were made.
+        """Return a lease's token and the due deliveries to a destination, in the order they were created.
 
-        Segmentations stand before the report that refers to them, and answers to a study before newer ones, which could
-        else withdraw what comes after them. A newer one waits for those before it until each is taken, refused or tried
-        `TRIES_AHEAD` times; what was tried so often is tried once more before it, due or not, and by the same sender.
+        Segmentations precede the report that refers to them, and an answer to a study precedes newer answers: otherwise
+        a newer answer's rejection note could arrive before the objects that it withdraws. A newer answer waits until
+        every delivery of the earlier ones was sent, rejected or tried `TRIES_AHEAD` times. Deliveries that were tried
+        that often are claimed together with it, due or not, and so tried once more before it by the same sender.
         """
         time, token = now(), str(uuid.uuid4())
         earlier = deliveries.alias()
@@ -156,7 +157,7 @@ class Outbox:
 
     @contextmanager
     def holding(self, token: str) -> Iterator[None]:
-        """Renew a lease for as long as the deliveries are being sent, however slow the destination is."""
+        """Renew a lease during a ``with``, while the deliveries are being sent, however slow the destination is."""
         done = threading.Event()
         thread = threading.Thread(target=self._renew, args=(token, done), name="lease", daemon=True)
         thread.start()
@@ -176,9 +177,9 @@ class Outbox:
                 log.warning("lease_not_renewed", error=type(error.orig).__name__)
 
     def sent(self, token: str, delivery: Delivery, status: int | None) -> bool:
-        """Write down that the destination took the instance; ``status`` may be a warning.
+        """Record that the destination took the instance; ``status`` may be a warning.
 
-        What it has not taken of answers that a note withdraws is not meant for it any more once it has the note.
+        If it is a rejection note, unsent deliveries of the answers that it withdraws are deleted for this destination.
         """
         with self._engine.begin() as connection:
             taken = {"state": DeliveryState.SENT, "status": status, "message": "", "sent_at": now()}
@@ -194,18 +195,18 @@ class Outbox:
             return is_ours
 
     def rejected(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
-        """Write down a permanent refusal, which HTTP says without a status of DICOM too, or a file that is gone."""
+        """Record a permanent refusal, or a file that is gone; there may be no DICOM status (HTTP, or no file)."""
         with self._engine.begin() as connection:
             return settle(connection, token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
 
     def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
-        """Write down a passing failure and when to try again: exponential backoff with jitter."""
+        """Record a passing failure and when to try again: exponential backoff with jitter."""
         due_at = now() + retry_pause(self._settings, delivery.attempts)
         with self._engine.begin() as connection:
             return settle(connection, token, delivery, status=status, message=message, due_at=due_at)
 
     def release(self, token: str, remaining: Sequence[Delivery]) -> None:
-        """Give back deliveries that were claimed and not tried."""
+        """Release the lease of deliveries that were claimed and not tried."""
         ids = [delivery.delivery_id for delivery in remaining]
         with self._engine.begin() as connection:
             connection.execute(
@@ -215,7 +216,10 @@ class Outbox:
             )
 
     def hasten(self, destination: str) -> None:
-        """Make due now what could not be sent because the destination did not answer: it does again, or may."""
+        """Make the pending deliveries without a DICOM status due now: the destination answers again, or may.
+
+        These are the ones that were not tried yet, or failed without such a status, mostly because it did not answer.
+        """
         with self._engine.begin() as connection:
             connection.execute(
                 update(deliveries)
@@ -230,9 +234,9 @@ class Outbox:
     def resend(
         self, study_instance_uid: str | None = None, destination: str | None = None, *, waiting_too: bool = False
     ) -> int:
-        """Make due again what was refused, and what waits where that is asked for; return how much it is.
+        """Make rejected deliveries due again, and with ``waiting_too`` pending ones as well; return how many.
 
-        It is that of all studies and destinations, or of one.
+        By default, this covers all studies and destinations.
         """
         unsent, refused = deliveries.c.state != DeliveryState.SENT, deliveries.c.state == DeliveryState.REJECTED
         which = [unsent if waiting_too else refused]
@@ -244,7 +248,7 @@ class Outbox:
             return connection.execute(update(deliveries).where(*which).values(due_again())).rowcount
 
     def stranded(self, destinations: Collection[str]) -> dict[str, int]:
-        """Return how many results wait for, or were refused by, each destination that is none of these."""
+        """Return how many unsent deliveries, pending or rejected, each destination not among these has."""
         elsewhere = deliveries.c.state != DeliveryState.SENT, deliveries.c.destination.not_in(destinations)
         waiting = func.count().label("waiting")
         counted = select(deliveries.c.destination, waiting).where(*elsewhere).group_by(deliveries.c.destination)
@@ -252,26 +256,28 @@ class Outbox:
             return {row.destination: row.waiting for row in connection.execute(counted)}
 
     def destinations(self) -> list[str]:
-        """Return the names of all destinations that anything was meant for."""
+        """Return the names of all destinations that have deliveries, sent or not."""
         with reading(self._engine) as connection:
             return list(connection.scalars(select(deliveries.c.destination).distinct()))
 
     def redirect(self, destination: str, to: str) -> int:
-        """Make what one destination has not taken due at another, but for what that has or was told to withdraw.
+        """Make the unsent deliveries of one destination due at another; return how many.
 
-        Return how much it is.
+        Deliveries are deleted instead if the other destination has one of the same result, or has taken a rejection
+        note that withdraws the result.
 
         Raises
         ------
         SettingsError
-            They are the same one, which would have everything already.
+            Both names are the same: every delivery would count as present there, and be deleted.
         """
         if destination == to:
             raise SettingsError("same-destination", f"expected two destinations, got {to} twice")
         theirs = deliveries.c.destination == destination, deliveries.c.state != DeliveryState.SENT
         known = deliveries.alias()
         has_it = exists().where(known.c.sop_instance_uid == deliveries.c.sop_instance_uid, known.c.destination == to)
-        # Without its lease, what is just being sent there does not count as sent to the other.
+        # Without its lease, a delivery that is just being sent to the old destination is not recorded as sent to the
+        # new one.
         moved = due_again() | {"destination": to, "attempts": 0, "lease_token": None, "lease_until": None}
         with self._engine.begin() as connection:
             connection.execute(delete(deliveries).where(*theirs, or_(has_it, withdrawn_at(to))))

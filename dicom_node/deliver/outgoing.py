@@ -1,4 +1,4 @@
-"""An object on its way out, and what a destination may say of it."""
+"""An object to send, and a destination's answer to it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Outgoing:
 
 
 class ObjectUnreadable(PassingFailure):
-    """An object cannot be read from the disk; the connection can go on with others."""
+    """An object cannot be read from the disk, or not be sent as it is; others can still use the connection."""
 
 
 class ObjectGone(ObjectUnreadable):
-    """It is not there at all."""
+    """The object's file does not exist."""
 
 
 class Outcome(Enum):
-    """What becomes of an object that was sent."""
+    """What a destination did with an object: took it, may take it later, or refused it for good."""
 
     TAKEN = "taken"
     PASSING = "not taken now"
@@ -47,17 +47,17 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a destination said of an object."""
+    """A destination's answer to an object."""
 
     outcome: Outcome
     status: int | None
-    """Of DICOM, where it told one: that of C-STORE, or STOW-RS's reason of a failure or warning."""
+    """The DICOM status, if there is one: that of C-STORE, or the failure or warning reason of STOW-RS."""
     message: str = ""
     """Why it was not taken."""
 
 
 def read_outgoing(path: Path) -> Outgoing:
-    """Return what is to be sent of a file."""
+    """Return the object in a file."""
     ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
     return Outgoing(path, str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID))
 
@@ -83,12 +83,12 @@ def load(item: Outgoing, **options: Any) -> Dataset:
 
 
 def answer_of(status: int) -> Answer:
-    """Return what a status of C-STORE says."""
+    """Return the answer that a status of C-STORE means."""
     return Answer(Outcome.TAKEN, status) if is_success(status) else failure(status)
 
 
 def failure(status: int) -> Answer:
-    """Return what a status, or a reason, says of an object that was not taken."""
+    """Return the answer that a status of C-STORE, or a failure reason of STOW-RS, means for an object not taken."""
     if is_passing(status):
         return Answer(Outcome.PASSING, status, f"the PACS answered {status:#06x}, out of resources")
     return Answer(Outcome.REFUSED, status, f"the PACS answered {status:#06x} and will not take it")

@@ -22,10 +22,12 @@ MAXIMUM_CONTEXTS = 128
 def send(association: Association, item: Outgoing) -> int:
     """Send an object; return the status that the peer answered.
 
+    If the peer accepted no presentation context for the object, nothing is sent and the status says so (0122).
+
     Raises
     ------
     ObjectUnreadable
-        The file is gone or damaged, or cannot be sent as it is: without a UID, or unlike what its header says.
+        The file is gone or damaged, or cannot be sent as it is: it lacks a UID, or differs from what its header says.
     PassingFailure
         The association ended before an answer came.
     """
@@ -39,7 +41,7 @@ def send(association: Association, item: Outgoing) -> int:
         answer = association.send_c_store(ds)
     except (AttributeError, TypeError, ValueError) as error:  # raised before anything is sent
         raise ObjectUnreadable("object-unreadable", f"it cannot be sent as it is ({type(error).__name__})") from error
-    except RuntimeError:  # it is not established any more
+    except RuntimeError:  # the association has ended
         answer = Dataset()
     if "Status" not in answer:
         raise PassingFailure("association-lost", "the association ended before the PACS answered")
@@ -47,7 +49,7 @@ def send(association: Association, item: Outgoing) -> int:
 
 
 def batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Yield the objects in their order, split where an association could name no further context."""
+    """Yield the objects in their order, in batches whose presentation contexts fit into one association."""
     batch: list[Outgoing] = []
     contexts: set[tuple[str, str]] = set()
     for item in objects:
@@ -66,7 +68,7 @@ def echo(peer: Destination, settings: Settings) -> None:
     Raises
     ------
     PassingFailure
-        It does not.
+        The peer cannot be reached, or does not answer.
     """
     contexts = [(str(Verification), str(ImplicitVRLittleEndian))]
     with open_association(peer, settings, contexts, settings.delivery.network_timeout_seconds) as association:

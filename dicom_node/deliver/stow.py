@@ -1,6 +1,6 @@
 """Storing to a DICOMweb service by STOW-RS (PS3.18 10.5), as a user agent.
 
-Each object goes in a request of its own, so that whatever is answered is said of that object.
+Each object is sent in its own request, so that the answer concerns that object.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from dicom_node.statuses import HELD_ALREADY, PROCESSING_FAILURE, SUCCESS
 CHUNK_BYTES = 2**18
 LONGEST_ANSWER_BYTES = 2**20
 BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-"""RFC 6750 2.1. It has no colon, and one stands between user and password (RFC 7617 2)."""
+"""RFC 6750 2.1. A token contains no colon, whereas USER:PASSWORD does (RFC 7617 2)."""
 LARGEST_REASON = 0xFFFF
 OF_THE_OBJECT = dict.fromkeys((409, 413, 415, 422), Outcome.REFUSED) | dict.fromkeys((400, 500), Outcome.PASSING)
-"""With these HTTP statuses a service speaks of what it was sent; with all others of itself, its URL or who asks."""
+"""HTTP statuses that concern the object that was sent; all others concern the service, its URL or the client."""
 READS_REQUESTS = frozenset({200, 202, 204, 400, 409, 413, 415, 422})
-"""What a service may say to a request without an object."""
+"""HTTP statuses with which a STOW-RS service may answer a request without an object."""
 ADVICE = {
     2: "which says nothing of the object; is the URL that of a DICOMweb service?",
     3: "redirects are not followed; set url to where it leads",
@@ -49,20 +49,20 @@ def open_service(destination: WebDestination, settings: Settings) -> Iterator[Se
     Raises
     ------
     PassingFailure
-        It cannot be reached or is not trusted, or a file that the settings name cannot be read.
+        The service cannot be reached or is not trusted, or a file that the settings name cannot be read.
     """
     try:
         headers = authorization(destination.credentials) if destination.credentials else {}
         own = settings.tls if destination.client_certificate else None
         tls = service_context(destination.authorities, own) if destination.is_encrypted else None
-    except SettingsError as error:  # of one destination; the others go on
+    except SettingsError as error:  # a fault in one destination's settings; the other destinations go on
         raise PassingFailure(error.code, error.message) from error
     with connected(destination.url, settings.delivery.network_timeout_seconds, tls) as connection:
         yield Service(connection, destination, headers)
 
 
 def authorization(credentials: Path) -> dict[str, str]:
-    """Return the header that says who asks: Basic for USER:PASSWORD, Bearer for a token.
+    """Return the Authorization header: Basic for USER:PASSWORD, Bearer for a token.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def authorization(credentials: Path) -> dict[str, str]:
 
 
 class Service:
-    """A DICOMweb service that is connected."""
+    """A DICOMweb service to which a connection is open."""
 
     def __init__(self, connection: HTTPConnection, destination: WebDestination, headers: dict[str, str]) -> None:
         self._connection = connection
@@ -92,14 +92,14 @@ class Service:
         self._headers = {"Accept": "application/dicom+json", "User-Agent": USER_AGENT, **headers}
 
     def store(self, item: Outgoing) -> Answer:
-        """Send an object; return what the service said of it.
+        """Send an object; return the service's answer to it.
 
         Raises
         ------
         ObjectUnreadable
             The file is gone or damaged.
         PassingFailure
-            The service failed, did not answer, or said nothing of the object.
+            The service failed, or its answer says nothing about the object.
         """
         ds = load(item, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
         http_status, said = self._post(item.path)
@@ -110,12 +110,12 @@ class Service:
         raise self._failure(http_status)
 
     def verify(self) -> int:
-        """Send a request without an object; return the HTTP status if it reads as a service's.
+        """Send a request without an object; return the HTTP status if a STOW-RS service may answer so.
 
         Raises
         ------
         PassingFailure
-            Something else answered, the service failed, or it does not know who asks.
+            Something else answered, the service failed, or it does not accept the credentials.
         """
         http_status, _ = self._post()
         if http_status not in READS_REQUESTS:
@@ -129,12 +129,12 @@ class Service:
         size = sum(len(part) if isinstance(part, bytes) else part.stat().st_size for part in message)
         content_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {**self._headers, "Content-Type": content_type, "Content-Length": str(size)}
-        with suppress(BrokenPipeError, ConnectionResetError):  # it may answer, and hang up, before it has read all
+        with suppress(BrokenPipeError, ConnectionResetError):  # a service may answer and close before it has read all
             self._connection.request("POST", self._path, chunks(message), headers)
         response = self._connection.getresponse()
         said = response.read(LONGEST_ANSWER_BYTES)
         if not response.isclosed():
-            self._connection.close()  # there is more; the next request connects again
+            self._connection.close()  # the rest of the answer is not read; the next request connects again
         return response.status, said
 
     def _failure(self, http_status: int) -> PassingFailure:
@@ -143,7 +143,7 @@ class Service:
 
 
 def parts(paths: Iterable[Path], boundary: str) -> Iterator[bytes | Path]:
-    """Yield what a message consists of, one part for each file (PS3.18 8.6.1, RFC 2046 5.1)."""
+    """Yield the pieces of a multipart message, with one part for each file (PS3.18 8.6.1, RFC 2046 5.1)."""
     for path in paths:
         yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         yield path
@@ -152,7 +152,7 @@ def parts(paths: Iterable[Path], boundary: str) -> Iterator[bytes | Path]:
 
 
 def chunks(message: Iterable[bytes | Path]) -> Iterator[bytes]:
-    """Yield the bytes of a message, of files a chunk after the other."""
+    """Yield the bytes of a message, reading files in chunks."""
     for part in message:
         if isinstance(part, bytes):
             yield part
@@ -163,9 +163,10 @@ def chunks(message: Iterable[bytes | Path]) -> Iterator[bytes]:
 
 
 def read_answer(said: bytes, sop_instance_uid: str) -> Answer | None:
-    """Return what a Store Instances Response (PS3.18 annex I) says of an object; None if it says nothing.
+    """Return what a Store Instances Response (PS3.18 annex I) says about an object; None if it says nothing.
 
-    A proxy, a login page and some services with a request they do not understand answer 200 as well.
+    HTTP 200 alone proves nothing: proxies and login pages answer so too, and some services do so if they do not
+    understand a request.
     """
     try:
         ds = Dataset.from_json(said)
@@ -182,6 +183,6 @@ def read_answer(said: bytes, sop_instance_uid: str) -> Answer | None:
 
 
 def reason_in(item: Dataset, keyword: str, otherwise: int) -> int:
-    """Return the reason that an item tells; ``otherwise`` where it tells none, or one of more than 16 bits."""
+    """Return the reason in an item; ``otherwise`` if it has none, or one of more than 16 bits."""
     reason = int(item.get(keyword) or otherwise)
     return reason if 0 <= reason <= LARGEST_REASON else otherwise

@@ -1,4 +1,4 @@
-"""A signed POST to the webhook, as Standard Webhooks has it (standardwebhooks.com)."""
+"""Signed POST requests to the webhook, after the specification Standard Webhooks (standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from dicom_node.study import Notification
 
 PREFIX = "whsec_"
 KEY_BYTES = range(24, 65)
-"""How long a key may be, by the specification."""
+"""The lengths of a key that the specification allows."""
 
 
 def read_key(path: Path | None) -> bytes:
-    """Return the key of the signature.
+    """Return the signing key.
 
     Raises
     ------
     SettingsError
-        The file cannot be read, or holds something else.
+        No file is set, it cannot be read, or it holds no key.
     """
     if path is None:
         raise SettingsError("no-secret", "expected notification.secret, the file with the signing key")
@@ -50,7 +50,7 @@ def read_key(path: Path | None) -> bytes:
 
 
 def signed_headers(key: bytes, notification_id: str, body: bytes, time: float) -> dict[str, str]:
-    """Return the headers that say what is sent, when, and that it comes from who has the key."""
+    """Return the headers with the notification's identifier, the time (seconds since the epoch) and the signature."""
     timestamp = str(int(time))
     signature = hmac.digest(key, f"{notification_id}.{timestamp}.".encode() + body, "sha256")
     return {
@@ -66,7 +66,7 @@ def post(settings: NotificationSettings, key: bytes, notification: Notification)
     Raises
     ------
     PassingFailure
-        It cannot be reached, is not who it should be, or does not answer in time.
+        The receiver cannot be reached, its certificate is not trusted, or it does not answer in time.
     """
     body = notification.body.encode()
     headers = {
@@ -83,12 +83,12 @@ def post(settings: NotificationSettings, key: bytes, notification: Notification)
 
 @contextmanager
 def connected(settings: NotificationSettings) -> Iterator[HTTPConnection]:
-    """Connect to the receiver; hang up when its time is over, however slowly it answers.
+    """Connect to the receiver for the time of a ``with``; hang up after ``timeout_seconds``, even amid a slow answer.
 
     Raises
     ------
     PassingFailure
-        The connection fails, then or later.
+        The connection fails, at once or during the ``with``.
     """
     with (
         http.connected(settings.url, settings.timeout_seconds) as connection,
@@ -98,10 +98,10 @@ def connected(settings: NotificationSettings) -> Iterator[HTTPConnection]:
 
 
 def is_success(status: int) -> bool:
-    """Whether the receiver has taken it."""
+    """Whether an HTTP status says that the receiver took the notification."""
     return status // 100 == 2
 
 
 def is_passing(status: int) -> bool:
-    """Whether it may take it later: a fault of its own, too many requests, or too slow a one."""
+    """Whether the receiver may take it later: it failed (5xx), timed out (408), or wants it later (425, 429)."""
     return status // 100 == 5 or status in (408, 425, 429)
