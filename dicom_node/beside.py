@@ -1,4 +1,4 @@
-"""Work that goes on until the process is told to stop, and work beside the main thread, whose failure ends it."""
+"""Work that repeats until the process is told to stop, and threads beside the main one, whose failure stops it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = get_logger()
 
 @contextmanager
 def failures_logged(event: str, **fields: str) -> Iterator[None]:
-    """Let a failure outside pass, with a line in the log."""
+    """Log a failure from outside (a PassingFailure, or one of the database or the system), and go on."""
     try:
         yield
     except PassingFailure as error:
@@ -34,16 +34,18 @@ def take_turns(
     event: str,
     begin: Callable[[], object] = lambda: None,
 ) -> None:
-    """Take turns until told to stop, the first at once; a failure outside costs a turn, not the process.
+    """Call ``turn`` again and again until told to stop, at once for the first time.
+
+    A failure from outside (see `failures_logged`) ends a turn, not the process.
 
     Parameters
     ----------
     seconds : float
         The pause between turns.
     event : str
-        What the log calls a turn that failed.
+        The event that is logged when a turn fails.
     begin : callable, optional
-        What comes before the first turn; it is tried again until it succeeds.
+        Called before the first turn, and again each time until it succeeds.
     """
     has_begun = False
     while not stop.is_set():
@@ -56,9 +58,9 @@ def take_turns(
 
 
 class Beside(threading.Thread):
-    """A thread that is started at once; should its work break, the process is told to stop.
+    """A thread that starts at once; if its work raises an exception, it tells the process to stop.
 
-    Else a process would go on that looks alive and no longer rings, sends or removes.
+    Otherwise the process would look alive, but no longer ring, send or remove.
     """
 
     def __init__(self, name: str, work: Callable[[], object], stop: threading.Event) -> None:
@@ -72,13 +74,13 @@ class Beside(threading.Thread):
         """Do the work."""
         try:
             self._work()
-        except Exception:  # the edge of a thread: whatever broke, the process must not go on without it
+        except Exception:  # the outermost frame of a thread: whatever failed, the process must not go on without it
             log.exception("thread_broke", stage=self.name)
             self._broke = True
             self._stop_process.set()
 
     def check(self) -> None:
-        """Raise what the process ends with if the work broke.
+        """Raise the error that ends the process if the work raised an exception.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Files read with a bound: deflated ones (PS3.5 A.5) may grow to a thousand times their size, elements claim 4 GB."""
+"""Reading files with a limit: deflated ones (PS3.5 A.5) may inflate a thousandfold, and elements may claim 4 GB."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ SYNTAX = DeflatedExplicitVRLittleEndian.encode()
 
 
 def read_bounded(path: Path, limit_bytes: int = LONGEST_HEADER_BYTES, **options: Any) -> FileDataset:
-    """Return what `pydicom.dcmread` does with these options, if it reads no more than some bytes.
+    """Return the result of `pydicom.dcmread` with these options, if it reads at most ``limit_bytes``.
 
-    Of a deflated file, it sees no more than so many bytes, inflated.
+    A deflated file is cut instead: `pydicom.dcmread` sees at most its first ``limit_bytes``, inflated.
 
     Raises
     ------
     ValueError
-        There is more to read, or it cannot be inflated.
+        There is more to read, or the file cannot be inflated.
     OSError, and what pydicom raises on damaged files
     """
     with path.open("rb") as file:
         inflated = inflate_beginning(file, limit_bytes)
         ds = dcmread(inflated or Bounded(file, limit_bytes), **options)
-    ds.buffer = None  # else a copy of the data set would copy it
+    ds.buffer = None  # otherwise a copy of the data set would copy the buffer too
     if inflated:
         ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     return ds
 
 
 class Bounded:
-    """A file of which no more than some bytes are read, wherever they lie; more raises a ValueError.
+    """A file of which at most ``limit_bytes`` in all are read, at whatever offset; reading more raises a ValueError.
 
-    Any element may claim 4 GB, and a few wanted ones together take all memory. As attributes, not methods: pydicom
-    calls them several times an element.
+    Any element may claim 4 GB, and a few requested elements together could take all memory. ``read``, ``seek`` and
+    ``tell`` are attributes and not methods, for speed: pydicom calls them several times per element.
     """
 
     def __init__(self, file: BinaryIO, limit_bytes: int) -> None:
@@ -62,7 +62,7 @@ class Bounded:
 
 
 def inflate_beginning(file: BinaryIO, limit_bytes: int) -> BytesIO | None:
-    """Return the beginning of a deflated file, inflated; of any other None, and the file stands at its beginning."""
+    """Return the beginning of a deflated file, inflated, or None for any other file, rewound to its start."""
     beginning = file.read(LONGEST_META_BYTES)
     file.seek(0)
     if SYNTAX not in beginning:

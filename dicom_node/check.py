@@ -1,4 +1,4 @@
-"""``hilum check``: whether everything is there that Hilum needs."""
+"""``hilum check``: tests whether everything that Hilum needs is there and works."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried."""
+    """One test and its result."""
 
     name: str
     passed: bool
     message: str
     warns: bool = False
-    """It works, and somebody should look at it."""
+    """It works, but somebody should look at it."""
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Try everything; 1 if anything failed."""
+    """Run and print all tests; return 1 if any failed."""
     configure_logging("check")
     done = list(checks())
     if arguments.json:
@@ -60,7 +60,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def checks() -> Iterator[Check]:
-    """Try one thing after another; without settings there is nothing else to try."""
+    """Run one test after another; if the settings cannot be loaded, nothing else can be tested."""
     try:
         settings = load_settings()
     except HilumError as error:
@@ -88,7 +88,7 @@ def checks() -> Iterator[Check]:
 
 
 def check_access(settings: Settings) -> Check:
-    """Look who may come in; read the certificates."""
+    """Test who may connect to the node, and read the certificates."""
     node = settings.node
     try:
         require_security(node, tls=settings.tls.enabled)
@@ -106,7 +106,7 @@ def check_access(settings: Settings) -> Check:
 
 
 def check_port(node: NodeSettings) -> Check:
-    """Listen for a moment; say who is in the way, unless it is the node itself."""
+    """Listen for a moment; if another process holds the port, name it, unless it is the node itself."""
     try:
         listen(node).close()
     except SettingsError as error:
@@ -123,7 +123,7 @@ def check_port(node: NodeSettings) -> Check:
 
 
 def check_permissions(settings: Settings) -> Check:
-    """Look for what other users of the machine can read or change, and should not."""
+    """Look for files and folders that other users of the machine can read or change, and should not."""
     loose = [f"{path} (mode {mode_of(path):o})" for path in loose_paths(settings)]
     if loose:
         return Check("permissions", True, f"open to other users: {', '.join(loose)}; fix it with chmod go=", warns=True)
@@ -131,7 +131,7 @@ def check_permissions(settings: Settings) -> Check:
 
 
 def loose_paths(settings: Settings) -> Iterator[Path]:
-    """Yield what is open to other users; in a folder that is closed, nothing is."""
+    """Yield the paths that are open to other users; a closed folder also closes everything in it."""
     if file := find_file():
         has_password = URL_WITH_PASSWORD.search(file.read_text(encoding="utf-8"))
         if mode_of(file) & (0o077 if has_password else 0o022):
@@ -146,7 +146,7 @@ def loose_paths(settings: Settings) -> Iterator[Path]:
 
 
 def mode_of(path: Path) -> int:
-    """Return the permission bits of a file; those of one that is not there are none."""
+    """Return the permission bits of a file; 0 if it does not exist."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
@@ -154,9 +154,9 @@ def mode_of(path: Path) -> int:
 
 
 def check_disk(settings: Settings) -> Check:
-    """Write a file, and look how much space is left; where there is no storage yet, in the folder that it comes into.
+    """Write a file and look how much space is left; if there is no storage folder yet, in the closest one above it.
 
-    Only a node makes the storage: the folder may stand in a mount point that is empty now.
+    Only a node creates the storage folder: the path may lie in a mount point where nothing is mounted now.
     """
     folder = wanted = settings.storage.folder.absolute()
     try:
@@ -173,7 +173,7 @@ def check_disk(settings: Settings) -> Check:
 
 
 def check_database(settings: Settings) -> Check:
-    """Open the record, and look for its images, and for results that nobody sends."""
+    """Open the record; look whether the storage holds its images, and for results that nobody sends."""
     try:
         engine = open_database(settings.database_url)
     except HilumError as error:
@@ -193,7 +193,7 @@ def check_database(settings: Settings) -> Check:
 
 
 def check_webhook(settings: Settings) -> Check:
-    """Read the key and connect, with TLS where it is asked for. Nothing is sent: nobody is told of no study."""
+    """Read the key and connect, with TLS for https. Nothing is sent, because there is no study to notify of."""
     try:
         read_key(settings.notification.secret)
         with connected(settings.notification):
@@ -204,7 +204,7 @@ def check_webhook(settings: Settings) -> Check:
 
 
 def check_priors(source: Destination, settings: Settings) -> Check:
-    """Associate for each service that priors are asked for with; nothing is asked."""
+    """Open an association for each service by which priors are fetched; no query is sent."""
     services = (FIND, MOVE, GET) if settings.priors.analyze else (FIND, MOVE)
     try:
         for service in services:

@@ -1,4 +1,4 @@
-"""The one command line, ``hilum``: each package brings its sub-commands, imported only when called."""
+"""The command line ``hilum``: each package adds its sub-commands, which are imported only when called."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         sub.set_defaults(command=command)
     parsed = parser.parse_args(arguments)
     if parsed.config:
-        os.environ["HILUM_CONFIG"] = parsed.config  # the processes that a command starts read it too
+        os.environ["HILUM_CONFIG"] = parsed.config  # also for the processes that a command starts
     try:
         return run(parsed.command, parsed)
     except HilumError as error:
@@ -60,14 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         if not reader_is_gone():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout once more
         return 141
     except KeyboardInterrupt:
         return 130
 
 
 def open_missing_streams() -> None:
-    """Have output that was closed, as in ``hilum check >&-``, go nowhere, instead of into the next file opened."""
+    """Send output to nowhere if it was closed, as in ``hilum check >&-``, and not into the next file opened."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as we run
@@ -80,7 +80,7 @@ def commands() -> Iterator[Command]:
 
 
 def reader_is_gone() -> bool:
-    """Whether who reads our output has seen enough, as in ``hilum studies | head``."""
+    """Whether the reader of the output has closed it, as in ``hilum studies | head``."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

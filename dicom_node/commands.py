@@ -11,12 +11,12 @@ BENCHMARKS = ("end_to_end", "growth", "load", "memory", "pipeline", "receive", "
 
 
 def add_json(parser: ArgumentParser) -> None:
-    """For scripts."""
+    """Add the argument ``--json``, for scripts."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_peer(parser: ArgumentParser) -> None:
-    """A peer, by the name of a destination or spelled out."""
+    """Add the argument for a peer: the name of a destination, or AE_TITLE@HOST:PORT."""
     parser.add_argument("peer", metavar="PEER", help="a destination's name, or AE_TITLE@HOST:PORT")
 
 
@@ -38,7 +38,7 @@ def add_studies(parser: ArgumentParser) -> None:
 
 
 def number(text: str) -> int:
-    """Return a number of things to show."""
+    """Return the number of studies to list, which is at least 1."""
     if not text.isdecimal() or not int(text):
         raise ArgumentTypeError(f"expected a number of at least 1, got {text}")
     return int(text)
@@ -83,7 +83,7 @@ def add_bench(parser: ArgumentParser) -> None:
 
 
 def benchmark(name: str) -> str:
-    """Return a benchmark's name (`choices` would refuse that none is named)."""
+    """Return a benchmark's name (with `choices`, argparse would refuse to run without any name)."""
     if name not in BENCHMARKS:
         raise ArgumentTypeError(f"expected one of {', '.join(BENCHMARKS)}, got {name}")
     return name

@@ -1,4 +1,4 @@
-"""An end to what a peer can make last: one that never is silent for long enough runs into no timeout."""
+"""A limit to the duration of a connection: a peer that is never silent for long enough runs into no timeout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def hung_up_after(connection: socket.socket, seconds: float) -> Iterator[None]:
-    """Hang up when the time of a ``with`` is over; who waits for the peer then sees a connection that is lost."""
+    """Hang up if a ``with`` lasts longer than ``seconds``; a thread that waits for the peer sees a lost connection."""
     hanging_up = threading.Timer(seconds, hang_up, (connection,))
     hanging_up.daemon = True
     hanging_up.start()
@@ -21,6 +21,6 @@ def hung_up_after(connection: socket.socket, seconds: float) -> Iterator[None]:
 
 
 def hang_up(connection: socket.socket) -> None:
-    """End a connection under the thread that waits for it; below TLS, which would wait too."""
-    with suppress(OSError):  # it has ended
+    """End a connection on which another thread waits, by its socket: closing TLS would wait too."""
+    with suppress(OSError):  # the connection has ended already
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

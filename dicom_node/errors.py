@@ -11,7 +11,7 @@
         └── SettingsError
 
 Every error carries a stable ``code`` for the record and a message for a person: what was expected, what
-came, and what to do; never patient data or a file's name.
+came, and what to do; never patient data or the name of a stored file.
 """
 
 from __future__ import annotations

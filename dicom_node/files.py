@@ -1,4 +1,4 @@
-"""Where files lie, and how they get there safely.
+"""The files of the storage: their paths, and how they are written safely.
 
 ::
 
@@ -7,9 +7,9 @@
     <storage>/results/<study>/<job>/<lease>/...
     <storage>/priors/<study>/images/<SOP instance>.dcm
 
-A path is made of UIDs that came over the network, so each is checked: what is not a plain UID is replaced by
-its hash. The hash of the content in the name makes a second write of the same bytes harmless, and keeps
-other bytes under the same UID apart.
+Paths are made of UIDs that came over the network, so each is checked: one that is not a plain UID is replaced by its
+hash. File names of instances contain a hash of the content, so that writing the same bytes again is harmless, and
+different bytes under the same UID are kept apart.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ UID = re.compile(r"[0-9.]{1,64}")
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
 ABANDONED_SECONDS = 3600.0
-"""An association that brings nothing for so long is dead: node.network_timeout_seconds is far shorter."""
+"""An association that brings nothing for this long is dead: node.network_timeout_seconds is far shorter."""
 OF_STUDIES = ("instances", "results", "priors")
-"""The folders that have one for each study."""
+"""The folders that hold one folder for each study."""
 ROOM_FOR_RESULTS_BYTES = 2**28
-"""The segmentations of 2000 slices of 512x512, uncompressed."""
+"""Enough for the segmentations of 2000 slices of 512x512, uncompressed."""
 
 
 class Files:
-    """The shared folder behind the record.
+    """The storage folder, to whose files the record refers; all processes share it.
 
     Parameters
     ----------
     reserve_bytes : float
-        With less than this left on the disk, no new study begins.
+        If less than this is free on the disk, no new study is stored.
     """
 
     def __init__(self, folder: Path, reserve_bytes: float = 0) -> None:
@@ -51,32 +51,32 @@ class Files:
         self._reserve_bytes = reserve_bytes
 
     def make_folders(self) -> None:
-        """Make what instances are put into.
+        """Create the folders for instances.
 
-        Only a node that starts does so. Later they are there, or the storage is not mounted, and what was put into its
+        Only a starting node does so. If they are missing later, the storage is not mounted, and files written into its
         mount point would be hidden once it is.
         """
         for folder in (self._instances, self.incoming_path().parent):
             make_folder(folder)
 
     def has_instances(self) -> bool:
-        """Whether the folder of all instances is there; it is not where the storage is not mounted."""
+        """Whether the folder of all instances exists; it does not if the storage is not mounted."""
         return self._instances.is_dir()
 
     def instance_path(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, sha256: str
     ) -> Path:
-        """Return where an instance with this content lies."""
+        """Return the path of an instance with this content."""
         folder = self._instances / safe_name(study_instance_uid) / safe_name(series_instance_uid)
         return folder / f"{safe_name(sop_instance_uid)}-{sha256[:16]}.dcm"
 
     def make_place(self, path: Path) -> None:
-        """Make the folder of an instance.
+        """Create the folder of an instance.
 
         Raises
         ------
         OSError
-            The disk failed, or the storage is not mounted; or it is nearly full, and a new study would begin.
+            The disk failed, or the storage is not mounted; or the disk is nearly full and the study is new.
         """
         if not path.parent.parent.is_dir():
             require_folder(self._instances)
@@ -88,24 +88,26 @@ class Files:
             raise OSError(errno.ENOSPC, "less space is left than storage.refuse_free_gib")
 
     def incoming_path(self) -> Path:
-        """Return where an instance lies while it is received."""
+        """Return a new path for an instance while it is being received."""
         return self._folder / "incoming" / f"{uuid.uuid4()}.part"
 
     def results_folder(self, study_instance_uid: str, job_id: str, lease_token: str) -> Path:
-        """Return where one run of a job puts its results; runs never share a folder."""
+        """Return the folder for the results of one run of a job; runs never share a folder."""
         return self._folder / "results" / safe_name(study_instance_uid) / job_id / lease_token
 
     def has_results(self) -> bool:
-        """Whether the folder of all results is there; it is not where the storage is not mounted."""
+        """Whether the folder of all results exists; it does not if the storage is not mounted."""
         return (self._folder / "results").is_dir()
 
     def prior_images(self, study_instance_uid: str) -> list[Path]:
-        """Return the images of an earlier study that were fetched to compare a study with."""
+        """Return the images of an earlier study that were fetched for the comparison with this study."""
         return sorted((self._prior_folder(study_instance_uid) / "images").glob("*.dcm"))
 
     @contextmanager
     def fetching_prior(self, study_instance_uid: str) -> Iterator[Callable[[str, bytes], None]]:
-        """Yield what writes an image by its UID; at the end of a ``with`` that succeeds they are there, all at once.
+        """Yield a function that writes an image, given its SOP Instance UID and its bytes.
+
+        When the ``with`` ends without an error, all images appear at once in the folder of the study's prior.
 
         Raises
         ------
@@ -129,7 +131,7 @@ class Files:
     def write(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
         """Write a file so that it survives a power cut once this returns.
 
-        The bytes are synced under a temporary name, renamed, and the folder is synced.
+        The bytes are written and synced under a temporary name, the file is renamed, and the folder is synced.
         """
         make_folder(path.parent)
         part = path.with_name(f".{uuid.uuid4()}.part")
@@ -146,24 +148,24 @@ class Files:
         sync_folder(path.parent)
 
     def half_written(self) -> list[tuple[Path, str]]:
-        """Return the instances and priors that are half written, these with their study."""
+        """Return the half-written instances and priors; a prior with its study's folder name, an instance with ""."""
         received = [(path, "") for path in self._folder.glob("incoming/*.part")]
         return received + [(path, path.parent.name) for path in self._folder.glob("priors/*/*.part")]
 
     def with_files(self, study_instance_uids: Iterable[str]) -> list[str]:
-        """Return those of these studies of which anything lies on the disk; it takes a look at three folders."""
+        """Return those of these studies that have a folder on the disk; only three folders have to be listed."""
         there = {path.name for kind in OF_STUDIES for path in self._folder.glob(f"{kind}/*")}
         return [uid for uid in study_instance_uids if safe_name(uid) in there]
 
     def remove_study(self, study_instance_uid: str, time: float) -> None:
-        """Remove the instances, results and prior images of a study that the record does not have any more.
+        """Remove the instances, results and prior images of a study after the record has dropped its instances.
 
-        A file that came shortly before may be on its way into the record, and stays for now.
+        A file written in the last `ABANDONED_SECONDS` before ``time`` may be on its way into the record and stays.
         """
         oldest = time - ABANDONED_SECONDS
         for kind in OF_STUDIES:
             folder = self._folder / kind / safe_name(study_instance_uid)
-            for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder before the folder
+            for path in sorted(folder.rglob("*"), reverse=True):  # a folder's contents before the folder itself
                 if path.is_dir():
                     remove_empty(path)
                 else:
@@ -171,12 +173,12 @@ class Files:
             remove_empty(folder)
 
     def require_working(self) -> None:
-        """See that the folder holds images and takes results: it may be unmounted, read-only or full.
+        """Test that the storage is mounted, writable and has room for results.
 
         Raises
         ------
         OSError
-            It does not.
+            The storage is not mounted, read-only or full, or failed.
         """
         require_folder(self._instances)
         if self.free_bytes() < ROOM_FOR_RESULTS_BYTES:
@@ -184,7 +186,7 @@ class Files:
         self.try_writing()
 
     def try_writing(self) -> None:
-        """Write a file and remove it; OSError if that fails."""
+        """Write a file and remove it; raise OSError if that fails."""
         path = self._folder / f".{uuid.uuid4()}.check"
         self.write(path, [b"hilum"])
         path.unlink()
@@ -195,27 +197,27 @@ class Files:
 
 
 def keep_private() -> None:
-    """Close everything that this process will write to other users."""
+    """Set the umask so that other users have no access to files that this process creates."""
     os.umask(0o777 & ~PRIVATE_FOLDER)
 
 
 def safe_name(uid: str) -> str:
-    """Return a UID as a file name; what is not a plain UID becomes a hash."""
+    """Return a UID as a file name; one that is not a plain UID becomes a hash."""
     if UID.fullmatch(uid) and uid.strip("."):
         return uid
     return "x" + hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a folder if nothing lies in it."""
+    """Remove a folder if it is empty."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def remove_old(path: Path, oldest: float) -> None:
-    """Remove a file unless it was written after a moment, in seconds since the epoch.
+    """Remove a file unless it was written at ``oldest`` (seconds since the epoch) or later.
 
-    It is looked at once more under another name, so that a file that takes its place meanwhile is not removed for it.
+    It is renamed and its time is read once more, so that a new file written to the path meanwhile is not removed.
     """
     if path.stat().st_mtime >= oldest:
         return
@@ -228,8 +230,8 @@ def remove_old(path: Path, oldest: float) -> None:
 
 
 def remove_abandoned(part: Path) -> bool:
-    """Remove what is half written if whoever wrote it must be dead; return whether it was."""
-    with suppress(FileNotFoundError):  # received meanwhile, or removed by another node
+    """Remove a half-written file or folder if it is so old that its writer must be dead; return whether it was."""
+    with suppress(FileNotFoundError):  # it was completed meanwhile, or removed by another node
         if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
             shutil.rmtree(part) if part.is_dir() else part.unlink()
             return True
@@ -237,13 +239,13 @@ def remove_abandoned(part: Path) -> bool:
 
 
 def require_folder(folder: Path) -> None:
-    """See that a folder of the storage is there; OSError if not."""
+    """Raise OSError unless a folder of the storage exists."""
     if not folder.is_dir():
         raise OSError(errno.ENOENT, "no images are there; see that the storage is mounted")
 
 
 def make_folder(folder: Path, within: Path | None = None) -> None:
-    """Create a folder with its parents, each synced into the one above; what it lies within has to be there."""
+    """Create a folder and its parents, each synced into the one above; the folder ``within`` has to exist already."""
     if folder.is_dir():
         return
     if folder == within:
@@ -254,7 +256,7 @@ def make_folder(folder: Path, within: Path | None = None) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync a folder to the disk, so that the names in it survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -263,7 +265,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make every file and name below a folder survive a power cut."""
+    """Sync a folder and everything below it to the disk, so that files and names survive a power cut."""
     for path in folder.rglob("*"):
         if path.is_dir():
             sync_folder(path)

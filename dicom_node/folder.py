@@ -15,7 +15,7 @@ def files_in(folder: Path) -> list[Path]:
     Raises
     ------
     NotForHilum
-        There is no such folder, or a part of it cannot be read: a study with silent gaps would be measured wrongly.
+        There is no such folder, or a part of it cannot be read: a study with unnoticed gaps would be measured wrongly.
     """
     if not folder.is_dir():
         raise NotForHilum("no-folder", f"expected a folder, got {folder}")
@@ -33,7 +33,7 @@ def read_one_study(folder: Path) -> list[SeriesHeader]:
     Raises
     ------
     NotForHilum
-        The folder cannot be read, or holds no DICOM file, or those of several studies.
+        The folder cannot be read, holds no DICOM file, or holds files of several studies.
     """
     files = files_in(folder)
     series = read_series(files)
@@ -48,5 +48,5 @@ def read_one_study(folder: Path) -> list[SeriesHeader]:
 
 
 def no_dicom(folder: Path, files: int) -> NotForHilum:
-    """Return what to say of a folder without DICOM files."""
+    """Return the error for a folder without DICOM files."""
     return NotForHilum("no-dicom", f"expected DICOM files in {folder}; none of its {files} files is one")

@@ -1,4 +1,4 @@
-"""What the headers of a series say, read without its pixels."""
+"""Reading the headers of series, without pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNREADABLE = (
     InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, NotImplementedError, OverflowError, RecursionError, struct.error, zlib.error,
 )  # fmt: skip
-"""What pydicom raises on files that are damaged or are no DICOM."""
+"""The exceptions that pydicom raises on files that are damaged or not DICOM."""
 
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
@@ -40,7 +40,7 @@ _NAMING_KERNEL = (
     "UnassignedPerFrameConvertedAttributesSequence",
     "UnassignedSharedConvertedAttributesSequence",
 )
-"""Functional groups of multi-frame CT that may name the kernel."""
+"""Sequences in the functional groups of multi-frame CT that may name the kernel."""
 
 Vector = tuple[float, float, float]
 
@@ -60,7 +60,7 @@ class InstanceHeader:
     positions: tuple[Vector, ...]
     frames: int
     words: str
-    """Body part and descriptions, upper case, to tell a chest from other parts."""
+    """Body part, descriptions and protocol name in upper case, to tell a chest from other parts."""
     body_part: str
     urgent: bool
     """Requested Procedure Priority (0040,1003) says STAT or HIGH."""
@@ -68,19 +68,19 @@ class InstanceHeader:
     patient_id: str = ""
     issuer_of_patient_id: str = ""
     taken_at: str = ""
-    """Study Date and Time, as they sort; empty without a date."""
+    """Study Date and Time as one string that sorts by time; empty without a date."""
 
 
 @dataclass(frozen=True)
 class SeriesHeader:
-    """A series as selection sees it."""
+    """The headers of a series, as selection needs them."""
 
     series_instance_uid: str
     images: tuple[InstanceHeader, ...]
     unreadable: int = 0
-    """How many files hold no DICOM."""
+    """How many files were read and are damaged or not DICOM."""
     unread: int = 0
-    """How many the storage could not read: what they hold is not known."""
+    """How many files the storage could not read, so that their content is unknown."""
 
     @property
     def stored(self) -> int:
@@ -98,18 +98,18 @@ class SeriesHeader:
         return sum(image.frames for image in self.ct_images)
 
     def most_common(self, attribute: str) -> object:
-        """Return the value most images share; localizers may stand among them."""
+        """Return the value that most CT images share; some of the images may be localizers."""
         counts = Counter(getattr(image, attribute) for image in self.ct_images)
         return counts.most_common(1)[0][0] if counts else None
 
 
 def read_header(path: Path) -> InstanceHeader | None:
-    """Return the header of a file, or None where it cannot be read as DICOM.
+    """Return the header of a file, or None if its content cannot be read as DICOM.
 
     Raises
     ------
     PassingFailure
-        The file itself cannot be read: a storage that is not mounted makes no study unreadable.
+        The file itself cannot be read, for instance because the storage is not mounted.
     """
     try:
         ds = read_bounded(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
@@ -120,7 +120,7 @@ def read_header(path: Path) -> InstanceHeader | None:
 
 
 def require_storage(error: Exception) -> None:
-    """Tell a file that cannot be read from one that holds no DICOM: raise PassingFailure for the former."""
+    """Raise PassingFailure if an error means that the file itself could not be read, not that it is no DICOM."""
     if why := why_unread(error):
         raise PassingFailure(
             "storage-unreadable",
@@ -129,15 +129,15 @@ def require_storage(error: Exception) -> None:
 
 
 def why_unread(error: Exception) -> str:
-    """Return why a file itself could not be read, empty where it was and holds no DICOM."""
-    # pydicom raises OSErrors of its own, without a number; a damaged length leads to an invalid seek.
+    """Return why a file itself could not be read; empty if it could be read and is only no DICOM."""
+    # pydicom raises its own OSErrors, without a number; a damaged length leads to an invalid seek (EINVAL).
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return str(error.strerror)
     return ""
 
 
 def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
-    """Return the header of a data set; single frames and functional groups alike."""
+    """Return the header of a data set, for single-frame and multi-frame images (with functional groups) alike."""
     groups = [*ds.get("SharedFunctionalGroupsSequence", []), *ds.get("PerFrameFunctionalGroupsSequence", [])]
     orientations = [
         o for o in (numbers(nested(g, "PlaneOrientationSequence", "ImageOrientationPatient")) for g in groups) if o
@@ -168,11 +168,11 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
 
 
 def kernel_of(ds: Dataset, frame: int = 0) -> str:
-    """Return the kernel that a frame (from 0) was reconstructed with, its values in a row; empty where none is named.
+    """Return the kernel that a frame (from 0) was reconstructed with, its values joined by spaces; empty if unnamed.
 
-    Single slices name it in their header (PS3.3 C.8.2.1); Enhanced CT in a functional group (C.8.15.3), its own before
-    the shared one; Legacy Converted CT, which has no such group, among the attributes that found no place elsewhere
-    (A.70).
+    Single slices name it in their header (PS3.3 C.8.2.1). Enhanced CT names it in a functional group (C.8.15.3); the
+    frame's own group goes before the shared one. Legacy Converted CT, which has no such group, names it among the
+    unassigned converted attributes (A.70).
     """
     own, shared = ds.get("PerFrameFunctionalGroupsSequence") or (), ds.get("SharedFunctionalGroupsSequence") or ()
     groups = (*own[frame : frame + 1], *shared[:1])
@@ -182,7 +182,7 @@ def kernel_of(ds: Dataset, frame: int = 0) -> str:
 
 
 def taken_at(ds: Dataset) -> str:
-    """Return Study Date and Time as they sort, or an empty string without a date."""
+    """Return Study Date and Time as one string that sorts by time; empty without a date."""
     date, time = (str(ds.get(keyword, "") or "").strip() for keyword in ("StudyDate", "StudyTime"))
     return date and f"{date}{time}"
 
@@ -190,20 +190,20 @@ def taken_at(ds: Dataset) -> str:
 def read_series(
     paths: Iterable[Path], received_in: Mapping[Path, str] = MappingProxyType({}), *, may_lack: bool = False
 ) -> list[SeriesHeader]:
-    """Return the series that lie in files.
+    """Return the series whose images are in these files.
 
     Parameters
     ----------
     received_in : mapping
-        The Series Instance UIDs under which files were received: what cannot be read any more is counted there,
-        else under an empty UID.
+        The Series Instance UIDs with which files were received. Files that cannot be read count for that series, or
+        for an empty UID if they are not in the mapping.
     may_lack : bool
-        Count files that are gone, or that the disk cannot read, as unread.
+        Count files that are gone, or that the disk cannot read, as unread instead of raising PassingFailure.
 
     Raises
     ------
     PassingFailure
-        A file itself cannot be read.
+        A file itself cannot be read, unless ``may_lack``.
     """
     by_uid: dict[str, list[InstanceHeader]] = {}
     unreadable: Counter[str] = Counter()
@@ -227,19 +227,19 @@ def read_series(
 
 
 def what_is_unread(*found: SeriesHeader) -> str:
-    """Return how many files of these series the storage could not read; empty where it read them all."""
+    """Return a sentence on how many files of these series the storage could not read; empty if it read them all."""
     unread, stored = sum(series.unread for series in found), sum(series.stored for series in found)
     return f"{unread} of {stored} stored files could not be read" if unread else ""
 
 
 def nested(group: Dataset, sequence: str, keyword: str) -> object:
-    """Return a value of the first item of a functional group's macro."""
+    """Return a value of the first item of a sequence in a functional group; None without an item."""
     items = group.get(sequence) or []
     return items[0].get(keyword) if items else None
 
 
 def printable(value: object) -> str:
-    """Return a value's text without what a record or a log cannot hold, such as NUL."""
+    """Return a value's text without characters that a record or a log cannot hold, such as NUL."""
     return "".join(letter for letter in str(value) if letter.isprintable())
 
 
@@ -260,6 +260,6 @@ def number(value: object) -> float | None:
 
 
 def numbers(value: object) -> tuple[float, ...] | None:
-    """Return decimal strings as numbers, or None where one is missing."""
+    """Return decimal strings as finite numbers, or None if there is none or one is not a finite number."""
     parsed = [number(v) for v in as_list(value)]
     return tuple(v for v in parsed if v is not None) if parsed and None not in parsed else None

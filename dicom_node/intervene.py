@@ -1,4 +1,4 @@
-"""``hilum retry``, ``resend``, ``redirect`` and ``remove``: what somebody does about a study by hand."""
+"""``hilum retry``, ``resend``, ``redirect`` and ``remove``: interventions by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dicom_node.settings import Settings
 
 
 def run_retry(arguments: argparse.Namespace) -> int:
-    """Queue and send again what failed."""
+    """Queue a study's failed or given-up job again, and make its unsent deliveries and notifications due now."""
     settings, engine = open_record("retry")
     find_study(engine, arguments.study)
     measured = Jobs(engine, settings.jobs).retry(arguments.study)
@@ -26,7 +26,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
 
 
 def run_resend(arguments: argparse.Namespace) -> int:
-    """Send again what a PACS refused, and, unless one is named, what the webhook did."""
+    """Make rejected deliveries due now; unless a destination is named, also all unsent notifications."""
     settings, engine = open_record("resend")
     if arguments.study:
         find_study(engine, arguments.study)
@@ -39,7 +39,7 @@ def run_resend(arguments: argparse.Namespace) -> int:
 
 
 def run_redirect(arguments: argparse.Namespace) -> int:
-    """Send to one destination what another has not taken."""
+    """Make the unsent deliveries of one destination due at another."""
     settings, engine = open_record("redirect")
     require_destination(arguments.to, settings)
     outbox = Outbox(engine, settings.delivery)
@@ -50,23 +50,23 @@ def run_redirect(arguments: argparse.Namespace) -> int:
 
 
 def require_destination(name: str, settings: Settings) -> None:
-    """SettingsError, unless results go there."""
+    """Raise SettingsError unless a destination of the settings has this name."""
     require_one_of(names_in(settings), name)
 
 
 def names_in(settings: Settings) -> list[str]:
-    """Return the names of the destinations that the settings name."""
+    """Return the names of the destinations in the settings."""
     return [destination.name for destination in settings.destinations]
 
 
 def require_one_of(names: Collection[str], name: str) -> None:
-    """SettingsError, unless a destination's name is one of these."""
+    """Raise SettingsError unless a destination's name is one of these."""
     if name not in names:
         raise SettingsError("unknown-destination", f"expected one of {', '.join(sorted(names)) or 'none'}, got {name}")
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
-    """Remove the files of a study whose answer is delivered; 1 if it is not, or if files are left."""
+    """Remove the files of a study whose answer is delivered; return 1 if it is not, or if files are left."""
     settings, engine = open_record("remove")
     find_study(engine, arguments.study)
     try:

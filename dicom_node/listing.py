@@ -30,14 +30,14 @@ def run_studies(arguments: argparse.Namespace) -> int:
 
 
 def asked_for(what: str) -> str:
-    """Return what is typed, or comes through a pipe: nobody else sees it, as they would an argument."""
+    """Return a value that is typed or piped in; unlike an argument, other users of the machine cannot see it."""
     if sys.stdin.isatty():
         print(f"{what}: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip()
 
 
 def print_list(rows: list[Row]) -> None:
-    """Print a line a study."""
+    """Print one line for each study."""
     if not rows:
         print("no studies")
     for row in rows:
@@ -50,7 +50,7 @@ def print_list(rows: list[Row]) -> None:
 
 
 def remarks(row: Row) -> str:
-    """Return what somebody should know of a study beyond its state."""
+    """Return remarks on a study beyond its state: urgency, conflicts, the webhook, the reason."""
     urgent = "STAT" if row["priority"] == Priority.STAT else ""
     conflicting = "conflicting: different bytes arrived under the same UID" if row["conflicting"] else ""
     told = row["notifications"]
@@ -59,7 +59,7 @@ def remarks(row: Row) -> str:
 
 
 def print_study(study: Row) -> None:
-    """Print a study in blocks."""
+    """Print a study, with its series, jobs, deliveries and notifications."""
     print_list([study])
     for one in study["series"]:
         print(f"  series  {one['series_instance_uid']}  {one['reason']}")

@@ -1,4 +1,4 @@
-"""Structured logs of events: an allow-list of fields, so that no patient data can slip in."""
+"""Structured logs of events, with an allow-list of fields, so that no patient data can slip in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIELDS = frozenset(
         "destination", "instances", "seconds", "bytes", "pid", "port", "exit_code", "url", "error", "exception",
     }
 )  # fmt: skip
-"""What a log line may carry. A data set, a name or a file's path is never among them."""
+"""The fields that a log line may have. None is for a data set, a patient's name or a file's path."""
 
 
 def configure_logging(process: str) -> None:
@@ -45,7 +45,7 @@ def configure_logging(process: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # Python's own tracebacks quote messages, and those of libraries quote values.
+    # Python's own tracebacks quote the messages of exceptions, and libraries quote values in theirs.
     sys.excepthook = lambda *broke: get_logger().critical("crashed", exc_info=broke)
     threading.excepthook = lambda broke: get_logger().critical("thread_crashed", exc_info=broke[:3])
 
@@ -70,6 +70,6 @@ def where_it_broke(exc_info: Any) -> str:
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
-    """Return the logger; configure it first at the entry point."""
+    """Return the logger; each entry point must have called `configure_logging` before it logs."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger

@@ -1,4 +1,4 @@
-"""A small PACS for the demo and for trying things out: it takes what it is sent and keeps it as files."""
+"""A small PACS for the demo and for trying things out: it stores every object that it receives as a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_node.statuses import SUCCESS
 
 
 class SmallPACS:
-    """Listens on loopback while its ``with`` block runs, at a port that the system chooses."""
+    """Listens on loopback while its ``with`` block runs, on a port that the system chooses."""
 
     ae_title = "PACS"
 

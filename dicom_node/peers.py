@@ -1,4 +1,4 @@
-"""``hilum echo`` and ``hilum send``: a peer tried by hand."""
+"""``hilum echo`` and ``hilum send``: testing a peer by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAST_PORT = 65535
 
 
 def run_echo(arguments: argparse.Namespace) -> int:
-    """C-ECHO a peer, or try a DICOMweb service."""
+    """Send a peer a C-ECHO, or a DICOMweb service a request without an object."""
     settings = load_settings()
     configure_logging("echo")
     peer = find_peer(arguments.peer, settings)
@@ -33,25 +33,25 @@ def run_echo(arguments: argparse.Namespace) -> int:
 
 
 def run_send(arguments: argparse.Namespace) -> int:
-    """Send every DICOM file of a folder; 1 if the peer did not take them all."""
+    """Send every DICOM file of a folder; return 1 if the peer did not take them all."""
     settings = load_settings()
     configure_logging("send")
     objects, others = objects_in(arguments.folder)
     answers: Counter[Answer] = Counter()
     try:
         send_with_progress(find_peer(arguments.peer, settings), settings, objects, answers)
-    finally:  # what was taken is taken, however it ends
+    finally:  # also after an error: the answers so far hold
         print_answers(answers, others)
     return 0 if all(answer.outcome is Outcome.TAKEN for answer in answers) else 1
 
 
 def objects_in(folder: Path) -> tuple[list[Outgoing], int]:
-    """Return the DICOM objects of a folder, and how many of its files are none.
+    """Return the DICOM objects of a folder, and how many of its files are not DICOM or damaged.
 
     Raises
     ------
     NotForHilum
-        There is none, or a file cannot be read: nobody would miss what is left out.
+        There is no DICOM object, or a file cannot be read: nobody would notice that it was left out.
     """
     objects, others = [], 0
     for path in files_in(folder):
@@ -78,7 +78,7 @@ def print_answers(answers: Counter[Answer], others: int) -> None:
 def send_with_progress(
     peer: AnyDestination, settings: Settings, objects: list[Outgoing], answers: Counter[Answer]
 ) -> None:
-    """Send and count the answers, on standard error too if someone is looking."""
+    """Send objects and count the answers; show progress if standard error is a terminal."""
 
     def on_answer(answer: Answer) -> None:
         answers[answer] += 1
@@ -90,7 +90,13 @@ def send_with_progress(
 
 
 def find_peer(name: str, settings: Settings) -> AnyDestination:
-    """Return a destination by its name, or one spelled out as AE_TITLE@HOST:PORT."""
+    """Return the destination with this name, or the one that AE_TITLE@HOST:PORT spells out.
+
+    Raises
+    ------
+    SettingsError
+        The name is neither.
+    """
     for destination in settings.destinations:
         if destination.name == name:
             return destination

@@ -38,10 +38,11 @@ from dicom_node.settings import Settings, load_settings
 from dicom_node.stopping import stop_on_signals
 
 LISTENING_PROCESSES = 2
-"""One Python process uses one core. Two write faster than most networks bring, within 120 MB of memory."""
+"""One Python process uses one core. Two store instances faster than most networks deliver them, within 120 MB of
+memory."""
 
 M_ARENA_MAX = -8
-"""Of glibc's malloc.h."""
+"""A parameter of mallopt, from glibc's malloc.h."""
 
 log = get_logger()
 
@@ -57,14 +58,14 @@ def run_node(_: argparse.Namespace) -> int:
     require_security(settings.node, tls=settings.tls.enabled)
     tls = server_context(settings.tls)
     stop = stop_on_signals()
-    engine = open_database(settings.database_url)  # migrate once, before several processes would
+    engine = open_database(settings.database_url)  # migrate once, before several processes try to
     open_storage(engine, settings.storage.folder)
     engine.dispose()
     listener = listen(settings.node)
     count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
 
     def receive_beside() -> None:
-        with closing(AuditTrail(settings)) as trail:  # it has a thread, which no fork takes along
+        with closing(AuditTrail(settings)) as trail:  # made after the fork, because it has a thread, which forks lose
             receive(settings, trail, listener, tls, count, stop.wait)
 
     others = Listeners(count - 1, receive_beside, stop)
@@ -87,7 +88,7 @@ def run_node(_: argparse.Namespace) -> int:
 
 @contextmanager
 def told(settings: Settings) -> Iterator[AuditTrail]:
-    """Tell the audit trail that an application starts, and at the end of a ``with`` that it stops, however it ends."""
+    """Yield the audit trail; write to it that the application starts, and after the ``with``, in any case, stops."""
     with closing(AuditTrail(settings)) as trail:
         trail.started()
         try:
@@ -104,7 +105,7 @@ def receive(
     sharers: int,
     work: Callable[[], object],
 ) -> None:
-    """Receive, as one of several processes, while other work is done."""
+    """Receive studies until ``work`` returns, as one of ``sharers`` processes that share the associations."""
     engine = open_database(settings.database_url)
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
@@ -124,7 +125,7 @@ def run_deliver(_: argparse.Namespace) -> int:
     configure_logging("deliver")
     keep_private()
     if settings.tls.enabled:
-        client_context(settings.tls)  # what is wrong with its files is said now
+        client_context(settings.tls)  # raises now if something is wrong with the certificate's files
     stop = stop_on_signals()
     engine = open_database(settings.database_url)
     log.info("delivering", destination=", ".join(d.name for d in settings.destinations) or "nowhere")
@@ -141,7 +142,7 @@ def run_deliver(_: argparse.Namespace) -> int:
 
 
 def start_notifying(engine: Engine, settings: Settings, stop: threading.Event) -> Beside | None:
-    """Tell the webhook, where there is one, on a thread of its own: it holds up no PACS."""
+    """Start notifying the webhook, if one is set, on its own thread, so that it delays no delivery to a PACS."""
     if not settings.notification.url:
         return None
     notifier = Notifier(Notifications(engine, settings), settings)
@@ -149,15 +150,15 @@ def start_notifying(engine: Engine, settings: Settings, stop: threading.Event) -
 
 
 def share_heaps() -> None:
-    """Let all threads share two heaps: glibc would keep one for each of many, with what they no longer need."""
-    with suppress(AttributeError):  # other C libraries have no such choice
+    """Let all threads share two heaps; glibc would keep one for each of many threads, with memory they have freed."""
+    with suppress(AttributeError):  # other C libraries do not have this option
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def spare_checks() -> None:
     """Switch off the libraries' checks and logs of each value and message in this process.
 
-    They would only warn, and the warnings are silenced; what decides is checked where an instance is stored.
+    They would only warn, and the warnings are silenced. What matters is checked when an instance is stored.
     """
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
@@ -165,7 +166,7 @@ def spare_checks() -> None:
 
 
 def broker_url(settings: Settings) -> str:
-    """Return the broker's URL, or say how to get one."""
+    """Return the broker's URL; raise SettingsError, which says how to get one, if none is set."""
     if not settings.broker.url:
         raise SettingsError(
             "no-broker", "set broker.url to a Redis (redis://host:6379/0), or use `hilum up`, which runs one"

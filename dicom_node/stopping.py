@@ -8,7 +8,7 @@ import signal
 import threading
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl.h."""
+"""From Linux's prctl.h."""
 
 
 def stop_on_signals() -> threading.Event:
@@ -22,9 +22,9 @@ def stop_on_signals() -> threading.Event:
 def set_by_signal(event: threading.Event) -> None:
     """Set an event from a signal's handler.
 
-    A handler runs amid whatever its thread was doing. Setting an event takes the event's lock: where the thread, or
-    a handler that this one interrupted, holds it already, it would wait for itself forever. So another thread sets
-    it; to start that one this way takes no lock of Python's own.
+    A handler interrupts its thread anywhere. Setting an event takes the event's lock: if the thread, or another handler
+    that this one interrupted, held the lock already, the handler would wait for itself forever. So another thread sets
+    the event; starting it with `_thread` takes no lock of Python's own.
     """
     if not event.is_set():
         _thread.start_new_thread(event.set, ())

@@ -1,4 +1,4 @@
-"""The nouns of the record and their states, with the transitions that are allowed."""
+"""The entities of the record and their states, with the transitions that are allowed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class StudyState(StrEnum):
     """RECEIVING -> SELECTED or SET_ASIDE; a new instance leads back to RECEIVING."""
 
     RECEIVING = "receiving"
-    SELECTED = "selected"  # a job stands for it
+    SELECTED = "selected"  # it has a job
     SET_ASIDE = "set_aside"  # nothing to measure; the reason is in the record only
 
 
 class JobState(StrEnum):
-    """What has become of a job.
+    """The state of a job.
 
     ::
 
@@ -24,10 +24,10 @@ class JobState(StrEnum):
           ^         |  |---> REFUSED      not analysable: a report that says why is in the outbox
           |         |  |---> SET_ASIDE    not for Hilum: the record says why
           |         |  '---> FAILED       could not even be reported on
-          '---------'                     passing failure, or a lease that ran out
+          '---------'                     passing failure, or an expired lease
 
-    A job tried too often is queued once more as one that only reports why (``given_up``), so that its study
-    is answered and the queue goes on.
+    A job that was tried too often is queued once more as one that only reports why (``given_up``), so that its study is
+    answered and the queue goes on.
     """
 
     QUEUED = "queued"
@@ -76,7 +76,7 @@ class DeliveryState(StrEnum):
 
 
 class Priority(StrEnum):
-    """The two queues."""
+    """The priority of a study and its jobs; each has its own queue."""
 
     STAT = "stat"
     ROUTINE = "routine"
@@ -107,7 +107,7 @@ class Instance:
 
 
 class Reception(StrEnum):
-    """What the arrival of an instance meant."""
+    """What an instance turned out to be on arrival."""
 
     NEW = "new"
     IDENTICAL = "identical"  # the same bytes again
@@ -117,11 +117,11 @@ class Reception(StrEnum):
 
 @dataclass(frozen=True)
 class StudyActivity:
-    """What decides whether a study is whole. Times are seconds since the epoch."""
+    """The values that decide whether a study is whole. Times are seconds since the epoch."""
 
     study_instance_uid: str
     last_instance_id: int
-    """Of the newest instance; it tells whether the study has grown since."""
+    """The id of the newest instance, which shows later whether the study has grown."""
     last_instance_at: float
     last_carried_at: float | None
     """When an association that is still open last brought one of its instances."""
@@ -129,7 +129,7 @@ class StudyActivity:
 
 @dataclass(frozen=True)
 class JobKey:
-    """Which job, and of which revision of which study."""
+    """Identifies a job, and the revision of the study that it measures."""
 
     job_id: str
     study_instance_uid: str
@@ -138,23 +138,23 @@ class JobKey:
 
 @dataclass(frozen=True)
 class Job(JobKey):
-    """A claimed job, with all that a worker needs. ``lease_token`` proves the claim."""
+    """A claimed job, with everything that a worker needs. ``lease_token`` proves the claim."""
 
     attempt: int
     lease_token: str
     paths: tuple[Path, ...]
     refusal: tuple[str, str] | None
-    """Code and message where selection already found that the study cannot be measured."""
+    """Code and message of a job that only reports why: selection found nothing to measure, or it was given up."""
     earlier: tuple[Path, ...] = ()
-    """The objects of the newest earlier answer to the study, which this job's replaces."""
+    """The objects of the study's newest earlier answer, which this job's answer replaces; without rejection notes."""
     priors: tuple[Path, ...] = ()
     """Reports on other studies of the patient."""
 
 
 REPORT = "report"
-"""The kind of result that tells the figures."""
+"""The kind of result that tells the figures, or why there are none."""
 REJECTION_NOTE = "rejection-note"
-"""The kind of result that withdraws others."""
+"""The kind of result that withdraws the results of an earlier answer."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Notification:
-    """What the webhook is told of a study. Its identifier is the same however often it is sent."""
+    """A notification to the webhook about a study. Its identifier is the same however often it is sent."""
 
     notification_id: str
     job_id: str

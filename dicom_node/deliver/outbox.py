@@ -218,7 +218,7 @@ class Outbox:
     def hasten(self, destination: str) -> None:
         """Make the pending deliveries without a DICOM status due now: the destination answers again, or may.
 
-        These are the ones that were not tried yet, or failed without such a status, mostly because it did not answer.
+        They were not tried yet, or failed without such a status, mostly because the destination did not answer.
         """
         with self._engine.begin() as connection:
             connection.execute(

@@ -24,7 +24,7 @@ def is_whole(activity: StudyActivity, now: float, quiet_seconds: float, associat
 
 @dataclass(frozen=True)
 class Sighting:
-    """When a study was first seen with its newest instance, and the last look before; on a monotonic clock."""
+    """When a study was first seen with its newest instance, and when the last look before was, on a monotonic clock."""
 
     last_instance_id: int
     seen_at: float
