@@ -1,4 +1,4 @@
-"""``hilum models``: what this machine could measure with."""
+"""``hilum models``: the networks that this machine could measure with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.models.store import Model, find_models
 
 
 def run_models(arguments: argparse.Namespace) -> int:
-    """List the models and verify their hashes; 1 if one is damaged."""
+    """List the models and verify them; return 1 if one has a fault, such as a wrong hash, else 0."""
     settings = load_settings()
     models = list(find_models(settings.worker))
     if arguments.json:
@@ -24,7 +24,7 @@ def run_models(arguments: argparse.Namespace) -> int:
 
 
 def describe(model: Model) -> dict[str, object]:
-    """Return a model as JSON has it."""
+    """Return a model as a dictionary for JSON."""
     return {
         "path": str(model.path),
         "fault": model.fault,

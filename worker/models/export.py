@@ -1,4 +1,4 @@
-"""``hilum export``: a site's own weights for workers without torch."""
+"""``hilum export``: convert a site's own weights for workers without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     Raises
     ------
     SettingsError
-        The weights are missing, damaged or of no network that Hilum knows.
+        The weights are missing, damaged, of a short form (`hilum train --short`), or of no network that Hilum knows.
     """
     with weights_at(arguments.weights, "hilum export"):
         export(arguments.weights)

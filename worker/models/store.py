@@ -1,4 +1,4 @@
-"""Which weights there are, whether they are whole, and opening them."""
+"""List, verify and open the weights of networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.networks.errors import NetworkError
 from worker.pipeline import Method
 
 FOLDER = Path(__file__).parent
-"""Of the weights that come with the package."""
+"""The folder of the weights that come with the package."""
 
 CHEST_WEIGHTS = FOLDER / "chest.safetensors"
 """The network that finds lungs and infection unless a site names its own."""
@@ -23,7 +23,7 @@ CHEST_WEIGHTS = FOLDER / "chest.safetensors"
 
 @dataclass(frozen=True)
 class Model:
-    """Weights and their card; ``fault`` says what is wrong with them, and is empty where nothing is."""
+    """Weights and their card; ``fault`` says what is wrong with them, and is empty if nothing is."""
 
     path: Path
     card: Card | None
@@ -31,14 +31,14 @@ class Model:
 
 
 def find_models(settings: WorkerSettings) -> Iterator[Model]:
-    """Give out the shipped models, then the site's own, each verified."""
+    """Yield the shipped models, then the site's own, each verified."""
     yield from (verify(path) for path in sorted(FOLDER.glob("*.safetensors")))
     if settings.weights is not None:
         yield verify(settings.weights)
 
 
 def verify(path: Path) -> Model:
-    """Compare weights, and what was exported of them, with the hashes on their card; a short form is a fault too."""
+    """Compare weights, and their export if there is one, with the hashes on their card; a short form is a fault too."""
     try:
         card = read_card(path.with_suffix(".json"))
     except (NetworkError, OSError) as error:
@@ -54,7 +54,7 @@ def verify(path: Path) -> Model:
 
 
 def open_network(settings: WorkerSettings) -> Method:
-    """Load the site's network, else the shipped one, to find lungs and infection with.
+    """Load the site's own network, or else the shipped one, as a method that finds lungs and infection.
 
     Raises
     ------
@@ -70,17 +70,17 @@ def open_network(settings: WorkerSettings) -> Method:
 
 @contextmanager
 def weights_at(path: Path, named: str) -> Iterator[None]:
-    """Make what goes wrong with weights an error of the settings that tells which they are.
+    """Turn errors with weights into a SettingsError that names the weights.
 
     Parameters
     ----------
     named : str
-        How users know them.
+        The setting or command by which the user named them.
 
     Raises
     ------
     SettingsError
-        A file of theirs cannot be read or written, or they are damaged, or not what they are opened for.
+        A file cannot be read or written, or the weights are damaged, or not what they are opened for.
     """
     try:
         yield
