@@ -1,1 +1,1 @@
-"""Pixels to findings to DICOM objects: a folder of a study in, a folder of results out."""
+"""From pixels to findings to DICOM objects: reads a study's files and writes a folder of results."""

@@ -1,4 +1,4 @@
-"""``hilum analyze``: a folder in, a folder of results out, without a queue."""
+"""``hilum analyze``: measure the study in a folder and write the results into another folder, without a queue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.reports.history import Prior
 
 
 def run_analyze(arguments: argparse.Namespace) -> int:
-    """Measure a study and print what came out; 1 if it could not be measured."""
+    """Measure a study and print its result; return 1 if it could not be measured, else 0."""
     settings = load_settings()
     configure_logging("analyze")
     use_threads(settings.worker.threads)
@@ -55,12 +55,12 @@ def run_analyze(arguments: argparse.Namespace) -> int:
 def measured_priors(
     folders: Sequence[Path], now: Sequence[Path], settings: Settings, method: Method
 ) -> Iterator[Prior]:
-    """Yield the studies in these folders, measured; each is looked at before the first is measured.
+    """Measure the prior studies in these folders and yield them; all are checked before the first is measured.
 
     Raises
     ------
     RejectedInput
-        One is no earlier study of the patient, or cannot be measured: what was asked for cannot be done.
+        One of them is not an earlier study of the patient, or cannot be measured; the command then fails.
     """
     chosen = {folder: series_of_prior(folder, now, settings) for folder in folders}
     for folder, paths in chosen.items():
@@ -69,7 +69,7 @@ def measured_priors(
 
 
 def series_of_prior(folder: Path, now: Sequence[Path], settings: Settings) -> list[Path]:
-    """Return the files of the series that is measured of an earlier study."""
+    """Return the files of the series to measure in a prior study."""
     with named(folder):
         paths = choose_series(read_one_study(folder), settings.selection)
         require_earlier(paths, now)
@@ -78,7 +78,7 @@ def series_of_prior(folder: Path, now: Sequence[Path], settings: Settings) -> li
 
 @contextmanager
 def named(folder: Path) -> Iterator[None]:
-    """Say of a rejection which of the priors is meant."""
+    """Name the prior's folder in the message of a rejection."""
     try:
         yield
     except RejectedInput as rejection:
@@ -86,7 +86,13 @@ def named(folder: Path) -> Iterator[None]:
 
 
 def make_writable(out: Path) -> None:
-    """Make the folder of the results, closed to other users; say so if it cannot be written, before a minute's work."""
+    """Create the results folder, closed to other users, unless it exists.
+
+    Raises
+    ------
+    SettingsError
+        It is not writable. This is checked before the study is measured, which takes about a minute.
+    """
     try:
         out.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
         if not os.access(out, os.W_OK | os.X_OK):
@@ -96,13 +102,13 @@ def make_writable(out: Path) -> None:
 
 
 def show_progress(stage: str, share: float) -> None:
-    """Say on a terminal what is being done."""
+    """Print the current stage to standard error if that is a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{share:4.0%} {stage}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
 
 
 def print_answer(answer: Answer, out: Path) -> None:
-    """Print the result and where its objects lie."""
+    """Print the result and the paths of its objects."""
     if answer.ending.state is JobState.DONE:
         percent = answer.ending.infected_percent
         told = "no percentage given; results.json says why"

@@ -1,4 +1,4 @@
-"""From the files of a study to its answer: objects for the PACS, or a reason for the record."""
+"""From the files of a study to its answer: DICOM objects for the PACS, or a reason for the record."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def answer_study(
 ) -> Answer:
     """Measure a series and write its reports into a folder.
 
-    A chest CT that cannot be measured gets a report that says why; what is no chest CT gets none.
+    A chest CT that cannot be measured gets a report that says why; a study that is not a chest CT gets no report.
 
     Parameters
     ----------
     rejection : RejectedInput or None
-        Why selection already found that the study cannot be measured.
+        Why the study cannot be measured, if series selection has already found that out.
     earlier : sequence of Path
         The objects of an earlier answer to the same study, which this one replaces.
     priors : sequence of Path
         Reports on other studies of the patient.
     method : Method
-        What finds lungs and infection.
+        Segments lungs and infection.
     others : sequence of Prior or Unmeasured
         Other studies of the patient, measured by the same method for the comparison.
     """
@@ -64,7 +64,7 @@ def answer_study(
             objects = write_refusal(paths, reason, method.algorithm, out, settings, earlier=earlier)
             ending = Ending(JobState.REFUSED, Outcome.NOT_ANALYSABLE, code=reason.code, message=reason.message)
             return Answer(ending, objects)
-    except NotForHilum as reason:  # no chest CT, or no report could refer to its images
+    except NotForHilum as reason:  # not a chest CT, or its images lack the UIDs by which a report refers to them
         return Answer(Ending(JobState.SET_ASIDE, code=reason.code, message=reason.message))
     percent, flags = findings.measurement("both").infected_percent, tuple(flag.code for flag in findings.flags)
     return Answer(Ending(JobState.DONE, outcome_of(findings), percent, flags), objects)

@@ -1,4 +1,4 @@
-"""``hilum demo``: the whole of Hilum at work once, and what came back to the PACS."""
+"""``hilum demo``: run the whole of Hilum once and show what came back to the PACS."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ port = {pacs_port}
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Send a study to Hilum, wait for its answer, show it; 0 if the answer is a measurement."""
+    """Send a study to Hilum, wait for its answer and show it; return 0 if the answer is a measurement, else 1."""
     configure_logging("demo")
     out = arguments.out.absolute()
     own = own_folder(out)
@@ -80,7 +80,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def say(message: str) -> None:
-    """Tell what is going on."""
+    """Print a message at once, unbuffered."""
     print(message, flush=True)
 
 
@@ -91,14 +91,14 @@ def find_study(folder: Path) -> tuple[str, list[Outgoing]]:
 
 
 def own_folder(out: Path) -> Path:
-    """Return the folder for the settings, the storage and the log, rid of an earlier demo's storage.
+    """Return the folder for the demo's settings, storage and log.
 
-    So the study is new to Hilum.
+    The storage of an earlier demo is removed, so that the study is new to Hilum.
 
     Raises
     ------
     SettingsError
-        It holds something that no demo made.
+        The folder holds something that no demo made.
     """
     folder = out / OWN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,9 +112,10 @@ def own_folder(out: Path) -> Path:
 
 
 def own_settings(folder: Path, port: int, pacs_port: int) -> Settings:
-    """Write the demo's settings; return them, and have the processes that it starts read them and nothing else.
+    """Write the demo's settings and return them; the processes that the demo starts read these settings and no others.
 
-    Variables and secrets win over a file: with those of a site, the demo would work on its record and send to its PACS.
+    All ``HILUM_*`` variables are removed from the environment, also the one that names the folder of secrets: variables
+    and secrets take precedence over a file, and a site's would lead the demo to the site's record and PACS.
     """
     file, storage = folder / "hilum.toml", folder / "storage"
     text = SETTINGS.format(heading=HEADING, port=port, storage=storage, pacs_port=pacs_port)
@@ -127,7 +128,7 @@ def own_settings(folder: Path, port: int, pacs_port: int) -> Settings:
 
 @contextmanager
 def hilum_up(folder: Path, pacs: SmallPACS) -> Iterator[tuple[Settings, Destination]]:
-    """Run ``hilum up`` with settings of its own; give the settings and where to send."""
+    """Run ``hilum up`` with settings of its own; yield the settings and Hilum as a destination to send to."""
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as probe:
         port = probe.server_address[1]
     settings, file = own_settings(folder, port, pacs.port), folder / "hilum.toml"
@@ -159,7 +160,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], hilum: Destination, setti
 
 
 def wait_for_answer(settings: Settings, study_instance_uid: str) -> dict[str, Any]:
-    """Tell each stage as it comes; return the study's record once everything is delivered."""
+    """Print each stage as it begins; return the study's record once it has ended and no delivery is pending."""
     engine, said = open_database(settings.database_url), ""
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
@@ -176,13 +177,13 @@ def wait_for_answer(settings: Settings, study_instance_uid: str) -> dict[str, An
 
 
 def results_in(pacs: SmallPACS, answer: dict[str, Any]) -> list[Path]:
-    """Return the objects of the answer that the PACS holds; it may hold those of an earlier demo too."""
+    """Return the files of the answer's objects in the PACS, which may also hold those of an earlier demo."""
     sent = {result["sop_instance_uid"] for result in answer["sent"]}
     return [path for path in pacs.objects(answer["study_instance_uid"]) if path.stem in sent]
 
 
 def show(answer: dict[str, Any], results: list[Dataset], truth: Truth | None, out: Path) -> None:
-    """Print what came back to the PACS, the figure beside the truth, and where to look at it."""
+    """Print what came back to the PACS, the figures beside the truth, and where the files are."""
     say("\nIn the PACS, in the same study:")
     for ds in results:
         say(f"  {ds.Modality:<3} {ds.SeriesDescription:<16} series {ds.SeriesNumber}  {ds.SOPInstanceUID}")
@@ -197,7 +198,7 @@ def show(answer: dict[str, Any], results: list[Dataset], truth: Truth | None, ou
 
 
 def show_proportions(measured: dict[Site, float], truth: Truth | None) -> None:
-    """Print the PoIR of each site, and below it the truth where it is known."""
+    """Print the PoIR of each site, and below it the true PoIR if it is known."""
     rows = {"in the report": measured}
     if truth:
         rows["in truth"] = {site: truth.infected_percent(site) for site in measured}
@@ -207,7 +208,7 @@ def show_proportions(measured: dict[Site, float], truth: Truth | None) -> None:
 
 
 def proportions(report: Dataset) -> dict[Site, float]:
-    """Return the PoIR of each site that the report tells one of."""
+    """Return the PoIR of each site for which the report contains one."""
     return {
         site: percent
         for group in groups(report)

@@ -1,4 +1,4 @@
-"""What a worker measures with: a method, and so many threads."""
+"""What a worker measures with: a method and a number of threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.pipeline import THRESHOLDS, Method
 
 
 def choose_method(settings: WorkerSettings) -> Method:
-    """Return what the pipeline finds lungs and infection with; a network's weights are loaded.
+    """Return the method by which the pipeline finds lungs and infection; a network's weights are loaded.
 
     Raises
     ------
@@ -20,13 +20,13 @@ def choose_method(settings: WorkerSettings) -> Method:
     """
     if settings.method == "thresholds":
         return THRESHOLDS
-    from worker.models.store import open_network  # engines take seconds and 250 MB, which thresholds need not
+    from worker.models.store import open_network  # engines take seconds and 250 MB, which thresholds do not need
 
     return open_network(settings)
 
 
 def use_threads(threads: int) -> int:
-    """Bound SimpleITK's threads; 0 means every core this process may use. Return the bound."""
+    """Limit SimpleITK's threads and return the limit; 0 means every core that this process may use."""
     bound = threads or len(os.sched_getaffinity(0))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(bound)
     return bound

@@ -1,4 +1,4 @@
-"""The whole story: from the files of a CT series to its findings."""
+"""The whole measurement: from the files of a CT series to its findings."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Method:
-    """The stages that a network may replace, and the name under which their results are reported.
+    """The stages in which thresholds and networks differ, and the algorithm that the report names for their results.
 
-    The doubts of ``segment_infection`` stand in the report beside those of the gates.
+    The doubts that ``segment_infection`` returns are reported together with the flags of `worker.gates`.
     """
 
     algorithm: Algorithm
@@ -50,7 +50,7 @@ THRESHOLDS = Method(
 
 
 def ignore_progress(_stage: str, _share: float) -> None:
-    """Report progress to nobody."""
+    """Do nothing, for callers that report no progress."""
 
 
 def analyze(
@@ -108,6 +108,6 @@ def examine(volume: Volume, method: Method, progress: Progress = ignore_progress
 
 
 def _infection(volume: Volume, lungs: Lungs, method: Method) -> tuple[Mask, tuple[Region, ...], tuple[Flag, ...]]:
-    """Find infection and judge it; what was found at first is not held any longer."""
+    """Find and filter infection; the unfiltered candidates are freed on return."""
     candidates = method.segment_infection(volume, lungs)
     return *filter_candidates(volume, candidates, method.judge), candidates.doubts

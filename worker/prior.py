@@ -1,4 +1,4 @@
-"""An earlier study that nobody analysed: measured in the same way as the new one, so that the two can be compared."""
+"""Measure an earlier study that has no report, in the same way as the new one, so that the two can be compared."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ log = get_logger()
 def measure_fetched(
     paths: Sequence[Path], now: Sequence[Path], settings: SelectionSettings, method: Method, progress: Progress
 ) -> Iterator[Prior | Unmeasured]:
-    """Yield the earlier study whose images the node fetched, measured, or why it could not be.
+    """Measure the earlier study whose images the node fetched; yield it, or the reason why it could not be measured.
 
-    Nothing is said of what is no earlier study of the same patient: its issuer may differ, which not every PACS tells.
+    Nothing is yielded if the images are not of an earlier study of the same patient: the issuer of the Patient ID may
+    differ, which not every PACS tells when it is queried. A study of the same day is yielded as `Untimed` if a missing
+    time leaves the order of the two unknown.
     """
     try:
         require_earlier(paths, now)
@@ -47,12 +49,12 @@ def _taken_at(paths: Sequence[Path]) -> date | None:
 
 
 def choose_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> list[Path]:
-    """Return the files of the series that is measured of a study.
+    """Return the files of a study's series that is to be measured.
 
     Raises
     ------
     RejectedInput
-        There is none.
+        No series of the study can be measured.
     """
     selection = select_series(found, settings)
     if selection.rejection:
@@ -61,7 +63,7 @@ def choose_series(found: Sequence[SeriesHeader], settings: SelectionSettings) ->
 
 
 def measure_prior(paths: Sequence[Path], method: Method, progress: Progress) -> Prior:
-    """Measure a series of an earlier study; nothing is written of it.
+    """Measure a series of an earlier study; no report is written about it.
 
     Raises
     ------
@@ -73,11 +75,13 @@ def measure_prior(paths: Sequence[Path], method: Method, progress: Progress) -> 
 
 
 def require_earlier(before: Sequence[Path], now: Sequence[Path]) -> None:
-    """Refuse what is no earlier study of the same patient, before anything is measured.
+    """Refuse anything but an earlier study of the same patient, before it is measured.
 
     Raises
     ------
     NotForHilum
+        The patient is another or unknown, or the study is not earlier; with the code ``order-unknown`` if both studies
+        are of the same day and a time is missing.
     """
     earlier, this = (read_source(paths[:1]).identity for paths in (before, now))
     if not is_same_patient(earlier, this):

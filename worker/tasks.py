@@ -1,4 +1,7 @@
-"""The Celery worker: claim a job, run it, finish it. Nothing else of the worker knows of queue or record."""
+"""The Celery worker: claim a job, run it, finish it. Apart from the demo, no other module here uses queue or record.
+
+A bell is a Celery message that a job is due (`dicom_node.dispatch.doorbell`); the node rings again for lost ones.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ from worker.reports.history import Prior, Unmeasured
 log = get_logger()
 
 STORAGE_PAUSE_SECONDS = 5.0
-"""A worker whose storage fails hears bells no faster, for other machines may do these jobs."""
+"""A worker whose storage fails pauses this long after each bell, so that other machines can do these jobs."""
 
 
 def run_worker(_: argparse.Namespace) -> int:
@@ -49,7 +52,7 @@ def run_worker(_: argparse.Namespace) -> int:
 
 
 def say_ready(**_: object) -> None:
-    """Say that bells are heard from now on."""
+    """Log that the worker takes jobs from now on."""
     log.info("worker_ready", pid=os.getpid())
 
 
@@ -64,10 +67,10 @@ class JobRunner:
         self._heartbeat = Heartbeat(self._jobs, settings.jobs.lease_seconds / 3)
 
     def run(self, job_id: str) -> None:
-        """Claim, run and finish a job; a bell that rings for a job taken or done is ignored.
+        """Claim, run and finish a job; a bell for a job that is already taken or done is ignored.
 
-        While the storage fails none is claimed: that is no job's fault and counts as nobody's attempt, and the bell
-        rings again.
+        While the storage fails, no job is claimed: this is not the job's fault and must not count as one of its
+        attempts. The bell rings again later.
         """
         if not self._storage_works():
             time.sleep(STORAGE_PAUSE_SECONDS)
@@ -84,7 +87,7 @@ class JobRunner:
             self._give_back(job, error.code, error.message)
         except MemoryError:
             self._give_back(job, "out-of-memory", "there was not enough memory")
-        except Exception as error:  # the edge of a process: whatever broke, the study must be answered
+        except Exception as error:  # the outermost handler: whatever broke, the study must be answered
             log.exception("job_broke", job_id=job_id, study_instance_uid=job.study_instance_uid)
             self._give_back(job, *failure_of(error))
         log.info(
@@ -124,7 +127,7 @@ class JobRunner:
         )
 
     def _others(self, job: Job) -> Iterable[Prior | Unmeasured]:
-        """Measure the prior that was fetched for the comparison; a job that failed with it goes on without."""
+        """Measure the prior that was fetched for the comparison; skip it if an earlier attempt at the job failed."""
         fetched = self._files.prior_images(job.study_instance_uid)
         if job.refusal or not fetched or not self._settings.priors.analyze:
             return ()
@@ -153,16 +156,16 @@ class JobRunner:
             code=answer.ending.code,
         )
         if not finished:
-            shutil.rmtree(self._results_folder(job))  # another worker's results count
+            shutil.rmtree(self._results_folder(job))  # another worker has taken over, and its results count
 
     def _results_folder(self, job: Job) -> Path:
         return self._files.results_folder(job.study_instance_uid, job.job_id, job.lease_token)
 
     def _give_back(self, job: Job, code: str, message: str) -> None:
-        """Give a job back, and remove what it wrote if it was still ours.
+        """Give a job back, and remove the files that it wrote if this worker still held its lease.
 
-        Else its end may stand in the record, though the answer to its commit was lost, and rows name these files. Those
-        that none names go with the study, as a killed worker's do.
+        Otherwise the record may say that the job has ended, though the reply to that commit was lost, and rows may name
+        these files. Files that no row names are removed with the study, like those of a worker that was killed.
         """
         log.warning(
             "job_failed", job_id=job.job_id, study_instance_uid=job.study_instance_uid, code=code, reason=message
@@ -170,24 +173,24 @@ class JobRunner:
         try:
             was_ours = self._jobs.give_back(job, code, message)
         except DBAPIError as error:
-            log.warning("job_not_given_back", job_id=job.job_id, error=type(error.orig).__name__)  # its lease runs out
+            log.warning("job_not_given_back", job_id=job.job_id, error=type(error.orig).__name__)  # its lease expires
             return
         if was_ours:
             shutil.rmtree(self._results_folder(job), ignore_errors=True)
 
 
 def failure_of(error: Exception) -> tuple[str, str]:
-    """Return the code and the message of what no job should raise."""
-    if isinstance(error, OSError) and error.strerror:  # libraries raise some of their own, without a reason
+    """Return the code and the message for an error that no job should raise."""
+    if isinstance(error, OSError) and error.strerror:  # libraries raise OSErrors of their own, without a strerror
         return "storage-failed", f"a file could not be written or read ({error.strerror}); see to the storage"
     return "defect", f"a defect of Hilum ({type(error).__name__}); its log says where"
 
 
 class Heartbeat:
-    """Prolongs a job's lease while it runs, and tells the record its stage.
+    """Renews a job's lease while it runs, and writes its stage into the record.
 
-    Its thread lives as long as the worker: one that a study left without memory could begin no other, and so
-    could not even report that.
+    Its one thread lives as long as the worker: a worker that a study has left without memory could not start another
+    thread, and so could not even report the failure.
     """
 
     def __init__(self, jobs: Jobs, seconds: float) -> None:
@@ -200,7 +203,7 @@ class Heartbeat:
 
     @contextmanager
     def prolonging(self, job: Job) -> Iterator[None]:
-        """Prolong this job's lease for the time of a ``with``."""
+        """Renew this job's lease while the ``with`` block runs."""
         self._turn_to(job)
         try:
             yield
@@ -208,7 +211,7 @@ class Heartbeat:
             self._turn_to(None)
 
     def progress(self, stage: str, share: float) -> None:
-        """Take note of the stage; the next beat writes it down."""
+        """Remember the stage; the next heartbeat writes it into the record."""
         self._stage = f"{stage} ({share:.0%})"
 
     def _turn_to(self, job: Job | None) -> None:
@@ -225,6 +228,6 @@ class Heartbeat:
                 continue
             try:
                 self._jobs.renew(job, self._stage)
-            except Exception as error:  # without this thread no later job would keep its lease
+            except Exception as error:  # if this thread ended, no later job would keep its lease
                 with suppress(MemoryError):
                     log.warning("heartbeat_failed", job_id=job.job_id, error=type(error).__name__)
