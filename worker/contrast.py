@@ -1,4 +1,4 @@
-"""Whether a CT was taken with a contrast agent, as its header words it."""
+"""Whether a CT was taken with a contrast agent, according to the wording of its header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DENIALS = frozenset(
     "0 N NA NO NON NONE NONCONTRAST NIL NOT WO WITHOUT PLAIN UNENHANCED "
     "NATIV NATIVE OHNE KEIN SANS SIN SEM SENZA GEEN ZONDER".split()
 )
-"""What scanners and technicians write where nothing was given, in place of leaving the attribute out."""
+"""Words that scanners and technicians write if no agent was given, instead of leaving the attribute out."""
 
 _ROUTES, _ANYWHERE, _DONE = {"INTRAVENOUS", "IV", "ORAL"}, {"CT", "OR", "SCAN"}, {"ADMINISTERED", "GIVEN", "USED"}
 _FILLERS = (
@@ -21,20 +21,23 @@ _FILLERS = (
     | _DONE
     | set("AGENT CM CONTRAST CONTRASTE CONTRASTO INJECTION KM KONTRAST KONTRASTMITTEL MDC MEDIUM ML".split())
 )
-"""Words that may stand beside a denial. Any other, such as ENHANCED or an agent's name, says that one was given."""
+"""Words that may accompany a denial. Any other, such as ENHANCED or an agent's name, says that an agent was given."""
 
 _ONE_WORD = ((r"\bN/A\b", "NA"), (r"\bW/O\b", "WO"), (r"\bI\.V\b", "IV"), (r"\b(NON|UN|NOT?)[ -]+(?=ENHANCED)", "UN"))
 _SIGNS = re.compile(r"[+&/]|\s-\s|\bAND\b|\bUND\b")
 
 
 def has_contrast_agent(ds: Dataset) -> bool:
-    """Whether an agent is named, in words that do not deny it or as a code."""
+    """Whether the header names an agent, as a code or in a text that does not deny it."""
     texts = map(str, as_list(ds.get("ContrastBolusAgent")))
     return any(_names_agent(text) for text in texts) or bool(ds.get("ContrastBolusAgentSequence"))
 
 
 def _names_agent(text: str) -> bool:
-    """Whether one of a text's statements names an agent: no denial reaches beyond an AND or a sign."""
+    """Whether one of a text's statements names an agent.
+
+    AND, UND and signs such as + separate statements; a denial applies to its own statement only.
+    """
     text = text.upper()
     for pattern, word in _ONE_WORD:
         text = re.sub(pattern, word, text)
@@ -42,10 +45,11 @@ def _names_agent(text: str) -> bool:
 
 
 def _states_agent(statement: str) -> bool:
-    """Whether a statement names an agent; what is in doubt was given.
+    """Whether a statement names an agent; in doubt, one was given.
 
-    A denial denies what follows it, and all of its clause where nothing follows that could have been given. Over a
-    comma it reaches what tells the route alone, unless it spoke of a route itself: NO CONTRAST, IV OR ORAL is none.
+    A denial applies to the words after it in its clause, or to the whole clause if those words name nothing that could
+    have been given. It also applies to following clauses, after a comma or semicolon, that only name routes, unless the
+    denying clause names a route itself: NO CONTRAST, IV OR ORAL means that none was given.
     """
     reaches_on = False
     for clause in re.split("[,;]", statement):

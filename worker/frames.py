@@ -1,4 +1,4 @@
-"""What the header of a CT image says about each of its frames, and what cannot be used."""
+"""What the header of a CT image says about each of its frames; images that cannot be used are rejected."""
 
 from __future__ import annotations
 
@@ -76,36 +76,36 @@ _GROUP_OF = {
 _NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 """Defined terms of Rescale Type that name another quantity (PS3.3 C.11.1.1.2).
 
-Not listed: US (unspecified) and misspelt names of the Hounsfield unit, which real scanners write on plain HU.
+Not listed: US (unspecified) and misspelt names of the Hounsfield unit, which real scanners write for plain HU.
 """
 
 
 class NotASlice(NotForHilum):
-    """What may lie in a series of slices and is none, such as a localizer."""
+    """An object that may be in a series of CT slices but is not a CT slice itself, such as a localizer."""
 
 
 _MORE_THAN_CHEST = ("BODY", "TORSO", "TRUNK")
-"""What a body part may be called beside what `speaks_of_chest` knows; in a description these say too little."""
+"""Body parts that include the chest, beyond the words of `speaks_of_chest`; in a description they say too little."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One axial image: where it lies, how its stored values become HU, and where they are.
+    """One CT image: where it lies in the patient, how its stored values become HU, and which file has them.
 
     Parameters
     ----------
     number : int or None
         Frame number (from 1) in a multi-frame object.
     instance_number : int or None
-        Of the object; None where it has none, or what is no whole number.
+        Instance Number of the object; None if it is missing or not a whole number.
     position : ndarray, shape (3,)
         Centre of the first voxel in patient coordinates (mm).
     orientation : ndarray, shape (2, 3)
-        Cosines of a row (towards higher columns) and of a column (towards higher rows).
+        Direction cosines of a row (towards higher columns) and of a column (towards higher rows).
     spacing_mm : tuple of float
         Between rows, between columns.
     thickness_mm : float or None
-        Slice Thickness; None where it is none, or no length.
+        Slice Thickness; None if it is missing or not above 0.
     padding : tuple of int or None
         Lowest and highest stored value that mean "outside the field of view" (PS3.3 C.7.5.1.1.2).
     """
@@ -136,7 +136,7 @@ class Frame:
 
 
 def names_chest(body_part: str) -> bool:
-    """Whether Body Part Examined names the chest, or more than it."""
+    """Whether a body part, as headers name it, is the chest or includes it."""
     part = body_part.upper()
     return speaks_of_chest(part) or any(word in part for word in _MORE_THAN_CHEST)
 
@@ -144,9 +144,9 @@ def names_chest(body_part: str) -> bool:
 def refusal(body_part: str, code: str, message: str) -> RejectedInput:
     """Return the error for a CT that cannot be measured.
 
-    A header that names another part of the body makes it NotForHilum, so that no report enters a study of
-    the head; otherwise, also where none is named, it is NotAnalysable. Here the name decides only how a refusal is
-    answered, for it is often wrong; selection alone leaves out what is coded as a part without lungs.
+    If the header names another part of the body, it is NotForHilum, so that no report enters a study of the head;
+    otherwise, also if no part is named, it is NotAnalysable. The name is often wrong, so here it decides only how a
+    refusal is answered; only series selection rejects images because they are coded as a part without lungs.
     """
     if body_part and not names_chest(body_part):
         return NotForHilum(code, message)
@@ -154,16 +154,16 @@ def refusal(body_part: str, code: str, message: str) -> RejectedInput:
 
 
 def read_frames(path: Path) -> list[Frame]:
-    """Read the header of one file; pixel data is not touched.
+    """Return the frames of one file from its header; pixel data is not read.
 
     Raises
     ------
     NotASlice
-        Not a CT image, or a localizer.
+        Not a CT image, or a localizer, a perfusion image, or an image without pixels or in colour.
     NotAnalysable, NotForHilum
         A CT without what a measurement needs: position, spacing, or Hounsfield units; or a damaged header.
     PassingFailure
-        The file itself cannot be read: nothing is said of the study.
+        The file itself cannot be read, which says nothing about the study.
     """
     try:
         ds = read_bounded(path, force=True, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
@@ -249,7 +249,10 @@ def _attribute(ds: Dataset, keyword: str, index: int | None) -> Any:
 
 
 def _body_part(ds: Dataset) -> str:
-    """Return what part of the body the header names: descriptions too where they say chest and it says nothing else."""
+    """Return the part of the body that the header names.
+
+    Descriptions that name the chest are appended, unless the coded part is the chest, includes it, or holds no lung.
+    """
     part = _coded_body_part(ds)
     described = " ".join(str(ds.get(keyword) or "") for keyword in DESCRIPTIONS).upper()
     if names_chest(part) or holds_no_lung(part) or not speaks_of_chest(described):
@@ -258,7 +261,7 @@ def _body_part(ds: Dataset) -> str:
 
 
 def _coded_body_part(ds: Dataset) -> str:
-    """Return Body Part Examined, in a multi-frame CT else the meaning of its shared Anatomic Region."""
+    """Return Body Part Examined; if a multi-frame CT has none, the code meaning of its shared Anatomic Region."""
     shared = ds.get("SharedFunctionalGroupsSequence")
     if ds.get("BodyPartExamined") or not shared:
         return str(ds.get("BodyPartExamined") or "")
@@ -281,20 +284,20 @@ def _padding(ds: Dataset) -> tuple[int, int] | None:
     first = ds.get("PixelPaddingValue")
     if first is None:
         return None
-    limit = ds.get("PixelPaddingRangeLimit")  # an empty one is none
+    limit = ds.get("PixelPaddingRangeLimit")  # None also if the attribute is empty
     ends = sorted(_as_stored(ds, end) for end in (first, first if limit is None else limit))
     return ends[0], ends[1]
 
 
 def _as_stored(ds: Dataset, value: int) -> int:
-    """Read a padding value as the pixels are read: some writers give a signed one as VR US."""
+    """Return a padding value with the sign that stored pixels have: some writers give a signed value as VR US."""
     bits = int(ds.get("BitsAllocated", 16))
     unsigned = int(value) % (1 << bits)
     return unsigned - (1 << bits) if ds.PixelRepresentation == 1 and unsigned >> (bits - 1) else unsigned
 
 
 def _transfer_syntax(ds: Dataset) -> UID:
-    """Return the Transfer Syntax UID, in a file without file meta as its bytes were found to be."""
+    """Return the Transfer Syntax UID; for a file without file meta information, the encoding in which it was parsed."""
     if uid := ds.file_meta.get("TransferSyntaxUID"):
         return UID(uid)
     is_implicit, is_little_endian = ds.original_encoding

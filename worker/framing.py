@@ -1,4 +1,4 @@
-"""What of a scan a network sees: the body or the lungs, on a square of the network's size."""
+"""The part of a scan that a network sees: the body or the lungs, on a square image of the network's size."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from PIL import Image
 from worker.grid import filled
 
 TISSUE_HU = -300
-"""Above are skin and all that lies within it, below air, lung and most of the table's padding."""
+"""Skin and the tissue within it are denser; air, lung and most of the table's padding are less dense."""
 
 AIR_HU = -500
-"""An image whose upper corners are denser on average was cropped to the patient before."""
+"""If a scan's upper corners are denser than this on average, its images have already been cropped to the patient."""
 
 STRIDE = 4
 """Every fourth pixel is enough to find the body."""
 
 OPENING = 6
-"""Radius, in those pixels, of a disc that fits into the body and not into what joins it to a table."""
+"""Radius, in pixels of that coarser image, of a disc that fits into the body but not into what joins it to a table."""
 
 
 @dataclass(frozen=True)
 class Framing:
-    """A rectangle of every slice, shown to a network in the middle of a square, black around it.
+    """A rectangle of every slice, shown to a network in the middle of a square that is black around it.
 
     Parameters
     ----------
     rows, columns : slice
-        Of the scan.
+        The rectangle's rows and columns in the scan.
     side : int
-        Rows, and columns, of the network's image.
+        Number of rows, and of columns, of the network's image.
     aspect : float
-        Height of the scan's pixels over their width.
+        Height of the scan's pixels divided by their width.
     """
 
     rows: slice
@@ -46,7 +46,7 @@ class Framing:
     def show(self, image: NDArray[np.float32], window_hu: tuple[float, float]) -> NDArray[np.float32]:
         """Return the network's image, in [0, 1], of the rectangle's HU.
 
-        A new pixel is the mean of those that it covers.
+        Where the image shrinks, a new pixel is the weighted mean of the pixels that it covers.
         """
         low, high = window_hu
         left, right, above, below = self._margins
@@ -54,15 +54,15 @@ class Framing:
         return np.clip(resized(square, (self.side, self.side)), 0, 1)
 
     def place(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what a network said of the square, on the rectangle's pixels."""
+        """Return a network's values for the square, resampled to the rectangle's pixels."""
         left, right, above, below = self._margins
         rows, columns = self._shape
         square = resized(values, (rows + above + below, columns + left + right))
         return square[above : above + rows, left : left + columns]
 
     def reaches(self, values: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
-        """Return where, on the rectangle's pixels, what a network said of the square is so much at least."""
-        if values.max() < least:  # as in most slices, which saves the time to place it
+        """Return the rectangle's pixels at which a network's values for the square are at least ``least``."""
+        if values.max() < least:  # true of most slices, which need not be resampled then
             return np.zeros(self._shape, np.bool_)
         return self.place(values) >= least
 
@@ -72,7 +72,7 @@ class Framing:
 
     @property
     def _margins(self) -> tuple[int, int, int, int]:
-        """Return how many pixels (left, right, above, below) make the rectangle a square, in millimetres."""
+        """Return how many pixels to add (left, right, above, below) so that the rectangle is square in millimetres."""
         rows, columns = self._shape
         longer = max(rows * self.aspect, columns)
         more_rows, more_columns = round(longer / self.aspect) - rows, round(longer) - columns
@@ -81,13 +81,18 @@ class Framing:
 
 
 def resized(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return an image at another size (rows, columns): bilinear, and where it shrinks, the mean of what it covers."""
+    """Return an image resampled to a size (rows, columns).
+
+    Pixels are interpolated bilinearly; where the image shrinks, they are the weighted mean of the pixels they cover.
+    """
     rows, columns = size
     return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
 
 
 def body_box(hu: NDArray[np.int16]) -> tuple[slice, slice]:
-    """Return the (rows, columns) that hold the body in all slices of a scan, all of them where none is found.
+    """Return the (rows, columns) that hold the body in all slices of a scan; all rows and columns if no body is found.
+
+    At most 79 slices, evenly spaced, are looked at.
 
     Parameters
     ----------

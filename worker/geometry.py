@@ -17,7 +17,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True)
 class Geometry:
-    """The place of a (slice, row, column) array in patient coordinates.
+    """Where the voxels of a (slice, row, column) array lie in patient coordinates.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Geometry:
 
     @cached_property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel; right for sheared (tilted) stacks too."""
+        """Volume of one voxel; correct for sheared (tilted) stacks too."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     @cached_property
@@ -75,8 +75,8 @@ class Geometry:
     def anatomical(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
         """Return a view of an array of this shape whose axes run feet to head, front to back, right to left.
 
-        Writing to the view writes to the array. Oblique axes keep their obliqueness: only whole axes are
-        exchanged and reversed.
+        Writing to the view writes to the array. Axes are only exchanged and reversed, nothing is resampled: oblique
+        axes stay oblique.
         """
         view = array.transpose(self._anatomical_axes)
         return view[tuple(slice(None, None, -1 if is_against else 1) for is_against in self._is_against)]
@@ -91,7 +91,7 @@ class Geometry:
 
     @property
     def _is_against(self) -> tuple[bool, ...]:
-        """Whether each of these axes runs against the patient's."""
+        """Whether each of `_anatomical_axes` runs the other way: head to feet, back to front, or left to right."""
         return tuple(self.affine[row, axis] < 0 for row, axis in zip((2, 1, 0), self._anatomical_axes, strict=True))
 
     def is_same_as(self, other: Geometry) -> bool:

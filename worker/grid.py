@@ -23,9 +23,9 @@ class Grid:
     Parameters
     ----------
     strides : tuple of int
-        Voxels a block, along each axis.
+        Voxels per block, along each axis.
     spacing_mm : tuple of float
-        Size of a block.
+        Size of a block, along each axis.
     """
 
     strides: tuple[int, int, int]
@@ -40,15 +40,15 @@ class Grid:
 
     @property
     def block_ml(self) -> float:
-        """Volume of a block; a tilted stack's shear leaves it unchanged but for the angle's cosine."""
+        """Volume of a block as if its edges were at right angles; a tilted stack's is smaller by the tilt's cosine."""
         return float(np.prod(self.spacing_mm)) / 1000
 
     def shrink(self, hu: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Return the mean of every whole block."""
+        """Return the mean of every whole block, rounded down; incomplete blocks at the ends are left out."""
         return (self._total(hu) // math.prod(self.strides)).astype(np.int16)
 
     def share(self, mask: Bools) -> NDArray[np.float32]:
-        """Return the true share of every whole block."""
+        """Return the share of true voxels in every whole block."""
         share: NDArray[np.float32] = np.divide(self._total(mask), math.prod(self.strides), dtype=np.float32)
         return share
 
@@ -61,14 +61,14 @@ class Grid:
         return total
 
     def expand(self, blocks: NDArray[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
-        """Repeat every block over its voxels, and the last ones over what `shrink` left out."""
+        """Repeat every block over its voxels, and the last ones also over the voxels that `shrink` left out."""
         for axis, (stride, count) in enumerate(zip(self.strides, shape, strict=True)):
             index = np.minimum(np.arange(count) // stride, blocks.shape[axis] - 1)
             blocks = blocks.take(index, axis)
         return blocks
 
     def voxels(self, box: Box, shape: tuple[int, ...]) -> Box:
-        """Return the voxels of a box of blocks, the last blocks with what `shrink` left out."""
+        """Return the box of voxels that a box of blocks covers; the last blocks include what `shrink` left out."""
         z, y, x = (
             slice(span.start * stride, span.stop * stride if span.stop < count // stride else count)
             for span, stride, count in zip(box, self.strides, shape, strict=True)
@@ -76,20 +76,20 @@ class Grid:
         return z, y, x
 
     def dilated(self, mask: Bools, radius_mm: float) -> Bools:
-        """Grow by a ball."""
+        """Dilate by a ball."""
         return _array(sitk.BinaryDilate(self._image(mask), self._radius(radius_mm)))
 
     def eroded(self, mask: Bools, radius_mm: float) -> Bools:
-        """Shrink by a ball, by one block at least; the edge of the array does not erode."""
+        """Erode by a ball, but at least by one block; nothing is eroded from the edge of the array."""
         radius = [max(1, r) for r in self._radius(radius_mm)]
         return _array(sitk.BinaryErode(self._image(mask), radius, boundaryToForeground=True))
 
     def opened(self, mask: Bools, radius_mm: float) -> Bools:
-        """Drop what a ball does not fit into."""
+        """Remove the parts of the mask that a ball does not fit into."""
         return _array(sitk.BinaryMorphologicalOpening(self._image(mask), self._radius(radius_mm)))
 
     def closed(self, mask: Bools, radius_mm: float) -> Bools:
-        """Fill what a ball does not fit into from outside."""
+        """Fill the gaps and holes of the mask that a ball does not fit into."""
         radius = self._radius(radius_mm)
         box = bounding_box(mask, margin=tuple(reversed(radius)))
         result = np.zeros_like(mask)
@@ -109,7 +109,7 @@ class Grid:
         return _numbered(sitk.RelabelComponent(labelled, minimumObjectSize=smallest))
 
     def connected_to(self, seed: tuple[int, int, int], mask: Bools) -> Bools:
-        """Return the component that holds a block."""
+        """Return the face-connected component of the mask that contains the block ``seed``."""
         z, y, x = seed
         return _array(sitk.ConnectedThreshold(self._image(mask), [(x, y, z)], 1, 1))
 
@@ -130,7 +130,10 @@ class Grid:
 
 
 def bounding_box(mask: Bools | NDArray[np.uint8], margin: tuple[int, ...] = (0, 0, 0)) -> Box:
-    """Return the slices around what is not 0 in an array that has some, with a margin where there is room."""
+    """Return the bounding box of the elements that are not 0, with a margin as far as the array reaches.
+
+    The array must have such elements.
+    """
     ranges = []
     for axis, extra in enumerate(margin):
         others = tuple(a for a in range(3) if a != axis)
@@ -142,8 +145,8 @@ def bounding_box(mask: Bools | NDArray[np.uint8], margin: tuple[int, ...] = (0, 
 def filled(mask: Bools) -> Bools:
     """Fill the holes of every slice.
 
-    All slices are labelled at once: empty slices between them keep them apart, and a free frame around
-    them makes what is outside one component a slice.
+    The background of all slices is labelled at once: empty slices between them keep them apart, and a border of
+    background around each makes the outside of the mask a single component per slice.
     """
     result = mask.copy()
     if not mask.any():
@@ -160,7 +163,7 @@ def filled(mask: Bools) -> Bools:
 
 
 def with_enclosed(mask: Bools) -> Bools:
-    """Return a mask with what it encloses on all sides."""
+    """Return a mask together with the cavities that it encloses on all sides."""
     result = mask.copy()
     if not mask.any():
         return result

@@ -1,4 +1,4 @@
-"""Stored pixel values of any transfer syntax to Hounsfield units."""
+"""From stored pixel values, in any transfer syntax, to Hounsfield units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dicom_node.bounded import LONGEST_HEADER_BYTES, read_bounded
 from worker.frames import Frame, refusal
 
 OUTSIDE_HU = -1024
-"""What lies outside the field of view, and the lowest value kept: scanners write down to -3024 there."""
+"""The value outside the field of view, and the lowest value kept: scanners write values down to -3024 there."""
 
 RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 """JPEG spectral selection (processes 6 and 8) and full progression (10 and 12), both non-hierarchical.
@@ -26,17 +26,17 @@ Retired from the standard and refused by pydicom, but still in archives; libjpeg
 """
 
 BYTES_PER_PIXEL = 4
-"""At most."""
+"""The most that a stored pixel takes."""
 
 BITS_AT_MOST = 16
-"""Of a pixel of a CT (PS3.3 C.8.2.1.1.4)."""
+"""The most Bits Stored that a CT may have (PS3.3 C.8.2.1.1.4)."""
 
 
 def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
     """Decode frames of one file to HU, int16 (row, column), in the order given.
 
-    Values are rounded where the rescale slope is not whole, and kept within -1024 and 32767. Padding reads
-    -1024. A lossy transfer syntax gives its own approximation of the values.
+    Values are rounded to whole HU and clipped to -1024 to 32767. Padding becomes -1024. With a lossy transfer
+    syntax, the values are the approximation that it contains.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
     try:
         for frame, stored in zip(frames, _stored_values(frames), strict=True):
             yield _to_hu(frame, stored)
-    except NotImplementedError as error:  # what pydicom raises for a syntax that it has no decoder for
+    except NotImplementedError as error:  # pydicom raises it for a transfer syntax that it has no decoder for
         message = (
             f"expected pixel data Hilum can decode, got transfer syntax {first.transfer_syntax_uid.name}; "
             "have the sender use Explicit VR Little Endian or a lossless JPEG"
@@ -62,7 +62,7 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
 
 
 def is_read_whole(frame: Frame) -> bool:
-    """Whether a file cannot be read by single frames: every call of `decode_hu` reads all of it."""
+    """Whether single frames cannot be read from the file, so that every call of `decode_hu` reads all of it."""
     return frame.transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, *RETIRED_JPEG)
 
 
@@ -71,7 +71,7 @@ def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
     indices = [(frame.number or 1) - 1 for frame in frames]
     if syntax in RETIRED_JPEG:
         return _retired_jpeg(path, indices)
-    if syntax == DeflatedExplicitVRLittleEndian:  # a stream deflated as a whole: no seeking to a frame
+    if syntax == DeflatedExplicitVRLittleEndian:  # deflated as a whole, so no frame can be sought
         claimed_bytes = (max(indices) + 1) * frames[0].rows * frames[0].columns * BYTES_PER_PIXEL
         return iter_pixels(read_bounded(path, LONGEST_HEADER_BYTES + claimed_bytes), indices=indices, raw=True)
     return iter_pixels(path, indices=indices, raw=True, transfer_syntax_uid=syntax)

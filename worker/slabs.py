@@ -1,4 +1,4 @@
-"""Neighbouring thin slices, read as one: they show nearly the same, with more noise than their mean."""
+"""Neighbouring thin slices, averaged and read as one: they show nearly the same, and their mean has less noise."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Slabs:
     Parameters
     ----------
     slices : int
-        Of the scan.
+        Number of slices in the scan.
     thickness : int
-        Slices of a slab; the last may have fewer.
+        Number of slices in a slab; the last slab may have fewer.
     """
 
     slices: int
@@ -28,20 +28,20 @@ class Slabs:
 
     @classmethod
     def about(cls, mm: float, slices: int, spacing_mm: float) -> Self:
-        """Return slabs of as many slices as fill so many mm, of one slice at least."""
+        """Return slabs of as many slices as fit into ``mm``, but of at least one slice."""
         return cls(slices, max(1, int(mm / spacing_mm + 1e-6)))
 
     def __len__(self) -> int:
         return math.ceil(self.slices / self.thickness)
 
     def mean(self, hu: NDArray[np.int16], slab: int) -> NDArray[np.float32]:
-        """Return the mean of a slab's slices, of the HU of all slices (slices, rows, columns)."""
+        """Return the mean of a slab's slices, given the HU of all slices (slices, rows, columns)."""
         first = slab * self.thickness
         mean: NDArray[np.float32] = hu[first : first + self.thickness].mean(axis=0, dtype=np.float32)
         return mean
 
     def at(self, values: NDArray[np.float32], z: int) -> NDArray[np.float32]:
-        """Return what lies at a slice between the middles of slabs, of one value a slab (slabs, ...)."""
+        """Return the values at slice ``z``, interpolated between the middles of slabs from values (slabs, ...)."""
         below = min(int(self._places[z]), len(self) - 1)
         above = min(below + 1, len(self) - 1)
         share = np.float32(self._places[z] - below)
@@ -50,7 +50,7 @@ class Slabs:
 
     @cached_property
     def _places(self) -> NDArray[np.float64]:
-        """Where each slice lies, counted in slabs."""
+        """Where each slice lies between the middles of slabs, as a fractional index of a slab."""
         edges = np.minimum(np.arange(len(self) + 1) * self.thickness, self.slices)
         middles = (edges[:-1] + edges[1:] - 1) / 2
         return np.interp(np.arange(self.slices), middles, np.arange(len(self)))

@@ -22,7 +22,7 @@ SPACING_TOLERANCE = 0.1
 """Share by which a distance between slices may differ from the nominal one."""
 
 SAME_DIRECTION = 1e-3
-"""Largest difference between cosines that still say the same direction."""
+"""Largest difference between direction cosines that still count as the same direction."""
 
 TILT_DEGREES = 1.0
 """A smaller angle between the stack and its slices' normal is rounding, not a tilted gantry."""
@@ -34,8 +34,8 @@ _FRAMES_PER_TASK = 16
 class SourceSlice:
     """Where a slice of the volume came from; ``frame_number`` (from 1) only in multi-frame objects.
 
-    ``instance_number`` is that of its object, by which viewers count single slices; not every object has one.
-    ``position_mm`` is what the header says of the centre of its first voxel, in patient coordinates (LPS).
+    ``instance_number`` is the Instance Number of its object, by which viewers number single slices; it may be missing.
+    ``position_mm`` is the centre of its first voxel according to the header, in patient coordinates (LPS).
     """
 
     path: Path
@@ -48,11 +48,11 @@ class SourceSlice:
 
 @dataclass(frozen=True)
 class Volume:
-    """A CT series: int16 HU, (slice, row, column), slices ascending along the normal, with their origin.
+    """A CT series: int16 HU, (slice, row, column), slices ascending along the normal, each with its source.
 
     Padding outside the field of view reads -1024 HU. ``flags`` are doubts found while reading, such as a
     tilted gantry. ``body_part`` and ``kernel`` (of the reconstruction) are what the header names, or empty.
-    ``slice_thickness_mm`` is that of most slices, which may be more or less than the distance to the next.
+    ``slice_thickness_mm`` is the most common one, which may be more or less than the distance between slices.
     """
 
     hu: NDArray[np.int16]
@@ -74,7 +74,8 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     Raises
     ------
     NotForHilum
-        Nothing that is a CT slice (another class, a localizer), or a CT of another body part that cannot be read.
+        No CT slice among the files (only other SOP classes or localizers), or a CT of another body part that cannot
+        be read.
     NotAnalysable
         A slice is missing or given twice, spacing is uneven, orientations, sizes, patients or series are mixed,
         the rescale to HU or a position is absent, or pixel data cannot be decoded.
@@ -103,7 +104,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
 
 
 def _read_slices(paths: Sequence[Path]) -> list[Frame]:
-    """Read all headers; a localizer or a dose screen that stands among slices is left out."""
+    """Return the frames of all files; objects among them that are no CT slices, such as a localizer, are left out."""
     frames: list[Frame] = []
     others: list[NotASlice] = []
     for path in paths:
@@ -211,7 +212,7 @@ def _decode(frames: Sequence[Frame], shape: tuple[int, int, int]) -> NDArray[np.
 
 
 def _tasks(frames: Sequence[Frame]) -> Iterator[list[tuple[int, Frame]]]:
-    """Group (slice index, frame) by file, a few frames at a time where a file can be read so."""
+    """Yield groups of (slice index, frame) by file, a few frames each if the file can be read by single frames."""
     of_file: dict[Path, list[tuple[int, Frame]]] = {}
     for item in enumerate(frames):
         of_file.setdefault(item[1].path, []).append(item)
