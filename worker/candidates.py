@@ -17,18 +17,18 @@ SMALLEST_ML = 0.5
 """A smaller region is more often a vessel or noise than a lesion."""
 
 UNCOUNTED_ML = 0.01
-"""Specks below are dropped without a word."""
+"""Smaller specks are dropped and not listed."""
 
 
 class Candidates(NamedTuple):
-    """What was found before it is judged.
+    """The segmented infection before its regions are judged.
 
     Parameters
     ----------
     doubts : tuple of Flag
-        About all of it.
+        About the segmentation as a whole.
     percent : ndarray of uint8, shape of the mask, or None
-        How probable infection is where the mask is true, and 0 elsewhere; None where no network ran.
+        Probability of infection in percent where the mask is true, 0 elsewhere; None if no network ran.
     """
 
     mask: Mask
@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A connected region before it is judged; `first` and `last` are the inclusive corners of its box."""
+    """A connected region before it is judged; `first` and `last` are the inclusive corners of its bounding box."""
 
     volume_ml: float
     mean_hu: float
@@ -54,23 +54,27 @@ class Candidate(NamedTuple):
 
 
 Judge = Callable[[Volume, Bools, Candidate], Verdict]
-"""Decides on one candidate, given its own voxels within its box. Why no classifier does, docs/models.md says."""
+"""Decides on one candidate, given the mask of its own voxels within its bounding box.
+
+docs/models.md says why this is not left to a classifier.
+"""
 
 
 def by_size(_volume: Volume, _own: Bools, candidate: Candidate) -> Verdict:
-    """Keep what is not too small to be told from vessels and noise."""
+    """Keep a region unless it is too small to be distinguished from vessels and noise."""
     if candidate.volume_ml < SMALLEST_ML:
         return Verdict(False, f"smaller than {SMALLEST_ML} mL")
     return Verdict(True, f"at least {SMALLEST_ML} mL")
 
 
 def filter_candidates(volume: Volume, candidates: Candidates, judge: Judge) -> tuple[Mask, tuple[Region, ...]]:
-    """Return the mask without the regions judged not to be infection, and every region, largest first.
+    """Return the mask of the regions judged to be infection, and all judged regions, largest first.
 
-    Regions are connected through faces. Wu et al. 2020 judge candidates by a classifier after segmentation.
+    Voxels of a region are connected through faces. Specks below UNCOUNTED_ML are neither judged nor kept. Wu et al.
+    2020 judge the candidates with a classifier after segmentation.
     """
     mask = candidates.mask
-    # Not zeros_like, which touches every page: the system gives zeros for nothing.
+    # Not zeros_like, which writes to every page of memory: the system provides zeroed pages at no cost.
     kept = np.zeros(mask.array.shape, np.bool_)
     if not mask.array.any():
         return Mask(kept, mask.geometry), ()
@@ -106,7 +110,7 @@ def filter_candidates(volume: Volume, candidates: Candidates, judge: Judge) -> t
 def _probabilities(
     labelled: NDArray[np.integer], percent: NDArray[np.uint8] | None, box: Box
 ) -> NDArray[np.float64] | None:
-    """Return the mean probability of every label, from 0 to 1; that of the background means nothing."""
+    """Return the mean probability of infection of every label, from 0 to 1; the background's value has no meaning."""
     if percent is None:
         return None
     inside = labelled != 0

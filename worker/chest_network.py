@@ -1,4 +1,4 @@
-"""Lungs and infection by one network: the lungs first, in the body; then infection, strictly within them."""
+"""Lungs and infection by one network in two passes: the lungs in the body, then infection strictly within the lungs."""
 
 from __future__ import annotations
 
@@ -31,31 +31,34 @@ Classes = tuple[int, ...]
 
 WHOLE_LUNG: Classes = (LUNG, INFECTION)
 INFECTED: Classes = (INFECTION,)
-"""What is asked of a pixel: is it one of these classes? Infected lung is lung."""
+"""Sets of classes: the network is asked whether a pixel is one of a set. Infected lung counts as lung."""
 
 LEAST = np.float32(1e-6)
-"""Of a probability: its logarithm stays finite."""
+"""Lower bound of a probability, so that its logarithm stays finite."""
 
 BATCH = 8
-"""Slices that the network is given together."""
+"""Slabs that the network reads in one call."""
 
 BLOCK_MM = 1.6
-"""Grid on which the lungs are cleaned."""
+"""Block size of the grid on which the lungs are cleaned."""
 
 LUNG_SHARE = 0.3
-"""Of its voxels makes a block one of the lungs'."""
+"""A block belongs to the lungs if at least this share of its voxels does."""
 
 SMALLEST_PART_SHARE = 0.1
-"""Of a side's largest part: smaller ones are bowel or airways."""
+"""Parts smaller than this share of a side's largest part are bowel or airways."""
 
 MARGIN_MM = 10.0
-"""Around the lungs, in what the network sees when it looks for infection."""
+"""Margin, within the slices, around the lungs in the images in which the network looks for infection."""
 
 SLAB_MM = 2.0
-"""As many slices as fit into this are read as one; in the plane the network sees pixels of 1.5 mm or so."""
+"""As many slices as fit into this are averaged and read as one; in the plane, the network's pixels are about 1.5 mm."""
 
 ALONG_MM = 2.0
-"""Standard deviation of the Gaussian along the slices: a lesion continues in the next slice, noise does not."""
+"""Standard deviation of the Gaussian that smooths the probability of infection along the slices.
+
+A lesion continues in the next slice, noise does not.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class ChestNetwork:
     ----------
     engine : Engine
     card : Card
-        Of its weights; ``threshold`` is the probability from which a pixel is infected, ``image_size`` the
-        square that it reads.
+        The card of the network's weights; ``threshold`` is the probability from which a pixel counts as infected,
+        ``image_size`` the size of the square image that the network reads.
     """
 
     engine: Engine
@@ -81,7 +84,9 @@ class ChestNetwork:
         ------
         NetworkError
             As ``open_engine``, or because the card is malformed or the network has other classes, no HU window, no
-            square image or sees more than one slice.
+            square image or sees more than one slice at once.
+        OSError
+            A file cannot be read.
         """
         card = read_card(path.with_suffix(".json"))
         is_square = card.image_size is not None and card.image_size[0] == card.image_size[1]
@@ -113,7 +118,7 @@ class ChestNetwork:
         return Lungs(labels, geometry)
 
     def _lung(self, hu: NDArray[np.int16], z_mm: float, frame: Framing) -> Bools:
-        """Return the voxels that the network takes for lung, as they are."""
+        """Return the voxels that the network takes for lung, infected or not, before they are cleaned."""
         slabs = Slabs.about(SLAB_MM, len(hu), z_mm)
         log_odds = self.read(hu, slabs, frame, WHOLE_LUNG)[:, 0]
         lung = np.zeros(hu.shape, np.bool_)
@@ -122,9 +127,9 @@ class ChestNetwork:
         return lung
 
     def segment_infection(self, volume: Volume, lungs: Lungs) -> Candidates:
-        """Segment infection in the lungs, from the mean of the slices as they are and mirrored.
+        """Segment infection in the lungs, from the mean of two readings: of the slices and of their mirror images.
 
-        A doubt says where the two disagree so much that neither can be believed.
+        The result carries a doubt if the two readings disagree so much that neither can be trusted.
         """
         geometry = volume.geometry
         infection, percent = np.zeros(volume.hu.shape, np.bool_), np.zeros(volume.hu.shape, np.uint8)
@@ -151,34 +156,37 @@ class ChestNetwork:
         return Candidates(Mask(infection, geometry), doubts, percent)
 
     def frame(self, rows: slice, columns: slice, aspect: float = 1.0) -> Framing:
-        """Return what the network is shown of each slice, whose pixels are so much higher than wide."""
-        assert self.card.image_size is not None  # noqa: S101  # by open
+        """Return the part of each slice that the network is shown; ``aspect`` is a pixel's height over its width."""
+        assert self.card.image_size is not None  # noqa: S101  # checked by open
         return Framing(rows, columns, self.card.image_size[0], aspect)
 
     def read(self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing, *asked: Classes) -> NDArray[np.float32]:
-        """Return what the network says of a scan, on its own square.
+        """Return the log-odds of classes that the network finds in a scan, on the network's square image.
 
         Parameters
         ----------
         hu : ndarray of int16, (slices, rows, columns)
             Feet to head, front to back, right to left.
         slabs : Slabs
-            Of these slices, each read as one.
+            Groups of these slices; the mean of each group is read as one image.
         frame : Framing
         asked : tuple of int
-            Classes, each time as one.
+            Sets of classes; each set is treated as one class.
 
         Returns
         -------
         ndarray of float32, (slabs, asked, side, side)
-            Log-odds that a pixel is one of the classes.
+            Log-odds that a pixel is one of the classes of each set.
         """
         return np.concatenate([log_odds_of(self.engine(batch), asked) for batch in self._batches(hu, slabs, frame)])
 
     def read_twice(
         self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing, agreement: Agreement, *asked: Classes
     ) -> NDArray[np.float32]:
-        """Return what ``read`` does, from the mean over slices and their mirror images, and note how they agree."""
+        """Return what ``read`` does, but from the mean logits of the slices and their mirror images.
+
+        How the two readings agree is added to ``agreement``.
+        """
         answers = []
         for batch in self._batches(hu, slabs, frame):
             plain = self.engine(batch)
@@ -188,7 +196,7 @@ class ChestNetwork:
         return np.concatenate(answers)
 
     def _batches(self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing) -> Iterator[NDArray[np.float32]]:
-        assert self.card.window_hu is not None  # noqa: S101  # by open
+        assert self.card.window_hu is not None  # noqa: S101  # checked by open
         shown = hu[:, frame.rows, frame.columns]
         for first in range(0, len(slabs), BATCH):
             group = range(first, min(first + BATCH, len(slabs)))
@@ -196,7 +204,7 @@ class ChestNetwork:
 
     @property
     def method(self) -> Method:
-        """What the pipeline calls."""
+        """The stages that the pipeline calls to use this network."""
         return Method(
             algorithm=Algorithm(
                 name="Hilum chest network",
@@ -217,14 +225,17 @@ class ChestNetwork:
 
 @dataclass
 class Agreement:
-    """How much infection two readings of the same slices find, and how far apart they are, in pixels."""
+    """How much infection two readings of the same slices find, and how much they differ.
+
+    ``lung`` counts pixels of the network's image; ``found`` and ``difference`` are sums of probabilities over them.
+    """
 
     lung: float = 0.0
     found: float = 0.0
     difference: float = 0.0
 
     def note(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> None:
-        """Add the log-odds of whole lung and infection in some slices, (slices, 2, rows, columns)."""
+        """Add two readings of some slices: log-odds of whole lung and of infection, (slices, 2, rows, columns)."""
         inside = one[:, 0] + other[:, 0] >= 0
         infected = [probability(log_odds[:, 1][inside]) for log_odds in (one, other)]
         self.lung += float(np.count_nonzero(inside))
@@ -241,12 +252,12 @@ class Agreement:
 
     @property
     def difference_percent(self) -> float:
-        """What only one of the readings calls infection, in percent of the lung."""
+        """Infection that only one of the readings finds, in percent of the lung."""
         return 100 * self.difference / max(self.lung, 1.0)
 
 
 def log_odds_of(logits: NDArray[np.float32], asked: Sequence[Classes]) -> NDArray[np.float32]:
-    """Return the log-odds of unions of classes, (n, asked, rows, columns), of logits (n, classes, rows, columns)."""
+    """Return the log-odds of sets of classes, (n, asked, rows, columns), from logits (n, classes, rows, columns)."""
     shares: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
     unions: NDArray[np.float32] = np.stack([shares[:, classes].sum(axis=1) for classes in asked], axis=1)
     others = shares.sum(axis=1, keepdims=True) - unions
@@ -268,7 +279,7 @@ def log_odds_at(probabilities: NDArray[np.float32] | np.float32) -> NDArray[np.f
 
 
 def _smoothed(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Return values smoothed along the first axis, with a sigma in steps of it."""
+    """Return values smoothed by a Gaussian along the first axis; ``sigma`` is in steps of that axis."""
     reach = int(2 * sigma)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
@@ -280,14 +291,14 @@ def _smoothed(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def _blocks(grid: Grid, hu: NDArray[np.int16], lung: Bools) -> Bools:
-    """Return the blocks of the lungs, without those outside the body and of gas in the bowel."""
+    """Return the blocks that belong to the lungs, without blocks outside the body and without bowel gas."""
     coarse = grid.shrink(hu)
     blocks = (grid.share(lung) >= LUNG_SHARE) & body_of(grid, coarse)
     return blocks & ~bowel_gas(grid, grid.smoothed(coarse, 1.2), blocks)
 
 
 def _sides(grid: Grid, blocks: Bools, middle: float) -> tuple[Bools, Bools]:
-    """Return the blocks of the left and of the right lung, on their sides of a column, without small parts."""
+    """Return the blocks of the left and of the right lung, divided at the column ``middle``, without small parts."""
     sides = []
     for parts in divide(grid, blocks, middle):
         largest = max((np.count_nonzero(part) for part in parts), default=0)

@@ -1,6 +1,6 @@
-"""What changed since an earlier study of the patient, where the two can be compared at all.
+"""What changed since an earlier study of the patient, if the two can be compared at all.
 
-What is held against a limit is the figure as the sentences tell it, rounded, as in `worker/gates.py`.
+Limits are applied to figures rounded as the report's sentences show them, as in `worker/gates.py`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from datetime import date, datetime, timedelta
 from worker.findings import Algorithm
 
 LUNG_VOLUME_SHARE = 0.2
-"""By how much of the larger one the lung volumes may differ: beyond it breath or coverage differ. Our own choice."""
+"""Lung volumes may differ by this share of the larger one; beyond it, breath or coverage differ. Our own choice."""
 
 SPACING_FACTOR = 2.0
-"""By what factor the distances between slices, or their thicknesses, may differ. Our own choice.
+"""The distances between slices, and likewise their thicknesses, may differ by up to this factor. Our own choice.
 
-1 against 3 mm shift volumes by 2 %.
+Slices of 3 mm instead of 1 mm shift volumes by 2 %.
 """
 
 THICKNESS_DOUBT_FACTOR = 1.5
-"""From more than this factor between the slices' thicknesses on, a comparison is uncertain. Our own choice."""
+"""If slice thicknesses differ by more than this factor, the comparison is uncertain. Our own choice."""
 
 LEAST_BASELINE_ML = 10.0
-"""Of a smaller infected volume no percentage of change is told: a few voxels would double it."""
+"""If the prior's infected volume is smaller, no percentage of change is given: a few voxels would double it."""
 
 RAPID_PERCENT, RAPID_WITHIN = 50.0, timedelta(hours=48)
 """The infected volume grew by more than half within 48 hours (Wu et al. 2020, section 1, after China's protocol)."""
@@ -32,15 +32,15 @@ RAPID_PERCENT, RAPID_WITHIN = 50.0, timedelta(hours=48)
 
 @dataclass(frozen=True)
 class Exam:
-    """What a study was found to hold, and how it was taken and measured.
+    """The figures of a study, and how it was acquired and measured.
 
     Parameters
     ----------
     taken_at : datetime, date or None
-        Study Date and Time, with a zone where the study names one; the date alone where the time is missing or
-        malformed, as it legally may be; None where the date is.
+        Study Date and Time, with a time zone if the study names one; the date alone if the time is malformed or, as
+        DICOM allows, missing; None if the date is malformed or missing.
     slice_thickness_mm : float or None
-        None where the study, or the report that tells of it, names none.
+        None if the study, or the report that the figures were read from, names none.
     """
 
     taken_at: date | None
@@ -56,9 +56,11 @@ class Exam:
 
 @dataclass(frozen=True)
 class Change:
-    """What changed since the prior. ``infection_percent`` is None on a small baseline; ``is_rapid`` is Wu's sign.
+    """What changed since the prior.
 
-    Where ``is_by_date``, ``since`` counts days on the calendar, for not both studies tell their time.
+    ``infection_percent`` is None if the prior's infected volume is below LEAST_BASELINE_ML; ``is_rapid`` is a sign of
+    severe COVID-19 that Wu et al. 2020 cite. If ``is_by_date``, ``since`` counts calendar days, because at least one of
+    the studies has no time.
     """
 
     since: timedelta
@@ -69,14 +71,17 @@ class Change:
 
     @property
     def is_rapid(self) -> bool:
-        """Whether the infected volume grew by more than 50 % within 48 hours, at the longest that it can have been."""
+        """Whether the infected volume grew by more than 50 % within 48 hours.
+
+        If only the dates are known, the longest time that may have passed counts.
+        """
         longest = self.since + (timedelta(days=1) if self.is_by_date else timedelta(0))
         return longest <= RAPID_WITHIN and round(self.infection_percent or 0, 1) > RAPID_PERCENT
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The last study before this one, and the change since, with what makes it doubtful; or why there is none."""
+    """The last study before this one, and the change since then, with doubts about it, or the obstacle to comparing."""
 
     prior: Exam
     change: Change | None
@@ -85,7 +90,7 @@ class Comparison:
 
 
 def compare(now: Exam, others: Sequence[Exam]) -> Comparison | None:
-    """Compare with the last study before this one; None where there is none before it."""
+    """Compare with the last study before this one; return None if there is no earlier study."""
     before = earlier_than(now, others)
     if not before:
         return None
@@ -97,14 +102,14 @@ def compare(now: Exam, others: Sequence[Exam]) -> Comparison | None:
 
 
 def comparable(now: Exam, others: Sequence[Exam]) -> list[Exam]:
-    """Return the studies that can stand in one curve with this one, the oldest first."""
+    """Return the earlier studies that can be drawn in one curve with this one, the oldest first."""
     return [prior for prior in earlier_than(now, others) if not obstacle_between(now, prior)]
 
 
 def earlier_than(now: Exam, others: Sequence[Exam]) -> list[Exam]:
-    """Return the studies before this one, the oldest first; without a date nothing is before or after.
+    """Return the studies before this one, the oldest first; a study without a date is neither before nor after another.
 
-    Where this one has no time, those of one day stand in the order of their own.
+    If this study has no time, earlier studies that share a day are ordered by their own times.
     """
     dated = [(elapsed(exam.taken_at, now.taken_at), exam) for exam in others if exam.taken_at and now.taken_at]
     before = [(since, exam) for since, exam in dated if since > timedelta(0)]
@@ -112,9 +117,9 @@ def earlier_than(now: Exam, others: Sequence[Exam]) -> list[Exam]:
 
 
 def elapsed(then: date, now: date) -> timedelta:
-    """Return the time between two studies: by the clock on the wall where not both tell their time zone.
+    """Return the time between two studies; local clock times are compared if either study names no time zone.
 
-    Where not both have a time, it is the days between their dates.
+    If either study has no time, the result is the days between their dates.
     """
     if not (isinstance(then, datetime) and isinstance(now, datetime)):
         return _day(now) - _day(then)
@@ -124,12 +129,12 @@ def elapsed(then: date, now: date) -> timedelta:
 
 
 def is_by_date(then: date, now: date) -> bool:
-    """Whether not both studies have a time."""
+    """Whether at least one of the studies has no time, so that only their dates can be compared."""
     return not (isinstance(then, datetime) and isinstance(now, datetime))
 
 
 def is_order_unknown(one: date | None, other: date | None) -> bool:
-    """Whether two studies of one day lack a time, so that nobody knows which came first."""
+    """Whether two studies are of the same day and at least one has no time, so that their order is unknown."""
     return one is not None and other is not None and is_by_date(one, other) and _day(one) == _day(other)
 
 
@@ -158,9 +163,9 @@ def obstacle_between(now: Exam, prior: Exam) -> str:
 
 
 def doubts_between(now: Exam, prior: Exam) -> list[str]:
-    """Return what may have changed the figures of two studies beside the infection."""
+    """Return what, other than the infection, may have changed the figures from one study to the other."""
     doubts = []
-    if not (now.kernel or prior.kernel):  # else the same in both: see `obstacle_between`
+    if not (now.kernel or prior.kernel):  # otherwise both name the same kernel, see `obstacle_between`
         doubts.append("neither study names its reconstruction kernel, and another kernel changes the figures too")
     if _thickness_ratio(now, prior) > THICKNESS_DOUBT_FACTOR:
         doubts.append(_thicknesses(now, prior))
@@ -183,7 +188,7 @@ def change_since(prior: Exam, now: Exam) -> Change:
 
 
 def _thickness_ratio(now: Exam, prior: Exam) -> float:
-    """Return the thicker slices over the thinner; 1 where not both studies tell."""
+    """Return the larger slice thickness divided by the smaller; 1 if either study names none."""
     if now.slice_thickness_mm is None or prior.slice_thickness_mm is None:
         return 1.0
     return _ratio(now.slice_thickness_mm, prior.slice_thickness_mm)
@@ -194,6 +199,6 @@ def _thicknesses(now: Exam, prior: Exam) -> str:
 
 
 def _ratio(one: float, other: float) -> float:
-    """Return the larger over the smaller; infinite where only one of them is nothing."""
+    """Return the larger value divided by the smaller; infinite if only the smaller is 0, and 1 if both are."""
     low, high = sorted((one, other))
     return high / low if low > 0 else (1.0 if high == low else float("inf"))

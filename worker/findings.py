@@ -20,7 +20,7 @@ LEFT, RIGHT = 1, 2
 
 @dataclass(frozen=True)
 class Mask:
-    """A boolean (slice, row, column) array and the voxels it speaks of."""
+    """A boolean (slice, row, column) array and the geometry of its voxels."""
 
     array: NDArray[np.bool_]
     geometry: Geometry
@@ -48,7 +48,7 @@ class Lungs:
 
     @property
     def slice_voxels(self) -> NDArray[np.int64]:
-        """Voxels of both lungs in every slice, counted slice by slice so that no second volume is made."""
+        """Number of lung voxels in every slice, counted slice by slice so that no second volume is allocated."""
         return np.array([np.count_nonzero(plane) for plane in self.labels])
 
     def side(self, side: Side) -> Mask:
@@ -83,8 +83,8 @@ class Region:
 class Measurement:
     """The figures of one lung or of both.
 
-    ``infected_percent`` is PoIR, infected volume / lung volume x 100 (Wu et al. 2020). It is None where a
-    flag withholds it. Mean HUs are None where there is nothing to average.
+    ``infected_percent`` is PoIR, infected volume / lung volume x 100 (Wu et al. 2020). It is None if a flag
+    withholds it, or if the lung has no volume. Mean HUs are None if there is nothing to average.
     """
 
     site: Site
@@ -97,7 +97,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class SliceAreas:
-    """Areas in mm2, one value a slice, in the order of the geometry: the area-plot of Shivdeo et al. 2021."""
+    """Areas in mm2, one value per slice in the order of the geometry: the area-plot of Shivdeo et al. 2021."""
 
     lung_mm2: NDArray[np.float64]
     infection_mm2: NDArray[np.float64]
@@ -105,7 +105,7 @@ class SliceAreas:
 
 @dataclass(frozen=True)
 class HuBand:
-    """The lung from one HU (inclusive) to another (exclusive); None where it is open. A band, not a finding."""
+    """Lung volume from one HU (inclusive) to another (exclusive), None for no limit: a range of HU, not a finding."""
 
     from_hu: int | None
     to_hu: int | None
@@ -120,7 +120,10 @@ class HuBand:
 
 @dataclass(frozen=True)
 class Zone:
-    """A third of a lung's height: its infected share, and 0 to 4 for it; None where there is no aerated lung."""
+    """One lung within a third of the height of both: the percentage infected and its score, 0 to 4.
+
+    Both are None if too little aerated lung was found there (`worker.severity.LEAST_ZONE_ML`).
+    """
 
     side: Side
     level: Level
@@ -130,21 +133,21 @@ class Zone:
 
 @dataclass(frozen=True)
 class Severity:
-    """How much of the lungs is involved: 0 to 5 for the whole, and six zones, the upper right first."""
+    """How much of the lungs is involved: a score of 0 to 5 for both together, and six zones, the upper right first."""
 
     whole_lung_score: int
     zones: tuple[Zone, ...]
 
     @property
     def six_zone_score(self) -> int | None:
-        """The sum of the zones' scores, 0 to 24; None where one has none, which may be the most diseased."""
+        """The sum of the zones' scores, 0 to 24; None if a zone has no score, for it may be the most diseased one."""
         scores = [zone.score for zone in self.zones if zone.score is not None]
         return sum(scores) if len(scores) == len(self.zones) else None
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A doubt that travels with the figures; some withhold the percentage."""
+    """A doubt that is reported with the figures; some doubts withhold the percentage."""
 
     code: str
     message: str
@@ -153,9 +156,9 @@ class Flag:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What made the findings (TID 4019): a name, a version, and the hash of its weights where it has any.
+    """The algorithm that made the findings (TID 4019): name, version, and the hash of its weights if it has any.
 
-    ``settings`` are those that change results; they enter the UIDs of the results.
+    ``settings`` are the ones that change results; the UIDs of the results depend on them.
     """
 
     name: str
@@ -168,7 +171,7 @@ class Algorithm:
 class Findings:
     """Everything the reports are made of. All masks share the volume's geometry.
 
-    ``severity`` is None where a flag withholds the percentage it follows from.
+    ``severity`` is None if a flag withholds the percentage on which it is based.
     """
 
     geometry: Geometry
@@ -184,7 +187,7 @@ class Findings:
 
     @property
     def has_infection(self) -> bool:
-        """Whether anything was found in the lungs."""
+        """Whether any infection was found in the lungs."""
         return bool(self.areas.infection_mm2.any())
 
     def measurement(self, site: Site) -> Measurement:

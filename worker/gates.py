@@ -1,7 +1,7 @@
-"""May this study be answered with a figure? Refusals, and flags that travel with the answer.
+"""Whether a study may be answered with figures: refusals, and flags that are reported with the answer.
 
-What is held against a limit is the figure as the sentences tell it, rounded: else 799.7 mL would be told as 800 mL
-outside 800 to 10000 mL. The report's figures beside them have more decimals.
+Limits are applied to figures rounded as the flags' sentences show them: otherwise 799.7 mL would be reported as "800 mL
+is outside 800 to 10000 mL". The same figures elsewhere in the report have more decimals.
 """
 
 from __future__ import annotations
@@ -18,51 +18,52 @@ from worker.volume import Volume
 
 FEWEST_SLICES = 10
 SHORTEST_MM = 100.0
-"""A lung at full inspiration is some 250 mm high; less than this cannot hold most of it."""
+"""A lung at full inspiration is some 250 mm high; a shorter scan than this cannot hold most of it."""
 
 LUNG_ML = (800.0, 10_000.0)
 """Both lungs of an adult, from deep expiration to emphysema in full inspiration."""
 
 ONE_LUNG_ML = 100.0
 LEFT_TO_RIGHT = (0.4, 1.5)
-"""The left lung is usually 0.8 to 0.95 of the right."""
+"""Volume of the left lung divided by that of the right: usually 0.8 to 0.95."""
 
 LUNG_MEAN_HU = (-930.0, -600.0)
-"""Of lung free of infection. Below: emphysema or a wrong rescale; above: expiration, oedema, or a mask that took in
-other tissue. In nine patients with masks it is -831 to -758 HU, though with infection one has -626 HU."""
+"""Mean HU of lung free of infection. Below: emphysema or a wrong rescale; above: expiration, oedema, or a mask that
+includes other tissue. In nine patients with masks it is -831 to -758 HU; with infection included, one has -626 HU."""
 
 LEAST_FREE_SHARE = 0.1
-"""With less lung than this free of infection, all of it is judged by its density."""
+"""If less than this share of the lung is free of infection, the mean HU of all lung is checked instead."""
 
 THICK_MM = 5.0
 
 CUT_OFF_SHARE, RECESS_SHARE = 0.10, 0.01
-"""Lung in an end slice, as a share of the largest slice's: above the first, a part worth counting is missing.
+"""Lung area in the first or last slice, as a share of the largest slice's: above the first, too much lung is missing.
 
-A lung that tapers from a tenth of its largest area within some 3 cm loses about 1 % of its volume; above the
-second share, only the tip of a recess or an apex is missing.
+A lung that tapers to nothing from a tenth of its largest area, within some 3 cm, loses about 1 % of its volume. Between
+the second share and the first, only the tip of a recess or an apex is missing.
 """
 
 OPEN_HU = (-950, -600)
-"""Aerated lung: denser than air outside, in airways and bowel, and not yet the partial volume of a dome or a rib."""
+"""Aerated lung: denser than air outside, in airways and bowel; less dense than partial volume at a dome or a rib."""
 
 OPEN_SHARE = 0.05
-"""Lung that the next slice has and that was not found there, as a share of the largest slice's.
+"""Limit of aerated lung that was missed right beside lung of the next slice, as a share of the largest slice's lung.
 
-A lung that the sides of the image cut open in some slices is one with the air outside there, and is lost from these
-slices whole. Of four real chests, with slices 2 to 8 mm apart, this is at most 0.01 as they are, and 0.17 or more where
-a field of view takes two columns of a lung.
+If the sides of the image cut a lung open in some slices, it is connected there with the air outside, and is lost from
+these slices entirely. In four real chests, with slices 2 to 8 mm apart, the share is at most 0.01 in the whole images,
+and 0.17 or more if the field of view cuts two columns off a lung.
 """
 
 DIFFERENCE_PERCENT, DIFFERENCE_SHARE = 1.0, 0.5
-"""Of the lung, and of the infection found: a network that reads mirrored slices more differently is unsure.
+"""Limits of the difference between the readings of slices and of mirrored slices; above both, a network is unsure.
 
-docs/models.md has what it was on whom the network never saw.
+The first is in percent of the lung, the second a share of the infection found. docs/models.md has the differences on
+patients that the network never saw.
 """
 
 
 def require_chest_extent(volume: Volume) -> None:
-    """Refuse a volume that cannot hold the lungs: few slices, a short slab, or not axial.
+    """Refuse a volume that cannot hold the lungs: too few slices, too short, or not axial.
 
     Raises
     ------
@@ -87,9 +88,9 @@ def require_lungs(volume: Volume, lungs: Lungs) -> None:
     Raises
     ------
     NotAnalysable
-        The header names the chest: whoever sent it must be told.
+        The lungs are missing, but the header names the chest: the sender must be told.
     NotForHilum
-        It does not: nothing says that this is a chest.
+        The lungs are missing, and the header does not name the chest: nothing says that this is one.
     """
     found_ml = round(int(lungs.slice_voxels.sum()) * lungs.geometry.voxel_volume_ml)
     if found_ml >= ONE_LUNG_ML:
@@ -102,19 +103,19 @@ def require_lungs(volume: Volume, lungs: Lungs) -> None:
 
 
 def flags_of(volume: Volume, lungs: Lungs, measurements: Sequence[Measurement]) -> tuple[Flag, ...]:
-    """Return the doubts about a measurement, those of reading the volume first."""
+    """Return the doubts about a measurement, beginning with those found when the volume was read."""
     return (*volume.flags, *_coverage(lungs), *_sides(volume, lungs), *_plausibility(measurements), *_protocol(volume))
 
 
 def disagreement(found_percent: float, difference_percent: float) -> Iterator[Flag]:
-    """Yield a flag where a network reads slices and their mirror images too differently.
+    """Yield a flag if a network reads slices and their mirror images too differently.
 
-    Its message tells no figure: beside a percentage that is withheld, one would be read in its place.
+    Its message contains no figure: a reader would take it for the percentage that is withheld.
 
     Parameters
     ----------
     found_percent, difference_percent : float
-        Infection found, the mean of both readings, and infection that only one of them found, of the lung.
+        Infection found (the mean of both readings), and infection that only one of them found, in percent of the lung.
     """
     if difference_percent > max(DIFFERENCE_PERCENT, DIFFERENCE_SHARE * found_percent):
         message = (
@@ -125,7 +126,7 @@ def disagreement(found_percent: float, difference_percent: float) -> Iterator[Fl
 
 
 def unaerated(severity: Severity | None) -> Iterator[Flag]:
-    """Yield a flag where a zone holds no lung that was found: all of it may be infected, and counts nowhere."""
+    """Yield a flag if a zone has no score for lack of aerated lung: all of it may be infected, and is not counted."""
     zones = [f"{zone.side} {zone.level}" for zone in severity.zones if zone.score is None] if severity else []
     if zones:
         where = f"{' and the '.join(zones)} zone{'s' if len(zones) > 1 else ''}"
@@ -133,7 +134,7 @@ def unaerated(severity: Severity | None) -> Iterator[Flag]:
 
 
 def _coverage(lungs: Lungs) -> Iterator[Flag]:
-    slices = lungs.geometry.anatomical(lungs.labels)  # feet to head: scanners number them either way
+    slices = lungs.geometry.anatomical(lungs.labels)  # feet to head, whichever way the slices' normal points
     areas = np.array([np.count_nonzero(plane) for plane in slices])
     for end, height, area in (("feet", "lowest", areas[0]), ("head", "highest", areas[-1])):
         share = area / areas.max()
@@ -158,7 +159,7 @@ def _sides(volume: Volume, lungs: Lungs) -> Iterator[Flag]:
 
 
 def _open_voxels(volume: Volume, lungs: Lungs, of: int, beyond: int) -> int:
-    """Return how many voxels of the lungs in a slice end at another though it has aerated lung there."""
+    """Return the number of pixels with lung in slice ``of``, and with aerated HU but no lung in slice ``beyond``."""
     low, high = OPEN_HU
     hu = volume.hu[beyond]
     is_aerated = (hu > low) & (hu < high)
@@ -189,7 +190,10 @@ def _plausibility(measurements: Sequence[Measurement]) -> Iterator[Flag]:
 
 
 def _free_mean_hu(m: Measurement) -> float | None:
-    """Return the mean of lung that is free of infection, else of all lung: infection is dense, and no doubt."""
+    """Return the mean HU of lung free of infection, or of all lung if too little is free.
+
+    Infection is left out because it is dense, which is no reason for doubt.
+    """
     free_ml = m.lung_volume_ml - m.infection_volume_ml
     if m.lung_mean_hu is None or m.infection_mean_hu is None or free_ml < LEAST_FREE_SHARE * m.lung_volume_ml:
         return m.lung_mean_hu
@@ -197,7 +201,7 @@ def _free_mean_hu(m: Measurement) -> float | None:
 
 
 def _protocol(volume: Volume) -> Iterator[Flag]:
-    if is_sharp(volume.kernel):  # it shifts the aerated volume by up to 14 % (PMC7843021)
+    if is_sharp(volume.kernel):  # a sharp kernel shifts the aerated volume by up to 14 % (PMC7843021)
         yield Flag("sharp-kernel", f"The kernel {volume.kernel} is sharp: it shifts densities and adds noise.")
     if volume.has_contrast_agent:
         yield Flag("contrast", "A contrast agent was given: it raises the density of vessels and lungs.")

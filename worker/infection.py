@@ -10,27 +10,27 @@ from worker.grid import Bools, Grid, bounding_box, filled
 from worker.volume import Volume
 
 AERATED_HU = -750
-"""Wu et al. 2020: lung below is taken for healthy."""
+"""Wu et al. 2020: lung below this is taken for healthy."""
 
 BLOCK_MM = 1.6
 
 VESSEL_HU = -100
-"""Denser are vessels and consolidation, whose size tells them apart."""
+"""Vessels and consolidation are denser; their size tells them apart."""
 
 VESSEL_RADIUS_MM = 6.0
 """A dense structure that holds a ball of this radius is consolidation."""
 
 RIM_MM = 3.2
-"""How far a vessel's partial volume, and movement, blur into the lung about it."""
+"""How far partial volume and motion blur a vessel into the lung around it."""
 
 EDGE_MM = 2.0
-"""The lung's border is blurred this far."""
+"""How far the lung's border is blurred."""
 
 SURE_RADIUS_MM, DOUBTFUL_RADIUS_MM = 3.0, 2.0
 SPREAD_MM = 4.0
 
 CLOSING_MM = 5.0
-"""Takes in consolidation that ground glass surrounds."""
+"""Radius of the closing that takes in consolidation surrounded by ground glass."""
 
 
 def segment_infection(volume: Volume, lungs: Lungs) -> Mask:
@@ -38,11 +38,11 @@ def segment_infection(volume: Volume, lungs: Lungs) -> Mask:
 
     Notes
     -----
-    Wu et al. 2020 subtract mask(-750 HU) from mask(-200 HU), here the closed lungs. The difference alone also
-    takes every vessel, airway wall and the blurred edge of the lung: a fifth of a healthy lung. So a lesion
-    must show a ball of 3 mm of opacity off the lung's edge and off the rims of vessels; it then takes in what
-    is denser than -750 HU within 4 mm and not thinner than 3 mm. These lengths are Hilum's own, set on a
-    handful of scans.
+    Wu et al. 2020 subtract mask(-750 HU) from mask(-200 HU); here the closed lungs take the place of the latter.
+    The difference alone also contains every vessel, airway wall and the blurred edge of the lung: a fifth of a
+    healthy lung. A lesion must therefore contain a ball of opacity of 3 mm radius, away from the lung's edge and
+    from the rims of vessels; it then takes in what is denser than -750 HU within 4 mm and not thinner than 3 mm.
+    These lengths are Hilum's own, set on a handful of scans.
 
     Limits: a threshold cannot tell infection from oedema, atelectasis, fibrosis or tumour. Expiration, motion
     and thick slices raise the result; opacity below -750 HU, lesions thinner than 6 mm, and consolidation
@@ -72,7 +72,7 @@ def _lesions(grid: Grid, smooth: NDArray[np.float32], lung: Bools) -> Bools:
 
 
 def _vessels(grid: Grid, smooth: NDArray[np.float32], lung: Bools) -> Bools:
-    """Find dense structures too thin for consolidation, with their rim."""
+    """Return dense structures that are too thin for consolidation, with their rims."""
     dense = lung & (smooth > VESSEL_HU)
     deep = grid.depth_mm(dense) > VESSEL_RADIUS_MM
     thick = grid.depth_mm(deep) > -VESSEL_RADIUS_MM if deep.any() else deep

@@ -1,4 +1,4 @@
-"""What a network takes for infection where tissue below, such as a dome, or bone above blurs into a slice."""
+"""Regions that a network mistakes for infection where tissue below (a dome) or above (a rib) blurs into a slice."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from worker.grid import Bools
 from worker.volume import Volume
 
 TISSUE_HU = -200
-"""Denser is liver, spleen, stomach wall, chest wall or bone, and no ground glass."""
+"""Liver, spleen, stomach wall, chest wall and bone are denser; ground glass is not."""
 
 BEYOND_MM = 2.0
-"""So far below or above a region, blurring no longer hides what lies there."""
+"""At this distance below or above a region, blurring no longer hides what lies there."""
 
 LOWEST_MM, LOWEST_SLICES = 8.0, 1.5
-"""Tissue blurs into the lung above it so high, in mm or slices, whichever is more."""
+"""How high tissue blurs into the lung above it, in mm or in slices, whichever is more."""
 
 MOST = 0.6
-"""Of the region's columns must lie at tissue."""
+"""A region lies at tissue if at least this share of its columns (feet to head) does."""
 
 
 def by_size_and_place(volume: Volume, own: Bools, candidate: Candidate) -> Verdict:
-    """Keep what is not too small to be told from noise, nor a thin layer at tissue."""
+    """Keep a region unless it is too small to be distinguished from noise, or a thin layer at tissue."""
     verdict = by_size(volume, own, candidate)
     if verdict.kept and rests_on_tissue(volume, own, candidate):
         lowest_mm = f"{_lowest_mm(volume):.3g} mm"
@@ -34,7 +34,7 @@ def by_size_and_place(volume: Volume, own: Bools, candidate: Candidate) -> Verdi
 
 
 def rests_on_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
-    """Whether most of a region's columns, feet to head, are low and have tissue right below them."""
+    """Whether most of a region's columns, feet to head, are no higher than tissue blurs and have it right below."""
     region = volume.geometry.anatomical(own)
     is_low = region.sum(axis=0) * volume.geometry.anatomical_spacing_mm[0] <= _lowest_mm(volume)
     rests = is_low & _is_tissue(volume, candidate, region.argmax(axis=0) - _beyond(volume))
@@ -42,9 +42,9 @@ def rests_on_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
 
 
 def hangs_from_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
-    """Whether a region lies in one slice alone, and has tissue right above most of it.
+    """Whether a region lies in a single slice and has tissue right above most of it.
 
-    Not layers of several slices: infection along a pleura that leans inwards has tissue above it too.
+    Layers of several slices are not meant: infection along a pleura that leans inwards has tissue above it too.
     """
     region = volume.geometry.anatomical(own)
     if len(region) > 1:
@@ -54,19 +54,20 @@ def hangs_from_tissue(volume: Volume, own: Bools, candidate: Candidate) -> bool:
 
 
 def _lowest_mm(volume: Volume) -> float:
-    """Return how high tissue blurs into the lung above it, in slices so far apart."""
+    """Return how high tissue blurs into the lung above it, given the distance between the slices."""
     return max(LOWEST_MM, LOWEST_SLICES * volume.geometry.anatomical_spacing_mm[0])
 
 
 def _beyond(volume: Volume) -> int:
-    """Return how many slices away tissue is looked for."""
+    """Return how many slices below or above a region tissue is looked for."""
     return max(1, round(BEYOND_MM / volume.geometry.anatomical_spacing_mm[0]))
 
 
 def _is_tissue(volume: Volume, candidate: Candidate, levels: NDArray[np.intp]) -> Bools:
-    """Whether there is tissue at a level, counted from the region's lowest slice, in each column of its box.
+    """Return for each column of the region's bounding box whether there is tissue at its level.
 
-    Of what lies beyond the volume nothing is known.
+    Levels count slices upwards from the region's lowest slice. Beyond the volume there is no tissue, for nothing is
+    known about it.
     """
     geometry = volume.geometry
     spans = [slice(low, high + 1) for low, high in zip(candidate.first, candidate.last, strict=True)]

@@ -18,29 +18,29 @@ LUNG_HU = -200
 """Wu et al. 2020: the threshold whose mask agrees best with the lungs."""
 
 TISSUE_HU = -500
-"""The body's surface, low enough to hold where the chest wall is thinner than a block."""
+"""Threshold for the body's surface, low enough to keep it closed where the chest wall is thinner than a block."""
 
 CORE_HU = -400
-"""Surely aerated: low enough that partial volume does not join the lungs with bowel or skin."""
+"""What is below is surely aerated: low enough that partial volume does not join the lungs with bowel or skin."""
 
 GAS_HU = -960
-"""Free gas in stomach or bowel lies below; so does emphysema here and there, but no lung's mean."""
+"""Free gas in stomach or bowel is below this; so is emphysema in places, but not the mean of any lung."""
 
 GAS_WALL_MM, AROUND_GAS_MM = 5.0, 9.0
-"""The blurred edge of gas and its wall end here, and what lies around it is looked at so far."""
+"""The blurred edge of gas and the wall around it end at the first distance; its surroundings reach to the second."""
 
 LUNG_AROUND = 1 / 3
-"""A larger share of aerated lung around gas makes it a bulla: drawn ones have 0.44 or more, gas of the bowel 0.25."""
+"""Gas with a larger share of aerated lung around it is a bulla: simulated ones have 0.44 or more, bowel gas 0.25."""
 
 AIRWAY_WALL_MM = 2.0
 
 CLOSING_MM = 9.0
-"""Takes in lesions at the pleura and vessels of the hilum narrower than twice this."""
+"""Radius of the closing that takes in lesions at the pleura and vessels of the hilum narrower than twice this."""
 
 SMALLEST_PART_ML = 50.0
 
 LARGEST_AIRWAYS_ML = 90.0
-"""More has leaked from the airways into the lung."""
+"""If the airways are grown to a larger volume, they have leaked into the lung."""
 
 
 def segment_lungs(volume: Volume) -> Lungs:
@@ -48,7 +48,7 @@ def segment_lungs(volume: Volume) -> Lungs:
 
     Air within the body, without trachea, main bronchi and gas of stomach and bowel, is divided into left and
     right; each lung is closed by a ball of 9 mm and its holes are filled, so that vessels and most lesions,
-    at the pleura too, stay in. Lungs are empty where none was found.
+    also at the pleura, are included. All labels are 0 if no lung is found.
 
     Notes
     -----
@@ -74,13 +74,13 @@ def segment_lungs(volume: Volume) -> Lungs:
 
 
 def body_of(grid: Grid, hu: NDArray[np.int16]) -> Bools:
-    """Return the blocks of the body: the largest piece of tissue, with what it encloses in a slice."""
+    """Return the blocks of the body: the largest component of tissue, with its holes filled slice by slice."""
     tissue = hu > TISSUE_HU
     return filled(grid.components(tissue) == 1) if tissue.any() else tissue
 
 
 def _label_lungs(grid: Grid, hu: NDArray[np.int16], body: Bools) -> NDArray[np.uint8]:
-    """Return the label of every block, of blocks cropped to the body."""
+    """Return the label of every block; the arrays are cropped to the body."""
     smooth = grid.smoothed(np.where(body, hu, 0), 1.2)
     airways = grid.dilated(_airways(grid, smooth, body), AIRWAY_WALL_MM)
     aerated = grid.opened(body & (hu < CORE_HU) & ~airways & ~bowel_gas(grid, smooth, body), 1.5)
@@ -110,7 +110,7 @@ def _airways(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
 
 
 def _trachea(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> tuple[int, int, int] | None:
-    """Find a block in the trachea: the highest round patch of air near the midline."""
+    """Return a block in the trachea, from the highest round patch of air near the midline; None if there is none."""
     depth_mm, row_mm, column_mm = grid.spacing_mm
     shapes = sitk.LabelShapeStatisticsImageFilter()
     for z in range(len(body) - 1 - round(6 / depth_mm), len(body) // 3, -1):
@@ -132,9 +132,10 @@ def _trachea(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> tuple[int,
 
 
 def bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
-    """Find free gas in the lower third of the scan, with the wall around it: stomach or colon.
+    """Return free gas of stomach or colon in the lower third of the scan, with the wall around it.
 
-    A bulla or confluent emphysema is as thin, but more than a third of what surrounds it is aerated lung: that stays.
+    A bulla or confluent emphysema has HU as low, but more than a third of its surroundings is aerated lung, so it is
+    not taken for such gas.
     """
     gas = np.zeros_like(body)
     lowest = slice(0, len(body) // 3)
@@ -148,7 +149,7 @@ def bowel_gas(grid: Grid, smooth: NDArray[np.float32], body: Bools) -> Bools:
 
 
 def _is_within_lung(grid: Grid, smooth: NDArray[np.float32], gas: Bools) -> bool:
-    """Whether enough of what lies around gas, beyond a wall that it may have, is aerated lung."""
+    """Whether enough of the surroundings of gas, outside the wall that it may have, is aerated lung."""
     margin = tuple(math.ceil(AROUND_GAS_MM / mm) for mm in grid.spacing_mm)
     box = bounding_box(gas, margin)
     around = grid.dilated(gas[box], AROUND_GAS_MM) & ~grid.dilated(gas[box], GAS_WALL_MM) & (smooth[box] >= GAS_HU)
@@ -171,7 +172,7 @@ def _sides(grid: Grid, aerated: Bools, hu: NDArray[np.int16], body: Bools) -> tu
 
 
 def divide(grid: Grid, lungs: Bools, middle: float) -> tuple[list[Bools], list[Bools]]:
-    """Return the parts of the left lung and of the right one, each on its side of a column; specks are dropped."""
+    """Return the parts of the left lung and of the right one, divided at the column ``middle``; specks are dropped."""
     labels = grid.components(lungs, SMALLEST_PART_ML)
     parts = [labels == label for label in range(1, int(labels.max()) + 1)]
     parts = [half for part in parts for half in _halves(grid, part, middle)]
@@ -183,7 +184,10 @@ def divide(grid: Grid, lungs: Bools, middle: float) -> tuple[list[Bools], list[B
 
 
 def _halves(grid: Grid, part: Bools, middle: float) -> list[Bools]:
-    """Split lungs that touch: at the depth where they come apart, then each block to the nearer one."""
+    """Split lungs that touch: the part is eroded until it comes apart in two, then each block goes to the nearer one.
+
+    A part that lies almost wholly on one side, or does not come apart, stays whole.
+    """
     if not 0.15 < _left_share(part, middle) < 0.85:
         return [part]
     depth_mm = grid.depth_mm(part)

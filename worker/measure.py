@@ -29,7 +29,7 @@ def measure(volume: Volume, lungs: Lungs, infection: Mask) -> tuple[Measurement,
     Notes
     -----
     PoIR = volume of infected regions / volume of intact lung x 100 %, Wu et al. 2020, eq. 2. Infection
-    outside the lungs does not count. It is None for a lung of no volume.
+    outside the lungs does not count. PoIR is None for a lung of no volume.
     """
     lungs.geometry.require_same(volume.geometry)
     infection.geometry.require_same(volume.geometry)
@@ -62,9 +62,9 @@ def slice_areas(lungs: Lungs, infection: Mask) -> SliceAreas:
 def voxels_by_slice(
     labels: NDArray[np.uint8], infected: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the voxels of lung and of infected lung, each (slice, label), of label 0 none.
+    """Return the numbers of voxels of lung and of infected lung, each (slice, label); label 0 is not counted.
 
-    They are counted slice by slice, so that no second volume is made.
+    They are counted slice by slice, so that no second volume is allocated.
     """
     lung, sick = np.zeros((2, len(labels), 3), np.int64)
     for index, (plane, ill) in enumerate(zip(labels, infected, strict=True)):
@@ -77,7 +77,7 @@ def voxels_by_slice(
 
 def hu_bands(volume: Volume, lungs: Lungs) -> tuple[HuBand, ...]:
     """Return how much of each lung lies in each band of HU, from the lowest to the highest."""
-    below = np.zeros((3, len(BAND_EDGES_HU) + 2), np.int64)  # (label, edge); nothing is below the first
+    below = np.zeros((3, len(BAND_EDGES_HU) + 2), np.int64)  # voxels below (label, edge); none below the first edge
     for plane, values in zip(lungs.labels, volume.hu, strict=True):
         for label in (LEFT, RIGHT):
             inside = values[plane == label]
@@ -93,7 +93,7 @@ def hu_bands(volume: Volume, lungs: Lungs) -> tuple[HuBand, ...]:
 def _sums_of_hu(
     hu: NDArray[np.int16], labels: NDArray[np.uint8], within: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """Return the sum of HU of each label, slice by slice as above."""
+    """Return the sum of HU of each label, ``within`` a mask if one is given; summed slice by slice, as above."""
     sums = np.zeros(3, np.int64)
     for index, (plane, values) in enumerate(zip(labels, hu, strict=True)):
         for label in (LEFT, RIGHT):
