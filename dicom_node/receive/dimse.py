@@ -1,4 +1,4 @@
-"""The messages of the storage service as bytes: the command that comes, and the answer (PS3.7 9.1.1, 9.3.1)."""
+"""Split P-DATA-TF PDUs, parse DIMSE command sets, and encode the response to C-STORE (PS3.7 9.1.1, 9.3.1)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ P_DATA_TF_TYPE = 0x04
 PDV_HEADER = struct.Struct(">LB")
 """Length and presentation context ID (PS3.8 9.3.5.1)."""
 ANSWER_HEADER = struct.Struct(">BxLLBB")
-"""A PDU with one item: type, length; length, presentation context ID, control header (PS3.8 9.3.5)."""
+"""Header of a P-DATA-TF PDU with one item: PDU type and length; item length, presentation context ID, message control
+header (PS3.8 9.3.5)."""
 COMMAND = 0x01
 LAST = 0x02
-"""Bits of the control header (PS3.8 E.2)."""
+"""Bits of the message control header (PS3.8 E.2)."""
 
 C_STORE_RQ = 0x0001
 C_STORE_RSP = 0x8001
 C_ECHO_RQ = 0x0030
 N_EVENT_REPORT_RQ = 0x0100
 NO_DATA_SET = 0x0101
-"""Command fields, and a data set type (PS3.7 E.1)."""
+"""Values of Command Field, and the Command Data Set Type of a message without a data set (PS3.7 E.1)."""
 
 AFFECTED_SOP_CLASS_UID = 0x0002
 COMMAND_FIELD = 0x0100
@@ -29,19 +30,21 @@ MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
 COMMAND_DATA_SET_TYPE = 0x0800
 STATUS = 0x0900
 AFFECTED_SOP_INSTANCE_UID = 0x1000
-"""Elements of group 0000."""
+"""Element numbers in group 0000."""
 
 ELEMENT = struct.Struct("<HHL")
 US = struct.Struct("<H")
 
 
 def presentation_data_values(body: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield context ID and value of each item of a P-DATA-TF PDU (PS3.8 9.3.5.1).
+    """Yield the presentation context ID and the value of each item of a P-DATA-TF PDU (PS3.8 9.3.5.1).
+
+    The value begins with its message control header.
 
     Raises
     ------
     ValueError
-        The lengths of the items do not add up to the PDU's, or an item lacks its control header.
+        The lengths of the items do not add up to that of the PDU, or an item lacks its control header.
     """
     at = 0
     while at < len(body):
@@ -57,22 +60,22 @@ def presentation_data_values(body: memoryview) -> Iterator[tuple[int, memoryview
 
 @dataclass(frozen=True)
 class CommandSet:
-    """The command set of a message, by element of group 0000, and the presentation context it came in."""
+    """The command set of a message: its elements of group 0000 by number, and its presentation context."""
 
     context_id: int
     elements: dict[int, bytes]
 
     def number(self, element: int) -> int | None:
-        """Return an element's number, or None where there is none."""
+        """Return the value of an element of VR US; None if it is absent or not 2 bytes long."""
         value = self.elements.get(element, b"")
         return int(US.unpack(value)[0]) if len(value) == US.size else None
 
     def uid(self, element: int) -> str:
-        """Return an element's UID without its padding; empty where there is none."""
+        """Return the UID in an element without its padding; empty if the element is absent."""
         return self.elements.get(element, b"").decode("latin-1").rstrip("\0 ")
 
     def answer(self, status: int) -> bytes:
-        """Return the PDU that answers this C-STORE (PS3.7 9.3.1.2)."""
+        """Return the PDU with the response to this C-STORE request (PS3.7 9.3.1.2)."""
         body = b"".join(
             (
                 encoded(AFFECTED_SOP_CLASS_UID, self.elements.get(AFFECTED_SOP_CLASS_UID, b"")),
@@ -89,12 +92,12 @@ class CommandSet:
 
 
 def read_command(context_id: int, data: bytes) -> CommandSet:
-    """Return a command set, which is always in Implicit VR Little Endian (PS3.7 6.3.1).
+    """Parse a command set, which is always in Implicit VR Little Endian (PS3.7 6.3.1).
 
     Raises
     ------
     ValueError
-        It is none.
+        The bytes are not a command set.
     """
     elements, at = {}, 0
     while at < len(data):
@@ -110,6 +113,6 @@ def read_command(context_id: int, data: bytes) -> CommandSet:
 
 
 def encoded(element: int, value: bytes) -> bytes:
-    """Return an element of group 0000, its value padded to an even length as UIDs are."""
+    """Encode an element of group 0000; pad its value to an even length with NUL, as for UIDs."""
     padded = value + b"\0" * (len(value) % 2)
     return ELEMENT.pack(0x0000, element, len(padded)) + padded

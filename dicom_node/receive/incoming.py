@@ -1,4 +1,4 @@
-"""A data set on its way from the socket to the disk."""
+"""Write a data set to disk while it is being received."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dicom_node.files import PRIVATE_FILE, require_folder
 
 
 class IncomingFile:
-    """Takes the fragments of a data set as they come: hashed, and written behind its file meta information.
+    """Hashes the fragments of a data set as they arrive, and writes them behind the file meta information.
 
-    Nothing of it stays in memory. The disk's errors are kept for `keep`: by then the peer has sent everything and
-    can be answered. Closing it removes the file unless it was kept.
+    No fragment stays in memory. A disk error is held back until `beginning`, `open` or `keep` is called: by then the
+    peer has sent the whole data set and can be answered. Closing removes the file unless it was kept.
     """
 
     def __init__(self, path: Path, head: bytes, limit_bytes: int) -> None:
@@ -42,7 +42,7 @@ class IncomingFile:
         self.close()
 
     def write(self, fragment: memoryview) -> None:
-        """Take the next fragment."""
+        """Hash and write the next fragment; after an error or above the size limit, only count its bytes."""
         self.size_bytes += len(fragment)
         if self._error is None and not self.is_too_large:
             self._hash.update(fragment)
@@ -52,18 +52,18 @@ class IncomingFile:
                 self._error = error
 
     def _append(self, view: memoryview) -> None:
-        assert self._file is not None  # noqa: S101 - without a file there is an error, and nothing is appended
+        assert self._file is not None  # noqa: S101 - if opening the file failed, this is not called
         while view:
             view = view[os.write(self._file, view) :]
 
     @property
     def is_too_large(self) -> bool:
-        """Whether more has come than is wanted; the rest is counted, not kept."""
+        """Whether the data set exceeds the size limit; further fragments are counted, not written."""
         return self.size_bytes > self._limit_bytes
 
     @property
     def sha256(self) -> str:
-        """The hash of the data set so far."""
+        """The SHA-256 of the data set so far, in hexadecimal."""
         return self._hash.hexdigest()
 
     def beginning(self, count: int) -> bytes:
@@ -72,7 +72,7 @@ class IncomingFile:
         Raises
         ------
         OSError
-            It could not be written.
+            The data set could not be written, or the file is closed.
         """
         if self._error or self._file is None:
             raise self._error or OSError("it was closed")
@@ -84,7 +84,7 @@ class IncomingFile:
         Raises
         ------
         OSError
-            It could not be written.
+            The data set could not be written, or the file cannot be opened.
         """
         if self._error:
             raise self._error
@@ -93,12 +93,12 @@ class IncomingFile:
         return file
 
     def keep(self, path: Path) -> None:
-        """Sync the bytes to the disk, then give the file its name; syncing the folder is left to the caller.
+        """Sync the file to disk, then rename it to ``path``; the caller has to sync the folder.
 
         Raises
         ------
         OSError
-            It could not be written.
+            The data set could not be written, synced or renamed, or the file is closed.
         """
         if self._error or self._file is None:
             raise self._error or OSError(f"{path} was closed")

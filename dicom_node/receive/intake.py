@@ -1,4 +1,4 @@
-"""The record of what came in: associations, studies, instances."""
+"""Write received associations, studies and instances to the record."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dicom_node.record.database import insert_if_absent, now
 from dicom_node.record.schema import associations, instances, results, studies
 from dicom_node.study import Association, Instance, Priority, Reception, StudyState
 
-# What runs for every instance. On PostgreSQL the study's row is locked first, so that two senders of one study take
-# turns: a statement sees what was committed when it began, not while it waited for a lock. SQLite has one writer
-# anyway.
+# These statements run for every instance. On PostgreSQL, LOCK first locks the study's row, so that two senders of one
+# study take turns. KNOWN is a statement of its own because a statement sees what was committed when it began, not what
+# was committed while it waited for a lock. SQLite has only one writer anyway.
 ITS_STUDY = studies.c.study_instance_uid == bindparam("study")
 LOCK = select(studies.c.state).where(ITS_STUDY).with_for_update()
 KNOWN = (
@@ -45,7 +45,7 @@ CHANGE = (
 
 @dataclass(frozen=True)
 class Arrival:
-    """An instance on the disk, and how it came."""
+    """A stored instance, the association that brought it, and its priority."""
 
     instance: Instance
     association: Association
@@ -53,7 +53,7 @@ class Arrival:
 
 
 class Intake:
-    """Writes down what arrives; every method is one transaction."""
+    """Writes associations and instances to the record; every public method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -63,7 +63,7 @@ class Intake:
         )
 
     def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
-        """Record that an association brings instances."""
+        """Record an association that brings instances, and return it."""
         association = Association(str(uuid.uuid4()), calling_ae_title, called_ae_title, peer_address)
         with self._turn, self._engine.begin() as connection:
             connection.execute(
@@ -87,11 +87,11 @@ class Intake:
             )
 
     def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
-        """Record stored instances in one transaction, and say what the arrival of each means.
+        """Record stored instances in one transaction; return what the arrival of each one meant, in the same order.
 
-        Only a new instance makes its study grow. One that conflicts flags it: the first bytes stay.
+        Only a new instance extends its study. A conflicting one flags the study, which keeps the bytes that came first.
         """
-        # Nodes that lock the same studies must do so in the same order.
+        # All nodes must lock studies in the same order, or two of them could wait for each other.
         order = sorted(range(len(arrivals)), key=lambda n: arrivals[n].instance.study_instance_uid)
         receptions = {}
         with self._turn, transaction(self._engine) as cursor:
@@ -111,11 +111,11 @@ class Intake:
         return reception
 
     def _lock_study(self, cursor: Any, instance: Instance, priority: Priority) -> Known:
-        """Return what is known of the study and of this SOP instance in it; a new study begins here."""
+        """Lock the study, adding its row if it is new; return what the record holds on it and on this SOP instance."""
         names = {"study": instance.study_instance_uid, "sop": instance.sop_instance_uid}
         rows = self._look(cursor, names)
         if not rows:
-            state = StudyState.SET_ASIDE.value  # until an instance that counts is recorded
+            state = StudyState.SET_ASIDE.value  # until its first new instance is recorded
             new = names | {"state": state, "priority": priority.value, "first_instance_at": now()}
             cursor.execute(self._begin_study, new)
             rows = self._look(cursor, names)
@@ -143,7 +143,7 @@ class Intake:
 
 @dataclass(frozen=True)
 class Known:
-    """What the record already says of a study, and the content it knows under an instance's UID."""
+    """What the record holds on a study, and the hashes of all instances in it with one SOP Instance UID."""
 
     state: str
     priority: str
@@ -153,14 +153,14 @@ class Known:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Any]:
-    """Yield the driver's cursor within a transaction that writes.
+    """Yield the database driver's own cursor for a write transaction.
 
-    What runs for every instance goes past SQLAlchemy, which takes six times as long for it.
+    Statements that run for every instance bypass SQLAlchemy, which would take six times as long.
 
     Raises
     ------
     DBAPIError
-        As SQLAlchemy raises it.
+        An error of the driver, wrapped as by SQLAlchemy.
     """
     errors = engine.dialect.loaded_dbapi.Error
     try:
@@ -175,13 +175,13 @@ def transaction(engine: Engine) -> Iterator[Any]:
 
 
 def as_text(engine: Engine, statement: ClauseElement) -> str:
-    """Return a statement as the engine's driver takes it, with a mapping of parameters."""
+    """Return a statement as SQL for the engine's driver, with named parameters."""
     is_sqlite = engine.dialect.name == "sqlite"
     return str(statement.compile(dialect=sqlite.dialect(paramstyle="named") if is_sqlite else engine.dialect))
 
 
 def begin_study(engine: Engine) -> ClauseElement:
-    """Return the statement that begins a study."""
+    """Return the INSERT of a new study, which does nothing if the study exists."""
     return insert_if_absent(engine, studies).values(
         study_instance_uid=bindparam("study"),
         **{name: bindparam(name) for name in ("state", "priority", "first_instance_at")},
@@ -207,7 +207,7 @@ def row(arrival: Arrival, *, conflicts: bool) -> dict[str, object]:
 
 
 def changed_study(reception: Reception, priority: Priority, known: Known) -> dict[str, object]:
-    """Return what an instance changes in the row of its study; mostly nothing."""
+    """Return the columns that an instance changes in the row of its study; mostly none."""
     if reception is Reception.CONFLICT:
         return {"conflicting": True}
     changes: dict[str, object] = {}

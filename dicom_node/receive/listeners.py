@@ -1,6 +1,6 @@
-"""A node's other listening processes: forked from the first, and waiting at the same socket.
+"""The node's additional listening processes: forked from the first, and listening on the same socket.
 
-They share what the first has imported, so each costs some 20 MB.
+They share the memory of what the first has imported, so each costs some 20 MB.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ log = get_logger()
 
 
 class Listeners:
-    """Processes that end with their parent, and whose end ends it."""
+    """Processes that end when their parent ends; if one of them ends by itself, the parent is stopped."""
 
     def __init__(self, count: int, serve: Callable[[], None], stop: threading.Event) -> None:
-        """Fork the processes; each calls ``serve`` and ends when it returns.
+        """Fork ``count`` processes; each calls ``serve`` and ends when it returns.
 
-        Call it before this process has threads or connections. ``stop`` is set when one of them ends.
+        Call this before the process has threads or connections. ``stop`` is set when one of the processes ends.
         """
         self.ended_early = False
         self._stop = stop
         signal.signal(signal.SIGCHLD, self._on_end)
         gc.collect()
-        gc.freeze()  # the collector would write to, and so copy, every page the processes share
+        gc.freeze()  # garbage collection would write to every shared page, and so copy it
         self._pids = [fork(serve) for _ in range(count)]
 
     def _on_end(self, *_: object) -> None:
@@ -41,10 +41,10 @@ class Listeners:
             set_by_signal(self._stop)
 
     def stop(self) -> None:
-        """Tell the processes to end, and wait; one that does not listen is killed."""
+        """Send SIGTERM to the processes and wait; kill those that do not end in time."""
         deadline = time.monotonic() + STOPPING_SECONDS
         for pid in self._pids:
-            os.kill(pid, signal.SIGTERM)  # the number is its own until it is waited for
+            os.kill(pid, signal.SIGTERM)  # the id is not reused before waitpid
         for pid in self._pids:
             while os.waitpid(pid, os.WNOHANG) == (0, 0):
                 if time.monotonic() > deadline:
@@ -56,7 +56,7 @@ class Listeners:
 
 
 def fork(serve: Callable[[], None]) -> int:
-    """Start a process that calls a function; return its id."""
+    """Fork a process that calls ``serve``; return its id."""
     parent = os.getpid()
     if pid := os.fork():
         return pid
@@ -64,7 +64,7 @@ def fork(serve: Callable[[], None]) -> int:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         die_with_parent()
-        if os.getppid() == parent:  # else it died before we asked to be told
+        if os.getppid() == parent:  # else the parent died before die_with_parent took effect
             serve()
         status = 0
     except Exception:  # the edge of a process: nothing may escape into the parent's code

@@ -1,4 +1,4 @@
-"""What stands at the beginning of a file: its meta information, and whose instance it is."""
+"""The beginning of a file: write its meta information, and read the UIDs that identify its instance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAIN_UID = re.compile(rb"([0-9.]{1,64})\0?")
 
 
 class Identity(NamedTuple):
-    """Where an instance belongs."""
+    """The UIDs that identify an instance."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -41,7 +41,7 @@ def file_meta(
 ) -> bytes:
     """Return preamble and file meta information (PS3.10 7.1), in Explicit VR Little Endian.
 
-    pydicom's writer makes the same bytes in a tenth of the speed: this runs for every instance.
+    pydicom's writer makes the same bytes at a tenth of the speed, and this runs for every instance.
     """
     elements = b"".join(
         (
@@ -59,7 +59,7 @@ def file_meta(
 
 
 def short_element(element: int, vr: bytes, value: str) -> bytes:
-    """Return an element of group 0002, its value padded to an even length (PS3.5 6.2, 7.1.2)."""
+    """Encode an element of group 0002 with a 16-bit length; pad its value to an even length (PS3.5 6.2, 7.1.2)."""
     encoded = value.encode("latin-1", "replace")
     if len(encoded) % 2:
         encoded += b"\0" if vr == b"UI" else b" "
@@ -67,9 +67,10 @@ def short_element(element: int, vr: bytes, value: str) -> bytes:
 
 
 def glance(beginning: bytes, transfer_syntax: UID) -> Identity | None:
-    """Return whose instance it is if the first bytes of its data set say so plainly, in a third of the time.
+    """Return the UIDs of an instance if the first bytes of its data set hold them in plain form, else None.
 
-    None says nothing: `identify` reads on, and knows what may be odd.
+    This takes a third of the time of `identify`. None does not mean that the instance is invalid: `identify` reads
+    further, and tells an unusual data set from an invalid one.
     """
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
         return None
@@ -91,7 +92,7 @@ def glance(beginning: bytes, transfer_syntax: UID) -> Identity | None:
 
 
 def identify(data: BinaryIO, transfer_syntax: UID) -> Identity:
-    """Return where an instance belongs; reads no further than the series' UID.
+    """Return the UIDs of an instance; read no further than the Series Instance UID.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Identity:
     """
     try:
         if transfer_syntax == DeflatedExplicitVRLittleEndian:
-            # Only the beginning is inflated, whatever the rest would grow to.
+            # Only the beginning is inflated, however large the whole data set would become.
             deflated = data.read(LONGEST_HEADER_BYTES)
             data = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, LONGEST_HEADER_BYTES))
         ds = read_dataset(
@@ -126,15 +127,15 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Identity:
 
 
 def is_whole(element: object) -> bool:
-    """Whether an element is as long as it says."""
+    """Whether the value of an element has the length that its header states."""
     return not isinstance(element, RawDataElement) or len(element.value or b"") == element.length
 
 
 def is_storable(uid: object) -> bool:
-    """Whether the record can hold a value as a UID, however odd: a single one, short, without control characters."""
+    """Whether the record can hold a value as a UID, valid or not: one string, printable, of at most 64 characters."""
     return isinstance(uid, str) and len(uid) <= LONGEST_UID and uid.isprintable()
 
 
 def beyond_identity(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Whether everything that identifies an instance has been read."""
+    """Whether a tag lies behind the last identifying one, so that reading can stop."""
     return int(tag) > LAST_IDENTIFYING_TAG

@@ -1,11 +1,14 @@
 """pynetdicom's association on one thread, without polling and without copies.
 
-pynetdicom 3.0 runs two threads an association, each asleep for a millisecond between looks at its queue or
-socket, reads the socket in pieces of 4 KB and copies an image six times before a handler sees it. The classes
-here take the place of its own for associations that come in. They keep its state machine, its negotiation and its
-other services, and change three things: one thread does everything and waits for the socket; what the peer sends is
-read into one buffer and looked at there; C-STORE, once an association is established, passes by pynetdicom's
-primitives and messages, and its data set goes where the server says as it comes.
+pynetdicom 3.0 runs two threads for each association; both sleep for a millisecond between looks at their queue or
+socket. It reads the socket in pieces of 4 KB and copies an image six times before a handler sees it. The classes here
+replace its own for incoming associations. They keep its state machine, its negotiation and its other services, and
+change three things:
+
+- One thread does everything, and waits for the socket.
+- What the peer sends is read into one buffer and parsed there.
+- In an established association, C-STORE bypasses pynetdicom's primitives and messages: while its data set arrives, it
+  is written to the file that the `StorageHandler` has opened for it.
 """
 
 from __future__ import annotations
@@ -46,28 +49,29 @@ from dicom_node.security.access import GuardedACSE, Refusal
 from dicom_node.statuses import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED
 
 LONGEST_WAIT_SECONDS = 1.0
-"""Timers (ARTIM, network idle) are looked at this often when nothing happens."""
+"""The longest wait for the socket: timers (ARTIM, network idle) are checked at least this often."""
 
 PDU_HEADER = struct.Struct(">BxL")
 """Type and length (PS3.8 9.3.1)."""
 LONGEST_OTHER_PDU_BYTES = 2**20
-"""An A-ASSOCIATE-RQ names at most 128 presentation contexts."""
+"""Enough for an A-ASSOCIATE-RQ, which names at most 128 presentation contexts."""
 LONGEST_COMMAND_BYTES = 2**16
 LONGEST_REPORT_BYTES = 2**20
-"""Of a storage commitment; Hilum asks for a hundred instances at once."""
+"""Limit for an N-EVENT-REPORT on storage commitment; Hilum requests it for at most a hundred instances at once."""
 LEAST_PROGRESS_BYTES = 2**14
-"""What must come until the idle timer expires, or a whole message, so that nobody holds on with a trickle."""
+"""So many bytes, or a whole message, must arrive before the idle timer expires: a peer cannot keep its association by
+sending a trickle."""
 ESTABLISHED = "Sta6"
 CLOSING = "Sta13"
 
 
 class StorageHandler(Protocol):
-    """Takes what C-STORE brings."""
+    """Stores what C-STORE brings."""
 
     def open_data_set(
         self, association: PromptAssociation, command: CommandSet, transfer_syntax_uid: str
     ) -> IncomingFile:
-        """Return where the data set goes as it comes."""
+        """Return the file to which the data set is written while it arrives."""
 
     def store(
         self,
@@ -76,14 +80,14 @@ class StorageHandler(Protocol):
         transfer_syntax_uid: str,
         incoming: IncomingFile,
     ) -> int:
-        """Keep a whole data set; return the status."""
+        """Store a complete data set; return the status of the response."""
 
 
 log = get_logger()
 
 
 class PromptDUL(DULServiceProvider):
-    """The DICOM upper layer, served by its association's thread."""
+    """The DICOM upper layer, run by its association's thread instead of a thread of its own."""
 
     socket: PromptSocket
     waker: Waker
@@ -91,23 +95,26 @@ class PromptDUL(DULServiceProvider):
     _bytes_since_progress = 0
 
     def start(self) -> None:
-        """Begin to serve; there is no thread to start."""
+        """Begin to serve; unlike in pynetdicom, this starts no thread."""
         self.socket.begin(self.waker)
         self._idle_timer.start()
         self._serving = True
         self.assoc._dul_ready.set()
 
     def is_alive(self) -> bool:
-        """Whether there is still something to do."""
+        """Whether the upper layer has been started and not killed; pynetdicom asks this of its thread."""
         return self._serving and not self._kill_thread
 
     def advance(self, seconds: float) -> None:
-        """Handle one event: of a timer, the user or the peer, in this order (PS3.8 9.2); wait for the peer a while."""
+        """Handle one event of a timer, the local user or the peer, in this order (PS3.8 9.2).
+
+        Wait for the peer for at most ``seconds``.
+        """
         if not self.event_queue.queue:
             if self.artim_timer.expired:
                 self.event_queue.put("Evt18")
             elif not self._process_recv_primitive():
-                # pynetdicom closes the connection as soon as nothing more comes, once it is to be closed.
+                # In the closing state, pynetdicom closes the connection if nothing can be read: do not wait then.
                 self.socket.patience_seconds = 0 if self.state_machine.current_state == CLOSING else seconds
                 if self._is_transport_event() and self._bytes_since_progress >= LEAST_PROGRESS_BYTES:
                     self.note_progress()
@@ -115,21 +122,24 @@ class PromptDUL(DULServiceProvider):
             self.state_machine.do_action(self.event_queue.get())
 
     def note_progress(self) -> None:
-        """Begin the idle time anew."""
+        """Restart the idle timer."""
         self._bytes_since_progress = 0
         self._idle_timer.restart()
 
     def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
-        """Return a PDU and its event; one that cannot be told to the user is invalid now, not amid an action."""
+        """Return a PDU and its event; raise if it cannot become a primitive.
+
+        The caller then treats the PDU as invalid; otherwise an action of the state machine would fail halfway.
+        """
         pdu, event = super()._decode_pdu(bytestream)
         pdu.to_primitive()
         return pdu, event
 
     def _read_pdu_data(self) -> None:
-        """Read a PDU; leave all but data to pynetdicom. None may be longer than agreed."""
+        """Read a PDU; leave all but data of established associations to pynetdicom. One above its limit is invalid."""
         self.socket.deadline = time.monotonic() + (self.assoc.network_timeout or 0)
         try:
-            if self.state_machine.current_state == CLOSING:  # nothing counts, and after a broken PDU none begins
+            if self.state_machine.current_state == CLOSING:  # ignore data: it may begin anywhere in a PDU
                 if not self.socket.discard():
                     self.event_queue.put("Evt17")
                 return
@@ -151,7 +161,7 @@ class PromptDUL(DULServiceProvider):
             self.event_queue.put("Evt17")
 
     def _take_data(self, body: memoryview) -> None:
-        """Hand on what a data PDU carries: in an established association all that DT-2 does (PS3.8 9.2.3)."""
+        """Pass the fragments in a data PDU to DIMSE; in an established association, DT-2 does no more (PS3.8 9.2.3)."""
         dimse = cast("PromptDIMSE", self.assoc.dimse)
         try:
             for context_id, value in presentation_data_values(body):
@@ -160,7 +170,7 @@ class PromptDUL(DULServiceProvider):
             self.event_queue.put("Evt19")
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
-        """Return the next primitive for the user, or None; serve while waiting for it."""
+        """Return the next primitive for the local user, or None; handle events while waiting for it."""
         deadline = time.monotonic() + (LONGEST_WAIT_SECONDS if timeout is None else timeout)
         while wait and self.is_alive() and not self.to_user_queue.queue:
             if (left := deadline - time.monotonic()) < 0:
@@ -175,13 +185,13 @@ class PromptDUL(DULServiceProvider):
             self.advance(0)
 
     def stop_dul(self) -> bool:
-        """Serve until the connection is closed; ARTIM bounds it."""
+        """Handle events until the connection is closed; the ARTIM timer limits how long that takes."""
         while self.is_alive():
             self.advance(LONGEST_WAIT_SECONDS)
         return True
 
     def break_off(self) -> None:
-        """Tell the peer by A-ABORT, past the state machine that may have broken (PS3.8 9.3.8)."""
+        """Send A-ABORT and close the connection without the state machine, which may be broken (PS3.8 9.3.8)."""
         pdu = A_ABORT_RQ()
         pdu.source, pdu.reason_diagnostic = 0x02, 0x00
         if self.socket.socket:
@@ -191,22 +201,22 @@ class PromptDUL(DULServiceProvider):
 
 
 class PromptDIMSE(DIMSEServiceProvider):
-    """Puts messages together: C-STORE here, C-ECHO and N-EVENT-REPORT by pynetdicom; others end the association."""
+    """Assembles messages: C-STORE here, C-ECHO and N-EVENT-REPORT by pynetdicom; any other ends the association."""
 
     assoc: PromptAssociation
     _command_bytes = b""
     _storing: tuple[CommandSet, IncomingFile] | None = None
-    """The C-STORE whose data set is coming, and where it goes."""
+    """The C-STORE whose data set is arriving, and the file for it."""
     _report: tuple[CommandSet, int] | None = None
-    """The N-EVENT-REPORT whose data set is coming, and how many bytes have come."""
+    """The N-EVENT-REPORT whose data set is arriving, and how many bytes have arrived."""
 
     def take(self, context_id: int, value: memoryview) -> None:
-        """Take a fragment of a message, with its control header (PS3.8 E.2).
+        """Process a message fragment, which begins with its message control header (PS3.8 E.2).
 
         Raises
         ------
         ValueError
-            Nothing like it may come here.
+            The fragment may not come at this point, or its message is unsupported, malformed or too long.
         """
         is_command, is_last = value[0] & COMMAND, value[0] & LAST
         if self._report is not None:
@@ -254,13 +264,13 @@ class PromptDIMSE(DIMSEServiceProvider):
         self.receive_primitive(primitive)
 
     def discard(self) -> None:
-        """Remove what has come of a data set that will not be whole."""
+        """Remove the file of a data set that will not be completed."""
         if self._storing:
             self._storing[1].close()
 
 
 class PromptAssociation(Association):
-    """An accepted association, served by one thread."""
+    """An incoming association, served by one thread."""
 
     dul: PromptDUL
     handler: StorageHandler
@@ -281,7 +291,7 @@ class PromptAssociation(Association):
             self.dul.waker.close()
 
     def _shake_hands(self) -> bool:
-        """Begin TLS where it is spoken; return whether the peer may go on."""
+        """Do the TLS handshake if the connection uses TLS; return False if it failed."""
         peer = self.dul.socket.socket
         if not isinstance(peer, ssl.SSLSocket):
             return True
@@ -295,12 +305,12 @@ class PromptAssociation(Association):
         return True
 
     def stop(self) -> None:
-        """Abort soon; for other threads."""
+        """Have the association's thread abort it soon; for calls from other threads."""
         self._stopping = True
         self.dul.waker.wake()
 
     def begin_store(self, command: CommandSet) -> IncomingFile:
-        """Return where the data set of a C-STORE goes.
+        """Return the file for the data set of a C-STORE.
 
         Raises
         ------
@@ -313,7 +323,7 @@ class PromptAssociation(Association):
         return self.handler.open_data_set(self, command, context.transfer_syntax[0])
 
     def serve_store(self, command: CommandSet, incoming: IncomingFile) -> None:
-        """Answer a C-STORE whose data set has come."""
+        """Store the data set of a C-STORE that has arrived, and send the response."""
         with incoming:
             status = self._store(command, incoming)
         self.dul.socket.send(command.answer(status))
@@ -351,14 +361,14 @@ class PromptAssociation(Association):
                 self.abort()
 
     def _end(self) -> None:
-        """Do what the peer asks for: release or abort."""
+        """Release the association if the peer has requested that, or end it if it was aborted."""
         if self.is_established and self.acse.is_release_requested():
-            self.is_released, self.is_established = True, False  # the peer may come again as soon as it hears
+            self.is_released, self.is_established = True, False  # first: with the response, the peer may reconnect
             self.acse.send_release(is_response=True)
             evt.trigger(self, evt.EVT_RELEASED, {})
             self.kill()
         elif self.acse.is_aborted():
-            self.dul.receive_pdu(wait=False)  # so that listeners of EVT_ACSE_RECV hear of it
+            self.dul.receive_pdu(wait=False)  # triggers EVT_ACSE_RECV
             self.is_aborted, self.is_established = True, False
             evt.trigger(self, evt.EVT_ABORTED, {})
             self.kill()

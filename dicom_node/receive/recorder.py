@@ -1,4 +1,4 @@
-"""Stored instances enter the record together: who comes first takes along all that wait."""
+"""Group commit: the thread whose turn it is records all instances that wait at that moment."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dicom_node.study import Reception
 
 @dataclass(eq=False)
 class Waiting:
-    """An instance that waits for the record, and what came of it."""
+    """An instance that waits to be recorded, and the outcome."""
 
     arrival: Arrival
     outcome: Reception | OSError | DBAPIError | None = None
 
 
 class Recorder:
-    """Syncs a folder once and commits once for all instances that associations have brought meanwhile."""
+    """Records the instances that wait, of all associations, with one sync of each folder and one commit."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -31,7 +31,7 @@ class Recorder:
         self._turn = threading.Lock()
 
     def record(self, arrival: Arrival) -> Reception:
-        """Make the name of an instance's file durable, then its row; return what its arrival means.
+        """Make the name of an instance's file durable, then record the instance; return what its arrival meant.
 
         Raises
         ------
@@ -45,7 +45,7 @@ class Recorder:
                 self._record_all([self._waiting.popleft() for _ in range(len(self._waiting))])
         if isinstance(mine.outcome, Exception):
             raise mine.outcome
-        assert mine.outcome is not None  # noqa: S101 - it was recorded above, by this thread or one before
+        assert mine.outcome is not None  # noqa: S101 - set above, or by a thread whose turn came earlier
         return mine.outcome
 
     def _record_all(self, batch: Sequence[Waiting]) -> None:
@@ -54,12 +54,12 @@ class Recorder:
                 sync_folder(folder)
             receptions = self._intake.record_all([one.arrival for one in batch])
         except (OSError, DBAPIError) as error:
-            # A database that does not answer is no instance's fault, and each alone would wait as long for it again.
+            # If the database does not answer, trying each instance alone would only wait as long for each again.
             if len(batch) == 1 or is_silence(error):
                 for one in batch:
                     one.outcome = error
                 return
-            for one in batch:  # the failure may be one instance's own; the others must not suffer for it
+            for one in batch:  # one instance may have caused the failure: it must not affect the others
                 self._record_all([one])
         else:
             for one, reception in zip(batch, receptions, strict=True):
@@ -67,8 +67,9 @@ class Recorder:
 
 
 def is_silence(error: OSError | DBAPIError) -> bool:
-    """Whether a database said nothing: no connection was to be had, or it timed out.
+    """Whether the database did not answer: there was no connection, or it timed out.
 
-    psycopg has OperationalErrors for deadlocks and the like, too; with an SQLSTATE, the server has answered.
+    psycopg raises an OperationalError for deadlocks and the like too, but with an SQLSTATE, which only an answering
+    server sends. SQLite has no SQLSTATE: each of its OperationalErrors counts as no answer.
     """
     return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None

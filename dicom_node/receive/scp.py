@@ -1,6 +1,6 @@
-"""From an association to a stored instance: C-ECHO and C-STORE, as an SCP.
+"""The SCP of C-ECHO and C-STORE: from an association to a stored instance.
 
-Success (0x0000) goes back only after the bytes are synced under their final name, their folder is synced and
+The response is success (0x0000) only after the bytes are synced under their final name, their folder is synced and
 the row is committed. Pixels are never decoded here.
 """
 
@@ -38,27 +38,27 @@ from dicom_node.statuses import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT
 from dicom_node.study import Association, Instance, Priority, Reception
 
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Younger than pynetdicom's list."""
+"""Missing from pynetdicom's list, which is older."""
 
 TRANSFER_SYNTAXES = [*ALL_TRANSFER_SYNTAXES, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"]
-"""Two retired kinds of JPEG too: they are still in archives, and the worker reads them."""
+"""Including two retired JPEG transfer syntaxes, which archives still hold and the worker can read."""
 
 GLANCE_BYTES = 2**14
-"""As far as the UIDs of most instances."""
+"""How much of a data set `glance` gets: enough for the UIDs of most instances."""
 
 ACCEPT_POLL_SECONDS = 1.0
 STOPPING_SECONDS = 5.0
 WAITING_CONNECTIONS = 128
 CONNECTIONS_WITHOUT_ASSOCIATION = 64
-"""How many peers may be connected at once that have not associated yet, or hear why they may not."""
+"""How many peers may be connected besides the associations: those not associated yet, and those being rejected."""
 SECONDS_WITHOUT_ASSOCIATION = 30.0
-"""For how long; then they are cut off."""
+"""How long a peer may be connected without an association before Hilum disconnects it."""
 
 log = get_logger()
 
 
 def storage_classes() -> list[str]:
-    """Return the SOP classes whose instances the node takes: all of storage."""
+    """Return the SOP classes whose instances the node accepts: all storage SOP classes."""
     return [
         *(str(context.abstract_syntax) for context in AllStoragePresentationContexts),
         LABEL_MAP_SEGMENTATION_STORAGE,
@@ -66,12 +66,12 @@ def storage_classes() -> list[str]:
 
 
 def listen(settings: NodeSettings) -> socket.socket:
-    """Return a socket at which the node's peers arrive.
+    """Return the socket on which the node listens for peers.
 
     Raises
     ------
     SettingsError
-        The address is not ours, or somebody else listens there.
+        Hilum cannot listen there: the address is not of this machine, or another process uses the port, for example.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
@@ -81,17 +81,17 @@ def listen(settings: NodeSettings) -> socket.socket:
             "cannot-listen",
             f"cannot listen on node.host {settings.host}, node.port {settings.port}: {error.strerror}",
         ) from error
-    listener.setblocking(False)  # of several processes that see a peer arrive, one gets it
+    listener.setblocking(False)  # several processes see a connection arrive; those that do not get it must not block
     return listener
 
 
 class Receiver:
-    """Handles the events of the associations that bring instances.
+    """Serves the associations that bring instances.
 
     Parameters
     ----------
     on_event_report : callable
-        Takes what a PACS reports on storage commitment and returns the status.
+        Handles a report of a PACS on storage commitment (N-EVENT-REPORT) and returns the status.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Receiver:
         self._lock = threading.Lock()
 
     def start(self, listener: socket.socket | None = None) -> None:
-        """Serve who connects to a listening socket, which several processes may share; returns at once."""
+        """Begin to accept connections on a listening socket, which several processes may share; return at once."""
         ae = self._ae
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -130,7 +130,7 @@ class Receiver:
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
         handlers: list[evt.EventHandlerType] = [(end, self.on_end) for end in ends]
         handlers.append((evt.EVT_N_EVENT_REPORT, self._on_event_report))
-        # A PACS that reports on an association of its own is the service's SCP (PS3.4 J.3.3).
+        # A PACS may report on an association that it requests itself; there, too, it is the SCP (PS3.4 J.3.3).
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         self._server = PromptServer(
             ae,
@@ -144,17 +144,17 @@ class Receiver:
 
     @property
     def port(self) -> int:
-        """The port that is listened on; the settings may leave it to the system with 0."""
+        """The port on which the node listens; if the settings say 0, the system has chosen it."""
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Stop listening and abort what is open; a sender keeps what it was not told is safe."""
+        """Stop listening and abort open associations; a sender keeps the instances that got no success response."""
         self._server.stop(STOPPING_SECONDS)
 
     def open_data_set(
         self, association: PynetdicomAssociation, command: CommandSet, transfer_syntax_uid: str
     ) -> IncomingFile:
-        """Return the file that the data set of a C-STORE goes into as it comes."""
+        """Return the file to which the data set of a C-STORE is written while it arrives."""
         return IncomingFile(
             self._files.incoming_path(),
             file_meta(
@@ -169,7 +169,7 @@ class Receiver:
     def store(
         self, association: PynetdicomAssociation, command: CommandSet, transfer_syntax_uid: str, incoming: IncomingFile
     ) -> int:
-        """Make what C-STORE brought safe; return the status to answer with."""
+        """Store and record a received instance; return the status of the response."""
         started = time.monotonic()
         try:
             instance = self._keep(command, transfer_syntax_uid, incoming)
@@ -192,7 +192,7 @@ class Receiver:
         return SUCCESS
 
     def _keep(self, command: CommandSet, transfer_syntax_uid: str, incoming: IncomingFile) -> Instance:
-        """Write an instance to the disk."""
+        """Check a received data set and move its file to its final path; return the instance."""
         if incoming.is_too_large:
             limit = self._settings.maximum_object_bytes
             raise RejectedInput(
@@ -225,22 +225,22 @@ class Receiver:
         return instance
 
     def _record(self, instance: Instance, association: Association) -> Reception:
-        """Write an instance that is on the disk into the record."""
+        """Record a stored instance; return what its arrival meant."""
         stat = association.called_ae_title == self._settings.stat_ae_title
         reception = self._recorder.record(Arrival(instance, association, Priority.STAT if stat else Priority.ROUTINE))
         if reception is Reception.OWN_RESULT:
-            instance.path.unlink(missing_ok=True)  # it lies among the results already
+            instance.path.unlink(missing_ok=True)  # the folder of results has it already
         if reception in (Reception.NEW, Reception.CONFLICT):
             self._receipts.note(association, instance)
         return reception
 
     def _association(self, assoc: PynetdicomAssociation) -> Association:
-        """Return the record of an association; it begins with its first instance: probes leave none."""
+        """Return the recorded association; it is recorded with its first instance, so C-ECHO alone leaves no row."""
         with self._lock:
             known = self._associations.get(assoc)
         if known:
             return known
-        # pynetdicom's acceptor carries our own AE title; the one that was called stands in the request.
+        # pynetdicom's acceptor has Hilum's own AE title; the called AE title is in the request.
         called = assoc.requestor.primitive.called_ae_title if assoc.requestor.primitive else ""
         opened = self._intake.open_association(
             assoc.requestor.ae_title.strip(), (called or "").strip(), str(assoc.requestor.address)
@@ -259,6 +259,6 @@ class Receiver:
         try:
             self._intake.close_association(association.association_id)
         except (DBAPIError, OSError) as error:
-            # It will be taken for dead once it has been silent for association_idle_seconds.
+            # It stops keeping its studies incomplete once it has been silent for association_idle_seconds.
             cause = error.orig if isinstance(error, DBAPIError) else error
             log.warning("association_left_open", association_id=association.association_id, error=type(cause).__name__)

@@ -1,4 +1,4 @@
-"""Accepts connections, each of which gets a prompt association (``reactor``) in place of pynetdicom's own."""
+"""Accept connections; each gets a `PromptAssociation` (``reactor``) in place of pynetdicom's association."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dicom_node.security.access import Doorkeeper, GuardedACSE
 from dicom_node.timers import use_steady_timers
 
 DEFERENCE_SECONDS = 0.002
-"""How long a process waits for others to accept a connection, for each association it has open."""
+"""For each association that it has open, a process waits this long for the others to accept a connection first."""
 TIMEVAL = struct.Struct("ll")
 
 
 class PromptServer(ThreadedAssociationServer):
-    """A server of prompt associations."""
+    """A server that makes a `PromptAssociation` for each connection."""
 
     def __init__(
         self,
@@ -53,34 +53,34 @@ class PromptServer(ThreadedAssociationServer):
         self.contexts = SharedContexts(self.contexts)
 
     def server_bind(self) -> None:
-        """Take the listening socket, which other processes may share, in place of one of our own."""
+        """Use the given listening socket, which other processes may share, instead of the one just created."""
         cast("socket.socket", self.socket).close()
         self.socket = self._listener
         self.server_address = self._listener.getsockname()
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        """Accept a connection; of the processes that listen, the one with the least to do is the quickest."""
+        """Accept a connection; of the processes that listen, the one with the fewest associations is the quickest."""
         time.sleep(DEFERENCE_SECONDS * len(self.active_associations))
         peer, address = super().get_request()
-        # Who stalls in the middle of a PDU must not hold a thread forever. (settimeout would poll before each read.)
+        # A peer that stalls within a PDU must not hold a thread forever. (settimeout would poll before each read.)
         seconds = int(self.ae.network_timeout or 0)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(seconds, 0))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(seconds, 0))
-        if self._tls:  # hands are shaken by the association's thread; here they would keep everyone waiting
+        if self._tls:  # the association's thread does the handshake; here it would keep other peers waiting
             peer = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
-            peer.settimeout(self.ae.network_timeout)  # OpenSSL would read again and again
+            peer.settimeout(self.ae.network_timeout)  # else a read that timed out would be repeated without end
         return peer, address
 
     def verify_request(self, _request: object, _address: object) -> bool:
-        """Whether a connection gets a thread."""
+        """Whether a connection gets a thread: only while fewer than the maximum are open."""
         return len(self.active_associations) < self.ae.maximum_associations
 
     def server_close(self) -> None:
-        """Let go of the listening socket; to shut it down would end it for the other processes, too."""
+        """Close the listening socket without shutting it down, which would end it for the other processes too."""
         cast("socket.socket", self.socket).close()
 
     def stop(self, seconds: float) -> None:
-        """Stop listening, abort what is open, and wait for that no longer than some seconds."""
+        """Stop listening, abort open associations, and wait at most ``seconds`` for them to end."""
         self.shutdown()
         deadline = time.monotonic() + seconds
         open_associations = cast("list[PromptAssociation]", self.active_associations)
@@ -91,9 +91,9 @@ class PromptServer(ThreadedAssociationServer):
 
 
 class SharedContexts(list[PresentationContext]):
-    """The supported presentation contexts, the same for all associations.
+    """The supported presentation contexts: one list for all associations.
 
-    pynetdicom copies them for each one, which takes 50 ms and more; nothing changes them.
+    pynetdicom makes a deep copy for each association, which takes 50 ms or more, although nothing changes them.
     """
 
     def __deepcopy__(self, _memo: object) -> SharedContexts:
@@ -101,13 +101,13 @@ class SharedContexts(list[PresentationContext]):
 
 
 class PromptRequestHandler(RequestHandler):
-    """Makes the associations of a server prompt ones."""
+    """Creates an association, and gives it and its parts the classes of this package."""
 
     server: PromptServer
 
     def _create_association(self) -> Association:
-        # pynetdicom names its classes inside its own methods; giving the finished objects another class
-        # is the one way in that copies none of it.
+        # pynetdicom's methods name its classes; changing the class of the finished objects is the only way to
+        # replace them without copying its code.
         association = super()._create_association()
         association.__class__ = PromptAssociation
         association.dul.__class__ = PromptDUL

@@ -1,4 +1,4 @@
-"""The connection to a peer: waited for, and read in as few calls as its sending allows."""
+"""The connection to a peer: wait for data, and read it with as few system calls as possible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pynetdicom.transport import AssociationSocket
 
 READ_AHEAD_BYTES = 2**18
-"""What is read at once where the peer is ahead of us."""
+"""How much is read at once if the peer has already sent that much."""
 
 
 class Waker:
@@ -30,7 +30,7 @@ class Waker:
                 os.eventfd_write(self._descriptor, 1)
 
     def wait(self, peer: int, seconds: float) -> bool:
-        """Return whether the peer's descriptor can be read, as soon as it can, it is woken, or the time is up."""
+        """Wait until the peer's descriptor is readable, `wake` is called or time is up; return if it is readable."""
         self._poll.register(peer, select.POLLIN)
         ready = [descriptor for descriptor, _ in self._poll.poll(seconds * 1000)]
         if self._descriptor in ready:
@@ -38,35 +38,35 @@ class Waker:
         return peer in ready
 
     def close(self) -> None:
-        """Let the descriptor go; nobody is woken by it any more."""
+        """Close the descriptor; from now on `wake` does nothing."""
         with self._lock:
             self._closed = True
             os.close(self._descriptor)
 
 
 class PromptSocket(AssociationSocket):
-    """Waits for the peer and reads in as few calls as its sending allows."""
+    """Waits for the peer without polling, and reads ahead into one buffer."""
 
     waker: Waker
     patience_seconds = 0.0
     """How long `ready` waits."""
     deadline = 0.0
-    """When the PDU that is being read must be there."""
+    """When the PDU that is being read must be complete, on the monotonic clock."""
     _start = _end = 0
 
     def begin(self, waker: Waker) -> None:
-        """Get what it takes to serve; pynetdicom has made the object."""
+        """Set up the waker and the buffer; `__init__` is pynetdicom's."""
         self.waker = waker
         self._buffer = memoryview(bytearray(READ_AHEAD_BYTES))
 
     @property
     def ready(self) -> bool:
-        """Whether the peer has sent something; False too if its thread was woken."""
+        """Whether there is something to read; wait for it for `patience_seconds` at most, or until woken."""
         if self.socket is None or not self._is_connected:
             return False
         if self._start < self._end:
             return True
-        pending = getattr(self.socket, "pending", None)  # what TLS has decrypted already, no poll can see
+        pending = getattr(self.socket, "pending", None)  # poll does not see what TLS has decrypted already
         if pending and pending():
             return True
         try:
@@ -76,12 +76,14 @@ class PromptSocket(AssociationSocket):
             return False
 
     def peek(self, count: int) -> memoryview:
-        """Return the next bytes without taking them, fewer if the peer closes before; it lasts until the next read.
+        """Return the next bytes without consuming them; fewer if the peer closes the connection first.
+
+        The view is valid until the next read.
 
         Raises
         ------
         TimeoutError
-            The PDU that they belong to takes too long.
+            The PDU was not complete at `deadline`.
         """
         if self._end - self._start < count:
             self._read(count)
@@ -101,13 +103,13 @@ class PromptSocket(AssociationSocket):
                 raise TimeoutError
 
     def take(self, count: int) -> memoryview:
-        """Return the next bytes, as `peek` does, and take them."""
+        """Return the next bytes, as `peek` does, and consume them."""
         taken = self.peek(count)
         self._start += len(taken)
         return taken
 
     def discard(self) -> bool:
-        """Take all that has come, and forget it; return whether there was anything before the peer closed."""
+        """Discard the bytes that have come, waiting for some if there are none; return False if the peer has closed."""
         if self._start == self._end:
             self._read(1)
         had_any = self._start < self._end
@@ -115,6 +117,6 @@ class PromptSocket(AssociationSocket):
         return had_any
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Return the next bytes; nothing if the peer closed before them all."""
+        """Return the next bytes; none if the peer closes before all of them have come."""
         taken = self.take(nr_bytes)
         return bytearray(taken) if len(taken) == nr_bytes else bytearray()

@@ -1,4 +1,4 @@
-"""One writer at a time, over all threads and processes that share a record on this machine."""
+"""Let one writer at a time use the record, among all threads and processes on this machine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from dicom_node.files import PRIVATE_FILE
 
 
 class Turn:
-    """A queue before SQLite's single writer, which itself makes the others sleep and try again; use it in a ``with``.
+    """A lock for writers of the record; use it in a ``with``.
 
-    PostgreSQL has queues of its own: there only the threads of this process take turns.
+    SQLite has a single writer, and makes the others sleep and try again; with this lock they wait in a queue instead.
+    PostgreSQL has queues of its own, so there only the threads of this process take turns.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -29,7 +30,7 @@ class Turn:
         try:
             if self._file is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX)
-        except OSError:  # ENOLCK, for one; the others must not wait for ever
+        except OSError:  # such as ENOLCK; the other threads must not wait forever
             self._lock.release()
             raise
 
