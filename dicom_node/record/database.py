@@ -1,4 +1,4 @@
-"""Opening the record: SQLite on one host, PostgreSQL where hosts share it."""
+"""Open the record: SQLite on one host, PostgreSQL if several hosts share it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dicom_node.log import get_logger
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOG_BYTES = 4 * 2**20
-"""SQLite begins its log anew after 1000 pages of 4 KB."""
+"""The length of SQLite's write-ahead log: SQLite writes it from the start again after 1000 pages of 4 KB."""
 LATEST_REVISION = "0008"
 GIVING_UP = {
     "connect_timeout": "10",
@@ -28,29 +28,29 @@ GIVING_UP = {
     "keepalives_interval": "5",
     "keepalives_count": "3",
 }
-"""A PostgreSQL that vanishes without a word, as in a power cut, is given up in half a minute; TCP waits a quarter of
-an hour. What the URL's query says goes before."""
+"""Connection parameters with which a PostgreSQL server that vanishes, as in a power cut, is given up after half a
+minute; TCP alone would wait a quarter of an hour. Parameters in the query of the URL take precedence."""
 URL_EXPECTED = "expected a database.url that starts with sqlite:/// or postgresql://"
 
 log = get_logger()
 
 
 def open_database(url: str, *, must_exist: bool = False) -> Engine:
-    """Return an engine on the record, migrated to the latest revision.
+    """Return an engine for the record, migrated to the latest revision.
 
     SQLite runs in WAL mode with synchronous=FULL, so that a commit is on the disk before it returns.
 
     Parameters
     ----------
     must_exist : bool
-        Make no record where there is none: who looks into one would take the new one for it.
+        Raise an error if there is no record. A command that only shows the record must not make a new, empty one.
 
     Raises
     ------
     SettingsError
-        The URL is neither SQLite's nor PostgreSQL's, or what it names is no record of this Hilum.
+        The URL is of neither SQLite nor PostgreSQL, the record does not exist but must, or this Hilum cannot use it.
     PassingFailure
-        The database does not answer.
+        The database does not answer, or SQLite's file or its folder cannot be made.
     """
     engine = make_engine(url, must_exist=must_exist)
     try:
@@ -70,7 +70,7 @@ def open_database(url: str, *, must_exist: bool = False) -> Engine:
 
 
 def no_record(url: URL) -> SettingsError:
-    """Return what to say where a record was looked for and is none; a URL's password is not told."""
+    """Return the error for a missing record; its message does not contain the password of the URL."""
     is_file = url.get_backend_name() == "sqlite"
     where = Path(url.database or "").absolute() if is_file else f"{url.host or 'this machine'}/{url.database}"
     advice = "name the node's settings with --config FILE or HILUM_CONFIG, or go to the folder that it is started in"
@@ -82,7 +82,7 @@ def make_engine(url: str, *, must_exist: bool) -> Engine:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # Without its cause, which quotes the URL and the password in it.
+        # The cause would quote the URL and the password in it.
         raise SettingsError("database-url", URL_EXPECTED) from None
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg", query=GIVING_UP | dict(parsed.query))
@@ -95,7 +95,7 @@ def make_engine(url: str, *, must_exist: bool) -> Engine:
             raise no_record(parsed)
         make_folder(file.parent.absolute())
         if not file.exists():
-            file.touch(PRIVATE_FILE)  # its log gets the same mode
+            file.touch(PRIVATE_FILE)  # SQLite gives its write-ahead log the same mode
     except OSError as error:
         message = f"{file} cannot be made or written for the record: {error.strerror}"
         raise PassingFailure("database-folder", message) from error
@@ -105,11 +105,11 @@ def make_engine(url: str, *, must_exist: bool) -> Engine:
 
 
 def make_durable(engine: Engine) -> None:
-    """Set SQLite's pragmas, and let transactions that write begin as writers, so that none has to be upgraded."""
+    """Set SQLite's pragmas; begin each transaction that may write as a writer, so that none has to become one later."""
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver leaves BEGIN to us
+        connection.isolation_level = None  # the driver then sends no BEGIN
         for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -120,11 +120,11 @@ def make_durable(engine: Engine) -> None:
 
 
 def lengthen_log(engine: Engine) -> None:
-    """Let SQLite's log take the room it will need, for as long as somebody has the record open.
+    """Extend SQLite's write-ahead log to its full length in advance; it stays so while any process has the record open.
 
-    A commit that makes the log longer waits for the file system's journal as well; one that writes over what is
-    there took less than half the time on ext4. Where others hold the processors, waiting for them hides the gain.
-    The log comes to its length by itself with some 300 instances, so it is they, after a start, that gain.
+    A commit that extends the log also waits for the file system's journal; a commit that overwrites existing space
+    took less than half the time on ext4. While other processes keep all processors busy, waiting for one hides the
+    gain. The log reaches this length by itself after some 300 instances, so the first 300 after a start gain.
     """
     if engine.dialect.name != "sqlite":
         return
@@ -133,15 +133,15 @@ def lengthen_log(engine: Engine) -> None:
     (cache_size,) = cursor.execute("PRAGMA cache_size").fetchone()
     try:
         for statement in (
-            "PRAGMA cache_size=1",  # what does not fit goes to the log at once, and stays there as room
+            "PRAGMA cache_size=1",  # pages beyond the cache go to the log at once; its length stays
             "BEGIN IMMEDIATE",
             "CREATE TABLE filler (bytes BLOB)",
-            f"INSERT INTO filler VALUES (zeroblob({LOG_BYTES}))",  # noqa: S608 - our own number
+            f"INSERT INTO filler VALUES (zeroblob({LOG_BYTES}))",  # noqa: S608 - a constant
             "ROLLBACK",
             "PRAGMA wal_checkpoint(RESTART)",
         ):
             cursor.execute(statement)
-    except sqlite3.Error as error:  # the disk is full: the node has to start all the same, and to say so to senders
+    except sqlite3.Error as error:  # the disk is full: the node must start anyway, to tell senders so
         log.warning("log_not_lengthened", error=type(error).__name__)
     finally:
         if cursor.connection.in_transaction:
@@ -151,15 +151,15 @@ def lengthen_log(engine: Engine) -> None:
 
 
 def reading(engine: Engine) -> Connection:
-    """Return a connection for reading: a snapshot that holds up no writer. Use it in a ``with``."""
+    """Return a connection for reading: it sees one snapshot and blocks no writer. Use it in a ``with``."""
     connection = engine.connect().execution_options(read_only=True)
-    if engine.dialect.name == "postgresql":  # by default each of its statements sees another moment
+    if engine.dialect.name == "postgresql":  # by default each statement sees a snapshot of its own
         connection = connection.execution_options(isolation_level="REPEATABLE READ")
     return connection
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to the latest revision; several processes may try at once."""
+    """Migrate the tables to the latest revision; several processes may do so at once."""
     if current_revision(engine) == LATEST_REVISION:
         return
     # Imported here: Alembic is some 15 MB that a running node does not need.
@@ -183,7 +183,7 @@ def migrate(engine: Engine) -> None:
 
 
 def current_revision(engine: Engine) -> str | None:
-    """Return the record's revision, or None where it has no tables yet."""
+    """Return the record's revision, or None if it has no tables yet."""
     with reading(engine) as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
@@ -192,21 +192,22 @@ def current_revision(engine: Engine) -> str | None:
 
 
 def insert_if_absent(engine: Engine, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an INSERT that leaves an existing row as it is."""
+    """Return an INSERT that does nothing if the row exists."""
     insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
     return insert(table).on_conflict_do_nothing()
 
 
 def now() -> float:
-    """Seconds since the epoch: the record's clock, shared by all hosts."""
+    """Return the seconds since the epoch by this host's clock, as all hosts write them into the record."""
     return time.time()
 
 
 def has_come(
     moment: ColumnElement[float], time: float, longest_seconds: float | ColumnElement[float]
 ) -> ColumnElement[bool]:
-    """Whether a moment in the record has come.
+    """Return the condition that a moment in the record has come.
 
-    One that lies further off than it was ever set was written before the clock was set back; it has come too.
+    A moment more than ``longest_seconds`` ahead counts too: none is ever set so far ahead, so it was written before
+    the clock was set back.
     """
     return or_(moment <= time, moment - longest_seconds > time)

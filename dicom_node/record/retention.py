@@ -1,4 +1,4 @@
-"""What is deleted and when: only studies whose answers every destination has, and promised to keep where asked."""
+"""Delete files of old studies, once every destination has the answers and, if it was asked to, committed to them."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ FINISH_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 BATCH = 100
 ANSWERED = (JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE)
-"""A job that failed was not answered: its study stays until somebody has looked at it."""
+"""Final states after which files may be removed. After FAILED, the study has no answer and stays until somebody has
+looked at it."""
 
 log = get_logger()
 
 
 def is_kept(job_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether the files of a job's study are there: their removal takes the rows of its inputs with them."""
+    """Return the condition that the files of a job's study are kept: removing them deletes the job's input rows."""
     return exists().where(job_inputs.c.job_id == job_id)
 
 
 @contextmanager
 def failures_logged(**fields: str) -> Iterator[None]:
-    """Let a failure of the disk pass, with a line in the log: one file that cannot be removed keeps no other."""
+    """Log an error of the disk and go on, so that one file that cannot be removed does not keep the others."""
     try:
         yield
     except OSError as error:
@@ -51,7 +52,7 @@ def failures_logged(**fields: str) -> Iterator[None]:
 
 
 def forget_associations(connection: Connection, association_ids: Iterable[str]) -> None:
-    """Delete those of these associations that have ended and that no instance refers to any more."""
+    """Delete those of the given associations that have ended and that no instance refers to."""
     this = associations.c.association_id == bindparam("this")
     held = exists().where(instances.c.association_id == associations.c.association_id)
     gone = associations.delete().where(this, associations.c.closed_at.is_not(None), ~held)
@@ -59,7 +60,7 @@ def forget_associations(connection: Connection, association_ids: Iterable[str]) 
 
 
 class Retention:
-    """Removes the files of delivered studies by age, what dead processes left, and tells when the disk fills."""
+    """Removes the files of delivered studies by age, and files left by dead processes; warns when the disk fills."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
@@ -68,11 +69,11 @@ class Retention:
         self._finished_at = -math.inf
 
     def run(self, stop: threading.Event) -> None:
-        """Take turns until told to stop."""
+        """Call `turn` at intervals until told to stop."""
         take_turns(self.turn, stop, TURN_SECONDS, "retention_failed")
 
     def turn(self) -> None:
-        """Look at the disk, and remove what may go."""
+        """Check the space left on the disk, and remove what may be removed."""
         free = self._files.free_bytes()
         if free < self._settings.storage.warn_free_gib * 2**30:
             log.warning("disk_low", bytes=free)
@@ -87,7 +88,7 @@ class Retention:
                     self.remove(study, before)
 
     def remove_abandoned(self) -> None:
-        """Remove what killed processes left half written."""
+        """Remove files that killed processes left half written."""
         removed = 0
         for part, study in self._files.half_written():
             with failures_logged(study_instance_uid=study):
@@ -96,15 +97,16 @@ class Retention:
             log.info("abandoned_removed", instances=removed)
 
     def due(self, before: float) -> list[str]:
-        """Return some studies that may go: answered, delivered, and untouched since ``before``."""
+        """Return some studies that may be removed: answered, delivered, and without activity since ``before``."""
         query = select(studies.c.study_instance_uid).where(self._may_go(before)).limit(BATCH)
         with reading(self._engine) as connection:
             return list(connection.scalars(query))
 
     def remove(self, study_instance_uid: str, before: float = math.inf) -> bool:
-        """Remove a study's files if it may go; its row, its answers and what became of them stay in the record.
+        """Remove a study's files if it may be removed; return whether it was.
 
-        The rows that name the files go first: a removal that is cut short leaves files, and no row without one.
+        The rows of the study, its jobs, results and deliveries stay in the record. The rows of its instances are
+        deleted before their files: an interrupted removal leaves files without a row, but no row without its file.
         """
         of_study = instances.c.study_instance_uid == study_instance_uid
         inputs = job_inputs.c.instance_id.in_(select(instances.c.instance_id).where(of_study))
@@ -124,7 +126,7 @@ class Retention:
         return True
 
     def finish(self) -> None:
-        """Remove what is left of removed studies: their removal was cut short, or the files were too new for it."""
+        """Remove files left of removed studies: the removal was interrupted, or the files were too new then."""
         held = exists().where(instances.c.study_instance_uid == studies.c.study_instance_uid)
         query = select(studies.c.study_instance_uid).where(studies.c.removed_at.is_not(None), ~held)
         with reading(self._engine) as connection:
@@ -147,6 +149,6 @@ class Retention:
             received,
             ~received.where(instances.c.stored_at >= before),
             ~exists().where(of_study, or_(jobs.c.state.not_in(ANSWERED), jobs.c.finished_at >= before)),
-            or_(~result, delivery),  # without a destination nobody has the answer
+            or_(~result, delivery),  # results without deliveries: nobody has the answer
             ~delivery.where(or_(deliveries.c.state != DeliveryState.SENT, deliveries.c.sent_at >= before, uncommitted)),
         )

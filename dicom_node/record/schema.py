@@ -52,14 +52,14 @@ studies = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("conflicting", Boolean, nullable=False, server_default="0"),
     Column("patient_key", String(64)),
-    # When retention removed its files; instances that came later make it anew.
+    # When retention removed the files of the study; it is in use again if instances have come since.
     Column("removed_at", Float),
     Index(None, "state"),
     Index(None, "first_instance_at"),
     Index(None, "patient_key"),
 )
 
-# Written when a study is whole: which series was chosen, and why the others were not.
+# Written when a study is complete: which series was selected, and why each one was or was not.
 series = Table(
     "series",
     metadata,
@@ -104,10 +104,11 @@ jobs = Table(
     Column("given_up", Boolean, nullable=False, server_default="0"),
     Column("created_at", Float, nullable=False),
     Column("due_at", Float, nullable=False),
+    # When the doorbell was last rung for the job: a Celery message that says the job is due.
     Column("rung_at", Float),
     Column("lease_token", String(36)),
     Column("lease_until", Float),
-    # By the settings of who claimed it, which may differ from those of who looks.
+    # By the settings of the worker that claimed the job; those of the process that checks the lease may differ.
     Column("lease_seconds", Float),
     Column("started_at", Float),
     Column("finished_at", Float),
@@ -124,7 +125,7 @@ job_inputs = Table(
     metadata,
     Column("job_id", String(36), ForeignKey(jobs.c.job_id), primary_key=True),
     Column("instance_id", Integer, ForeignKey(instances.c.instance_id), primary_key=True),
-    # Whether a row is referred to is asked as often as one is deleted; the primary key begins with the job.
+    # Each deletion of an instance looks for rows that refer to it; the primary key, beginning with the job, is no help.
     Index(None, "instance_id"),
 )
 
@@ -133,7 +134,8 @@ results = Table(
     metadata,
     Column("sop_instance_uid", UID, primary_key=True),
     Column("job_id", String(36), ForeignKey(jobs.c.job_id), nullable=False),
-    # The study's first, second ...; a job that was given up, answered so and measured after all has given two.
+    # The number of the answer to the study, from 1. A job has two if it was given up, which the first reports, and
+    # measured after all.
     Column("answer", Integer, nullable=False, server_default="1"),
     Column("sop_class_uid", UID, nullable=False),
     Column("transfer_syntax_uid", UID, nullable=False),
@@ -157,7 +159,7 @@ deliveries = Table(
     Column("status", Integer),
     Column("message", Text, nullable=False, server_default=""),
     Column("sent_at", Float),
-    # Storage commitment, where the destination asks for it: what was asked, when to ask again, when it was promised.
+    # Storage commitment, if set for the destination: the request, when to repeat it, when the destination committed.
     Column("transaction_uid", UID),
     Column("commitment_due_at", Float),
     Column("committed_at", Float),
@@ -166,7 +168,7 @@ deliveries = Table(
     Index(None, "transaction_uid"),
 )
 
-# What the webhook is told, each event of a job once.
+# Notifications to the webhook, one for each event of a job.
 notifications = Table(
     "notifications",
     metadata,

@@ -1,4 +1,4 @@
-"""The storage beside the record: made once, and later only looked for."""
+"""The storage folder that belongs to the record: made once, and later only checked."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dicom_node.record.schema import studies
 
 
 def open_storage(engine: Engine, folder: Path) -> None:
-    """Make the folders of the storage, unless the record knows that they were made long ago.
+    """Make the folders of the storage, unless the record holds studies already: then they must exist.
 
     Raises
     ------
     PassingFailure
-        The storage is not there, or cannot be made.
+        The storage is not mounted, or its folders cannot be made.
     """
     require_mounted(engine, folder)
     try:
@@ -29,12 +29,12 @@ def open_storage(engine: Engine, folder: Path) -> None:
 
 
 def require_mounted(engine: Engine, folder: Path) -> None:
-    """See that images lie where the record holds studies.
+    """Check that the storage has its folder of images if the record holds studies.
 
     Raises
     ------
     PassingFailure
-        The folder of all images is not there.
+        The record holds studies, but the folder does not exist.
     """
     if Files(folder).has_instances():
         return

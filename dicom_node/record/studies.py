@@ -1,4 +1,4 @@
-"""What the record says of studies, as it is shown."""
+"""Read studies from the record, in the form in which they are shown."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Row = dict[str, Any]
 
 
 def open_record(process: str) -> tuple[Settings, Engine]:
-    """Return the settings and the record, with logs on standard error: the other output is for the answer alone."""
+    """Return the settings and the record; log to standard error, as standard output is for the answer alone."""
     settings = load_settings()
     configure_logging(process)
     return settings, open_database(settings.database_url, must_exist=True)
 
 
 def list_studies(engine: Engine, limit: int, among: Sequence[str] | None = None) -> list[Row]:
-    """Return the newest studies, of all or of some, with their last job and how far its results got."""
+    """Return the newest studies, of all or ``among`` some, with their last job and counts of deliveries by state."""
     newest = select(studies).order_by(studies.c.first_instance_at.desc()).limit(limit)
     if among is not None:
         newest = newest.where(studies.c.study_instance_uid.in_(among))
@@ -38,7 +38,7 @@ def list_studies(engine: Engine, limit: int, among: Sequence[str] | None = None)
 
 
 def studies_with(engine: Engine, accession_number: str) -> list[str]:
-    """Return the studies whose first image has an Accession Number; those whose files were removed are not found."""
+    """Return the studies whose first instance has this Accession Number; studies without files are not found."""
     firsts = select(func.min(instances.c.instance_id)).group_by(instances.c.study_instance_uid)
     query = select(instances.c.study_instance_uid, instances.c.path).where(instances.c.instance_id.in_(firsts))
     with reading(engine) as connection:
@@ -47,7 +47,7 @@ def studies_with(engine: Engine, accession_number: str) -> list[str]:
 
 
 def accession_number_in(path: Path) -> str | None:
-    """Return the Accession Number of a stored object; None where it has none, or cannot be read."""
+    """Return the Accession Number of a stored object; None if it has none or cannot be read."""
     try:
         ds = read_bounded(path, stop_before_pixels=True, specific_tags=["AccessionNumber"])
     except UNREADABLE:
@@ -56,7 +56,7 @@ def accession_number_in(path: Path) -> str | None:
 
 
 def summaries(connection: Connection, rows: list[Row]) -> list[Row]:
-    """Return what a list shows of studies; as many statements for many as for one."""
+    """Return what a list shows of studies, with as many SQL statements for many studies as for one."""
     uids = [row["study_instance_uid"] for row in rows]
     in_order = select(jobs).where(jobs.c.study_instance_uid.in_(uids)).order_by(jobs.c.revision)
     last_jobs = {job.study_instance_uid: job for job in connection.execute(in_order)}
@@ -65,7 +65,7 @@ def summaries(connection: Connection, rows: list[Row]) -> list[Row]:
         .where(instances.c.study_instance_uid.in_(uids))
         .group_by(instances.c.study_instance_uid)
     )
-    stored = {uid: count for uid, count in connection.execute(counted)}  # noqa: C416 - rows are no pairs to mypy
+    stored = {uid: count for uid, count in connection.execute(counted)}  # noqa: C416 - to mypy, a row is not a pair
     delivered, told = delivery_counts(connection, uids), notification_counts(connection, uids)
     return [
         summary(row, last_jobs.get(uid), stored.get(uid, 0), delivered[uid], told[uid])
@@ -74,7 +74,7 @@ def summaries(connection: Connection, rows: list[Row]) -> list[Row]:
 
 
 def summary(study: Row, job: Any, stored: int, delivered: dict[str, int], told: dict[str, int]) -> Row:
-    """Return what a list shows of a study, from its row and that of its last job."""
+    """Return what a list shows of a study, from its row, that of its last job, and counts."""
     return {
         "study_instance_uid": study["study_instance_uid"],
         "received": timestamp(study["first_instance_at"]),
@@ -92,7 +92,7 @@ def summary(study: Row, job: Any, stored: int, delivered: dict[str, int], told: 
 
 
 def delivery_counts(connection: Connection, uids: list[str]) -> dict[str, dict[str, int]]:
-    """Return how many deliveries of each study stand in each state."""
+    """Return how many deliveries of each study are in each state."""
     query = (
         select(jobs.c.study_instance_uid, deliveries.c.state, func.count())
         .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
@@ -104,7 +104,7 @@ def delivery_counts(connection: Connection, uids: list[str]) -> dict[str, dict[s
 
 
 def notification_counts(connection: Connection, uids: list[str]) -> dict[str, dict[str, int]]:
-    """Return how many notifications of each study stand in each state."""
+    """Return how many notifications of each study are in each state."""
     query = (
         select(jobs.c.study_instance_uid, notifications.c.state, func.count())
         .join(jobs, jobs.c.job_id == notifications.c.job_id)
@@ -115,7 +115,7 @@ def notification_counts(connection: Connection, uids: list[str]) -> dict[str, di
 
 
 def counts_of_states(connection: Connection, query: Select[Any], uids: list[str]) -> dict[str, dict[str, int]]:
-    """Return the counts that a query yields of each study, 0 where it yields none."""
+    """Return the counts by study and state that a query yields; 0 for a state that it does not yield."""
     counts = {uid: dict.fromkeys(map(str, DeliveryState), 0) for uid in uids}
     for uid, state, count in connection.execute(query):
         counts[uid][state] = count
@@ -134,7 +134,7 @@ def find_study(engine: Engine, study_instance_uid: str) -> Row:
 
 
 def show_study(engine: Engine, study_instance_uid: str) -> Row:
-    """Return all that the record says of one study."""
+    """Return everything that the record holds on one study, as it is shown."""
     row = find_study(engine, study_instance_uid)
     with reading(engine) as connection:
         its_series = select(series.c.series_instance_uid, series.c.selected, series.c.reason).where(

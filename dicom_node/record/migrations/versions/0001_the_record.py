@@ -1,4 +1,4 @@
-"""the record."""
+"""create the tables of the record."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""whom a study is of."""
+"""add to studies the key of the patient."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""what is committed, and removed."""
+"""add storage commitment to deliveries, and the time of removal to studies."""
 
 import sqlalchemy as sa
 from alembic import op

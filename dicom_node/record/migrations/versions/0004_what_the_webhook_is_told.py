@@ -1,4 +1,4 @@
-"""what the webhook is told."""
+"""create the table of notifications to the webhook."""
 
 import sqlalchemy as sa
 from alembic import op

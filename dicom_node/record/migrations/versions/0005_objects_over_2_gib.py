@@ -1,4 +1,4 @@
-"""objects over 2 GiB."""
+"""allow objects over 2 GiB."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply. SQLite's integers have 64 bits as they are."""
+    """Apply; SQLite's integers have 64 bits anyway."""
     if op.get_bind().dialect.name == "postgresql":
         op.alter_column("instances", "size_bytes", type_=sa.BigInteger())

@@ -1,4 +1,4 @@
-"""how long a lease is."""
+"""add to jobs the length of the lease."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""who refers to what goes."""
+"""add indexes to find the rows that refer to an instance or association that is deleted."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""which answer a result is of."""
+"""add to results the number of the answer that they belong to."""
 
 import sqlalchemy as sa
 from alembic import op
