@@ -1,1 +1,1 @@
-"""Requesting: associations that Hilum asks others for, to send or to fetch."""
+"""Requesting: associations that Hilum requests, to send or to fetch."""

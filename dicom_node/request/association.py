@@ -1,4 +1,4 @@
-"""Associations with a peer, as the one who asks for them."""
+"""Associations that Hilum requests from a peer."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def open_association(
     taken: Iterable[tuple[str, str]] = (),
     on_store: Callable[[evt.Event], int] | None = None,
 ) -> Iterator[Association]:
-    """Associate with a peer for the time of a ``with``.
+    """Associate with a peer for the duration of a ``with``.
 
     Parameters
     ----------
     contexts : iterable of (str, str)
-        A SOP class and a transfer syntax for each presentation context.
+        The SOP class and transfer syntax of each presentation context to propose.
     timeout_seconds : float
         How long the peer may be silent; for connecting it has at most 10 s.
     taken : iterable of (str, str)
-        The same of what the peer may send over this association, in answer to C-GET (PS3.4 C.4.3).
+        The same for the instances that the peer may send over this association, in answer to C-GET (PS3.4 C.4.3).
     on_store : callable, optional
-        Takes it and returns the status.
+        Handles the C-STORE of such an instance and returns the status.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def open_association(
     """
     try:
         tls = (client_context(settings.tls), peer.host) if peer.tls else None
-    except SettingsError as error:  # its files were good when the process began, and may be so again
+    except SettingsError as error:  # the files were valid when the process began, and may be so again
         raise PassingFailure(error.code, error.message) from error
     use_steady_timers()
     ae = AE(ae_title=settings.node.ae_title)
@@ -68,13 +68,13 @@ def open_association(
             ae_title=peer.ae_title,
             max_pdu=0,
             tls_args=tls,
-            ext_neg=roles,  # type: ignore[arg-type]  # it asks for a list of the union, not of one of its types
+            ext_neg=roles,  # type: ignore[arg-type]  # declared as a list of a union; this is a list of one of its types
             evt_handlers=handlers,
         )
     except (socket.gaierror, UnicodeError) as error:
         raise unreachable(peer, f"has no address: {peer.host} is not known here; check host") from error
     keep_answers(association)
-    # A peer that took none of the contexts is there: `accepted_contexts` says so to who uses it.
+    # A peer that rejected all contexts can be reached; the caller sees it by `accepted_contexts`.
     if not association.is_established and not association.rejected_contexts:
         answer = association.acceptor.primitive
         if association.is_rejected and answer:
@@ -88,12 +88,12 @@ def open_association(
 
 
 def unreachable(peer: Destination, said: str) -> PassingFailure:
-    """Return what is raised where a peer lets nobody in."""
+    """Return the error for a peer that cannot be reached or rejects the association."""
     return PassingFailure("peer-unreachable", f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) {said}")
 
 
 def bound_waiting(event: evt.Event) -> None:
-    """Have a peer that stops reading, or stalls in the middle of a PDU, hold its thread no longer than is allowed."""
+    """Set a timeout on the socket: a peer that stops reading, or stalls within a PDU, must not hold its thread."""
     transport = event.assoc.dul.socket
     if transport and transport.socket:
         transport.socket.settimeout(event.assoc.network_timeout)

@@ -1,8 +1,9 @@
-"""Sending by pynetdicom without losing answers.
+"""Send by pynetdicom without losing responses.
 
-Before it sends, pynetdicom 3.0 has its reactor's thread pause, so that the answer is left to the sender. But it takes a
-reactor for paused that was told to go on and has not run since. On a busy machine such a reactor runs when the answer
-comes, takes it and drops it; the sender waits until its timeout (pynetdicom's issues 435, 842 and 875).
+Before it sends a request, pynetdicom 3.0 pauses the thread of its reactor, which leaves the response to the sending
+thread. But it takes a reactor for paused that was told to go on and has not run since. On a busy machine, such a
+reactor runs when the response arrives, takes it and drops it; the sending thread waits until its timeout (pynetdicom's
+issues 435, 842 and 875).
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from pynetdicom.association import Association
 
 
 class Checkpoint:
-    """Where the reactor waits while it is closed; in place of pynetdicom's `threading.Event`."""
+    """A gate at which the reactor waits while it is closed; it replaces pynetdicom's `threading.Event`."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._is_open = True
         self.is_waiting = False
-        """Whether the reactor is here, and stays until the checkpoint is opened."""
+        """Whether the reactor is at the checkpoint and stays there until it is opened."""
 
     def set(self) -> None:
-        """Open it: whoever waits goes on, and is not waiting from now on."""
+        """Open the checkpoint; a reactor at it counts as not waiting from now on, even before its thread runs."""
         with self._changed:
             self._is_open, self.is_waiting = True, False
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Close it."""
+        """Close the checkpoint."""
         with self._changed:
             self._is_open = False
 
     def wait(self) -> None:
-        """Return as soon as it is opened, even if it is closed again by then: the reactor must have its turns."""
+        """Wait until it is opened; go on even if it is closed again by then, as the reactor must have its turns."""
         with self._changed:
             self.is_waiting = not self._is_open
             while self.is_waiting:
@@ -41,21 +42,21 @@ class Checkpoint:
 
 
 class PausingAssociation(Association):
-    """A requested association whose reactor is paused when it says so."""
+    """A requested association that reports its reactor as paused only if it is."""
 
-    _reactor_checkpoint: Checkpoint  # type: ignore[assignment]  # it has of `threading.Event` what is used
+    _reactor_checkpoint: Checkpoint  # type: ignore[assignment]  # it has the methods of `threading.Event` that are used
 
     @property
     def _is_paused(self) -> bool:
-        """Whether the reactor leaves answers alone; one that has ended does."""
+        """Whether the reactor takes no responses: it waits at the checkpoint, or was ended."""
         return self._reactor_checkpoint.is_waiting or self._kill
 
     @_is_paused.setter
     def _is_paused(self, _: bool) -> None:
-        """The reactor writes it down by itself, too late."""
+        """Ignore the value: the reactor sets it by itself, but too late."""
 
 
 def keep_answers(association: Association) -> None:
-    """Give an association that was just requested a reactor that drops no answer."""
+    """Keep the reactor of an association that was just requested from dropping responses."""
     association._reactor_checkpoint = Checkpoint()  # type: ignore[assignment]  # as above
     association.__class__ = PausingAssociation

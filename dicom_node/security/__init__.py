@@ -1,1 +1,1 @@
-"""Who may come in, and what is remembered of who came."""
+"""Security: access control, TLS and the audit trail."""

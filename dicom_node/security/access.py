@@ -1,4 +1,4 @@
-"""Who may come in: associations are admitted by titles, address and number, or told why not (PS3.8 9.3.4)."""
+"""Access control: associations are accepted by AE titles, address and number, or rejected (PS3.8 9.3.4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ log = get_logger()
 
 
 class Refusal(Enum):
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21); who fails TLS hears none."""
+    """Why a peer is refused: result, source and reason of the A-ASSOCIATE-RJ (PS3.8 table 9-21).
+
+    A peer that fails TLS gets no A-ASSOCIATE-RJ.
+    """
 
     TLS = ()
     APPLICATION_CONTEXT = (1, 1, 2)
@@ -34,12 +37,12 @@ class Refusal(Enum):
 
     @property
     def code(self) -> str:
-        """The stable name that logs carry."""
+        """The stable name in logs and audit messages."""
         return self.name.lower().replace("_", "-")
 
 
 class Doorkeeper:
-    """Decides over the associations of one process."""
+    """Decides which associations a process accepts."""
 
     def __init__(self, settings: NodeSettings, trail: AuditTrail) -> None:
         self._settings = settings
@@ -48,7 +51,7 @@ class Doorkeeper:
         self._lock = threading.Lock()
 
     def refusal(self, request: A_ASSOCIATE, address: str) -> Refusal | None:
-        """Return why an association is refused, whatever the number of others; None admits it."""
+        """Return why an association is refused, regardless of how many are open; None if it may be accepted."""
         settings = self._settings
         if request.application_context_name != APPLICATION_CONTEXT_NAME:
             return Refusal.APPLICATION_CONTEXT
@@ -66,7 +69,7 @@ class Doorkeeper:
     def note_refusal(
         self, refusal: Refusal, address: str | None, calling: str = "", called: str = "", error: str = ""
     ) -> None:
-        """Write down that somebody was not let in."""
+        """Write to the log and the audit trail that a peer was refused."""
         log.warning(
             "association_refused",
             code=refusal.code,
@@ -78,7 +81,7 @@ class Doorkeeper:
         self._trail.refused(Participant(calling, address or "", is_requestor=True), refusal.code)
 
     def has_room_for(self, association: Association) -> bool:
-        """Whether one more association may be open at once; if so, it counts from now on."""
+        """Whether one more association may be open; if so, this one counts as open from now on."""
         with self._lock:
             self._inside = {one for one in self._inside if one.is_alive() and not (one.is_released or one.is_aborted)}
             if len(self._inside) >= self._settings.maximum_associations:
@@ -88,9 +91,9 @@ class Doorkeeper:
 
 
 class GuardedACSE(ACSE):
-    """Asks the doorkeeper before it negotiates.
+    """Asks the doorkeeper before it negotiates an association.
 
-    Not by a handler of EVT_REQUESTED: what breaks in one is swallowed, and the peer would be let in.
+    A handler of EVT_REQUESTED would not do: pynetdicom ignores its exceptions, and the peer would be accepted.
     """
 
     doorkeeper: Doorkeeper
@@ -116,7 +119,7 @@ class GuardedACSE(ACSE):
 
 
 def is_within(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
-    """Whether an address lies in one of the networks; IPv4 within IPv6 counts as IPv4."""
+    """Whether an address lies in one of the networks; an IPv4-mapped IPv6 address counts as IPv4."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
         parsed = parsed.ipv4_mapped
@@ -124,12 +127,12 @@ def is_within(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IP
 
 
 def require_security(settings: NodeSettings, *, tls: bool) -> None:
-    """Refuse to listen to a network without TLS, unless the settings say that this is meant.
+    """Refuse to listen to a network without TLS, unless the settings allow it.
 
     Raises
     ------
     SettingsError
-        Says what can be done.
+        The settings do not allow it; the message says what can be done.
     """
     if tls or settings.allow_unsecured or is_loopback(settings.host):
         return
@@ -144,7 +147,7 @@ def require_security(settings: NodeSettings, *, tls: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address leads only to this machine; one that leads nowhere is left to who listens."""
+    """Whether a name or address leads only to this machine; True if it leads nowhere: listening will fail."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:

@@ -1,4 +1,4 @@
-"""The audit trail: DICOM audit messages (PS3.15 A.5) of what security officers ask for, sent by syslog."""
+"""The audit trail: DICOM audit messages (PS3.15 A.5) on what security officers ask about, sent by syslog."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ MESSAGE_ID = "DICOM+RFC3881"
 """PS3.15 A.6."""
 CLOSING_SECONDS = 5.0
 LONGEST_PATIENT_ID = 64
-"""Characters of an LO (PS3.5 6.2); a longer one could make a message that no datagram holds."""
+"""In characters, as for VR LO (PS3.5 6.2); a longer one could make a message too long for a datagram."""
 NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, and peers may send."""
+"""Characters that XML 1.0 cannot hold, and peers may send."""
 SUCCESS, MINOR_FAILURE = "0", "4"
 CREATE, READ, EXECUTE = "C", "R", "E"
 
 
 @dataclass(frozen=True)
 class Code:
-    """A code, with the table it comes from; most come from PS3.16."""
+    """A code with its coding scheme; most are from PS3.16."""
 
     value: str
     meaning: str
@@ -54,7 +54,7 @@ PATIENT = Code("2", "Patient Number", "RFC-3881")
 
 @dataclass(frozen=True)
 class Participant:
-    """An application that took part, known by AE title and address."""
+    """An application that took part: its AE title, or the URL of a DICOMweb service, and its address."""
 
     ae_title: str
     address: str
@@ -63,7 +63,7 @@ class Participant:
 
 @dataclass
 class Transfer:
-    """Instances of one study that go from one application to another."""
+    """Instances of one study that go from one application to another, counted by SOP class."""
 
     study_instance_uid: str
     patient_id: str
@@ -71,7 +71,7 @@ class Transfer:
 
 
 def patient_id_of(path: Path) -> str:
-    """Return the patient's number in a stored object, no longer than one may be; nothing where it cannot be read."""
+    """Return the Patient ID in a stored object, cut to the permitted length; empty if it cannot be read."""
     try:
         ds = read_bounded(path, stop_before_pixels=True, specific_tags=["PatientID"])
     except UNREADABLE:
@@ -80,7 +80,7 @@ def patient_id_of(path: Path) -> str:
 
 
 class AuditTrail:
-    """Says what happened, if the settings name somebody who listens."""
+    """Sends audit messages, if the settings name a receiver."""
 
     def __init__(self, settings: Settings) -> None:
         audit = settings.audit
@@ -90,11 +90,11 @@ class AuditTrail:
 
     @property
     def is_kept(self) -> bool:
-        """Whether somebody listens."""
+        """Whether the settings name a receiver."""
         return self._syslog is not None
 
     def close(self) -> None:
-        """Send what waits."""
+        """Send the messages that still wait, within a time limit."""
         if self._syslog:
             self._syslog.close(CLOSING_SECONDS)
 
@@ -103,33 +103,34 @@ class AuditTrail:
         return Participant(self._ae_title, platform.node(), is_requestor)
 
     def started(self) -> None:
-        """An application of Hilum started (A.5.3.1)."""
+        """Report that an application of Hilum started (A.5.3.1)."""
         self._tell(APPLICATION_ACTIVITY, EXECUTE, {APPLICATION: self.hilum()}, kind=APPLICATION_START)
 
     def stopped(self) -> None:
-        """An application of Hilum stopped (A.5.3.1)."""
+        """Report that an application of Hilum stopped (A.5.3.1)."""
         self._tell(APPLICATION_ACTIVITY, EXECUTE, {APPLICATION: self.hilum()}, kind=APPLICATION_STOP)
 
     def refused(self, peer: Participant, why: str) -> None:
-        """Somebody was not let in: a security alert (A.5.3.11)."""
+        """Report by a security alert that a peer was refused (A.5.3.11)."""
         participants = {APPLICATION: self.hilum(), None: peer}
         self._tell(SECURITY_ALERT, EXECUTE, participants, kind=NODE_AUTHENTICATION, outcome=MINOR_FAILURE, why=why)
 
     def beginning(self, source: Participant, destination: Participant, transfer: Transfer) -> None:
-        """Instances are about to be sent (A.5.3.3)."""
+        """Report that instances are about to be sent (A.5.3.3)."""
         self._tell(BEGIN_TRANSFERRING, EXECUTE, {SOURCE: source, DESTINATION: destination}, transfer=transfer)
 
     def sent(self, source: Participant, destination: Participant, transfer: Transfer, *, why: str = "") -> None:
-        """Instances were sent (A.5.3.7), or not; the sender does not know what was there before.
+        """Report that instances were sent (A.5.3.7), or were not, for the reason in ``why``.
 
-        What succeeded and what failed of one event are messages of their own (A.5.2).
+        The action is "read", because the sender does not know which instances the receiver already held. Instances of
+        one event that were sent and those that were not are reported in separate messages (A.5.2).
         """
         outcome = MINOR_FAILURE if why else SUCCESS
         participants = {SOURCE: source, DESTINATION: destination}
         self._tell(INSTANCES_TRANSFERRED, READ, participants, transfer=transfer, outcome=outcome, why=why)
 
     def received(self, source: Participant, destination: Participant, transfer: Transfer) -> None:
-        """Instances were received and are safe (A.5.3.7)."""
+        """Report that instances were received and stored (A.5.3.7)."""
         self._tell(INSTANCES_TRANSFERRED, CREATE, {SOURCE: source, DESTINATION: destination}, transfer=transfer)
 
     def _tell(
@@ -164,14 +165,14 @@ class AuditTrail:
 
 
 class Receipts:
-    """What associations have brought, told to the audit trail when they end."""
+    """Collects what each association brings, and reports it to the audit trail when the association ends."""
 
     def __init__(self, trail: AuditTrail) -> None:
         self._trail = trail
         self._open: dict[str, dict[str, tuple[Counter[str], Path]]] = {}
 
     def note(self, association: Association, instance: Instance) -> None:
-        """Take note of an instance that was kept; an association's are brought one after another."""
+        """Count an instance that was kept; needs no lock, as an association brings its instances one after another."""
         if self._trail.is_kept:
             studies = self._open.setdefault(association.association_id, {})
             sop_classes, _ = studies.get(instance.study_instance_uid, (Counter[str](), instance.path))
@@ -179,7 +180,7 @@ class Receipts:
             studies[instance.study_instance_uid] = sop_classes, instance.path
 
     def tell(self, association: Association) -> None:
-        """Tell what an association brought, study by study."""
+        """Report what an association brought, in one message for each study."""
         source = Participant(association.calling_ae_title, association.peer_address, is_requestor=True)
         for study, (sop_classes, path) in self._open.pop(association.association_id, {}).items():
             self._trail.received(source, self._trail.hilum(), Transfer(study, patient_id_of(path), sop_classes))
@@ -203,7 +204,7 @@ def add_participant(message: Element, participant: Participant, role: Code | Non
 
 
 def is_ip_address(address: str) -> bool:
-    """Whether an address is no machine's name."""
+    """Whether an address is an IP address, not a host name."""
     try:
         ipaddress.ip_address(address)
     except ValueError:
@@ -212,7 +213,7 @@ def is_ip_address(address: str) -> bool:
 
 
 def add_study(message: Element, transfer: Transfer) -> None:
-    """Add a study with the SOP classes of what was transferred."""
+    """Add a study with the SOP classes of the transferred instances."""
     uid = transfer.study_instance_uid
     study = add_object(message, uid, STUDY, uid, kind="2", role="3")
     if transfer.sop_classes:
@@ -222,12 +223,12 @@ def add_study(message: Element, transfer: Transfer) -> None:
 
 
 def add_patient(message: Element, transfer: Transfer) -> None:
-    """Add a patient by number alone."""
+    """Add a patient by Patient ID alone."""
     add_object(message, transfer.patient_id, PATIENT, "", kind="1", role="1")
 
 
 def add_object(message: Element, identifier: str, code: Code, name: str, *, kind: str, role: str) -> Element:
-    """Add an object that was acted upon; the schema wants a name."""
+    """Add an object that was acted upon; the schema requires a name."""
     attributes = {
         "ParticipantObjectID": identifier,
         "ParticipantObjectTypeCode": kind,

@@ -1,4 +1,4 @@
-"""Syslog messages (RFC 5424) on their way: UDP (RFC 5426), TCP (RFC 6587) or TLS (RFC 5425)."""
+"""Send syslog messages (RFC 5424) by UDP (RFC 5426), TCP (RFC 6587) or TLS (RFC 5425)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ log = get_logger()
 class Syslog:
     """Sends messages from a thread of its own, so that nobody waits for the receiver.
 
-    What cannot be sent waits in memory, up to a number; then the newest are lost, with a line in the log. So is what
-    no datagram can hold.
+    Messages that cannot be sent wait in memory, up to a limit; beyond it, new ones are dropped with a line in the log.
+    So is a message that is too long for a datagram.
     """
 
     def __init__(self, settings: AuditSettings, tls: ssl.SSLContext | None) -> None:
@@ -49,7 +49,7 @@ class Syslog:
             log.warning("audit_message_lost", code="queue-full")
 
     def close(self, seconds: float) -> None:
-        """Send what waits, for no longer than some seconds."""
+        """Send the messages that wait, for at most ``seconds``; if the queue is full, for twice as long."""
         self._closing.set()
         with suppress(queue.Full):
             self._queue.put(None, timeout=seconds)
@@ -69,10 +69,10 @@ class Syslog:
         try:
             self._socket = self._socket or self._connect()
             if not udp and is_closed(self._socket):
-                raise ConnectionResetError  # it would take the message and drop it
+                raise ConnectionResetError  # sending would succeed, but the message would be lost
             self._socket.sendall(message if udp else b"%d %s" % (len(message), message))
-        except (OSError, ValueError) as error:  # the latter of a name that can be none
-            if getattr(error, "errno", None) == errno.EMSGSIZE:  # no datagram will hold it; others wait behind it
+        except (OSError, ValueError) as error:  # ValueError: an invalid host name
+            if getattr(error, "errno", None) == errno.EMSGSIZE:  # too long for any datagram, and others wait behind it
                 log.warning("audit_message_lost", code="too-long", bytes=len(message))
                 return True
             log.warning("audit_receiver_away", error=type(error).__name__, url=self._settings.url)
@@ -94,7 +94,7 @@ class Syslog:
 
 
 def is_closed(peer: socket.socket) -> bool:
-    """Whether the receiver, which never says anything, has closed its end."""
+    """Whether the receiver has closed its end; it never sends data, so reading only shows this."""
     peer.setblocking(False)
     try:
         return peer.recv(1) == b""

@@ -13,11 +13,11 @@ CIPHER_SUITES = ":".join(
     for cipher in ("AES256-GCM-SHA384", "AES128-GCM-SHA256")
     for signature in ("ECDSA", "RSA")
 )
-"""Those of TLS 1.2 (RFC 9325 4.2); the ones of TLS 1.3 are all good."""
+"""For TLS 1.2 (RFC 9325 4.2); those of TLS 1.3 are all acceptable."""
 
 
 def server_context(settings: TLSSettings) -> ssl.SSLContext | None:
-    """Return how the node speaks TLS, or None if it does not; who comes needs a certificate.
+    """Return the TLS context of the node, which requires a certificate of its peers; None if TLS is not set.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def server_context(settings: TLSSettings) -> ssl.SSLContext | None:
 
 
 def client_context(settings: TLSSettings) -> ssl.SSLContext:
-    """Return how a destination is spoken to; its certificate must be for its host (RFC 9325 7.1).
+    """Return the TLS context for connections to a peer; its certificate must be for its host (RFC 9325 7.1).
 
     Raises
     ------
@@ -43,14 +43,14 @@ def client_context(settings: TLSSettings) -> ssl.SSLContext:
 
 
 def service_context(authorities: Path | None, own: TLSSettings | None) -> ssl.SSLContext:
-    """Return how a DICOMweb service is spoken to; its certificate must be for its host.
+    """Return the TLS context for connections to a DICOMweb service; its certificate must be for its host.
 
     Parameters
     ----------
     authorities : Path, optional
-        Who signs its certificate; without it those of ``own``, or whom this machine trusts.
+        CAs for its certificate (PEM); default: those of ``own``, or without ``own`` those that this machine trusts.
     own : TLSSettings, optional
-        What to show it.
+        Hilum's certificate, to present to the service.
 
     Raises
     ------
@@ -61,12 +61,12 @@ def service_context(authorities: Path | None, own: TLSSettings | None) -> ssl.SS
         return client_context(own.model_copy(update={"authorities": authorities or own.authorities}))
     try:
         return ssl.create_default_context(cafile=authorities)
-    except OSError as error:  # OpenSSL's errors are such too
+    except OSError as error:  # ssl.SSLError is one too
         raise SettingsError("tls-files", f"expected PEM certificates of authorities in {authorities}") from error
 
 
 def make_context(protocol: int, settings: TLSSettings) -> ssl.SSLContext:
-    """Return a context with Hilum's certificate, which trusts the authorities of the settings and no others."""
+    """Return a TLS context with Hilum's certificate; it trusts only the authorities in the settings."""
     if not (settings.certificate and settings.key and settings.authorities):
         raise SettingsError("tls-not-set", "expected tls.certificate, tls.key and tls.authorities; got none of them")
     context = ssl.SSLContext(protocol)
@@ -83,12 +83,12 @@ def make_context(protocol: int, settings: TLSSettings) -> ssl.SSLContext:
 
 
 def no_password() -> str:
-    """Refuse an encrypted key."""
+    """Refuse an encrypted key, for which OpenSSL asks a password."""
     raise ValueError("the key is encrypted; store it without a password, readable by Hilum alone")
 
 
 def why_not(settings: TLSSettings, error: OSError | ValueError) -> str:
-    """Say which of the files is wrong as far as that is known."""
+    """Return which of the files is wrong, as far as that is known."""
     for name in type(settings).model_fields:
         path: Path = getattr(settings, name)
         try:
