@@ -1,10 +1,10 @@
-"""The one settings object: from ``hilum.toml``, the environment (``HILUM_*``) and secret files.
+"""The settings, in one object: from ``hilum.toml``, the environment (``HILUM_*``) and secret files.
 
-Made once at each entry point and passed down. An environment variable names a setting by section and key,
-``HILUM_NODE__PORT=11112``; a secret is a file of the same name, in lower case, in ``HILUM_SECRETS_DIR``.
+The object is made once at each entry point and passed down. An environment variable names a setting by section and
+key, such as ``HILUM_NODE__PORT=11112``; a secret is a file of the same name, in lower case, in ``HILUM_SECRETS_DIR``.
 
-``network``, ``storage``, ``analysis``, ``peers`` (what there is to set), ``loading`` (where it comes from), ``names``
-(what sets nothing is an error), ``file`` (``hilum settings``).
+``network``, ``storage``, ``analysis`` and ``peers`` define the settings, ``loading`` reads them, ``names`` reports
+names that are no setting, and ``file`` prints the settings (``hilum settings``).
 """
 
 from dicom_node.settings.analysis import JobSettings, ReportSettings, SelectionSettings, WorkerSettings

@@ -1,4 +1,4 @@
-"""What is measured, by whom, and what the answers look like."""
+"""Settings of the analysis: selection of series, jobs, workers and reports."""
 
 from __future__ import annotations
 

@@ -20,20 +20,20 @@ from dicom_node.settings.names import sections_in
 WIDTH = 100
 
 PASSWORD = re.compile(r"(://[^/:@]*:).*@")
-"""Of a URL, with what stands around it; it ends at the last @, for a password may hold others."""
+"""The password of a URL, with what stands around it; it ends at the last @, because a password may contain others."""
 
 
 def run_settings(arguments: argparse.Namespace) -> int:
     """Print the settings in force, or the defaults."""
     settings = Settings.model_construct() if arguments.defaults else load_settings()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # as TOML is, whatever the locale
+        sys.stdout.reconfigure(encoding="utf-8")  # TOML is UTF-8, whatever the locale
     print("\n".join(file_lines(settings)))
     return 0
 
 
 def file_lines(settings: Settings) -> Iterator[str]:
-    """Yield the lines of a settings file that says all that these settings say."""
+    """Yield the lines of a settings file with all of these settings."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
@@ -47,7 +47,7 @@ def file_lines(settings: Settings) -> Iterator[str]:
 
 
 def section_lines(title: str, section: type[BaseModel], values: BaseModel | None = None) -> Iterator[str]:
-    """Yield a section's description, and each setting's, with its value where it has one."""
+    """Yield a section: its description, and each setting with its description and its value, if it has one."""
     yield from comment(section.__doc__ or "")
     yield title
     for name, field in section.model_fields.items():
@@ -58,19 +58,19 @@ def section_lines(title: str, section: type[BaseModel], values: BaseModel | None
 
 
 def choices(annotation: object) -> str:
-    """Return which values a setting may take, where they are few."""
+    """Return which values a setting may take, if its type lists them; else an empty string."""
     return f"One of: {', '.join(get_args(annotation))}." if get_origin(annotation) is Literal else ""
 
 
 def comment(text: str) -> Iterator[str]:
-    """Yield a text as lines of comment."""
+    """Yield a text as comment lines."""
     for paragraph in text.replace("``", "").split("\n\n"):
         words = " ".join(paragraph.split())
         yield from textwrap.wrap(words, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
 def toml(name: str, value: Any) -> str:
-    """Return a value in TOML; a password in a URL is not told, nor its query, which may hold keys."""
+    """Return a value in TOML; the password of a URL and its query, which may contain keys, are masked."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

@@ -44,10 +44,10 @@ from dicom_node.settings.storage import BrokerSettings, DatabaseSettings, Storag
 
 
 class SecretFiles(EnvSettingsSource):
-    """What the secret files hold, read as variables are."""
+    """The settings in secret files, which are parsed like environment variables."""
 
     def __call__(self) -> dict[str, Any]:
-        """Return the settings in them; what is malformed is not blamed on the environment."""
+        """Return the settings in the secret files; an error names their folder, not the environment."""
         try:
             return super().__call__()
         except SourceError as error:
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     @field_validator("destinations")
     @classmethod
     def name_each_once(cls, destinations: tuple[AnyDestination, ...]) -> tuple[AnyDestination, ...]:
-        """The record knows a destination by its name."""
+        """Require different names, because the record identifies a destination by its name."""
         names = [destination.name for destination in destinations]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"every destination needs its own name; used twice: {', '.join(twice)}")
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def certificates_for_peers(self) -> Self:
-        """They ask for Hilum's."""
+        """Require Hilum's certificate if it is presented to a destination or to the audit receiver."""
         shown = [d.client_certificate if isinstance(d, WebDestination) else d.tls for d in self.destinations]
         if any(shown) and not self.tls.enabled:
             raise ValueError(
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def name_a_known_source(self) -> Self:
-        """Priors come from a PACS that stands among the destinations."""
+        """Require that the source of priors is a destination with an AE title."""
         if self.priors.source and self.priors_source is None:
             known = ", ".join(d.name for d in self.destinations if isinstance(d, Destination)) or "none"
             raise ValueError(
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
 
     @property
     def priors_source(self) -> Destination | None:
-        """The PACS that is asked for earlier reports."""
+        """The PACS to ask for earlier reports and images, or None."""
         named = (d for d in self.destinations if d.name == self.priors.source)
         return next((d for d in named if isinstance(d, Destination)), None)
 
@@ -131,8 +131,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read secret files before the environment, and the environment before the file."""
-        # pydantic-settings' own source passes over links that lead out of the folder, and what it may not list.
+        """Let secret files take precedence over the environment, and the environment over the settings file."""
+        # pydantic-settings' own source ignores links that lead out of the folder, and a folder that it may not list.
         secrets = SecretFiles(settings_cls)
         secrets.env_vars = read_secrets()
         return init_settings, secrets, env_settings, TomlConfigSettingsSource(settings_cls, find_file())
@@ -144,7 +144,8 @@ def load_settings() -> Settings:
     Raises
     ------
     SettingsError
-        Names every unknown or malformed setting, with the nearest known name.
+        A setting is unknown or malformed, or a file cannot be read. The message names each unknown setting with the
+        nearest known name, or each malformed one.
     """
     known = set(setting_names(Settings))
     file = find_file()

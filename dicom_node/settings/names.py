@@ -1,4 +1,4 @@
-"""The names of settings, and complaints about those that set nothing."""
+"""The names of settings, and error messages for names that are no setting."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOT_SETTINGS = {"HILUM_CONFIG", "HILUM_SECRETS_DIR"}
 
 
 def find_file() -> Path | None:
-    """Return the settings file in use: ``HILUM_CONFIG``, else ``hilum.toml`` here or in /etc/hilum."""
+    """Return the settings file: ``HILUM_CONFIG``, else ``hilum.toml`` in this folder or in /etc/hilum, else None."""
     if named := os.environ.get("HILUM_CONFIG"):
         return Path(named)
     return next((path for path in DEFAULT_FILES if is_file(path)), None)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; to pass over one that is hidden would be to run on other settings."""
+    """Whether a file exists; an error if that cannot be seen: without the file, Hilum would run with other settings."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -42,7 +42,7 @@ def is_file(path: Path) -> bool:
 
 
 def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield every settable name, dotted: ``node.port``; those in an array of tables as ``destinations[].name``."""
+    """Yield the dotted name of every setting: ``node.port``; in an array of tables, ``destinations[].name``."""
     for name, field in model.model_fields.items():
         if is_section(field.annotation):
             yield from setting_names(field.annotation, f"{prefix}{name}.")
@@ -53,12 +53,12 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
-    """Whether a setting is a section."""
+    """Whether the type of a setting is a section."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def sections_in(annotation: object) -> Iterator[type[BaseModel]]:
-    """Yield the sections that an array is made of: one, or several kinds."""
+    """Yield the types of section that an array may hold: one or several."""
     for part in get_args(annotation):
         if is_section(part):
             yield part
@@ -67,7 +67,7 @@ def sections_in(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def unknown_variables(known: set[str]) -> Iterator[str]:
-    """Yield a complaint for each ``HILUM_*`` variable that sets nothing (pydantic ignores them)."""
+    """Yield an error message for each ``HILUM_*`` variable that is no setting; pydantic ignores these."""
     variables = set(variable_names(known))
     for variable in sorted(os.environ):
         name = variable.upper()
@@ -76,12 +76,12 @@ def unknown_variables(known: set[str]) -> Iterator[str]:
 
 
 def variable_names(known: set[str]) -> Iterator[str]:
-    """Yield the environment variable of each name; what stands in an array has none."""
+    """Yield the environment variable of each setting; a setting in an array of tables has none."""
     return (f"HILUM_{name.upper().replace('.', '__')}" for name in known if "[]" not in name)
 
 
 def unknown_secrets(known: set[str]) -> Iterator[str]:
-    """Yield a complaint for each ``hilum_*`` secret file that sets nothing."""
+    """Yield an error message for each ``hilum_*`` secret file that is no setting."""
     secrets = {name.lower() for name in variable_names(known)}
     for path in secret_files():
         if path.name.lower() not in secrets:
@@ -89,7 +89,7 @@ def unknown_secrets(known: set[str]) -> Iterator[str]:
 
 
 def secret_files() -> list[Path]:
-    """Return the ``hilum_*`` files of ``HILUM_SECRETS_DIR``, links too: Kubernetes and systemd make such."""
+    """Return the ``hilum_*`` files of ``HILUM_SECRETS_DIR``, including links, which Kubernetes and systemd make."""
     folder = os.environ.get("HILUM_SECRETS_DIR")
     if not folder:
         return []
@@ -103,7 +103,7 @@ def secret_files() -> list[Path]:
 
 
 def read_secrets() -> dict[str, str]:
-    """Return what the secret files hold; to leave one out would be to run on other settings."""
+    """Return the content of all secret files; an error if one is unreadable: Hilum would run with other settings."""
     secrets = {}
     for path in secret_files():
         try:
@@ -116,7 +116,7 @@ def read_secrets() -> dict[str, str]:
 
 
 def unknown_keys(file: Path | None, known: set[str]) -> Iterator[str]:
-    """Yield a complaint for each key of the file that sets nothing."""
+    """Yield an error message for each key in the file that is no setting."""
     if file is None:
         return
     try:
@@ -145,6 +145,6 @@ def dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def complaint(name: str, known: set[str]) -> str:
-    """Say that a name is unknown, and which one may be meant."""
+    """Return the error message for an unknown name, with the nearest known one."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     return f"unknown setting {name}; the nearest known one is {near[0]}" if near else f"unknown setting {name}"

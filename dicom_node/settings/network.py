@@ -1,4 +1,4 @@
-"""Who Hilum is on the network, who may come in, and who hears of it."""
+"""Settings of the network: addresses and AE titles, permitted senders, TLS and audit messages."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class NodeSettings(Section):
 
     @model_validator(mode="after")
     def tell_stat_from_routine(self) -> Self:
-        """The called AE title decides over the queue."""
+        """Require different AE titles, because the called one decides between the two queues."""
         if self.ae_title == self.stat_ae_title:
             raise ValueError(f"ae_title and stat_ae_title must differ, both are {self.ae_title}")
         return self
@@ -76,7 +76,7 @@ class TLSSettings(Section):
 
     @model_validator(mode="after")
     def all_or_none(self) -> Self:
-        """Certificates are asked for on both sides (PS3.15 B.12)."""
+        """Require all files or none, because both sides must present a certificate (PS3.15 B.12)."""
         missing = [name for name in type(self).model_fields if getattr(self, name) is None]
         if missing and len(missing) < len(type(self).model_fields):
             raise ValueError(f"TLS needs certificate, key and authorities; missing: {', '.join(missing)}")
@@ -84,7 +84,7 @@ class TLSSettings(Section):
 
     @property
     def enabled(self) -> bool:
-        """Whether there is a certificate."""
+        """Whether TLS is set: there is a certificate."""
         return self.certificate is not None
 
 
@@ -96,7 +96,7 @@ class AuditSettings(Section):
 
     @property
     def protocol(self) -> str:
-        """The part before the address."""
+        """The protocol in the URL: udp, tcp or tls; empty without a URL."""
         return self.url.partition(":")[0]
 
     @property
@@ -111,7 +111,7 @@ class AuditSettings(Section):
 
     @model_validator(mode="after")
     def has_a_port(self) -> Self:
-        """Say now what would keep every message waiting."""
+        """Reject a port to which no message could be sent."""
         if self.url and not 1 <= self.port <= 65535:
             raise ValueError("url must have a port of 1 to 65535")
         return self

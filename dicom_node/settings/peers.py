@@ -1,4 +1,4 @@
-"""Whom Hilum sends to, asks, and tells."""
+"""Settings of peers: destinations of results, the source of priors, and the webhook."""
 
 from __future__ import annotations
 
@@ -63,17 +63,20 @@ class WebDestination(Section):
 
     @property
     def host(self) -> str:
-        """Its name or address."""
+        """The host name or address in the URL."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether it speaks TLS."""
+        """Whether the service uses TLS."""
         return self.url.startswith("https://")
 
     @model_validator(mode="after")
     def is_a_safe_base(self) -> Self:
-        """A path is put behind the URL, and audit messages tell it."""
+        """Require https, unless http is allowed, and a URL without secrets or a query.
+
+        Audit messages contain the URL, and a path is appended to it.
+        """
         try:
             target = urlsplit(self.url)
             has_port = target.port != 0
@@ -94,7 +97,7 @@ class WebDestination(Section):
 
 
 def kind_of(destination: Any) -> str:
-    """Return which of the two a destination is: the one with a URL is a DICOMweb service."""
+    """Return the kind of a destination: one with a URL is a DICOMweb service."""
     has_url = "url" in destination if isinstance(destination, dict) else isinstance(destination, WebDestination)
     return "dicomweb" if has_url else "dimse"
 
@@ -121,7 +124,7 @@ class PriorSettings(Section):
 
     @model_validator(mode="after")
     def ask_somebody(self) -> Self:
-        """Images come from the PACS alone."""
+        """Require a source for ``analyze``, because only a PACS has the images."""
         if self.analyze and not self.source:
             raise ValueError("analyze needs source, the destination that has the images")
         return self
@@ -152,17 +155,17 @@ class NotificationSettings(Section):
 
     @property
     def host(self) -> str:
-        """Name or address of the receiver; the rest of the URL may hold keys, and is told to nobody."""
+        """Host name or address of the receiver, for messages; the rest of the URL may contain keys."""
         return urlsplit(self.url).hostname or ""
 
     @model_validator(mode="after")
     def can_be_sent(self) -> Self:
-        """Say what is missing before a study has to be told."""
+        """Reject settings with which no notification could be sent, before there is one to send."""
         if "above-threshold" in self.events and self.threshold_percent is None:
             raise ValueError('events with "above-threshold" need threshold_percent')
         if not self.url:
             return self
-        target = urlsplit(self.url)  # raises ValueError too, as does an impossible port
+        target = urlsplit(self.url)  # raises ValueError too, as does reading an impossible port
         if not target.hostname or target.port == 0 or "@" in target.netloc:
             raise ValueError("expected a url with a host and without a password: https://HOST/PATH")
         if self.secret is None:

@@ -1,4 +1,4 @@
-"""What every section of the settings is made of."""
+"""The base class of all sections of the settings, and types that they share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 
 def of_the_default_repertoire(title: str) -> str:
-    """Return an AE title that pynetdicom can associate with; what it cannot would end delivery."""
+    """Return an AE title if pynetdicom can associate with it; any other is an error, because it would end delivery."""
     if wrong := sorted({c for c in title if not " " <= c <= "~" or c == "\\"}):
         codes = ", ".join(f"U+{ord(c):04X}" for c in wrong)
         raise ValueError(f"expected ASCII without backslash and control characters, got {codes}")

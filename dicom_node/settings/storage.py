@@ -1,4 +1,4 @@
-"""Where Hilum keeps what it has: files, the record, and the queue's doorbell."""
+"""Settings of the storage, the record's database, and the broker of the job queue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StorageSettings(Section):
 
     @model_validator(mode="after")
     def warn_first(self) -> Self:
-        """A warning after the refusal is none."""
+        """Require that the warning comes before the refusal."""
         if self.warn_free_gib < self.refuse_free_gib:
             raise ValueError("warn_free_gib must not be below refuse_free_gib")
         return self
@@ -50,7 +50,7 @@ class BrokerSettings(Section):
     @field_validator("url")
     @classmethod
     def must_be_redis(cls, url: str) -> str:
-        """Celery would find out with the first job."""
+        """Reject any other broker now; Celery would do so only with the first job."""
         if url and not url.startswith(("redis://", "rediss://", "redis+socket://")):
             raise ValueError("expected redis://HOST:PORT/0, rediss://HOST:PORT/0 or redis+socket:///FILE")
         return url
