@@ -14,8 +14,9 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from dicom_node.receive.reactor import PromptAssociation, PromptDIMSE, PromptDUL, StorageHandler
+from dicom_node.receive.reactor import PromptAssociation, PromptDIMSE, StorageHandler
 from dicom_node.receive.transport import PromptSocket, Waker
+from dicom_node.receive.upper_layer import PromptDUL
 from dicom_node.security.access import Doorkeeper, GuardedACSE
 from dicom_node.timers import use_steady_timers
 
