@@ -1,1 +1,1 @@
-"""What ``hilum bench`` runs: a module each, whose processes load no other."""
+"""The benchmarks of ``hilum bench``: one module each; the processes of one load no other benchmark."""

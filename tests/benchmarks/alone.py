@@ -1,7 +1,7 @@
-"""Run a command and say, as the last line, what it took: seconds, CPU seconds, and its peak of resident memory in MB.
+"""Run a command, and print its cost as the last line: seconds, CPU seconds, and peak resident memory in MB.
 
-Linux counts the peak of the process that starts another as that of the other, too. So one as small as this starts what
-is measured, and not a benchmark that has held a scan.
+On Linux a process inherits the peak memory of the process that started it. So this small process starts the measured
+command, and not a benchmark that has held a scan in memory.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""``hilum bench``: Hilum beside its peers, in one run on one machine."""
+"""``hilum bench``: Hilum compared with its peers, in one run on one machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BENCHMARKS = {
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    """Run benchmarks; print their tables, and write them where asked."""
+    """Run benchmarks and print their tables; write the JSON file and the documents if asked to."""
     names = arguments.benchmarks or sorted(BENCHMARKS)
     found = {name: run(name, BENCHMARKS[name], arguments.rounds) for name in names}
     if arguments.json:

@@ -1,4 +1,4 @@
-"""What a benchmark finds: values by contender and round, their medians, spread and ratios."""
+"""The results of a benchmark: values by contender and round, their medians, spread and ratios."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ HILUM = "Hilum"
 class Comparison:
     """One quantity, measured for every contender in every round.
 
-    The contenders of a round are measured one after another, so that what slows the machine down slows all
-    of them: ratios are taken round by round.
+    The contenders of a round are measured one right after another. Whatever slows the machine down then slows all of
+    them, so ratios are taken within each round.
     """
 
     title: str
@@ -23,15 +23,15 @@ class Comparison:
     values: Mapping[str, list[float]]
     higher_is_better: bool = False
     along: str = ""
-    """What grows from contender to contender, whose names are then numbers: drawn as a curve."""
+    """The quantity that grows from contender to contender; their names are then numbers, and a curve is drawn."""
 
     def ratios(self, peer: str) -> list[float]:
-        """Return by how many times Hilum is better than a peer, in each round."""
+        """Return how many times better than a peer Hilum is, in each round."""
         pairs = zip(self.values[HILUM], self.values[peer], strict=True)
         return [ours / theirs if self.higher_is_better else theirs / ours for ours, theirs in pairs]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the values with what follows from them."""
+        """Return the values, each contender's median, and Hilum's ratios to each peer."""
         return {
             "title": self.title,
             "unit": self.unit,
@@ -56,7 +56,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def alternate(rounds: int, contenders: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Measure the contenders in turn, each round beginning with another one."""
+    """Measure the contenders in turn; each round begins with another contender."""
     values: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(rounds):

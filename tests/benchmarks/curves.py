@@ -1,4 +1,4 @@
-"""How cost grows, as curves."""
+"""Curves of growing cost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 PANELS_IN_A_ROW = 2
 LOGARITHMIC_FROM = 50
-"""Where the last point is so many times the first, it is the ratios between points that are seen."""
+"""If the last point is at least this many times the first, a logarithmic x axis shows the ratios between points."""
 
 
 def draw_curves(path: Path, comparisons: Sequence[dict[str, Any]]) -> None:
     """Draw a panel for each comparison: medians, and a band from the least to the greatest."""
-    from matplotlib.figure import Figure  # takes long, and few need it
+    from matplotlib.figure import Figure  # slow to import, and few commands need it
 
     rows = -(-len(comparisons) // PANELS_IN_A_ROW)
     figure = Figure(figsize=(9.0, 2.9 * rows), dpi=110, layout="constrained")

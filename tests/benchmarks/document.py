@@ -1,4 +1,4 @@
-"""docs/performance.md, written from what was measured last."""
+"""docs/performance.md, written from the latest measurements."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IN_README = (
     ("memory", "receiver, idle", "Memory of the node (PSS), idle"),
     ("memory", "receiver, after 300 instances", "Memory of the node (PSS), after 300 instances"),
 )
-"""Benchmark, its table, and what the README calls it."""
+"""Benchmark, title of its table, and label of the row in the README."""
 
 HEAD = """\
 # Performance
@@ -40,7 +40,7 @@ Hilum is better. Values are medians, with the least and the greatest of all roun
 
 
 def write_document(sections: dict[str, Any]) -> None:
-    """Keep the figures of these benchmarks, beside those of others measured earlier, and write the document."""
+    """Save the figures of these benchmarks beside the earlier ones of others; write document, plots and README."""
     kept = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     kept |= sections
     for name in sections:
@@ -52,14 +52,14 @@ def write_document(sections: dict[str, Any]) -> None:
 
 
 def with_figures(text: str, kept: dict[str, Any]) -> str:
-    """Return the README with its table of figures, which stands between two comments."""
+    """Return the README with a new table of figures between the two comments that mark its place."""
     begin, end = "<!-- figures: hilum bench --write-docs -->\n", "<!-- end of figures -->"
     before, _, rest = text.partition(begin)
     return before + begin + "\n".join(readme_rows(kept)) + "\n" + end + rest.partition(end)[2]
 
 
 def readme_rows(kept: dict[str, Any]) -> Iterator[str]:
-    """Yield the rows of the README's table, of what was measured."""
+    """Yield the rows of the README's table; figures that were never measured have none."""
     yield "| | Hilum | Orthanc |"
     yield "|---|---:|---:|"
     for name, title, label in IN_README:
@@ -92,7 +92,7 @@ def table(comparison: dict[str, Any]) -> str:
     head = [comparison["title"], comparison["unit"], "least to greatest"] + ["Hilum is better by"] * compared
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     along = comparison.get("along")
-    # The file of the figures has numbers in the order of text.
+    # The file of the figures sorts these numbers as text: 1200 before 150.
     for contender_name in sorted(contenders, key=int) if along else contenders:
         contender = contenders[contender_name]
         name = f"{int(contender_name):,} {along}" if along else contender_name
@@ -105,5 +105,5 @@ def table(comparison: dict[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a value to three digits or so."""
+    """Return a value with about three digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -42,7 +42,7 @@ took 846 MB after the first, 927 after the second, 948 after the eighth and 952 
 
 @dataclass(frozen=True)
 class Times:
-    """What the record says of a study, in seconds since the epoch."""
+    """A study's times in the record, in seconds since the epoch."""
 
     last_stored: float
     started: float
@@ -51,12 +51,12 @@ class Times:
 
     @property
     def seconds(self) -> float:
-        """From the last instance to the last acknowledgement, without the quiet time."""
+        """Seconds from the last stored instance to the last acknowledged result, without the quiet time."""
         return self.last_sent - self.last_stored - QUIET_SECONDS
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
-    """Measure single studies, then a stream."""
+    """Measure single studies, then a stream of studies."""
     parts: dict[str, list[float]] = defaultdict(list)
     whole = []
     with scratch() as name:
@@ -75,7 +75,7 @@ def measure(rounds: int) -> Iterator[Comparison]:
 
 
 def measure_stream(rounds: int) -> Iterator[Comparison]:
-    """Send many studies at once and an urgent one last; see delay and memory over the stream."""
+    """Send many routine studies at once and an urgent one last; measure delay and memory over the stream."""
     found: dict[str, list[float]] = defaultdict(list)
     memory: dict[str, list[float]] = defaultdict(list)
     with scratch() as name:
@@ -103,7 +103,7 @@ def measure_stream(rounds: int) -> Iterator[Comparison]:
 
 @contextmanager
 def hilum_with_orthanc(folder: Path) -> Iterator[tuple[Up, Engine]]:
-    """Run `hilum up` with an Orthanc as its PACS; give it with its record."""
+    """Run `hilum up` with an Orthanc as its PACS; yield it and its record."""
     (folder / "pacs").mkdir(parents=True)
     with orthanc_server(folder / "pacs") as orthanc:
         pacs = {"name": "PACS", "ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom_port}
@@ -133,7 +133,7 @@ def renamed(study: Path, copy: Path) -> Path:
 
 
 def send(study: Path, up: Up, called: str) -> str:
-    """Send a study by storescu; return its UID. The copy is removed."""
+    """Send a study with storescu and remove its folder; return its Study Instance UID."""
     uid = str(pydicom.dcmread(next(study.glob("*.dcm")), stop_before_pixels=True).StudyInstanceUID)
     command = [dcmtk("storescu"), "-aec", called, "+sd", "127.0.0.1", str(up.port), study]
     subprocess.run(command, check=True)
@@ -149,7 +149,7 @@ def answered(record: Engine, study: str) -> Times:
 
 
 def times_of(record: Engine, study: str) -> Times | None:
-    """Return the times of a study whose results are all sent."""
+    """Return the times of a study; None until all its results are sent."""
     stored = select(func.max(instances.c.stored_at)).where(instances.c.study_instance_uid == study)
     job = select(jobs.c.started_at, jobs.c.finished_at, jobs.c.job_id).where(jobs.c.study_instance_uid == study)
     with reading(record) as connection:

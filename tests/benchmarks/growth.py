@@ -1,4 +1,4 @@
-"""How time and memory grow: with a study's slices and matrix, with associations, with studies in the record."""
+"""Growth of time and memory with a study's slices and matrix, with associations, and with studies in the record."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SQLite: listing the newest {LISTED} studies, and claiming a job, among more and 
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
-    """Measure one after another what grows."""
+    """Measure growth with slices, with columns, with associations and with the record, one after another."""
     with scratch() as name:
         yield from measure_studies(rounds, "slices", longer_studies(Path(name)))
     with scratch() as name:
@@ -76,7 +76,7 @@ def finer_studies(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def with_matrix(ds: pydicom.Dataset, columns: int) -> pydicom.Dataset:
-    """Return an image with so many columns and rows, each pixel that of the place."""
+    """Resample an image to this many columns and rows, by nearest neighbour; return it."""
     nearest = np.arange(columns) * ds.Columns // columns
     pixels = ds.pixel_array[np.ix_(nearest, nearest)]
     ds.PixelSpacing = [float(spacing) * ds.Columns / columns for spacing in ds.PixelSpacing]
@@ -86,7 +86,7 @@ def with_matrix(ds: pydicom.Dataset, columns: int) -> pydicom.Dataset:
 
 
 def measure_studies(rounds: int, along: str, grown: Iterable[tuple[int, Path]]) -> Iterator[Comparison]:
-    """Analyse studies."""
+    """Measure time and peak memory of analysing studies of growing size."""
     seconds, peak = Figures(list), Figures(list)
     for size, study in grown:
         for turn in range(rounds):
@@ -113,10 +113,10 @@ def measure_associations(rounds: int, folder: Path) -> Iterator[Comparison]:
 
 
 def measure_record(rounds: int, folder: Path) -> Iterator[Comparison]:
-    """Fill a record further and further, and ask it."""
+    """Fill a record step by step; at each size, measure listing studies and claiming a job."""
     listing, claiming = Figures(list), Figures(list)
     record = open_database(f"sqlite:///{folder / 'record.sqlite3'}")
-    Jobs(record, JobSettings()).claim(wait_in_record(record, "the first"))  # takes longer, whatever the size
+    Jobs(record, JobSettings()).claim(wait_in_record(record, "the first"))  # the first claim takes longer, at any size
     list_studies(record, LISTED)
     held = 0
     for size in STUDIES:
@@ -132,7 +132,7 @@ def measure_record(rounds: int, folder: Path) -> Iterator[Comparison]:
 
 
 def fill(record: Engine, begin: int, end: int, batch: int = 20_000) -> None:
-    """Add studies that are done."""
+    """Add studies whose jobs are done, with the numbers from begin to end."""
     for first in range(begin, end, batch):
         names = [f"1.2.3.{number}" for number in range(first, min(first + batch, end))]
         with record.begin() as connection:
@@ -140,14 +140,14 @@ def fill(record: Engine, begin: int, end: int, batch: int = 20_000) -> None:
 
 
 def wait_in_record(record: Engine, name: str) -> str:
-    """Add a study whose job waits; return the job's id."""
+    """Add a study with a queued job; return the job's id."""
     with record.begin() as connection:
         add(connection, [name], StudyState.SELECTED, JobState.QUEUED)
     return name
 
 
 def add(connection: Connection, names: list[str], study: StudyState, job: JobState) -> None:
-    """Add studies with a job each."""
+    """Add studies with one job each."""
     now = time.time()
     connection.execute(
         insert(studies),

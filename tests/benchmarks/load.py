@@ -1,4 +1,4 @@
-"""Load: many senders at once, many instances, and many who only knock."""
+"""Load: many senders at once, many instances, and many connections that end without sending an instance."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from tests.services import wait_until
 CONNECTIONS = 10_000
 INSTANCES = 20_000
 WARMING_UP = 1000
-"""Of each kind, before memory is first looked at: by then every import, cache and heap of a thread is there."""
+"""Instances, and connections of each kind, before the first look at memory.
+
+By then all modules are imported, and all caches and heaps of threads are there.
+"""
 SENDERS = 8
 FEW, MANY = 4, 40
 SLICES, SLICE_BYTES = 2400, 512 * 1024
-"""Sixty an association where there are most: how long a study takes to begin is not the question."""
+"""60 slices in each of MANY associations: enough that the time to begin a study hardly counts."""
 PIXEL_BYTES = 8192
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER that makes closing a reset."""
+"""Value of SO_LINGER that makes closing a socket reset its connection."""
 
 TITLE = "Load"
 TEXT = f"""\
@@ -64,9 +67,9 @@ def measure(rounds: int) -> Iterator[Comparison]:
 
 
 def rate(folder: Path, associations: int) -> float:
-    """Return how many instances of 512 KB a second a new node takes over so many open associations."""
+    """Return how many instances of 512 KB a new node receives per second over this many open associations."""
     with hilum(Path(tempfile.mkdtemp(dir=folder))) as receiver:
-        send_instances(receiver, associations, associations)  # so that everybody is in the record
+        send_instances(receiver, associations, associations)  # warms up; not timed
         started = time.perf_counter()
         send_instances(receiver, SLICES, associations, SLICE_BYTES)
         return SLICES / (time.perf_counter() - started)
@@ -87,7 +90,7 @@ def memory_mb(folder: Path) -> dict[str, float]:
 
 
 def knock(receiver: Receiver, count: int) -> None:
-    """Connect without a word, and associate and break off, so many times each."""
+    """Connect and hang up without sending anything ``count`` times; then associate and reset ``count`` times."""
     for knock_once in (connect, abort):
         with ThreadPoolExecutor(SENDERS) as pool:
             list(pool.map(partial(knock_once, receiver.port), range(count)))
@@ -95,19 +98,19 @@ def knock(receiver: Receiver, count: int) -> None:
 
 
 def threads(receiver: Receiver) -> int:
-    """Return how many threads the node's first process has."""
+    """Return how many threads the node's main process has."""
     return len(list(Path(f"/proc/{receiver.process.pid}/task").iterdir()))
 
 
 def connect(port: int, _number: int) -> None:
-    """Connect and hang up, as load balancers do; wait until the node has done so too."""
+    """Connect and hang up, as load balancers do; wait until the node has closed the connection too."""
     with RawPeer(port) as peer:
         peer.socket.shutdown(socket.SHUT_WR)
         peer.receive()
 
 
 def abort(port: int, _number: int) -> None:
-    """Ask for an association, and reset the connection once it is there."""
+    """Request an association, and reset the connection once the node has answered."""
     with RawPeer(port) as peer:
         peer.send(associate_request())
         peer.receive()

@@ -1,4 +1,4 @@
-"""The machine a benchmark ran on, and what its processes took."""
+"""The machine of a benchmark, and the time and memory that processes take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what decides about speed; no name of host or user."""
+    """Return the properties of the machine that determine speed; no name of a host or user."""
     cpu = next(line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
     return {
@@ -32,13 +32,13 @@ def describe_machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit that is measured, marked where the checkout differs from it."""
+    """Return the measured commit, with "-dirty" if the checkout differs from it."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def work_folder() -> Path:
-    """Return where benchmarks write: a real disk, unless TMPDIR says otherwise; syncing costs nothing on a tmpfs."""
+    """Return the folder for what benchmarks write: TMPDIR, or /var/tmp. On a tmpfs syncing would cost nothing."""
     return Path(os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108 - temporary folders are made in it
 
 
@@ -54,7 +54,7 @@ def file_system(folder: Path) -> str:
 
 
 class Run(NamedTuple):
-    """What a command printed, and what it took."""
+    """A command's output, times and peak resident memory."""
 
     output: str
     seconds: float
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 def run_alone(command: list[str]) -> Run:
-    """Run a command from a small process."""
+    """Run a command from the small process ``alone.py``, which measures it."""
     alone = [sys.executable, str(Path(__file__).with_name("alone.py")), *command]
     printed = subprocess.run(alone, check=True, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY).stdout
     output, _, figures = printed.rstrip("\n").rpartition("\n")
@@ -71,18 +71,18 @@ def run_alone(command: list[str]) -> Run:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all that it started."""
+    """Return the ids of a process and its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(member for child in children for member in family(int(child)))]
 
 
 def pss_mb(pid: int) -> float:
-    """Return the proportional set size of a process and all that it started, in MB."""
+    """Return the proportional set size (PSS) of a process and its descendants, in MB."""
     sizes = [Path(f"/proc/{member}/smaps_rollup").read_text() for member in family(pid)]
     return sum(int(line.split()[1]) for text in sizes for line in text.splitlines() if line.startswith("Pss:")) / 1000
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor's time that a process and all that it started have taken."""
+    """Return the CPU time that a process and its descendants have used."""
     times = [psutil.Process(member).cpu_times() for member in family(pid)]
     return sum(time.user + time.system for time in times)

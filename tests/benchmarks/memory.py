@@ -1,4 +1,4 @@
-"""Memory and start: what waits beside the PACS all day must be small and quick to come back."""
+"""Memory and start: processes that wait beside the PACS all day must be small and start quickly."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def receiver_figures(name: str, paths: list[Path]) -> dict[str, float]:
 
 
 def idle_figures(pid: int) -> dict[str, float]:
-    """Return the memory in MB and the share of a processor that a process takes, with all that it started."""
+    """Return the PSS in MB and the CPU use in percent of one core of an idle process and its descendants."""
     time.sleep(1)
     begun = cpu_seconds(pid)
     time.sleep(IDLE_SECONDS)
@@ -80,7 +80,7 @@ def help_seconds() -> float:
 
 
 def worker_figures() -> dict[str, float]:
-    """Start a worker on a Redis of its own; return the seconds until it is ready, and what it takes when idle."""
+    """Start a worker with its own Redis; return the seconds until it is ready, and its memory and CPU use when idle."""
     with scratch() as name:
         folder = Path(name)
         redis_server = RedisServer(find_redis(), free_port(), folder)
@@ -100,7 +100,7 @@ def worker_figures() -> dict[str, float]:
 
 
 def installed_mb(wanted: str) -> float:
-    """Return the size of a package and of all that it requires, as installed, without Hilum's own few files."""
+    """Return the installed size in MB of a package and all its requirements, without Hilum's own few files."""
     todo, sizes = [Requirement(wanted)], {"hilum": 0}
     done: set[tuple[str, str]] = set()
     while todo:
@@ -120,5 +120,5 @@ def installed_mb(wanted: str) -> float:
 
 
 def waits_for_jobs(redis_server: RedisServer) -> bool:
-    """Whether somebody waits at Redis for the next job."""
+    """Whether a worker waits at Redis for the next job."""
     return any(client["cmd"] == "brpop" for client in redis_server.client.client_list())

@@ -1,4 +1,4 @@
-"""Seconds from a study's folder to its objects, by part, and the memory it takes."""
+"""Seconds from a study's folder to its objects, by part of the pipeline, and peak memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ METHODS: dict[str, Literal["network", "thresholds"]] = {HILUM: "network", THRESH
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
-    """Measure the parts of the pipeline, their sum, and the greatest memory."""
+    """Measure the parts of the pipeline, their sum, and peak memory."""
     parts: dict[str, list[float]] = defaultdict(list)
     total: dict[str, list[float]] = {name: [] for name in METHODS}
     peak: dict[str, list[float]] = {name: [] for name in METHODS}

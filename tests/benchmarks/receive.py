@@ -1,4 +1,4 @@
-"""Instances a second, safe in storage, for one sender and for eight."""
+"""Instances per second that are stored safely, from one sender and from eight."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ their writes, too: with a load of 20 on the two cores, one association brought 1
 def measure(rounds: int) -> Iterator[Comparison]:
     """Compare the receivers, with fresh storage in each round.
 
-    Nothing is removed before the end: ext4 avoids the inodes of files that were just deleted, which costs whoever
-    comes next.
+    No storage is removed before the end: ext4 avoids the inodes of files that were just deleted, which would slow down
+    the next contender.
     """
     with scratch() as name:
         folder = Path(name)
@@ -83,7 +83,7 @@ def measure(rounds: int) -> Iterator[Comparison]:
 
 
 def rate(name: str, paths: Sequence[Path], associations: int, folder: Path) -> float:
-    """Return how many instances a second a receiver takes, sender's start included."""
+    """Return how many instances a receiver takes per second; the time includes the start of the senders."""
     with RECEIVERS[name](Path(tempfile.mkdtemp(dir=folder))) as receiver:
         started = time.perf_counter()
         send(paths, receiver, associations)

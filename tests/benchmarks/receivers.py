@@ -1,4 +1,4 @@
-"""The receivers that are compared, each with its best settings and empty storage, and the sender."""
+"""The receivers to compare, each with its best settings and empty storage, and the sender."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.services import Orthanc, dcmtk, free_port, missing, running, wait_unt
 
 SLICES = 300
 PDU_BYTES = 131072
-"""The longest that DCMTK can."""
+"""The longest PDU that DCMTK can handle."""
 PROMPT = os.environ | {"TCP_NODELAY": "1"}
-"""DCMTK and Orthanc wait for acknowledgements without it."""
+"""Environment for DCMTK and Orthanc; without TCP_NODELAY they wait for TCP acknowledgements."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Receiver:
 
 @contextmanager
 def hilum(folder: Path) -> Iterator[Receiver]:
-    """Run `hilum node` with its own settings, but for names and places; nothing is dispatched meanwhile."""
+    """Run `hilum node` with default settings except for ports and folders, and a quiet time that dispatches nothing."""
     port = free_port()
     settings = folder / "hilum.toml"
     settings.write_text(
@@ -62,7 +62,7 @@ def hilum(folder: Path) -> Iterator[Receiver]:
 
 @contextmanager
 def orthanc(folder: Path) -> Iterator[Receiver]:
-    """Run Orthanc with long PDUs, a thread for each association, and its files synced (its default)."""
+    """Run Orthanc with long PDUs, eight DICOM threads, and its files synced (its default)."""
     binary = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or missing("Orthanc")
     server = Orthanc(free_port(), free_port())
     config = {
@@ -89,7 +89,7 @@ def orthanc(folder: Path) -> Iterator[Receiver]:
 
 @contextmanager
 def storescp(folder: Path) -> Iterator[Receiver]:
-    """Run DCMTK's storescp: a process for each association; it syncs nothing and records nothing."""
+    """Run DCMTK's storescp with a process for each association; it syncs nothing and records nothing."""
     port = free_port()
     command = [dcmtk("storescp"), "--fork", "+B", "-pdu", str(PDU_BYTES), "-od", str(folder), str(port)]
     with running(command, env=PROMPT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -105,7 +105,7 @@ RECEIVERS: dict[str, Callable[[Path], AbstractContextManager[Receiver]]] = {
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on a port of the loopback."""
+    """Whether a server accepts connections on a port of the loopback interface."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -118,7 +118,7 @@ def make_slices(folder: Path) -> list[Path]:
 
 
 def send(paths: Sequence[Path], receiver: Receiver, associations: int) -> None:
-    """Send files by DCMTK's storescu over several associations at once; every one must be stored."""
+    """Send files with DCMTK's storescu over several associations at once; every file must be stored."""
     command = [dcmtk("storescu"), "-aec", receiver.ae_title, "-pdu", str(PDU_BYTES)]
     command += ["--max-send-pdu", str(PDU_BYTES), "127.0.0.1", str(receiver.port)]
     senders = [subprocess.Popen([*command, *paths[n::associations]], env=PROMPT) for n in range(associations)]

@@ -1,4 +1,4 @@
-"""Seconds and memory from findings to written objects, beside highdicom's default way and dcmqi."""
+"""Time and memory from findings to written objects, compared with highdicom's default way and dcmqi."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def measure(rounds: int) -> Iterator[Comparison]:
 
 
 def prepare(study: Path, count: int) -> None:
-    """Write a chest of thin slices, each slice of a phantom several times, and its masks for every contender."""
+    """Write a chest of thin slices, made by repeating the slices of a phantom, and its masks for every contender."""
     import SimpleITK as sitk
 
     from tests.factories import ct_series
@@ -110,12 +110,12 @@ def prepare(study: Path, count: int) -> None:
 
 
 def masks_of(labels: np.ndarray, infection: np.ndarray) -> list[np.ndarray]:
-    """Return left lung, right lung and infection."""
+    """Return the masks of left lung, right lung and infection."""
     return [labels == 1, labels == 2, infection]
 
 
 def run(contender: str, study: Path) -> dict[str, float]:
-    """Run a contender in a process of its own."""
+    """Run a contender in its own process; return its times, peak memory and the size of its objects."""
     with scratch() as name:
         out = Path(name)
         found = run_alone(CONTENDERS[contender](study, out))
@@ -125,17 +125,17 @@ def run(contender: str, study: Path) -> dict[str, float]:
 
 
 def command(what: str, study: Path, argument: str | Path) -> list[str]:
-    """Return the command that does a part of this benchmark in a process of its own."""
+    """Return the command that runs a part of this benchmark in its own process."""
     return [sys.executable, "-m", "tests.benchmarks.results", what, str(study), str(argument)]
 
 
 def ourselves(contender: str) -> Callable[[Path, Path], list[str]]:
-    """Return the command that runs a contender in Python."""
+    """Return a function that builds the command of a contender written in Python."""
     return lambda study, out: command(contender, study, out)
 
 
 def itkimage2segimage(study: Path, out: Path) -> list[str]:
-    """Return dcmqi's command."""
+    """Return the command that writes one segmentation with dcmqi."""
     return [
         "itkimage2segimage",
         *("--inputDICOMDirectory", str(study / "ct")),
@@ -164,7 +164,7 @@ def write_segmentations(volume: Volume, findings: Findings, out: Path) -> None:
 
 
 def write_with_highdicom(volume: Volume, findings: Findings, out: Path) -> None:
-    """Write one segmentation as highdicom's documentation does: source data sets and a 4-D array."""
+    """Write one segmentation as highdicom's documentation does, from source data sets and a 4-D array."""
     import highdicom as hd
     from pydicom import dcmread
     from pydicom.sr.codedict import codes
@@ -189,7 +189,7 @@ def write_with_highdicom(volume: Volume, findings: Findings, out: Path) -> None:
 
 
 def main(contender: str, study: Path, out: Path) -> None:
-    """Write results; print the seconds it took, and the most memory held meanwhile, as JSON."""
+    """Write results; print the CPU time, the time and the peak memory of this as JSON."""
     from tests.worker.reports.results import findings_of
     from worker.reports import write_reports
     from worker.volume import read_volume
@@ -198,7 +198,7 @@ def main(contender: str, study: Path, out: Path) -> None:
     volume = read_volume(sorted((study / "ct").iterdir()))
     stored: Any = np.load(study / "masks.npz")
     findings = findings_of(volume, stored["labels"], stored["infection"])
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew (proc(5))
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak memory, VmHWM (proc(5))
     cpu, wall = time.process_time(), time.perf_counter()
     write(volume, findings, out)
     taken = {"CPU time": time.process_time() - cpu, "time": time.perf_counter() - wall, PEAK: peak_of_this_process()}
@@ -206,7 +206,7 @@ def main(contender: str, study: Path, out: Path) -> None:
 
 
 def peak_of_this_process() -> float:
-    """Return the most memory that this process held, in MB."""
+    """Return the peak resident memory of this process, in MB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1000
 

@@ -1,4 +1,4 @@
-"""Lungs found by a network: Hilum beside lungmask, nnU-Net and a MONAI sliding window, on the same slices."""
+"""Lungs segmented by networks: Hilum, lungmask, nnU-Net and a MONAI sliding window, on the same slices."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MILLISECONDS = 1000 / SLICES
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
-    """Measure the time a slice."""
+    """Measure each method's time per slice."""
     hu = build_chest(107, SLICES).hu
     methods: dict[str, Callable[[NDArray[np.int16]], object]] = {
         HILUM: hilum(),
@@ -57,7 +57,7 @@ def timed(method: Callable[[NDArray[np.int16]], object], hu: NDArray[np.int16]) 
 
 
 def hilum() -> Callable[[NDArray[np.int16]], object]:
-    """Return how the worker finds lungs."""
+    """Return the worker's way to segment lungs."""
     network = ChestNetwork.open(CHEST_WEIGHTS)
 
     def segment(hu: NDArray[np.int16]) -> object:
@@ -70,7 +70,7 @@ def hilum() -> Callable[[NDArray[np.int16]], object]:
 
 def lungmask() -> Callable[[NDArray[np.int16]], object]:
     """Return lungmask's inference, with random weights."""
-    import torch  # here, for the other benchmarks need none of it
+    import torch  # imported here, because the other benchmarks do not need it
 
     mask, resunet = (peer(f"lungmask.{name}", "lungmask") for name in ("mask", "resunet"))
     network = resunet.UNet(n_classes=3, padding=True, depth=5, up_mode="upsample", batch_norm=True, residual=False)
@@ -84,7 +84,7 @@ def lungmask() -> Callable[[NDArray[np.int16]], object]:
 
 
 def nnunet() -> Callable[[NDArray[np.int16]], object]:
-    """Return nnU-Net's inference by its 2D plan for images of 512x512, with random weights."""
+    """Return nnU-Net's inference with its 2D plan for images of 512x512, with random weights."""
     import torch
 
     predict = peer("nnunetv2.inference.predict_from_raw_data", "nnunetv2")
@@ -149,7 +149,7 @@ def monai() -> Callable[[NDArray[np.int16]], object]:
 
 
 def peer(module: str, package: str) -> Any:
-    """Import a peer that only this benchmark needs; it brings no types."""
+    """Import a module that only this benchmark needs; it has no type annotations."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

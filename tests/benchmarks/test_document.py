@@ -2,7 +2,7 @@ from tests.benchmarks.document import table
 
 
 def test_the_rows_of_what_grows_come_in_its_order():
-    """The file of the figures has them in the order of text."""
+    """The file of the figures sorts these numbers as text: 1200 before 150."""
     of_a_row = {"values": [1.0], "median": 1.0, "hilum_is_better_by": {}}
     contenders = dict.fromkeys(["1200", "150", "50"], of_a_row)
     rows = table({"title": "time", "unit": "s", "along": "slices", "contenders": contenders}).splitlines()[2:]
