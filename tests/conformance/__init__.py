@@ -1,1 +1,1 @@
-"""docs/conformance.md: its tables are written from the code, by `python -m tests.conformance`."""
+"""The tables of docs/conformance.md, which `python -m tests.conformance` generates from the code."""

@@ -1,4 +1,4 @@
-"""The document, and the places in it where tables stand."""
+"""docs/conformance.md, and the places in it where tables stand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = network.TABLES | objects.TABLES
 
 
 def with_tables(text: str) -> str:
-    """Return the document with every table as the code has it now."""
+    """Return the document with every table generated anew from the code."""
     return PLACE.sub(lambda place: f"<!-- table: {place['name']} -->\n{table(place['name'])}<!-- end -->", text)
 
 

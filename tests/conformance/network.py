@@ -26,7 +26,7 @@ SECTIONS = ("node", "tls", "delivery", "destinations", "priors", "report")
 
 
 def received_classes() -> Rows:
-    """Every SOP class that the node takes."""
+    """Every SOP class that the node accepts."""
     yield ["SOP Class", "UID", "What becomes of it"]
     for uid in sorted(scp.storage_classes(), key=lambda uid: UID(uid).name):
         what = "stored, and measured where it shows a chest" if uid in CT_STORAGE else "stored"
@@ -34,7 +34,7 @@ def received_classes() -> Rows:
 
 
 def received_syntaxes() -> Rows:
-    """Every transfer syntax that the node takes, and whether the worker can measure from it."""
+    """Every transfer syntax that the node accepts, and whether the worker can decode its pixels."""
     yield ["Transfer Syntax", "UID", "Pixels can be measured"]
     for uid in map(UID, scp.TRANSFER_SYNTAXES):
         yield [uid.name, str(uid), "yes" if uid in RETIRED_JPEG or is_decoded(uid) else "no"]
@@ -44,12 +44,12 @@ def is_decoded(uid: UID) -> bool:
     """Whether pydicom has a decoder, or needs none."""
     try:
         return get_decoder(uid).is_available
-    except NotImplementedError:  # what pydicom raises for a syntax that it has no decoder for
+    except NotImplementedError:  # pydicom raises this for a syntax without a decoder
         return not uid.is_encapsulated
 
 
 def sent_classes() -> Rows:
-    """Every pair of SOP class and transfer syntax that results are sent in."""
+    """Every pair of SOP class and transfer syntax in which results are sent."""
     yield ["SOP Class", "UID", "Transfer Syntax", "UID", "Role"]
     found = {(str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID)) for ds in objects.by_kind().values()}
     for sop_class, syntax in sorted(found, key=lambda pair: UID(pair[0]).name):
@@ -57,7 +57,7 @@ def sent_classes() -> Rows:
 
 
 def answered_statuses() -> Rows:
-    """What a sender is told."""
+    """The statuses with which the node answers C-STORE."""
     yield ["Status", "Meaning", "When"]
     for status, when in (
         (statuses.SUCCESS, "the instance is synced to disk and recorded"),
@@ -108,7 +108,7 @@ def obeyed_http_statuses() -> Rows:
 
 
 def range_of(status: int) -> str:
-    """Return a status, or the range it stands in (PS3.4 table B.2-1)."""
+    """Return a status, or the range that it belongs to (PS3.4 table B.2-1)."""
     if status >= 0xC000:
         return "Cxxx"
     return f"{status >> 8:02X}xx" if status >> 8 in (0xA7, 0xA9) else f"{status:04X}"
@@ -123,7 +123,7 @@ def settings() -> Rows:
             for name, value in field.default:
                 yield [f"`{section}.{name}`", "none" if value in (None, (), "") else str(value)]
         else:
-            kinds = sections_in(field.annotation)  # of an array's items; they share some settings
+            kinds = sections_in(field.annotation)  # the kinds of an array's items, which share some settings
             yield from map(list, dict.fromkeys(row for kind in kinds for row in of_an_item(section, kind)))
 
 
@@ -135,7 +135,7 @@ def of_an_item(section: str, kind: type[BaseModel]) -> Iterator[tuple[str, str]]
 
 
 def implementation() -> Rows:
-    """How Hilum names itself."""
+    """How Hilum identifies itself to peers."""
     yield ["Item", "Value"]
     yield ["Implementation Class UID", str(part10.IMPLEMENTATION_CLASS_UID)]
     yield ["Implementation Version Name", part10.IMPLEMENTATION_VERSION_NAME]

@@ -1,4 +1,4 @@
-"""What Hilum's objects hold, read from objects of every outcome."""
+"""The contents of Hilum's objects, read from sample objects of every outcome."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ LONGEST_VALUE = 60
 
 @cache
 def samples(number: int) -> dict[str, dict[str, Dataset]]:
-    """Return the objects of every outcome, by outcome and kind; two numbers differ in all that may differ."""
+    """Return the objects of every outcome, by outcome and kind.
+
+    Samples 0 and 1 differ in everything that may differ between studies, so that constant values can be told apart.
+    """
     shape = ((12, 48, 64), (10, 40, 56))[number]
     series: dict[str, Any] = {"spacing_mm": ((6.0, 3.0, 3.0), (7.0, 2.0, 2.5))[number]}
     series |= {"tilt_degrees": (0.0, 5.0)[number], "BodyPartExamined": ("CHEST", "THORAX")[number]}
@@ -86,7 +89,7 @@ def samples(number: int) -> dict[str, dict[str, Dataset]]:
 
 
 def dated_before(report: Path) -> Path:
-    """Return a report made over into one of a study of the patient two days earlier."""
+    """Copy a report as one on the patient's study of two days earlier; return the copy's path."""
     ds = dcmread(report)
     ds.StudyInstanceUID, ds.SOPInstanceUID, ds.StudyDate = "1.2.3", "1.2.3.4", "20240227"
     path = report.with_name("prior.dcm")
@@ -95,12 +98,12 @@ def dated_before(report: Path) -> Path:
 
 
 def by_kind(number: int = 0) -> dict[str, Dataset]:
-    """Return one object of each kind; one lung alone is made as both are."""
+    """Return one object of each kind, except of one lung alone, whose object is built like that of both lungs."""
     return samples(number)["found"]
 
 
 def kinds() -> Rows:
-    """Every kind of result: a series each."""
+    """Every kind of result; each has its own series."""
     yield ["Kind", "SOP Class", "Series Number", "Series Description", "Segments", "When"]
     made = by_kind()
     for name, kind in KINDS.items():
@@ -113,7 +116,7 @@ def kinds() -> Rows:
 
 
 def outcomes() -> Rows:
-    """How each outcome is told."""
+    """How the objects express each outcome."""
     yield ["Outcome", "CAD Processing and Findings Summary (DCM 111017)", "Completion Flag", "Objects"]
     for outcome, made in samples(0).items():
         report = made["report"]
@@ -135,7 +138,7 @@ def attributes(kind: str) -> Rows:
 
 
 def origin_of(element: DataElement, other: DataElement | None) -> str:
-    """Return the value where it is always the same, else where it comes from."""
+    """Return the value if it is always the same, else its origin."""
     if element.keyword in REQUIRED:
         return "the source's; empty where it has none or a malformed one"
     if element.keyword in IDENTITY:
@@ -148,7 +151,7 @@ def origin_of(element: DataElement, other: DataElement | None) -> str:
 
 
 def fixed(element: DataElement) -> str:
-    """Return a value that is always the same."""
+    """Return how the table shows a value that is always the same."""
     if element.VR != "SQ":
         shown = "\\".join(map(str, element.value)) if element.VM > 1 else str(element.value)
         return f"`{shown[:LONGEST_VALUE]}`" if shown else "empty"
@@ -159,7 +162,7 @@ def fixed(element: DataElement) -> str:
 
 
 def optional_identity() -> Rows:
-    """What is carried over from the source's first image."""
+    """The attributes that are copied from the source's first image."""
     yield ["Attribute", "Presence"]
     yield ["StudyInstanceUID", "always"]
     for keyword in IDENTITY:
@@ -176,12 +179,12 @@ def report_content() -> Rows:
 
 
 def content_rows(parent: Dataset, depth: int, *, first: bool = True) -> Rows:
-    """Yield the items below one; what groups or figures repeat is shown of the first alone."""
+    """Yield the rows of the items below a parent; repeated groups and figures are shown in full only once."""
     groups = 0
     before = ""
     for item in parent.get("ContentSequence", []):
         name = name_of(item) or "Image"
-        is_another = item.ValueType == "NUM" and name == before  # as the areas of slices
+        is_another = item.ValueType == "NUM" and name == before  # such as the areas of slices
         before = name
         if is_another or (not first and name in OF_EVERY_GROUP):
             continue
@@ -212,7 +215,7 @@ def own_codes() -> Rows:
 
 
 def standard_codes() -> Rows:
-    """The codes of others that the objects use."""
+    """The codes of standard schemes that the objects use."""
     yield ["Code", "Scheme", "Meaning"]
     for code in sorted(all_codes(), key=lambda code: (code.scheme_designator, code.value)):
         if code.scheme_designator != codes.HILUM_SCHEME:
@@ -220,7 +223,7 @@ def standard_codes() -> Rows:
 
 
 def segments() -> Rows:
-    """What is outlined, and its colour."""
+    """The structures that are segmented, and their colours."""
     yield ["Segment", "Category", "Type", "Laterality", "Colour (RGB)", "CIELab (0062,000D)"]
     made = by_kind()
     for structure in (codes.LEFT_LUNG, codes.RIGHT_LUNG, codes.INFECTION):
@@ -238,7 +241,7 @@ def all_codes() -> list[Code]:
 
 
 def bands() -> list[Code]:
-    """Return the codes of the bands of HU."""
+    """Return the codes of the HU bands."""
     edges = (None, *BAND_EDGES_HU, None)
     return [codes.lung_in_band(HuBand(a, b, 0, 0)) for a, b in pairwise(edges)]
 
@@ -251,7 +254,7 @@ def items(ds: Dataset) -> Iterator[Dataset]:
 
 
 def name_of(item: Dataset) -> str:
-    """Return the meaning of an item's name."""
+    """Return the code meaning of an item's concept name; empty if it has none."""
     return str(item.ConceptNameCodeSequence[0].CodeMeaning) if "ConceptNameCodeSequence" in item else ""
 
 

@@ -1,4 +1,4 @@
-"""Every outcome of a study, its objects made as a worker makes them."""
+"""Every outcome of a study, with objects made as a worker makes them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BEFORE = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Study:
-    """A study as selection leaves it: the files to measure, or of all CT images and why they cannot be measured."""
+    """A study after selection: the files to measure, or the files of all CT images and why they cannot be measured."""
 
     name: str
     paths: tuple[Path, ...]
@@ -55,7 +55,10 @@ def studies_in(folder: Path) -> Iterator[Study]:
 
 
 def outcomes_of(study: Study, folder: Path, method: Method) -> Iterator[tuple[str, Answer]]:
-    """Yield every outcome that applies to a study, named, its objects under a folder; none where nothing is sent."""
+    """Yield name and answer of every outcome that applies to a study; nothing for a study that gets no answer.
+
+    The objects are written below the folder.
+    """
     if isinstance(study.rejection, NotForHilum):
         return iter(())
     return _of_refused(study, folder, method) if study.rejection else _of_measured(study, folder, method)
@@ -67,7 +70,7 @@ def _of_refused(study: Study, folder: Path, method: Method) -> Iterator[tuple[st
         return name, answer_study(paths, rejection, folder / name, choices, ignore_progress, method=method, **given)
 
     name, first = answer("not analysable", PAGE)
-    if not first.objects:  # no report could refer to its images
+    if not first.objects:  # its images cannot be referred to in a report
         return
     yield name, first
     yield answer("revised", WITH_NOTE, earlier=paths_of(first))
@@ -80,7 +83,7 @@ def _of_measured(study: Study, folder: Path, method: Method) -> Iterator[tuple[s
     candidates = method.segment_infection(volume, lungs)
 
     def found(lungs: Lungs = lungs, candidates: Candidates = candidates, *flags: Flag) -> Method:
-        """Return the method with its answer at hand: a network takes seconds, and is asked once."""
+        """Return the method with masks that are already there: a network takes seconds, so it runs only once."""
         doubting = candidates._replace(doubts=(*candidates.doubts, *flags))
         return replace(method, segment_lungs=lambda _: lungs, segment_infection=lambda *_: doubting)
 
@@ -116,12 +119,12 @@ def _of_measured(study: Study, folder: Path, method: Method) -> Iterator[tuple[s
 
 
 def paths_of(answer: Answer) -> list[Path]:
-    """Return where an answer's objects lie."""
+    """Return the paths of an answer's objects."""
     return [item.path for item in answer.objects]
 
 
 def taken_before(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """Write a series once more, as one of another study of the patient some days before."""
+    """Write a copy of a series as part of another study of the patient, two days earlier; return its paths."""
     folder.mkdir()
     for path in paths:
         ds = dcmread(path)

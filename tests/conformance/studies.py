@@ -35,21 +35,21 @@ Form = frozenset[tuple[int, Hashable]]
 
 @dataclass(frozen=True)
 class Checked:
-    """What the validators said of the objects of one outcome."""
+    """What the validators reported on the objects of one outcome."""
 
     study: str
     outcome: str
     objects: int
     looks: int
-    """How often a tool looked at an object."""
+    """How many times a tool validated an object."""
     errors: int
     unexplained: int
 
 
 class Validation:
-    """Asks every tool that knows an object's class.
+    """Runs every tool that knows an object's SOP class.
 
-    dciodvfy sees every object. PixelMed, which takes seconds a file, sees one of each structure.
+    dciodvfy validates every object. PixelMed, which takes seconds per file, validates one object of each structure.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Validation:
         self._lock = Lock()
 
     def check(self, study: str, outcome: str, objects: tuple[WrittenObject, ...]) -> Checked:
-        """Ask the tools about the objects of an outcome; what is wrong is printed."""
+        """Validate the objects of an outcome with the tools, and print errors and unexplained warnings."""
         pairs = [(tool, item) for item in objects for tool in TOOLS]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             said = [lines for lines in pool.map(lambda pair: self._look(*pair), pairs) if lines is not None]
@@ -69,7 +69,7 @@ class Validation:
         return Checked(study, outcome, len(objects), len(said), len(wrong), len(doubtful))
 
     def _look(self, tool: str, item: WrittenObject) -> list[str] | None:
-        """Return errors and warnings that are not explained; None where the tool does not look."""
+        """Return errors and unexplained warnings; None if the tool does not validate the object."""
         known_not = (tool, item.sop_class_uid)
         if known_not in self.unknown or (tool != DCIODVFY and not self._is_new(tool, item)):
             return None
@@ -91,7 +91,10 @@ class Validation:
 
 
 def form_of(ds: Dataset) -> Form:
-    """Return an object's structure: attributes and items, each once, with coded values and where a value is missing."""
+    """Return an object's structure: its attributes, and those of distinct items in its sequences.
+
+    Of codes and code strings the structure holds the values, of all other attributes whether they are empty.
+    """
     return frozenset((element.tag, _value(element)) for element in ds)
 
 
@@ -102,7 +105,7 @@ def _value(element: DataElement) -> Hashable:
 
 
 def check_studies(folder: Path, validation: Validation) -> Iterator[Checked]:
-    """Yield what was said of each outcome of each study; the default method measures each study once."""
+    """Yield the reports on each outcome of each study; the default method measures each study once."""
     method = choose_method(WorkerSettings())
     for part in sorted(path for name in FOLDERS for path in (folder / name).iterdir() if path.is_dir()):
         for study in studies_in(part):
@@ -118,19 +121,19 @@ def check_studies(folder: Path, validation: Validation) -> Iterator[Checked]:
 
 
 def say(line: str) -> None:
-    """Tell what is being done."""
+    """Print a line about the progress to standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
 def main() -> int:
-    """Print a table; 1 where a validator finds an error, or a warning that nothing explains."""
+    """Print a table; return 1 if a validator finds an error or an unexplained warning, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.studies", description=__doc__)
     parser.add_argument("folder", type=Path, help="with the folders ct-studies and odd-dicom")
     parser.add_argument("--write-docs", action="store_true", help="keep the counts for docs/conformance.md")
     arguments = parser.parse_args()
     os.nice(NICENESS)
-    warnings.simplefilter("ignore")  # pydicom tells of each malformed value of the sources
+    warnings.simplefilter("ignore")  # pydicom warns of each malformed value of the sources
     validation = Validation()
     checked = list(check_studies(arguments.folder, validation))
     sys.stdout.write(f"{'study':20} {'outcome':50} objects looks errors unexplained\n")

@@ -1,4 +1,4 @@
-"""What validators say of Hilum's objects beside errors, and why it stays."""
+"""What validators report on Hilum's objects, and why: their warnings, and errors that are mistakes of a tool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DCIODVFY, PIXELMED_SR, PIXELMED = "dciodvfy", "DicomSRValidator", "DicomInstance
 
 @dataclass(frozen=True)
 class Explained:
-    """A warning, as a pattern of the tool's line, and its reason."""
+    """A warning or error of a tool, as a pattern that its line matches, and the reason why it stays."""
 
     tool: str
     said: str
@@ -79,7 +79,7 @@ WARNINGS = (
         for tool in (PIXELMED, PIXELMED_SR)
     ),
 )
-"""Each explains a kind of warning once; a test finds that every warning has one."""
+"""One explanation for each kind of warning; a test checks that every warning has one."""
 
 
 MISTAKEN = (
@@ -97,32 +97,32 @@ MISTAKEN = (
         "TID 1500 allows TID 1501 beside TID 1411",
     ),
 )
-"""The errors that are a tool's own."""
+"""Errors that are mistakes of the tool, not of the object."""
 
 
 def unexplained(tool: str, lines: Iterable[str]) -> list[str]:
-    """Return the warnings of a tool that no explanation fits."""
+    """Return the warnings of a tool that no explanation matches."""
     patterns = [re.compile(explained.pattern) for explained in WARNINGS if explained.tool == tool]
     said = [line for line in lines if line.startswith("Warning")]
     return [line for line in said if not any(pattern.search(line) for pattern in patterns)]
 
 
 def errors(tool: str, lines: Iterable[str]) -> list[str]:
-    """Return the errors of a tool, but for its own."""
+    """Return the errors that a tool reports, except its own mistakes."""
     patterns = [re.compile(mistake.pattern) for mistake in MISTAKEN if mistake.tool == tool]
     said = [line for line in lines if line.startswith("Error")]
     return [line for line in said if not any(pattern.search(line) for pattern in patterns)]
 
 
 def mistakes() -> Iterator[list[str]]:
-    """Every error that is a tool's own, with the reason."""
+    """Every error that is a mistake of the tool, with the reason."""
     yield ["Tool", "Error", "Why it is none"]
     for mistake in MISTAKEN:
         yield [mistake.tool, mistake.said, mistake.reason]
 
 
 def studies() -> Iterator[list[str]]:
-    """What the validators said of real studies."""
+    """What the validators reported on real studies."""
     yield ["Study", "Outcomes", "Objects", "Looked at", "Errors", "Unexplained warnings"]
     rows = json.loads(FIGURES.read_text(encoding="utf-8"))["rows"]
     for study, of_study in groupby((row for row in rows if row["objects"]), key=lambda row: row["study"]):

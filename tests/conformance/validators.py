@@ -15,17 +15,17 @@ UNKNOWN = {
     PIXELMED_SR: "IOD (SOP Class) unrecognized",
     PIXELMED: "IOD (SOP Class) unrecognized",
 }
-"""What each tool says of a SOP class that it does not know."""
+"""What each tool prints for a SOP class that it does not know."""
 
 LOOKED = {DCIODVFY: "Device UID", PIXELMED_SR: "IOD validation complete", PIXELMED: "IOD validation complete"}
-"""What each tool says when it has looked; the edition of the standard that dciodvfy has lacks Device UID."""
+"""What each tool prints for every object that it validates; dciodvfy's edition of the standard lacks Device UID."""
 
 JAVA = Path("/usr/share/java")
 PIXELMED_NEEDS = ("pixelmed", "commons-codec", "vecmath", "slf4j-api", "slf4j-simple", "jsonp", "javax.json")
 
 
 def run(program: str, *arguments: str | Path) -> str:
-    """Run a peer's program and return all it says."""
+    """Run a peer's program and return all its output."""
     if shutil.which(program) is None:
         missing(program)
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
@@ -33,7 +33,7 @@ def run(program: str, *arguments: str | Path) -> str:
 
 
 def ask(tool: str, path: Path) -> list[str] | None:
-    """Return what a validator says of an object, line by line; None where it does not know the SOP class."""
+    """Return the lines that a validator prints for an object; None if it does not know the SOP class."""
     said = (run("dciodvfy", path) if tool == DCIODVFY else _pixelmed(tool, path)).splitlines()
     if any(UNKNOWN[tool] in line for line in said):
         return None
