@@ -1,5 +1,5 @@
-"""Hilum's real processes, really broken; and what is left of the studies afterwards.
+"""Hilum's real processes are broken on purpose; afterwards it is checked what became of the studies.
 
-``pytest -m fault`` breaks each thing by itself and runs a short storm of kills; ``python -m tests.faults`` runs a
-long storm and writes docs/reliability.md.
+``pytest -m fault`` breaks one thing at a time and runs a short storm of kills; ``python -m tests.faults`` runs a
+long storm, and writes docs/reliability.md with ``--write-docs``.
 """

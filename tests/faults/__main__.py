@@ -14,7 +14,7 @@ from tests.faults.storm import Storm, run_storm
 
 
 def main() -> int:
-    """Run a storm on each database; 1 if anything was lost, doubled or stuck."""
+    """Run a storm on each database; return 1 if a verdict is not clean, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--studies", type=int, default=500, help="default: %(default)s")
     parser.add_argument("--kills", type=int, default=100, help="default: %(default)s")
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--write-docs", action="store_true", help="write docs/reliability.md and .json")
     arguments = parser.parse_args()
     for library in ("pynetdicom", "pydicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell of each fault
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they log each fault
     databases = ("sqlite", "postgresql") if arguments.database == "both" else (arguments.database,)
     clean = True
     for database in databases:
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def run(database: str, arguments: argparse.Namespace) -> Storm:
-    """Run the storm on one database; what it leaves is kept unless all went well."""
+    """Run the storm on one database; its logs, record and storage are kept unless the verdict is clean."""
 
     def say(line: str) -> None:
         sys.stderr.write(f"{database}: {line}\n")

@@ -1,4 +1,4 @@
-"""The machine's wall clock as the harness's processes see it; it can be set."""
+"""A wall clock that can be set, for the processes of these tests, by a library that is preloaded into them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFFSET_BYTES = 8
 
 @dataclass
 class Clock:
-    """Sets CLOCK_REALTIME for the processes with this environment, for all at once; CLOCK_MONOTONIC goes on."""
+    """Sets CLOCK_REALTIME for all processes with this environment at once; CLOCK_MONOTONIC is not changed."""
 
     preloaded: Path
     file: Path
@@ -29,18 +29,18 @@ class Clock:
         return {"LD_PRELOAD": str(self.preloaded), "TEST_CLOCK": str(self.file)}
 
     def set_by(self, seconds: int) -> None:
-        """Set the clock so far ahead of the true time, or behind it."""
+        """Set the clock this many seconds ahead of the true time, or behind it if negative."""
         with self.file.open("r+b", buffering=0) as file:
             file.write(seconds.to_bytes(OFFSET_BYTES, sys.byteorder, signed=True))
 
 
 @contextmanager
 def settable_clock() -> Iterator[Clock]:
-    """Build the library; skip where there is no compiler for it, or no dynamic loader that would preload it."""
+    """Build the library; skip the test without a C compiler, or a dynamic loader that can preload the library."""
     if not sys.platform.startswith("linux"):
         missing("a loader that takes LD_PRELOAD as Linux's does")
     compiler = shutil.which("cc") or missing("a C compiler")
-    # Not in pytest's folders: PostgreSQL's user must be able to read it.
+    # Not in pytest's folders, which PostgreSQL's user cannot read.
     with tempfile.TemporaryDirectory(prefix="hilum-clock-") as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A site that the tests share: each sends studies of its own, and mends what it broke."""
+"""A site that the tests share: each test sends its own studies, and repairs what it broke."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ class Hospital:
     record: Engine
 
     def send(self, study: Study) -> None:
-        """Send a study that is acknowledged at once."""
+        """Send a study; all its images must be acknowledged at once."""
         assert set(send_once(self.site.port, study)) == {0x0000}
 
     def is_settled(self, study: Study) -> bool:
-        """Whether a study was answered and all its results were sent."""
+        """Whether a study was answered and all its results were delivered."""
         try:
             shown = show_study(self.record, study.study_instance_uid)
-        except NotForHilum:  # not one of its images is recorded yet
+        except NotForHilum:  # none of its images is recorded yet
             return False
         if not shown["jobs"] or any(job["state"] not in FINAL_JOB_STATES for job in shown["jobs"]):
             return False
         return not shown["deliveries"]["pending"] and not shown["deliveries"]["rejected"]
 
     def settled(self, study: Study, seconds: float = 90) -> list[Held]:
-        """Wait until a study was answered and all its results were sent; return what came to the PACS."""
+        """Wait until a study was answered and all its results were delivered; return the objects the PACS received."""
         wait_until(lambda: self.is_settled(study), "the answer", seconds)
         return [held for held in self.pacs.came if held.study_instance_uid == study.study_instance_uid]
 
     def assert_answered_once(self, *studies: Study) -> None:
-        """Compare what senders were told with what both destinations hold, for these studies."""
+        """Assert, for these studies, that what both destinations received fits what the senders were told."""
         uids = {study.study_instance_uid for study in studies}
         for destination in (self.pacs, self.service):
             came = [held for held in destination.came if held.study_instance_uid in uids]
@@ -68,7 +68,7 @@ def hospital_in(
     commitment: bool = False,
     **environment: str,
 ) -> Iterator[Hospital]:
-    """Run Redis, node, delivery and two workers, and a PACS and a DICOMweb service that can be broken."""
+    """Run Redis, node, delivery and two workers, with a PACS and a DICOMweb service that can be broken."""
     url = postgres.url("postgres") if postgres else f"sqlite:///{folder}/record.sqlite3"
     services = ("redis", "node", "deliver", "worker-1", "worker-2")
     with BrokenPACS(folder / "pacs") as pacs, BrokenService(folder / "service") as service:
@@ -82,6 +82,6 @@ def hospital_in(
 
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    """One that most tests share."""
+    """The hospital that most tests share."""
     with hospital_in(tmp_path_factory.mktemp("hospital")) as there:
         yield there

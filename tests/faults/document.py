@@ -1,4 +1,4 @@
-"""docs/reliability.md, written from what the storms left."""
+"""docs/reliability.md, written from the results of the storms."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ How long a process takes to be back is mostly how long Python takes to load its 
 
 
 def write_documents(storm: Storm) -> None:
-    """Keep the figures of this storm beside those on other databases, and write the document."""
+    """Save the figures of this storm beside those on other databases, and write the document."""
     kept = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     kept[storm.database] = figures(storm)
     FIGURES.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
@@ -89,7 +89,7 @@ def write_documents(storm: Storm) -> None:
 
 
 def figures(storm: Storm) -> dict[str, Any]:
-    """Return a storm as plain values."""
+    """Return a storm as values for JSON, with the commit and the machine."""
     assert storm.verdict is not None
     return vars(storm) | {
         "kills": dict(storm.kills),

@@ -1,4 +1,4 @@
-"""A PACS that misbehaves as PACS do, and remembers every byte that it took."""
+"""A PACS that misbehaves as real ones do, and remembers every object that it received."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALL_KEPT = 1
 
 
 class Mood(StrEnum):
-    """How the PACS feels."""
+    """How the PACS behaves."""
 
     WELL = "well"
     SLOW = "slow"
@@ -42,13 +42,13 @@ class Mood(StrEnum):
 
 @dataclass(frozen=True)
 class Held:
-    """An object as the PACS got it, once for each time it came."""
+    """An object that the PACS received; there is one for each time that it came."""
 
     study_instance_uid: str
     sop_instance_uid: str
     modality: str
     kind: str
-    """Its series' description: each kind of result has its own."""
+    """Series Description, which is different for each kind of result."""
     sha256: str
     path: Path
 
@@ -58,14 +58,14 @@ class Held:
         return frozenset(str(e.value) for e in found if e.keyword == "ReferencedSOPInstanceUID")
 
     def predecessors(self) -> frozenset[str]:
-        """Return the reports that the object says it stands in for (PS3.3 C.17.2)."""
+        """Return the SOP Instance UIDs of the reports that this one names as its predecessors (PS3.3 C.17.2)."""
         documents = pydicom.dcmread(self.path, force=True).get("PredecessorDocumentsSequence") or []
         found = (e for document in documents for e in document.iterall() if e.keyword == "ReferencedSOPInstanceUID")
         return frozenset(str(e.value) for e in found)
 
 
 def report_commitment(association: Association, request: Dataset) -> None:
-    """Report that all that was asked for is kept, unless the association is gone."""
+    """Report commitment to all objects of a request, unless the association is gone."""
     with suppress(RuntimeError):
         association.send_n_event_report(request, ALL_KEPT, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
 
@@ -81,12 +81,12 @@ class BrokenPACS:
         self.came: list[Held] = []
         self.mood = Mood.WELL
         self.spoiled: set[str] = set()
-        """The studies whose results its present mood has spoiled; of each, that is the first one at least."""
+        """The studies whose results its present mood has spoiled: of each study at least the first result."""
         self.commits = True
-        """Whether it reports on storage commitment, having agreed to."""
+        """Whether it reports on requests for storage commitment, all of which it accepts."""
         self.asked: list[str] = []
-        """The objects that it was asked to keep, each time."""
-        self._random = Random(seed)  # noqa: S311 - chance that can be repeated; it protects nothing
+        """SOP Instance UIDs of all requests for storage commitment, one for each time it was asked."""
+        self._random = Random(seed)  # noqa: S311 - reproducible chance; protects nothing
         self._lock = threading.Lock()
         self._close: Callable[[], object] | None = None
 
@@ -102,11 +102,11 @@ class BrokenPACS:
 
     @property
     def destination(self) -> dict[str, object]:
-        """How the settings name it."""
+        """The settings of this destination."""
         return {"name": "PACS", "ae_title": self.ae_title, "host": "127.0.0.1", "port": self.port}
 
     def set_mood(self, mood: Mood) -> None:
-        """Break or mend it."""
+        """Break or repair the PACS."""
         self.mood, self.spoiled = mood, set()
         if mood is Mood.DOWN and self._close:
             self._close()
@@ -115,7 +115,7 @@ class BrokenPACS:
             self._close = self._listen()
 
     def _listen(self) -> Callable[[], object]:
-        """Listen; return how to stop it."""
+        """Start to listen; return the function that stops it."""
         ae = AE(ae_title=self.ae_title)
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
@@ -135,7 +135,7 @@ class BrokenPACS:
         return status or 0x0000
 
     def _on_action(self, event: evt.Event) -> tuple[int, None]:
-        """Agree to keep objects, and report it on the same association (PS3.4 J.3.3)."""
+        """Accept a request for storage commitment, and report on the same association (PS3.4 J.3.3)."""
         request = event.action_information
         self.asked += [str(item.ReferencedSOPInstanceUID) for item in request.ReferencedSOPSequence]
         if self.commits:
@@ -143,7 +143,7 @@ class BrokenPACS:
         return 0x0000, None
 
     def _take(self, ds: Dataset, data_set: bytes, file: bytes) -> int | None:
-        """Take an object as the mood is; return the status, or None to hang up."""
+        """Treat an object as the mood demands; return the status, or None to hang up."""
         mood, spoiled, study = self.mood, self.spoiled, str(ds.StudyInstanceUID)
         if mood is Mood.WELL or (self._random.random() >= 0.4 and study in spoiled):
             self._keep(ds, data_set, file)
@@ -181,7 +181,7 @@ class BrokenPACS:
 
 
 class BrokenService(BrokenPACS):
-    """The same behind STOW-RS."""
+    """The same as a DICOMweb service, with STOW-RS."""
 
     @property
     def destination(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Modalities: they push small studies, keep what was not acknowledged, and remember what they were told."""
+"""Modalities that push small studies, send images again until they are acknowledged, and remember which were."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tests.factories import chest_hu, ct_series
 ROOT = "1.2.826.0.1.3680043.8.498.54"
 SENDERS_TIMEOUT_SECONDS = 30.0
 STUDIES_OF_A_PATIENT = 9
-"""Some: a worker reads the reports on a patient's other studies."""
+"""More than one, because a worker reads the reports on a patient's other studies."""
 
 
 @dataclass
 class Study:
-    """A study on its way, and which of its images were acknowledged."""
+    """A study to send, and which of its images were acknowledged."""
 
     study_instance_uid: str
     images: list[Dataset]
     late: list[Dataset] = field(default_factory=list)
-    """Images that are sent only once the study was answered."""
+    """Images to send only after the study was answered."""
     acknowledged: set[str] = field(default_factory=set)
     times_sent: int = 0
 
@@ -54,7 +54,7 @@ class Scanner:
             self._images = [pydicom.dcmread(path) for path in paths]
 
     def study(self, number: int, slices: int = 12, *, late: int = 0) -> Study:
-        """Return a study of its own; fewer than 10 slices cannot be measured, which is an answer too."""
+        """Return a study of a new UID; with fewer than 10 slices it cannot be measured, and the report says so."""
         uid = f"{ROOT}.{self._seed}.{number}"
         images = []
         for position, template in enumerate(self._images[:slices], 1):
@@ -69,7 +69,7 @@ class Scanner:
 
 
 def associate(port: int, sop_classes: Iterable[str] = (CTImageStorage,)) -> Association:
-    """Return an association with Hilum, established or not."""
+    """Request an association with Hilum; return it, established or not."""
     ae = AE("SCANNER")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SENDERS_TIMEOUT_SECONDS
     ae.connection_timeout = SENDERS_TIMEOUT_SECONDS
@@ -81,7 +81,7 @@ def associate(port: int, sop_classes: Iterable[str] = (CTImageStorage,)) -> Asso
 
 
 def send_once(port: int, study: Study) -> list[int | None]:
-    """Send what was not acknowledged over one association; return the statuses, None where there was no answer."""
+    """Send images that are not acknowledged yet over one association; return their statuses, None for no answer."""
     images = study.unacknowledged
     if not images:
         return []
@@ -92,7 +92,7 @@ def send_once(port: int, study: Study) -> list[int | None]:
     for image in images:
         try:
             answer = association.send_c_store(image)
-        except (RuntimeError, OSError):  # it is not established, or not any more
+        except (RuntimeError, OSError):  # the association is not established any more
             answer = Dataset()
         statuses.append(answer.get("Status"))
         study.times_sent += 1
@@ -104,7 +104,7 @@ def send_once(port: int, study: Study) -> list[int | None]:
 
 
 def send_until_acknowledged(port: int, study: Study, stop: threading.Event) -> None:
-    """Send as a modality does: what was not acknowledged is sent again until it is."""
+    """Send as a modality does: again and again, until every image is acknowledged."""
     while study.unacknowledged and not stop.is_set():
         send_once(port, study)
         if study.unacknowledged:
@@ -112,7 +112,7 @@ def send_until_acknowledged(port: int, study: Study, stop: threading.Event) -> N
 
 
 class Senders:
-    """Some modalities that send studies at once."""
+    """Several modalities that send studies at the same time."""
 
     def __init__(self, port: int, count: int) -> None:
         self._port = port
@@ -123,7 +123,7 @@ class Senders:
             thread.start()
 
     def put(self, study: Study) -> None:
-        """Hand over a study to whoever is free."""
+        """Queue a study for the next free modality."""
         self._waiting.put(study)
 
     def _run(self) -> None:
@@ -136,7 +136,7 @@ class Senders:
             self._waiting.task_done()
 
     def idle(self) -> bool:
-        """Whether every study handed over has been acknowledged."""
+        """Whether every queued study has been acknowledged."""
         return self._waiting.unfinished_tasks == 0
 
     def close(self) -> None:

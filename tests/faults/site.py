@@ -1,4 +1,4 @@
-"""Hilum as it stands in a hospital: node, workers and delivery as processes that are started again when they end."""
+"""Hilum as in a hospital: node, workers and delivery as services, whose processes are restarted when they end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.faults.clock import Clock
 from tests.services import PostgresServer, find_redis, free_port, wait_until
 
 RESTART_SECONDS = 0.5
-"""What a service manager waits before it starts a service again."""
+"""The pause of a service manager before it restarts a service."""
 
 READY = {"node": "listening", "deliver": "delivering", "worker": "worker_ready"}
 
@@ -43,30 +43,30 @@ QUICK = {
     "HILUM_STORAGE__WARN_FREE_GIB": "0",
     "HILUM_STORAGE__REFUSE_FREE_GIB": "0",  # the tests' disks are small
     "HILUM_WORKER__THREADS": "1",
-    "HILUM_WORKER__METHOD": "thresholds",  # the network never saw chests as tiny as these
+    "HILUM_WORKER__METHOD": "thresholds",  # the network was never trained on chests as tiny as these
     "OMP_NUM_THREADS": "1",
 }
-"""The settings' minutes as seconds, so that much can break in little time; and one thread a process."""
+"""Settings of minutes shortened to seconds, so that much can break in little time; and one thread per process."""
 
 
 @dataclass
 class Service:
-    """A process that is started again when it ends, unless it is meant to stand still."""
+    """A process that is restarted when it ends, as long as it is ``wanted``."""
 
     name: str
     command: list[str]
     ready: str
-    """The event in its log that says it is at work."""
+    """The event in its log that says that it is ready."""
     log: Path
     environment: dict[str, str]
     options: dict[str, Any] = field(default_factory=dict)
-    """Of its process."""
+    """Options of ``subprocess.Popen``."""
     process: subprocess.Popen[bytes] | None = None
     wanted: bool = True
     ended_at: float | None = None
     starts: int = 0
     _began_at: int = 0
-    """Where in the log the last start begins."""
+    """Size of the log at the last start."""
 
     def start(self) -> None:
         self._began_at = self.log.stat().st_size if self.log.exists() else 0
@@ -93,7 +93,7 @@ class Service:
         self.process.wait()
 
     def kill_with_children(self) -> None:
-        """Kill the process and all that it began."""
+        """Kill the process and its descendants."""
         children = psutil.Process(self.pid).children(recursive=True)
         Service.kill(self)
         for child in children:
@@ -102,7 +102,7 @@ class Service:
         psutil.wait_procs(children)
 
     def events(self, action: str = "", begin: int = 0) -> list[dict[str, Any]]:
-        """Return the whole lines of the log from a place on, or those of one action."""
+        """Return the events in the log after ``begin`` bytes, or those of one action, without an unfinished line."""
         if not self.log.exists():
             return []
         written, _, _ = self.log.read_bytes()[begin:].decode(errors="replace").rpartition("\n")
@@ -110,13 +110,13 @@ class Service:
         return [event for event in map(json.loads, lines) if action in ("", event.get("action"))]
 
     def is_ready(self) -> bool:
-        """Whether the process that runs now has said that it is at work."""
+        """Whether the process runs and has logged since its start that it is ready."""
         return self.runs and bool(self.events(self.ready, self._began_at))
 
 
 @dataclass
 class RedisService(Service):
-    """Redis writes no events: it is ready when it answers."""
+    """Redis, which logs no events: it is ready when it answers."""
 
     port: int = 0
 
@@ -129,7 +129,7 @@ class RedisService(Service):
 
 @dataclass
 class PostgresService(Service):
-    """PostgreSQL is ready when it answers."""
+    """PostgreSQL, which is ready when it answers."""
 
     server: PostgresServer | None = None
 
@@ -138,13 +138,13 @@ class PostgresService(Service):
         return self.runs and self.server.answers()
 
     def kill(self) -> None:
-        """Kill the server and all that work for it, as a power cut does: they would end by themselves."""
+        """Kill the server and its processes at once, as a power cut does; else they would end in an orderly way."""
         self.kill_with_children()
 
 
 @dataclass
 class Site:
-    """Everything of Hilum on this machine, each process its own service."""
+    """A whole Hilum on this machine; each process is a service."""
 
     folder: Path
     database_url: str
@@ -157,7 +157,7 @@ class Site:
         return self.folder / "storage"
 
     def tend(self) -> None:
-        """Start again whatever ended."""
+        """Restart services that ended, until the site closes."""
         while not self._closing.wait(0.05):
             for service in self.services.values():
                 if not service.wanted or service.runs:
@@ -168,7 +168,7 @@ class Site:
                     service.start()
 
     def kill(self, name: str, *, wipe: bool = False) -> None:
-        """Kill a service with SIGKILL; it comes back. ``wipe`` removes what Redis kept on the disk."""
+        """Kill a service with SIGKILL; it will be restarted. ``wipe`` removes the data that Redis keeps on the disk."""
         service = self.services[name]
         service.wanted = False
         if service.runs:
@@ -180,7 +180,7 @@ class Site:
         service.wanted = True
 
     def kill_until_ready(self, name: str, *, wipe: bool = False) -> float:
-        """Kill a service; return the seconds until it is at work again."""
+        """Kill a service; return the seconds until it is ready again."""
         starts, killed_at = self.services[name].starts, time.monotonic()
         self.kill(name, wipe=wipe)
         service = self.services[name]
@@ -197,7 +197,7 @@ class Site:
             service.process.wait(30)
 
     def command(self, *words: str) -> str:
-        """Run a command of Hilum with this site's settings; return what it printed."""
+        """Run a command of Hilum with this site's settings; return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "dicom_node", *words],
             env=os.environ | self.services["node"].environment,
@@ -213,7 +213,7 @@ class Site:
         return all(service.is_ready() for service in self.services.values() if service.wanted)
 
     def close(self) -> None:
-        """Kill everything that is left."""
+        """Kill all services that still run."""
         self._closing.set()
         for service in self.services.values():
             service.wanted = False
@@ -232,9 +232,9 @@ def site(
     clock: Clock | None = None,
     **environment: str,
 ) -> Iterator[Site]:
-    """Run services for the time of a ``with``; environment adds settings.
+    """Run services until the ``with`` block ends; ``environment`` adds settings.
 
-    A PostgreSQL that is handed over is a service, too; and a clock is everyone's.
+    If ``postgres`` is given, it is run as a service too. If ``clock`` is given, all services use it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "redis").mkdir()

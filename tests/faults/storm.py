@@ -1,4 +1,4 @@
-"""A storm: many senders, and something breaks all the time."""
+"""A storm: many senders at work while one part after another is broken."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ from tests.services import postgres_cluster, wait_until
 SERVICES = ("redis", "node", "deliver", "worker-1", "worker-2")
 REDIS_LOSING_DATA = "redis, its data lost"
 SETTLING_SECONDS = 120.0
-"""In which something must get settled, less than a test may take; how long all takes says more of the machine."""
+"""Time in which the senders must finish, and then at least one more study must settle, again and again.
+
+It is shorter than the time limit of a test. How long all studies take says more about the machine than about Hilum.
+"""
 LONGEST_JUMP_SECONDS = 12 * 3600
 LATE_EVERY, MEASURED_EVERY = 20, 3
 
 
 @dataclass
 class Storm:
-    """What happened, and what was left."""
+    """What happened in a storm, and what became of the studies."""
 
     database: str
     studies: int
@@ -44,9 +47,9 @@ class Storm:
     moods: Counter[Mood] = field(default_factory=Counter)
     frozen: int = 0
     jumps: int = 0
-    """How often the clock was set."""
+    """How many times the clock was set."""
     recoveries: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds from each kill until the process was at work again."""
+    """Seconds from each kill until the process was ready again, by what was killed."""
     images: int = 0
     images_sent: int = 0
     reports: int = 0
@@ -55,7 +58,7 @@ class Storm:
     given_up: int = 0
     """Jobs that were reported as not measured, because every attempt was cut short."""
     ended: Counter[str] = field(default_factory=Counter)
-    """How often a process ended although nobody had killed it."""
+    """How many times each process ended without being killed."""
     seconds: float = 0.0
     verdict: Verdict | None = None
 
@@ -78,7 +81,7 @@ def run_storm(
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Storm:
-    """Send studies while things break; return what was left when the dust had settled.
+    """Send studies while things break; then wait until all is settled, and return what became of them.
 
     Parameters
     ----------
@@ -86,7 +89,7 @@ def run_storm(
         "sqlite" or "postgresql".
     """
     started, storm = time.monotonic(), Storm(database, studies)
-    # What breaks when is a matter of chance that can be repeated; it protects nothing.
+    # The seed makes it reproducible what breaks when; it protects nothing.
     scanner, chance = Scanner(seed), Random(seed)  # noqa: S311
     sent = [make_study(scanner, number) for number in range(studies)]
     with scene(folder, database, seed) as there:
@@ -112,7 +115,7 @@ def run_storm(
 
 @dataclass
 class Scene:
-    """All that can be broken, and the record."""
+    """Everything that can be broken, and the record."""
 
     site: Site
     pacs: BrokenPACS
@@ -121,13 +124,13 @@ class Scene:
 
     @property
     def targets(self) -> list[str]:
-        """Whom a kill may hit."""
+        """What may be killed."""
         return [*self.site.services, REDIS_LOSING_DATA]
 
 
 @contextmanager
 def scene(folder: Path, database: str, seed: int) -> Iterator[Scene]:
-    """Run everything for the time of a ``with``."""
+    """Run everything until the ``with`` block ends."""
     with (
         BrokenPACS(folder / "pacs", seed) as pacs,
         settable_clock() as clock,
@@ -143,13 +146,13 @@ def scene(folder: Path, database: str, seed: int) -> Iterator[Scene]:
 
 
 def make_study(scanner: Scanner, number: int) -> Study:
-    """Return one of the storm's studies: some can be measured, some are too short, of some an image comes late."""
+    """Return one of the storm's studies: some can be measured, some are too short, some have an image that is late."""
     late = 1 if number % LATE_EVERY == 0 else 0
     return scanner.study(number, 12 if number % MEASURED_EVERY == 0 else 3, late=late)
 
 
 def break_something(there: Scene, storm: Storm, chance: Random) -> None:
-    """Change the PACS's mood, perhaps freeze a worker, perhaps set the clock, and kill a process at a random moment."""
+    """Change the PACS's mood, perhaps freeze a worker, perhaps set the clock; kill a service at a random moment."""
     mood = chance.choice(list(Mood))
     there.pacs.set_mood(mood)
     storm.moods[mood] += 1
@@ -168,7 +171,7 @@ def break_something(there: Scene, storm: Storm, chance: Random) -> None:
 
 
 def freeze(there: Site, name: str, seconds: float = 5.0) -> None:
-    """Stop a process beyond its lease, and let it go on."""
+    """Stop a process for longer than its lease, and then let it continue."""
     pid = there.services[name].pid
     os.kill(pid, signal.SIGSTOP)
     time.sleep(seconds)
@@ -176,7 +179,7 @@ def freeze(there: Site, name: str, seconds: float = 5.0) -> None:
 
 
 def settle(there: Scene, modalities: Senders, say: Callable[[str], None]) -> None:
-    """Wait until all is sent and answered, sending again what the PACS refused, as an administrator would."""
+    """Wait until all is sent and answered; resend what the PACS rejected, as an administrator would."""
     wait_until(there.site.ready, "all services", 60)
     wait_until(modalities.idle, "the senders", SETTLING_SECONDS)
     fewest, deadline = math.inf, 0.0
@@ -192,7 +195,7 @@ def settle(there: Scene, modalities: Senders, say: Callable[[str], None]) -> Non
 
 
 def count(storm: Storm, sent: list[Study], there: Scene) -> None:
-    """Write down how much there was."""
+    """Count images, objects, given-up jobs and unexpected ends of processes into the storm's figures."""
     came = there.pacs.came
     storm.images = sum(len(study.images) for study in sent)
     storm.images_sent = sum(study.times_sent for study in sent)

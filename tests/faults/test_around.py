@@ -1,4 +1,4 @@
-"""What stands around Hilum: a broker that is away."""
+"""What Hilum depends on: a broker that is away."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The clock of the machine is set, by hours, while something waits by it: nothing is lost, doubled, early or late.
+"""The machine's clock is set by hours while something waits for a time: nothing is lost, doubled, early or late.
 
-It is set for every process, as by an administrator, by NTP, or where a virtual machine goes on after a pause.
+The clock is set for every process, as by an administrator, by NTP, or when a virtual machine resumes after a pause.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def clock() -> Iterator[Clock]:
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[Hospital]:
-    """One whose clock can be set, and whose PACS is asked to commit to what it took."""
+    """A hospital whose clock can be set, and whose PACS is asked for storage commitment."""
     quick = {"HILUM_DELIVERY__COMMITMENT_RETRY_SECONDS": "2"}
     with hospital_in(tmp_path_factory.mktemp("clock"), clock=clock, commitment=True, **quick) as there:
         first = Scanner(20).study(1)
         there.send(first)
-        there.settled(first)  # a node that has just begun knows only what the clock says
+        there.settled(first)  # a node that has just started knows a study's age only by the clock
         yield there
 
 
@@ -58,7 +58,7 @@ def test_images_before_and_after_are_one_study(hospital: Hospital, clock: Clock,
     for number, image in enumerate(study.images):
         if number == 6:
             clock.set_by(jump_seconds)
-            time.sleep(2.5)  # the study is looked at twice
+            time.sleep(2.5)  # long enough for the dispatcher to look at the study twice
         assert association.send_c_store(image).Status == 0x0000
         study.acknowledged.add(str(image.SOPInstanceUID))
     association.release()

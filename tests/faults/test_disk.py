@@ -1,4 +1,4 @@
-"""A disk that is full, or read-only: the sender is told to keep its copy, and nothing acknowledged is missing."""
+"""A disk that is full or read-only: images are answered with Out of Resources, and no acknowledged image is missing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def send_all(there: Site, studies: list[Study]) -> list[int | None]:
 
 
 def assert_safe(record: Engine, studies: list[Study]) -> None:
-    """Every acknowledged image is recorded, and its file is whole; nothing else is recorded."""
+    """Assert that every acknowledged image is recorded, and that every recorded image has a whole file."""
     stored = {str(row["sop_instance_uid"]): row for row in rows(record, instances)}
     assert set(stored) >= {uid for study in studies for uid in study.acknowledged}
     for row in stored.values():
@@ -79,7 +79,7 @@ def test_a_full_disk_refuses_with_out_of_resources_and_loses_nothing(
 def test_a_read_only_disk_refuses_with_out_of_resources_and_loses_nothing(
     small_disk: Path, on_it: tuple[Site, Engine]
 ) -> None:
-    there, record = on_it  # the record elsewhere: the kernel lets no file be written to on a read-only disk
+    there, record = on_it  # the record is on another disk, because nothing could be recorded on a read-only one
     studies = [Scanner(9, SHAPE).study(number) for number in range(2)]
     assert set(send_all(there, studies[:1])) == {0x0000}
     remount(small_disk, "ro")

@@ -1,4 +1,4 @@
-"""Success means safe: kill -9 leaves the page cache alive, so the order of system calls is looked at instead."""
+"""Success means safe. The page cache survives a kill -9, so these tests check the order of system calls instead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPEN = re.compile(r'"(?P<path>[^"]*)"')
 
 
 def calls(log: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the words of every call in the order in which they returned; of sends, began."""
+    """Yield name and arguments of every call in the order in which the calls returned; sends count when they begin."""
     unfinished: dict[str, tuple[str, str]] = {}
     for line in log.splitlines():
         if match := CALL.match(line):
@@ -39,7 +39,7 @@ def calls(log: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    """The calls of a node from the first byte of an image to the answer."""
+    """The system calls of a node from the first byte of an image to the answer."""
     strace = shutil.which("strace") or missing("strace")
     folder, port = tmp_path_factory.mktemp("traced"), free_port()
     environment = QUICK | {
@@ -76,7 +76,7 @@ def is_answer(name: str, rest: str) -> bool:
 
 
 def where(traced: list[tuple[str, str]], pattern: str) -> int:
-    """Return the place of the last call that matches."""
+    """Return the index of the last call that matches."""
     found = [i for i, (name, rest) in enumerate(traced) if re.search(pattern, f"{name}({rest}")]
     assert found, f"no {pattern} before the answer"
     return found[-1]

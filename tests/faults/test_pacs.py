@@ -1,4 +1,4 @@
-"""A PACS that is down, slow, full, refuses some, hangs up or forgets to answer gets everything in the end."""
+"""A PACS that is down, slow or full, rejects some objects, hangs up or does not answer gets everything in the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.node]
 
 
 def send_in_mood(hospital: Hospital, pacs: BrokenPACS, mood: Mood, studies: Sequence[Study]) -> None:
-    """Send studies to Hilum, and wait until the results of each came to feel the mood of a destination."""
+    """Send studies to Hilum, and wait until the destination's mood has affected their results."""
     uids, delivery = {study.study_instance_uid for study in studies}, hospital.site.services["deliver"]
     begin = delivery.log.stat().st_size
     pacs.set_mood(mood)
@@ -37,7 +37,7 @@ def send_in_mood(hospital: Hospital, pacs: BrokenPACS, mood: Mood, studies: Sequ
 
 
 def settle_resending(hospital: Hospital, studies: Sequence[Study]) -> None:
-    """Wait until all is answered and sent, sending again what was refused, as an administrator would."""
+    """Wait until all is answered and sent; resend what was rejected, as an administrator would."""
 
     def is_settled() -> bool:
         if any(row["state"] == DeliveryState.REJECTED for row in rows(hospital.record, deliveries)):

@@ -1,4 +1,4 @@
-"""PostgreSQL is killed, with all that work for it, and comes back: Hilum goes on by itself."""
+"""PostgreSQL is killed with all its processes, and restarted: Hilum continues without help."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_is_acknowledged_while_postgresql_dies_is_kept_and_answered(hospita
     for study in studies:
         senders.put(study)
     for _ in range(3):
-        time.sleep(0.5)  # in the midst of it
+        time.sleep(0.5)  # while studies are received
         hospital.site.kill_until_ready("postgresql")
     wait_until(senders.idle, "the senders", 60)
     senders.close()

@@ -11,7 +11,7 @@ from tests.faults.storm import run_storm
 pytestmark = [pytest.mark.fault, pytest.mark.node]
 
 SEED = 18
-"""Of six kills one is PostgreSQL's, and the clock is set between them."""
+"""With this seed one of the six kills hits PostgreSQL, and the clock is set between kills."""
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find."""
+"""The checker finds every kind of fault that it is made for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def record(sqlite_url: str) -> Engine:
 
 
 class PACS:
-    """Objects as the checker sees them."""
+    """Makes objects as the checker gets them from a PACS."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ def finish(record: Engine) -> None:
 
 def test_one_report_on_all_acknowledged_images_is_what_was_promised(pacs: PACS, record: Engine) -> None:
     pacs.take("9.1", IMAGES)
-    pacs.take("9.1", IMAGES)  # sent again
+    pacs.take("9.1", IMAGES)  # resent
     assert verdict(pacs, record).clean
 
 

@@ -1,4 +1,4 @@
-"""Workers that freeze, run out of memory, die of a study, or get the same job twice."""
+"""Workers that freeze, run out of memory, are killed by a study, or get the same job twice."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.services import wait_until
 pytestmark = [pytest.mark.fault, pytest.mark.node]
 
 LARGE = (40, 192, 256)
-"""Takes a worker some seconds, so that it can be caught at it."""
+"""A worker needs some seconds to measure it, so that the test can catch the worker at it."""
 
 TOO_LARGE = (72, 512, 512)
-"""Its volume is 38 MB, and what is over 32 MB is always asked of the system: no room that was freed serves."""
+"""Its volume is 38 MB. More than 32 MB are always requested from the system, so memory freed before does not help."""
 ROOM_MB = 20.0
-"""Enough for a report, by a worker that has written one before; the first takes over 100 MB."""
+"""Enough to write a report for a worker that has written one before; the first report needs over 100 MB."""
 
 
 def said_in(report: Held) -> str:
@@ -38,7 +38,7 @@ def said_in(report: Held) -> str:
 
 
 def caught(hospital: Hospital, study: Study, attempt: int = 1) -> Service:
-    """Return the worker that has just begun with a study."""
+    """Wait until a worker has begun an attempt at a study; return this worker."""
 
     def worker() -> Service | None:
         for name in ("worker-1", "worker-2"):
@@ -66,7 +66,7 @@ def test_a_worker_frozen_beyond_its_lease_adds_nothing(hospital: Hospital) -> No
     finally:
         os.kill(worker.pid, signal.SIGCONT)
     wait_until(lambda: worker.events("lease_lost"), "the frozen worker's end of the job", 60)
-    time.sleep(2.0)  # whatever it would send has been sent
+    time.sleep(2.0)  # by now it has sent whatever it would send
     hospital.assert_answered_once(study)
     (job,) = show_study(hospital.record, study.study_instance_uid)["jobs"]
     assert (job["state"], job["attempts"]) == ("done", 2)
@@ -92,7 +92,7 @@ def test_a_study_too_large_for_the_workers_memory_is_reported_and_the_queue_goes
     hospital.site.stop("worker-2")
     worker = hospital.site.services["worker-1"]
     try:
-        hospital.site.kill_until_ready("worker-1")  # no memory is left over from earlier jobs
+        hospital.site.kill_until_ready("worker-1")  # so that it holds no free memory from earlier jobs
         hospital.send(too_short)
         hospital.settled(too_short)
         limit_memory(worker, ROOM_MB)
@@ -134,7 +134,7 @@ def ended(worker: Service, study: Study) -> bool:
 
 
 def limit_memory(worker: Service, more_mb: float) -> None:
-    """Let a process grow by no more than this."""
+    """Limit the growth of a process's address space to this many MB (of 2**20 bytes)."""
     pages = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + int(more_mb * 2**20)
     resource.prlimit(worker.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))

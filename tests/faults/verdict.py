@@ -1,4 +1,4 @@
-"""The checker: what senders were told, compared with what the PACS holds."""
+"""The checker: compares what senders were told with what the PACS holds."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tests.faults.senders import Study
 
 @dataclass(frozen=True)
 class Verdict:
-    """Studies by what went wrong with them; all empty is the promise kept."""
+    """What went wrong, with the studies or objects concerned; the promises are kept if all is empty."""
 
     lost: tuple[str, ...]
-    """An image that was acknowledged is named in no report."""
+    """Studies of which no single report refers to all acknowledged images."""
     doubled: tuple[str, ...]
-    """Two reports, or two results of one kind, stand for the same images."""
+    """Studies with two reports on the same images, or with more results of one kind than reports."""
     unanswered: tuple[str, ...]
-    """Images were acknowledged, and there is no report at all."""
+    """Studies with acknowledged images and without any report."""
     unasked: tuple[str, ...]
-    """Results for a study that nobody was told is safe, or reports that no study asked for."""
+    """Studies with results although none of their images was acknowledged, or even sent."""
     changed: tuple[str, ...]
-    """An object came again under the same UID with other bytes."""
+    """Objects that came again under the same SOP Instance UID with other bytes."""
     unchained: tuple[str, ...]
-    """A later report does not name the one before it."""
+    """Studies of which a later report does not name the one before it as its predecessor."""
     stuck: tuple[str, ...]
-    """The record still waits for something."""
+    """Studies for which something is still to be done according to the record."""
     missing: tuple[str, ...]
-    """The record calls a result sent that never came."""
+    """Studies with results that the record calls sent, but that never came."""
 
     @property
     def clean(self) -> bool:
@@ -43,7 +43,7 @@ class Verdict:
 
 
 def judge(sent: Iterable[Study], came: Sequence[Held], record: Engine, destination: str = "PACS") -> Verdict:
-    """Return what is wrong with what a destination holds after all has settled."""
+    """Return what is wrong with the objects that came to a destination, after all has settled."""
     told = {study.study_instance_uid: study.acknowledged for study in sent}
     by_study: dict[str, dict[str, Held]] = defaultdict(dict)
     hashes: dict[str, set[str]] = defaultdict(set)
@@ -75,7 +75,7 @@ def judge(sent: Iterable[Study], came: Sequence[Held], record: Engine, destinati
 
 
 def has_doubled_results(held: Iterable[Held], reports: int) -> bool:
-    """Whether one kind of result stands there more often than reports do."""
+    """Whether there are more results of one kind than reports."""
     kinds: dict[str, int] = defaultdict(int)
     for one in held:
         kinds[one.kind] += 1
@@ -83,13 +83,13 @@ def has_doubled_results(held: Iterable[Held], reports: int) -> bool:
 
 
 def is_chain(reports: Sequence[Held]) -> bool:
-    """Whether each report but one names another as its predecessor, and no two the same."""
+    """Whether each report but one names another as its predecessor, and no two name the same."""
     named = [uid for report in reports for uid in report.predecessors()]
     return len(named) == len(set(named)) == len(reports) - 1 and set(named) <= {r.sop_instance_uid for r in reports}
 
 
 def called_sent(record: Engine, study_instance_uid: str, destination: str) -> set[str]:
-    """Return the SOP Instance UIDs of a study's results that the record says a destination took."""
+    """Return the SOP Instance UIDs of a study's results that a destination took, according to the record."""
     taken = deliveries.c.destination == destination, deliveries.c.state == DeliveryState.SENT
     theirs = results_of(study_instance_uid)
     query = select(deliveries.c.sop_instance_uid).where(*taken, deliveries.c.sop_instance_uid.in_(theirs))
@@ -98,7 +98,7 @@ def called_sent(record: Engine, study_instance_uid: str, destination: str) -> se
 
 
 def stuck_studies(record: Engine) -> list[str]:
-    """Return the studies for which something is still to be done."""
+    """Return the studies that still wait for an answer, and "deliveries" if any delivery is not sent."""
     receiving = select(studies.c.study_instance_uid).where(studies.c.state == StudyState.RECEIVING)
     working = select(jobs.c.study_instance_uid).where(jobs.c.state.not_in(FINAL_JOB_STATES))
     with reading(record) as connection:
