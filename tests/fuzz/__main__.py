@@ -1,4 +1,4 @@
-"""The long form: ``python -m tests.fuzz``; ends with 1 if anything was found."""
+"""The long form of the fuzzing: ``python -m tests.fuzz``; its exit status is 1 if it found problems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fuzz.harness import fuzz
 
 
 def main() -> int:
-    """Send many cases to a node, and print what came of them."""
+    """Send many cases to a node, and print the results; return 1 if there were problems, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="send hostile messages to a hilum node")
     parser.add_argument("--cases", type=int, default=10_000, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="other numbers make other cases (default: %(default)s)")

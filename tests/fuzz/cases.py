@@ -1,4 +1,4 @@
-"""What a peer may send that no peer should: hostile and broken messages, each made from a number."""
+"""Hostile and broken messages that no peer should send, each made from a seed and a number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from tests.dicom_node.raw import DATA, associate_request, command_set, fragment,
 SUCCESS, NOT_SUPPORTED, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0x0122, 0xA900, 0xC000
 STORED_OR_NOT = frozenset({SUCCESS, MISMATCH, CANNOT_UNDERSTAND})
 ANY = STORED_OR_NOT | {NOT_SUPPORTED}
-"""What C-STORE may be answered (PS3.4 table B.2-1, PS3.7 9.1.1.1.9); out of resources it never is here."""
+"""Statuses with which C-STORE may be answered (PS3.4 table B.2-1, PS3.7 9.1.1.1.9).
+
+Out of Resources must not occur here.
+"""
 
 SYNTAXES = {
     ImplicitVRLittleEndian: (True, True),
@@ -33,13 +36,13 @@ SYNTAXES = {
     ExplicitVRBigEndian: (False, False),
 }
 STUDIES = 40
-"""So few that many cases meet in one."""
+"""So few that many cases send to the same study."""
 SERIES_UID_TAG = b"\x20\x00\x0e\x00"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Bytes to send; ``answers`` are the statuses allowed, ``certain`` whether one must come."""
+    """Bytes to send, the allowed statuses of an answer, and whether exactly one answer must come (``certain``)."""
 
     kind: str
     request: bytes
@@ -49,7 +52,7 @@ class Case:
 
 
 def image(rng: random.Random, **attributes: object) -> Dataset:
-    """Return a small CT image of one of a few studies, with a UID of its own."""
+    """Return a small CT image of one of a few studies, with a new SOP Instance UID."""
     study = f"1.2.826.0.1.{rng.randrange(STUDIES)}"
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, f"{study}.{rng.getrandbits(60)}"
@@ -86,7 +89,7 @@ def store(
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
-    """Return bytes with a few of them changed, left out, doubled or added."""
+    """Return bytes with some of them changed, left out, repeated or added."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 5, 20))):
         at = rng.randrange(len(changed) + 1)
@@ -106,21 +109,21 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
 
 
 def mutated_request(rng: random.Random) -> Case:
-    """An A-ASSOCIATE-RQ with changed bytes, and what would follow it."""
+    """An A-ASSOCIATE-RQ with changed bytes, followed by a valid C-STORE."""
     ds = image(rng)
     message = store_message(store_command(sop=str(ds.SOPInstanceUID)), encoded(ds))
     return Case("association request", mutated(rng, associate_request()), message)
 
 
 def mutated_message(rng: random.Random) -> Case:
-    """A whole C-STORE, PDU headers and all, with changed bytes."""
+    """A whole C-STORE with changed bytes, PDU headers included."""
     ds = image(rng)
     message = store_message(store_command(sop=str(ds.SOPInstanceUID)), encoded(ds), rng.choice((7, 100, 16000)))
     return Case("message", associate_request(), mutated(rng, message))
 
 
 def mutated_command(rng: random.Random) -> Case:
-    """A C-STORE whose command is wrong, in PDUs that are right."""
+    """A C-STORE with a wrong command set, in valid PDUs."""
     ds = image(rng)
     elements = store_command(sop=str(ds.SOPInstanceUID))
     if rng.random() < 0.5:
@@ -134,13 +137,13 @@ def mutated_command(rng: random.Random) -> Case:
 
 
 def mutated_data(rng: random.Random) -> Case:
-    """A data set with changed bytes, in any syntax."""
+    """A data set with changed bytes, in any transfer syntax."""
     ds, syntax = image(rng), rng.choice(list(SYNTAXES))
     return store("data set", ds, mutated(rng, encoded(ds, syntax)), syntax, STORED_OR_NOT)
 
 
 def truncated(rng: random.Random) -> Case:
-    """A data set that stops somewhere: stored if it says whose it is, for the PACS may know why."""
+    """A data set that ends early; if its UIDs are there it must be stored, for the PACS may know why it ends there."""
     ds = image(rng)
     data = encoded(ds)
     at = data.index(SERIES_UID_TAG)
@@ -156,7 +159,7 @@ def truncated(rng: random.Random) -> Case:
 
 
 def wrong_length(rng: random.Random) -> Case:
-    """An element that claims another length than it has."""
+    """A data set with an element that claims a wrong length."""
     ds = image(rng)
     data = bytearray(encoded(ds))
     starts = list(element_starts(data))
@@ -165,7 +168,7 @@ def wrong_length(rng: random.Random) -> Case:
 
 
 def element_starts(data: bytes | bytearray) -> Iterator[int]:
-    """Yield where each element of a flat data set in Implicit VR begins."""
+    """Yield the offset of each element of a flat data set in Implicit VR."""
     at = 0
     while at < len(data):
         yield at
@@ -173,7 +176,7 @@ def element_starts(data: bytes | bytearray) -> Iterator[int]:
 
 
 def deflated(rng: random.Random) -> Case:
-    """A deflated data set: whole, broken, or one that grows to a thousand times its size before or after its UIDs."""
+    """A deflated data set: whole, broken, or with an element before or after its UIDs that inflates a thousandfold."""
     ds = image(rng)
     how = rng.choice(("whole", "broken", "bomb after", "bomb before"))
     data = encoded(ds, ExplicitVRLittleEndian)
@@ -191,7 +194,7 @@ def deflated(rng: random.Random) -> Case:
 
 
 def zeros(count: int) -> bytes:
-    """Return zeros; made once."""
+    """Return zeros, from a buffer that is made only once."""
     return ZEROS[:count]
 
 
@@ -199,7 +202,7 @@ ZEROS = bytes(4 * 2**20)
 
 
 def sequences(rng: random.Random) -> Case:
-    """Sequences before the UIDs, very deep, very many, or that never end."""
+    """Sequences before the UIDs: nested very deep, nested without end, or one of very many items."""
     ds = image(rng)
     data = encoded(ds)
     start, item = b"\x08\x00\x40\x11" + b"\xff" * 4, b"\xfe\xff\x00\xe0" + b"\xff" * 4
@@ -232,7 +235,7 @@ BAD_UIDS = ("1" * 65, "1.2\n3", "1.2\x003.4", "a" * 5000, "\x7f")
 
 
 def odd_uids(rng: random.Random) -> Case:
-    """UIDs that are paths, commands or too long."""
+    """A data set with a UID that is a path, a command, too long, or otherwise malformed."""
     bad = rng.random() < 0.3
     uid = rng.choice(BAD_UIDS if bad else UIDS)
     keyword = rng.choice(("StudyInstanceUID", "SeriesInstanceUID"))
@@ -251,14 +254,14 @@ def odd_uids(rng: random.Random) -> Case:
 
 
 def conflicting(rng: random.Random) -> Case:
-    """One of a few SOP Instance UIDs, each time with other bytes: kept aside, and acknowledged."""
+    """An image with one of a few SOP Instance UIDs and new bytes each time: to be kept aside and acknowledged."""
     ds = image(rng, StudyInstanceUID="1.2.826.0.2", SeriesInstanceUID="1.2.826.0.2.1")
     ds.SOPInstanceUID = f"1.2.826.0.2.{rng.randrange(10)}"
     return store("conflicting", ds, encoded(ds), ImplicitVRLittleEndian, frozenset({SUCCESS}))
 
 
 def mismatching(rng: random.Random) -> Case:
-    """Another object than the command or the context says."""
+    """An object of another SOP class than its context, or another SOP instance than its command says."""
     ds = image(rng)
     if rng.random() < 0.5:
         return store(
@@ -274,7 +277,7 @@ def mismatching(rng: random.Random) -> Case:
 
 
 def noise(rng: random.Random) -> Case:
-    """No DICOM at all."""
+    """Bytes that are not DICOM."""
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(64)
     said = rng.choice((b"", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", hello, rng.randbytes(300), b"\0" * 300))
     return Case("noise", said, b"")
@@ -287,6 +290,6 @@ KINDS: tuple[Callable[[random.Random], Case], ...] = (
 
 
 def make_case(seed: int, number: int) -> Case:
-    """Return a case; the same for the same numbers."""
-    rng = random.Random(f"{seed} {number}")  # noqa: S311 - to be repeated
+    """Return a case; it is the same for the same seed and number."""
+    rng = random.Random(f"{seed} {number}")  # noqa: S311 - reproducible
     return KINDS[number % len(KINDS)](rng)

@@ -1,4 +1,4 @@
-"""Sends cases to a real `hilum node`, and looks whether it stands, answers rightly and stays in its folder."""
+"""Sends cases to a real `hilum node`; checks that it keeps running, answers correctly and stays in its folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATUS_ELEMENT = struct.pack("<HHL", 0, 0x0900, 2)
 
 @dataclass
 class Findings:
-    """What came of the cases; ``problems`` is to stay empty."""
+    """The results of the cases; ``problems`` should be empty."""
 
     cases: int = 0
     seconds: float = 0.0
@@ -42,7 +42,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Node:
-    """A running `hilum node`, its storage deep in a folder of its own."""
+    """A running `hilum node`; its storage is deep inside the folder ``outer``."""
 
     process: psutil.Popen
     port: int
@@ -53,7 +53,7 @@ class Node:
 
 @contextmanager
 def fuzzed_node(folder: Path) -> Iterator[Node]:
-    """Run a node whose storage lies so deep that what climbs out of it is seen."""
+    """Run a node whose storage is so deep inside a folder that files which escape from it can be found there."""
     port, storage, log = free_port(), folder / "a" / "b" / "c" / "storage", folder / "node.log"
     redis = RedisServer(find_redis(), free_port(), folder)
     redis.start()
@@ -79,7 +79,7 @@ def fuzzed_node(folder: Path) -> Iterator[Node]:
 
 
 def fuzz(folder: Path, count: int, seed: int) -> Findings:
-    """Send cases to a node; return what came of them."""
+    """Send cases to a node; return the results."""
     found, started = Findings(cases=count), time.monotonic()
     with fuzzed_node(folder) as node:
         before = tree(node)
@@ -100,7 +100,7 @@ def fuzz(folder: Path, count: int, seed: int) -> Findings:
 
 
 def attempt(port: int, case: Case) -> tuple[Case, list[str], str, float]:
-    """Send a case; return what was answered and what is wrong with that."""
+    """Send a case; return it with the answers, what is wrong with them (or ""), and the seconds it took."""
     started, statuses, accepted = time.monotonic(), list[int](), False
     try:
         with RawPeer(port, PATIENCE_SECONDS) as peer:
@@ -125,13 +125,13 @@ def attempt(port: int, case: Case) -> tuple[Case, list[str], str, float]:
 
 
 def tree(node: Node) -> set[Path]:
-    """Return all that lies outside the storage, and where UIDs of the cases would lead."""
+    """Return all paths outside the storage, and files at the places to which UIDs of the cases would lead."""
     outside = {path for path in node.outer.rglob("*") if not path.is_relative_to(node.storage)}
     return outside | set(Path(TEMPORARY).glob("hilum-escaped*"))
 
 
 def memory_mb(node: Node) -> float:
-    """Return the resident memory of the greatest of the node's processes."""
+    """Return the resident memory in MB of the largest of the node's processes."""
     processes = [node.process, *node.process.children(recursive=True)]
     return max(process.memory_info().rss for process in processes) / 1e6
 
@@ -143,7 +143,7 @@ def stored(node: Node) -> list[tuple[str, str, int]]:
 
 
 def problems_of(node: Node, before: set[Path]) -> Iterator[str]:
-    """Yield what is wrong with the node after all cases, and after every study has been looked at."""
+    """Yield what is wrong with the node after all cases; waits until every study has been dispatched."""
     if not node.process.is_running():
         yield "the node ended"
         return
@@ -162,7 +162,7 @@ def problems_of(node: Node, before: set[Path]) -> Iterator[str]:
 
 
 def wrong_files(node: Node) -> Iterator[str]:
-    """Yield the instances whose files are gone, changed or elsewhere."""
+    """Yield the recorded paths of instances whose files are missing, changed or outside the storage."""
     for name, sha256, size in stored(node):
         path = Path(name)
         inside = path.resolve().is_relative_to(node.storage.resolve())
@@ -171,7 +171,10 @@ def wrong_files(node: Node) -> Iterator[str]:
 
 
 def dispatched(node: Node) -> bool:
-    """Wait until the node has looked at every study; a sequence of 20,000 items takes a while to read."""
+    """Wait until the node has dispatched every study; return whether it did in time.
+
+    A sequence of 20,000 items takes a while to read.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS + len(stored(node)) / 10
     while time.monotonic() < deadline:
         with sqlite3.connect(f"file:{node.storage}/record.sqlite3?mode=ro", uri=True) as record:
