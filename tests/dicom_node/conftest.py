@@ -26,5 +26,5 @@ def sqlite_record(sqlite_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The record's clock, in the test's hand."""
+    """The record's clock, which the test sets."""
     return Clock(monkeypatch)

@@ -1,4 +1,4 @@
-"""A deliverer, as the process makes it that delivers."""
+"""A deliverer, built as ``hilum deliver`` builds it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from dicom_node.settings import Settings
 
 
 def deliverer_of(record: Engine, settings: Settings, trail: AuditTrail | None = None) -> Deliverer:
-    """Return what sends a record's results; without a trail, it tells nobody."""
+    """Return a deliverer of a record's results; by default its audit trail is the one of the settings."""
     commitments = Commitments(record, settings.delivery)
     return Deliverer(Outbox(record, settings.delivery), settings, trail or AuditTrail(settings), commitments)

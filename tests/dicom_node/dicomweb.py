@@ -1,4 +1,4 @@
-"""A DICOMweb service on loopback that answers as it is told to."""
+"""A DICOMweb service on the loopback interface that gives the answers that a test chooses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.certificates import Authority, Certificate
 
 @dataclass
 class Post:
-    """A request that came."""
+    """A request that the service received."""
 
     path: str
     headers: dict[str, str]
@@ -40,7 +40,7 @@ Answer = tuple[int, Any]
 
 @dataclass
 class Service:
-    """What came to it, and how it answers."""
+    """A running service: how it answers, and the requests it received."""
 
     answer: Callable[[Post], Answer]
     port: int = 0
@@ -52,7 +52,7 @@ class Service:
 
 
 def response(post: Post, *, failure: int | None = None, warning: int | None = None) -> dict[str, Any]:
-    """Return a Store Instances Response that takes or fails every object of a request."""
+    """Return a Store Instances Response that accepts, or with ``failure`` fails, every object of a request."""
     answer = Dataset()
     answer.FailedSOPSequence, answer.ReferencedSOPSequence = [], []
     for ds in post.data_sets:
@@ -80,7 +80,7 @@ def service(
     asks_for_certificates: bool = False,
     protocol: str = "HTTP/1.1",
 ) -> Iterator[Service]:
-    """Run a service for the time of a ``with``."""
+    """Run a service until the ``with`` block ends."""
     running = Service(answer)
 
     class Handler(BaseHTTPRequestHandler):
@@ -92,7 +92,7 @@ def service(
             running.posts.append(post)
             try:
                 status, body = running.answer(post)
-            except ConnectionAbortedError:  # it hangs up
+            except ConnectionAbortedError:  # ``answer`` raises this to hang up
                 self.close_connection = True
                 return
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -128,7 +128,7 @@ def service(
 
 
 def parts(headers: Any, content: bytes) -> list[bytes]:
-    """Return the objects of a multipart message, as Python's own parser reads it."""
+    """Return the objects of a multipart message, parsed by Python's own email package."""
     head = f"Content-Type: {headers['Content-Type']}\r\nMIME-Version: 1.0\r\n\r\n".encode()
     message = email.message_from_bytes(head + content, policy=email.policy.HTTP)
     assert message.get_content_type() == "multipart/related"

@@ -1,4 +1,4 @@
-"""A peer that sends bytes as it likes: PDUs and messages, well formed or not."""
+"""A peer that sends any bytes: PDUs and messages, well formed or not."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class RawPeer:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send as much as the node takes."""
-        with suppress(BrokenPipeError, ConnectionResetError):  # the answer tells
+        """Send as much as the node accepts; it may close the connection meanwhile."""
+        with suppress(BrokenPipeError, ConnectionResetError):  # the answer tells whether it did
             self.socket.sendall(data)
 
     def receive(self) -> tuple[int, bytes]:
@@ -111,7 +111,7 @@ class RawPeer:
         Raises
         ------
         TimeoutError
-            The node says nothing.
+            The node sends nothing within the patience.
         """
         head = self._read(6)
         if len(head) < 6:
@@ -129,7 +129,7 @@ class RawPeer:
         return read
 
     def associate(self, *contexts: tuple[str, str]) -> RawPeer:
-        """Associate with these contexts, or with CT images in Implicit VR Little Endian."""
+        """Associate with these contexts; by default with CT Image Storage in Implicit VR Little Endian."""
         self.send(associate_request(contexts) if contexts else associate_request())
         kind, _ = self.receive()
         assert kind == ACCEPT
@@ -145,6 +145,6 @@ class RawPeer:
         return ABORTED if kind == ABORT else CLOSED
 
     def store(self, elements: dict[int, bytes], data: bytes) -> int | str:
-        """Send a C-STORE; return what `status` does."""
+        """Send a C-STORE request; return the same as `status`."""
         self.send(store_message(elements, data))
         return self.status()

@@ -1,4 +1,4 @@
-"""A receiver on loopback, and what is sent to it."""
+"""A receiver on the loopback interface, and functions that send to it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def listening(
     trail: AuditTrail | None = None,
     **settings: Any,
 ) -> Iterator[int]:
-    """Run a receiver for the time of a ``with``; gives its port."""
+    """Run a receiver until the ``with`` block ends; yield its port."""
     files = Files(folder)
     files.make_folders()
     node = NodeSettings(port=0, **settings)
     on_report = Commitments(record, DeliverySettings(first_retry_seconds=1)).on_report
     receiver = Receiver(Intake(record), files, node, tls, trail or AuditTrail(Settings()), on_report)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # how often it looks whether it should stop
+        patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # stops sooner
         receiver.start()
         try:
             yield receiver.port
@@ -84,7 +84,7 @@ def send_bytes(
     sop: str = "1.2.3.4",
     syntax: str = ImplicitVRLittleEndian,
 ) -> int:
-    """C-STORE bytes that pynetdicom would not encode; return the status."""
+    """Send bytes by C-STORE that pynetdicom would not encode; return the status."""
     with associated(port, (sop_class, syntax)) as association:
         request = C_STORE()
         request.MessageID, request.Priority = 1, 2

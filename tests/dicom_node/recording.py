@@ -1,4 +1,4 @@
-"""What the tests put into the record."""
+"""Functions that fill the record for tests, and a clock for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STUDY = "1.2.3"
 
 @contextmanager
 def opened(url: str) -> Iterator[Engine]:
-    """Open a record for the time of a ``with``."""
+    """Open a record until the ``with`` block ends."""
     engine = open_database(url)
     try:
         yield engine
@@ -42,7 +42,7 @@ def opened(url: str) -> Iterator[Engine]:
 
 
 class Clock:
-    """A clock that stands still until it is moved; put into the modules that ask for the time."""
+    """A clock that stands still until it is moved; it replaces the clocks of the modules that ask for the time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_000_000.0
@@ -66,7 +66,7 @@ class Clock:
         self.steady += seconds
 
     def jump(self, seconds: float) -> None:
-        """Set the clock, as an administrator does: no time passes."""
+        """Set the wall clock, as an administrator does; the steady clock stays."""
         self.seconds += seconds
 
 
@@ -109,12 +109,12 @@ def instance(
 def record_one(
     intake: Intake, one: Instance, association: Association, priority: Priority = Priority.ROUTINE
 ) -> Reception:
-    """Record an instance by itself."""
+    """Record one instance in its own transaction."""
     return intake.record_all([Arrival(one, association, priority)])[0]
 
 
 def receive(intake: Intake, *received: Instance, priority: Priority = Priority.ROUTINE) -> list[Reception]:
-    """Record instances that one association brings, and end it."""
+    """Record instances that arrive on one association, and close it."""
     association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
     answers = [record_one(intake, one, association, priority) for one in received]
     intake.close_association(association.association_id)
@@ -122,13 +122,13 @@ def receive(intake: Intake, *received: Instance, priority: Priority = Priority.R
 
 
 def take_turn(dispatcher: Dispatcher) -> None:
-    """Dispatch what is whole, take back what was lost, ring for what waits."""
+    """Dispatch whole studies, take back lost jobs, and ring for jobs that wait."""
     dispatcher.settle()
     dispatcher.ring()
 
 
 def settled(record: Engine, activity: StudyActivity, state: StudyState = StudyState.SELECTED) -> bool:
-    """Settle a study, with its series selected, and return whether it was."""
+    """Settle a study with its series selected; return whether it was settled."""
     with record.begin() as connection:
         return settle(connection, activity, state, "", {"1.2.3.1": "selected"}, "1.2.3.1")
 
@@ -155,7 +155,7 @@ def make_job(
 
 
 def results_of(study: str = STUDY, folder: Path = Path("/storage/results")) -> tuple[Result, Result]:
-    """A segmentation, and the report that refers to it."""
+    """Return a segmentation, and the report that refers to it."""
     return (
         Result(f"{study}.9.1", SegmentationStorage, ExplicitVRLittleEndian, "seg", folder / "seg.dcm"),
         Result(f"{study}.9.2", ComprehensiveSRStorage, ExplicitVRLittleEndian, "sr", folder / "sr.dcm"),
@@ -163,6 +163,6 @@ def results_of(study: str = STUDY, folder: Path = Path("/storage/results")) -> t
 
 
 def rows(engine: Engine, table: Table) -> list[dict[str, object]]:
-    """Return all that a table holds."""
+    """Return all rows of a table."""
     with reading(engine) as connection:
         return [dict(row) for row in connection.execute(select(table)).mappings()]

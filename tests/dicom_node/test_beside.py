@@ -1,4 +1,4 @@
-"""Turns that are taken, and work beside the main thread."""
+"""Repeated turns, and work beside the main thread."""
 
 from __future__ import annotations
 

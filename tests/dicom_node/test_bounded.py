@@ -1,4 +1,4 @@
-"""Files read with a bound: like pydicom's, deflated ones too, and never beyond it."""
+"""Files read up to a bound, deflated ones too: the same values as pydicom reads, and nothing beyond the bound."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HU = np.zeros((1, 8, 8), np.int16)
 
 @pytest.fixture
 def bomb(tmp_path: Path) -> Path:
-    """A CT image whose pixels of 64 MiB take 64 KB."""
+    """A deflated CT image whose 64 MiB of pixels take less than 128 KiB in the file."""
     (path,) = ct_series(tmp_path, HU, transfer_syntax=DeflatedExplicitVRLittleEndian)
     ds = pydicom.dcmread(path)
     ds.PixelData = bytes(64 * 2**20)

@@ -1,4 +1,4 @@
-"""What `hilum check` says of who may come in, at which port, and of who may read."""
+"""What `hilum check` reports: who may connect to the node, its port and storage, and who may read its files."""
 
 from __future__ import annotations
 

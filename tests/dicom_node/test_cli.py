@@ -43,7 +43,7 @@ COMMANDS = [command.name for command in cli.commands()]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with settings of its own."""
+    """A working folder with its own settings."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hilum.toml").write_text('[storage]\nfolder = "data"\n')
     return tmp_path
@@ -140,7 +140,7 @@ def test_a_command_whose_output_is_closed_does_its_work(record: Engine, closed: 
 
 def test_a_command_whose_part_is_not_installed_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
     command = Command("dream", "dream", "tests.dicom_node.needs_missing_package:run", extra="worker")
-    assert cli.run(command, Any) == 1  # type: ignore[arg-type]  # it is not looked at
+    assert cli.run(command, Any) == 1  # type: ignore[arg-type]  # its value is not used
     assert "pip install -c constraints.txt '.[worker]'" in capsys.readouterr().err
 
 
@@ -280,7 +280,7 @@ def test_studies_are_found_by_accession_number(
     for study, number in (("1.2.1", "A 17"), ("1.2.2", "A 18"), ("1.2.3", "")):
         (path,) = ct_series(folder / study, np.zeros((1, 8, 8), np.int16), AccessionNumber=number)
         receive(Intake(record), replace(instance(study=study), path=path))
-    receive(Intake(record), instance(study="1.2.4"))  # whose file is not there
+    receive(Intake(record), instance(study="1.2.4"))  # its file does not exist
     for typed, found in (("A 17", ["1.2.1"]), ("a 17", []), ("A 1", []), ("", [])):
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{typed}\n"))
         listed = json.loads(hilum(capsys, "studies", "--accession", "--json")[1])
@@ -297,7 +297,7 @@ def test_an_unknown_study_is_said_to_be_unknown(
 
 
 def told(record: Engine, folder: Path, status: int) -> Settings:
-    """Record a study of which the webhook was told, and answered so."""
+    """Record a study of which the webhook was notified, and answered with a status."""
     with receiving(answering(status)) as receiver:
         settings = settings_for(folder, receiver.port)
         end_study(record, settings)
@@ -435,7 +435,7 @@ def test_resend_to_a_destination_nobody_knows_is_a_mistake_that_is_named(
     assert "got ARCHIVE" in err
 
 
-# Peers by hand
+# Commands to talk to peers: echo and send
 
 
 def test_echo_of_nobody_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""How figures read."""
+"""How figures are formatted for readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a folder that is not a study's."""
+"""Errors for folders that hold no study, or not all of it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_subfolder_that_cannot_be_read_is_no_silent_gap(tmp_path: Path, monkey
     (tmp_path / "closed").mkdir()
     scandir = os.scandir
 
-    def refuse(path: str) -> os._ScandirIterator[str]:  # a superuser, as in a container, may read every folder
+    def refuse(path: str) -> os._ScandirIterator[str]:  # because root, as in a container, may read every folder
         if str(path).endswith("closed"):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)

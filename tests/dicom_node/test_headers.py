@@ -1,4 +1,4 @@
-"""What is read of a series' headers."""
+"""Reading the headers of a series."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_counted_in_the_series_it_was_received_in(tmp_pat
 
 
 def test_a_file_that_cannot_be_opened_is_a_passing_failure_not_bad_dicom(tmp_path: Path) -> None:
-    """A storage that is not mounted must not turn studies into refused ones."""
+    """A storage that is not mounted must not make Hilum refuse studies."""
     with pytest.raises(PassingFailure, match="storage"):
         read_header(tmp_path / "missing.dcm")
 
@@ -125,7 +125,7 @@ def test_what_a_header_holds_beyond_all_measure_is_not_read(tmp_path: Path, says
     path = tmp_path / "huge.dcm"
     length = LONGEST_HEADER_BYTES + 1 if says_its_length else 0xFFFFFFFF
     sop_class = CTImageStorage.encode() + b"\0"
-    with path.open("wb") as file:  # sparse: it takes no room on the disk
+    with path.open("wb") as file:  # a sparse file: it takes no space on the disk
         file.write(file_meta(CTImageStorage, "1.2.3", ImplicitVRLittleEndian, "SENDER"))
         file.write(struct.pack("<HHL", 0x0008, 0x0016, len(sop_class)) + sop_class)
         file.write(struct.pack("<HHL", 0x0008, 0x1030, length))

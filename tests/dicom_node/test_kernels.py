@@ -1,4 +1,4 @@
-"""Which kernels count as sharp, to selection and to the flag alike."""
+"""Which kernels count as sharp, for the selection of a series and for the flag alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs: events of allowed fields, and nothing that the libraries say."""
+"""Logs: events with allowed fields only, and nothing that libraries log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TELLING_NAME = "Wolkenstein^Adalbert"
 
 
 def log_lines(code: str) -> list[dict[str, Any]]:
-    """Return what a process logs that runs this code after `configure_logging("test")`."""
+    """Run code in a new process after `configure_logging("test")`; return what it logs."""
     start = "from dicom_node.log import configure_logging, get_logger\nlog = get_logger()\nconfigure_logging('test')\n"
     done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=True)
     assert done.stdout == ""

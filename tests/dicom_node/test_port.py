@@ -1,4 +1,4 @@
-"""Who listens at a port."""
+"""Finding out who listens at a port."""
 
 from __future__ import annotations
 

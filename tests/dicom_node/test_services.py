@@ -29,7 +29,7 @@ pytestmark = pytest.mark.node
 
 
 def serve(settings: Settings, sharers: int, work: Callable[[int], object]) -> None:
-    """Receive, as one of several processes, while somebody works at its port."""
+    """Receive, as one of several processes, while ``work`` uses its port."""
     listener = listen(settings.node)
     Files(settings.storage.folder).make_folders()
     receive(settings, AuditTrail(settings), listener, None, sharers, lambda: work(listener.getsockname()[1]))
@@ -82,7 +82,7 @@ def test_a_node_that_breaks_tells_the_audit_trail_of_what_came_before_it_tells_o
 
 @pytest.fixture
 def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a service end as soon as it has begun, and leave this process as it is."""
+    """Make a service end as soon as it has begun, without changes to this process's signals and umask."""
     stop = threading.Event()
     stop.set()
     monkeypatch.setattr("dicom_node.services.stop_on_signals", lambda: stop)

@@ -1,4 +1,4 @@
-"""Settings: where they come from, which wins, and what is said about a wrong one."""
+"""Settings: where they come from, which source wins, and the messages about wrong ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def complaint_about(settings: Path, content: str) -> str:
 
 def test_defaults_stand_where_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HILUM_WORKER__METHOD")  # that of the other tests
+    monkeypatch.delenv("HILUM_WORKER__METHOD")  # which the other tests use
     assert load_settings() == Settings.model_construct()
 
 
@@ -74,7 +74,7 @@ def test_the_file_here_is_read_without_being_named(tmp_path: Path, monkeypatch: 
 def test_a_folder_that_cannot_be_searched_for_the_file_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
-    """As root's home for another user; root himself may search them all."""
+    """For example root's home folder for another user. Simulated, because root may search every folder."""
     status_of = Path.stat
 
     def stat(path: Path, **options: bool) -> os.stat_result:
@@ -113,7 +113,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("relative", [".", ".."])
 def test_a_secret_that_is_a_link_is_in_force(secrets: Path, relative: str) -> None:
-    """Kubernetes and systemd make them, the latter to files outside the folder."""
+    """Kubernetes and systemd make such links; those of systemd lead to files outside the folder."""
     secret = secrets / relative / "some.url"
     secret.write_text("postgresql://hilum:secret@db/hilum\n")
     (secrets / "hilum_database__url").symlink_to(secret)
@@ -140,7 +140,7 @@ def test_other_files_beside_the_secrets_are_left_alone(secrets: Path) -> None:
 
 def test_a_secrets_folder_that_cannot_be_listed_is_an_error(secrets: Path) -> None:
     secrets.rmdir()
-    secrets.symlink_to(secrets)  # of what root cannot list either
+    secrets.symlink_to(secrets)  # a link to itself, which root cannot list either
     with pytest.raises(SettingsError, match=f"HILUM_SECRETS_DIR: {secrets} cannot be listed"):
         load_settings()
 
@@ -152,7 +152,7 @@ def test_a_secret_that_leads_nowhere_is_an_error(secrets: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_a_secret_is_an_error(secrets: Path) -> None:
-    """Docker makes one where the file to mount is missing."""
+    """Docker makes such a folder if the file to mount is missing."""
     (secrets / "hilum_database__url").mkdir()
     with pytest.raises(SettingsError, match=f"{secrets}/hilum_database__url cannot be read"):
         load_settings()
@@ -276,7 +276,7 @@ def test_an_ae_title_beyond_ascii_is_an_error_that_names_the_character(
 
 
 def test_an_ae_title_is_taken_if_pynetdicom_takes_it() -> None:
-    """It raises on others when it is to associate, and delivery would end."""
+    """For other titles pynetdicom raises an error when it associates, which would end delivery."""
     refused = {chr(code) for code in range(0x3000) if not validate_ae(f"A{chr(code)}B")[0]}
     settings = TypeAdapter(AETitle)
 

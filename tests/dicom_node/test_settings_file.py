@@ -97,7 +97,7 @@ def test_the_defaults_are_printed_whatever_is_set(
 
 
 def test_what_is_printed_is_utf_8_whatever_the_locale_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or Hilum would refuse the file that its output goes into."""
+    """Otherwise Hilum would refuse a settings file made from its own output."""
     file = tmp_path / "hilum.toml"
     file.write_text('[[destinations]]\nname = "M\u00fcnster"\nae_title = "A"\nhost = "h"\nport = 104\n', "utf-8")
     command = [sys.executable, "-m", "dicom_node", "--config", file, "settings"]

@@ -24,9 +24,9 @@ def test_a_process_stops_though_a_signal_interrupts_its_wait_or_another_signal(w
         assert process.stdout is not None
         process.stdout.readline()
         for _ in range(SIGNALS):
-            process.send_signal(signal.SIGTERM)  # as of its parent's end, and of the service manager's stop
+            process.send_signal(signal.SIGTERM)  # as if the parent's end and the service manager both sent some
         try:
-            assert process.wait(10) in (0, -signal.SIGTERM)  # the latter once Python itself has ended
+            assert process.wait(10) in (0, -signal.SIGTERM)  # the latter if a signal comes while Python itself ends
             assert process.stdout.read() == b"stopped\n"
         finally:
             process.kill()

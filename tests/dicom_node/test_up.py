@@ -1,4 +1,4 @@
-"""All of Hilum on one machine: it starts, keeps running what dies, and leaves nothing behind."""
+"""`hilum up`, all of Hilum on one machine: it starts, restarts processes that die, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 def is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it ended between the two questions
+    except psutil.NoSuchProcess:  # the process ended between the two calls
         return False
 
 
@@ -100,7 +100,7 @@ def test_its_own_redis_is_closed_to_other_users_and_the_network(tmp_path: Path) 
 
 
 def test_a_worker_that_dies_at_every_start_does_not_keep_the_others_down(tmp_path: Path) -> None:
-    """While one child waits to be started again, the others are looked after."""
+    """While one child waits for its restart, the others are still watched and restarted."""
     with hilum_up(tmp_path) as up:
         wait_until(up.ready, "node and worker", 60)
         for crash in range(1, 4):

@@ -1,4 +1,4 @@
-"""A receiver of notifications, and the check that the operator's guide gives to those who write one."""
+"""A webhook receiver, and the check of signatures that the operator's guide gives to authors of receivers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dicom_node.settings import NotificationSettings
 from tests.certificates import Certificate
 
 GUIDE = Path(__file__).parents[2] / "docs" / "operating.md"
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the one of the specification's example
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - from the specification's example
 
 
 @dataclass
 class Receiver:
-    """Takes what comes, and answers as it is told."""
+    """Notes every request, and answers with ``answer``."""
 
     port: int
     answer: Callable[[BaseHTTPRequestHandler], None]
     taken: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    """Path, headers in lower case, and body."""
+    """Path, headers (their names in lower case), and body of each request."""
 
     @property
     def ids(self) -> list[str]:
@@ -34,7 +34,7 @@ class Receiver:
 
 
 def answering(status: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Answer so to everything."""
+    """Return a function that answers every request with this status and these headers."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
@@ -80,7 +80,7 @@ def receiving(
 
 
 def webhook(folder: Path, port: int, **settings: Any) -> NotificationSettings:
-    """Return settings that name a receiver on this machine, with their secret in a folder."""
+    """Return settings for a receiver on this machine; their secret is written to a file in the folder."""
     secret = folder / "webhook.secret"
     secret.write_text(f"{SECRET}\n")
     url = settings.pop("url", f"http://127.0.0.1:{port}/hook")
@@ -88,7 +88,7 @@ def webhook(folder: Path, port: int, **settings: Any) -> NotificationSettings:
 
 
 def is_from_hilum(secret: str, headers: dict[str, str], body: bytes) -> bool:
-    """Ask the function that the operator's guide shows."""
+    """Return what the function of this name in the operator's guide returns."""
     lines = GUIDE.read_text(encoding="utf-8").splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith("    import base64"))
     end = next(n for n in range(start, len(lines)) if lines[n] and not lines[n].startswith("    "))

@@ -53,7 +53,7 @@ def test_a_success_closes_it_and_tells_that_it_was_open() -> None:
 
 
 def test_the_first_success_of_a_process_is_told_as_if_it_had_been_open() -> None:
-    """The process before may have left it open."""
+    """The previous process may have left its breaker open, so the first success must be announced."""
     breaker = Breaker(10)
     assert not breaker.is_open(0)
     assert breaker.succeeded()

@@ -43,7 +43,7 @@ SETTINGS = DeliverySettings(first_retry_seconds=10, network_timeout_seconds=5)
 
 
 class PACS:
-    """Takes everything, and reports as it is told to."""
+    """Takes every object; ``report`` is called for each request for storage commitment."""
 
     def __init__(self, report: Callable[[PACS, evt.Event], None]) -> None:
         self.port = 0
@@ -90,7 +90,7 @@ def pacs(report: Callable[[PACS, evt.Event], None], *, offers: bool = True) -> I
 
 
 def report_on(asked: Dataset, missing: int = 0) -> tuple[Dataset, int]:
-    """Return a report that promises all but the first few, and its event type."""
+    """Return a report that promises all objects except the first ``missing``, and its event type."""
     ds = Dataset()
     ds.TransactionUID = asked.TransactionUID
     ds.ReferencedSOPSequence = list(asked.ReferencedSOPSequence)[missing:]
@@ -102,18 +102,18 @@ def report_on(asked: Dataset, missing: int = 0) -> tuple[Dataset, int]:
 
 
 def at_once(peer: PACS, event: evt.Event) -> None:
-    """Report on the association that the request came on."""
+    """Report on the association on which the request came."""
     ds, kind = report_on(peer.asked[-1])
     status, _ = event.assoc.send_n_event_report(ds, kind, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
     peer.statuses.append(status.get("Status"))
 
 
 def never(_peer: PACS, _event: evt.Event) -> None:
-    """Say nothing."""
+    """Send no report."""
 
 
 def report_later(port: int, peer: PACS, missing: int = 0) -> int | None:
-    """Report on an association of the PACS's own."""
+    """Report on an association that the PACS opens; return the status of the answer."""
     ae = AE("PACS")
     ae.add_requested_context(STORAGE_COMMITMENT)
     role = build_role(STORAGE_COMMITMENT, scp_role=True)
@@ -139,7 +139,7 @@ def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
 
 
 def turn(record: Engine, peer: PACS) -> None:
-    """Send what is due, and ask for commitment."""
+    """Send due deliveries, and ask for storage commitment."""
     deliverer_of(record, peer.settings).turn(peer.settings.destinations[0], threading.Event())
 
 
@@ -167,7 +167,7 @@ def test_a_report_that_comes_later_on_an_association_of_the_pacs_is_heard(record
         turn(record, peer)
         assert committed(record) == [False, False]
         assert report_later(port, peer) == 0x0000
-        assert report_later(port, peer) == 0x0000  # said twice
+        assert report_later(port, peer) == 0x0000  # reported twice
     assert committed(record) == [True, True]
 
 

@@ -1,4 +1,4 @@
-"""What is to be told: recorded with the study's outcome, sent once, retried with patience, shown where it stops."""
+"""Notifications: recorded with the study's outcome, sent once, retried with growing pauses, shown if they stop."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def finish(record: Engine, job: Job, settings: Settings, ending: Ending = DONE, 
 
 
 def end_study(record: Engine, settings: Settings, study: str = STUDY, ending: Ending = DONE) -> None:
-    """Record a study that has ended, of which the webhook is to be told."""
+    """Record a study that has ended, with a notification for the webhook."""
     job = Jobs(record, JobSettings()).claim(make_job(record, study=study))
     assert job is not None
     assert finish(record, job, settings, ending)
 
 
 def take_turn(record: Engine, settings: Settings) -> None:
-    """Send what is due, as a process does that was just started."""
+    """Send due notifications as a newly started process does."""
     Notifier(Notifications(record, settings), settings).turn(threading.Event())
 
 
@@ -62,7 +62,7 @@ def row_of(record: Engine) -> dict[str, Any]:
 
 @pytest.fixture
 def away(tmp_path: Path) -> Settings:
-    """Settings that name a receiver which is away."""
+    """Settings with a webhook whose receiver is not running."""
     return settings_for(tmp_path, free_port())
 
 
@@ -103,7 +103,7 @@ def test_a_revised_study_is_told_again_with_its_revision(record: Engine, away: S
 
 
 def fail(record: Engine, settings: Settings) -> Jobs:
-    """Record a study that is not measured any more, and whose report fails once."""
+    """Record a study that cannot be measured, and whose only attempt to report this has failed."""
     queue = Jobs(record, JobSettings(maximum_attempts=1), settings.notification)
     job = queue.claim(make_job(record, rejection=NotAnalysable("gap", "a slice is missing")))
     assert job is not None
@@ -279,7 +279,7 @@ def test_of_two_senders_that_see_the_same_one_gets_it(record: Engine, away: Sett
     faster: list[object] = []
 
     class Slow:
-        """An engine with which another sender claims between the look and the claim."""
+        """An engine on which another sender claims between the query of this one and its claim."""
 
         connect, dialect = record.connect, record.dialect
 
@@ -288,7 +288,7 @@ def test_of_two_senders_that_see_the_same_one_gets_it(record: Engine, away: Sett
             return record.begin()
 
     end_study(record, away)
-    assert Notifications(Slow(), away).claim() is None  # type: ignore[arg-type]  # an Engine, as far as it is used
+    assert Notifications(Slow(), away).claim() is None  # type: ignore[arg-type]  # has what is used of an Engine
     assert faster != [None]
 
 
@@ -350,7 +350,7 @@ def test_a_receiver_that_hangs_holds_up_no_pacs_and_a_killed_sender_repeats_noth
 
 
 class delivering:  # noqa: N801 - used as a function, in a with statement
-    """Run `hilum deliver` in a folder, and kill it in the end."""
+    """Run `hilum deliver` in a folder, and kill it at the end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""The outbox: each result once to each destination, retried with patience."""
+"""The outbox: each result once to each destination, retried with growing pauses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def finish_study(record: Engine, study: str = STUDY, destinations: tuple[str, ..
 
 
 def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> tuple[Result, ...]:
-    """Finish a second revision, whose note withdraws the first."""
+    """Finish a second revision, whose rejection note withdraws the first."""
     queue = Jobs(record, JobSettings())
     job = claimed(queue, make_job(record, study=study, instances=3))
     report, note = (
@@ -203,7 +203,7 @@ def test_a_newer_revision_waits_until_the_earlier_one_is_taken_or_refused(
 
 
 def test_a_second_answer_of_the_same_job_waits_for_its_first(outbox: Outbox, record: Engine, clock: Clock) -> None:
-    """`hilum retry` measures what was given up and answered so; its results withdraw that answer."""
+    """`hilum retry` measures a study whose job was given up and reported as such; the results withdraw that report."""
     queue, job_id = Jobs(record, JobSettings(maximum_attempts=1)), make_job(record)
     queue.give_back(claimed(queue, job_id), "defect", "it broke")
     assert queue.finish(claimed(queue, job_id), Ending(JobState.REFUSED), results_of()[:1], ("PACS",))
@@ -360,7 +360,7 @@ def test_what_a_note_has_withdrawn_is_not_sent_after_it(outbox: Outbox, record: 
 
 
 def test_an_earlier_note_is_sent_after_a_later_one_too(outbox: Outbox, record: Engine) -> None:
-    """It withdraws other objects."""
+    """Each note withdraws other objects."""
     finish_study(record)
     revise_study(record)
     token, due = outbox.claim("PACS")
@@ -413,23 +413,23 @@ def test_deliveries_are_held_for_as_long_as_they_are_being_sent(
             wait_until(lambda before=before: held_until() > before, "a renewed lease")
         assert outbox.claim("PACS")[1] == []
     clock.pass_(1.1 * lease)
-    time.sleep(lease)  # nobody renews it any more
+    time.sleep(lease)  # the lease is not renewed any more
     assert outbox.claim("PACS")[1] == due
 
 
-# All of it at once
+# All operations in random order
 
 
 @dataclass(frozen=True)
 class Held:
-    """A delivery in the hand of a sender, who may not know that it is there no more."""
+    """A delivery that a sender claimed. The sender may not know that it has lost the delivery since."""
 
     token: str
     delivery: Delivery
 
 
 class LifeOfDeliveries(RecordMachine):
-    """Senders that come, die and come back, destinations that take and refuse, an administrator; in any order."""
+    """Senders that start, die and come back, destinations that take and reject, and an administrator, in any order."""
 
     held = Bundle("held")
     destinations = st.sampled_from(["PACS", "ARCHIVE"])
@@ -450,7 +450,7 @@ class LifeOfDeliveries(RecordMachine):
         return row["sop_instance_uid"], row["destination"], row["state"]
 
     def let_go(self, held: Held) -> bool:
-        """Take a delivery out of a sender's hand; return whether it was there."""
+        """Note that a sender holds a delivery no more; return whether the sender had held it."""
         is_there = self.holders.get(held.delivery.delivery_id) == held.token
         if is_there:
             del self.holders[held.delivery.delivery_id]

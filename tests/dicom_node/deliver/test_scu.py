@@ -1,4 +1,4 @@
-"""Delivering to a PACS that answers as PACS do: taking, warning, refusing, failing, hanging up."""
+"""Delivering to a PACS that takes, warns, rejects, fails or hangs up, as real ones do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BOTH = (SegmentationStorage, ComprehensiveSRStorage)
 
 
 class PACS:
-    """Answers each C-STORE as it is told to; an association may be aborted instead."""
+    """Answers each C-STORE with the status that ``answer`` returns; ``answer`` may also abort the association."""
 
     def __init__(self, port: int, answer: Answer) -> None:
         self.port = port
@@ -80,7 +80,7 @@ def pacs(answer: Answer = lambda _: 0x0000, classes: tuple[str, ...] = BOTH, por
 
 @contextmanager
 def stalled(peer: PACS) -> Iterator[None]:
-    """Have the PACS stop reading as soon as an object begins to come, while its connection stands."""
+    """Make the PACS stop reading as soon as an object begins to arrive; its connection stays open."""
     stop = threading.Event()
     peer.on_data = lambda event: stop.wait(30) if len(event.data) > 10_000 else None
     try:
@@ -310,7 +310,7 @@ def test_a_clock_set_forward_ends_no_delivery(record: Engine, monkeypatch: pytes
 
     def answer(_: evt.Event) -> int:
         monkeypatch.setattr(time, "time", lambda: true_time() + 5 * 3600.0)
-        time.sleep(0.2)  # the association is looked at
+        time.sleep(0.2)  # long enough for pynetdicom to look at the association's timers
         return 0x0000
 
     with pacs(answer) as peer:
@@ -413,7 +413,7 @@ def test_two_deliverers_send_each_result_once(sqlite_record: Engine, tmp_path: P
 
 
 def test_stopping_does_not_wait_for_a_pacs_that_is_slow(sqlite_record: Engine, tmp_path: Path) -> None:
-    """Else SIGTERM is followed by SIGKILL, and claimed deliveries wait for their lease."""
+    """Else SIGTERM is followed by SIGKILL, and claimed deliveries wait until their lease expires."""
     for number in range(10):
         finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
     stop = threading.Event()
@@ -509,7 +509,7 @@ def test_once_a_pacs_is_back_all_that_waited_for_it_is_due_at_once(sqlite_record
 
 @contextmanager
 def delivering(record: Engine, settings: Settings) -> Iterator[None]:
-    """Deliver as a process does that has just begun."""
+    """Deliver as a newly started process does."""
     stop = threading.Event()
     running = threading.Thread(target=deliverer_of(record, settings).run, args=(stop,))
     running.start()

@@ -1,4 +1,4 @@
-"""Delivering to a DICOMweb service that answers as they do: taking, warning, refusing, failing, or being none."""
+"""Delivering to a DICOMweb service that takes, warns, rejects or fails, and to servers that are none."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_reason_of_a_failure_says_whether_it_is_tried_again(
 
 @pytest.mark.parametrize("reason", [-1, 2**16, 2**70])
 def test_a_reason_that_cannot_be_one_is_none(record: Engine, reason: int) -> None:
-    """It would not fit into the record, and delivery would end, again and again."""
+    """Such a reason would not fit into the record, and would end delivery again and again."""
 
     def answer(post: Post) -> Answer:
         (ds,) = post.data_sets
@@ -145,7 +145,7 @@ def test_what_a_server_says_of_itself_is_tried_again(record: Engine, http_status
         b"",
         b"[]",
         b"7",
-        b'{"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ"}}',  # Orthanc's to what it could not read
+        b'{"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ"}}',  # Orthanc's answer to an object that it could not read
         b'{"00081199": {"vr": "LO", "Value": ["1.2.3.9.1"]}}',
         b'{"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2.4"]}}]}}',
         b"[" * 100_000,
@@ -167,7 +167,7 @@ def test_an_answer_without_end_is_not_read(record: Engine) -> None:
 def test_an_answer_that_comes_before_all_is_sent_is_heard(record: Engine, tmp_path: Path) -> None:
     first = results_of(folder=tmp_path / "results")[0].path
     ds = pydicom.dcmread(first)
-    ds.add_new("PixelData", "OB", bytes(20 * 2**20))  # more than the buffers between both hold
+    ds.add_new("PixelData", "OB", bytes(20 * 2**20))  # more than the sockets' buffers hold
     ds.save_as(first)
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -176,7 +176,7 @@ def test_an_answer_that_comes_before_all_is_sent_is_heard(record: Engine, tmp_pa
         listener.close()
         peer.recv(1000)
         peer.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        peer.close()  # with much unread: the connection is reset
+        peer.close()  # much was not read, so this resets the connection
 
     thread = threading.Thread(target=refuse)
     thread.start()
@@ -243,7 +243,7 @@ def test_a_pacs_and_a_service_are_both_served(sqlite_record: Engine, tmp_path: P
     assert (len(by_c_store.taken), len(by_http.posts)) == (2, 2)
 
 
-# Who asks, and who answers
+# Authentication of both sides
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_a_service_that_cannot_be_trusted_gets_nothing(
     assert said(record) == [(PENDING, None)] * 2
 
 
-# Tried by hand
+# Trying a service, and sending files to it, by hand
 
 
 @pytest.mark.parametrize("http_status", [200, 202, 204, 400, 409, 415])

@@ -1,4 +1,4 @@
-"""A signed POST: verified by what the operator's guide tells receivers, against servers that behave and do not."""
+"""A signed POST, verified as the operator's guide tells receivers to, with servers that behave well and badly."""
 
 from __future__ import annotations
 

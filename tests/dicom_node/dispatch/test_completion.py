@@ -1,4 +1,4 @@
-"""When a study is whole."""
+"""When a study counts as whole."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def activity(last_instance_at: float, last_carried_at: float | None) -> StudyAct
     [
         (1000.0, None, False),  # just now
         (971.0, None, False),  # 29 seconds ago
-        (970.0, None, True),  # 30 seconds ago, and nobody is there
-        (960.0, 960.0, False),  # 40 seconds ago; the sender is still there
+        (970.0, None, True),  # 30 seconds ago, and no sender is connected
+        (960.0, 960.0, False),  # 40 seconds ago; the sender is still connected
         (940.0, 940.0, True),  # 60 seconds ago; the sender hangs
         (995.0, 930.0, False),  # a second sender is busy while the first hangs
     ],

@@ -1,4 +1,4 @@
-"""From a whole study to a queued job, and back to the queue what was lost."""
+"""From a whole study to a queued job, and lost jobs back to the queue."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.services import wait_until
 HU = np.full((4, 8, 8), -800, np.int16)
 SETTINGS = Settings.model_construct(
     node=NodeSettings(quiet_seconds=30, association_idle_seconds=60),
-    selection=SelectionSettings.model_construct(minimum_slices=3, minimum_extent_mm=10.0),  # for little to write
+    selection=SelectionSettings.model_construct(minimum_slices=3, minimum_extent_mm=10.0),  # few small slices
     jobs=JobSettings(lease_seconds=60, sweep_seconds=15),
 )
 
 
 class Bell:
-    """A doorbell that writes down who rang, or is broken; nobody hears it unless the test says so."""
+    """A doorbell that notes every ring, or fails if ``broken``; they stay unheard until the test resets ``unheard``."""
 
     def __init__(self) -> None:
         self.rung: list[tuple[str, Priority]] = []
@@ -213,7 +213,7 @@ def test_what_comes_after_the_removal_and_cannot_be_measured_leaves_the_measurem
     job = queue.claim(str(jobs_in(record)[0]["job_id"]))
     assert job
     assert queue.finish(job, Ending(JobState.DONE), results_of("1.2.3"), ())
-    with record.begin() as connection:  # as retention does
+    with record.begin() as connection:  # as retention removes them
         connection.execute(job_inputs.delete())
         connection.execute(instances.delete())
     send(chest(tmp_path / "b", series_uid="1.2.3.2", ImageType=["DERIVED", "SECONDARY", "AXIAL"]))
@@ -326,7 +326,7 @@ def test_a_study_whose_files_cannot_be_read_waits_and_holds_up_no_other(
 
 
 def take_turns_for(dispatcher: Dispatcher, clock: Clock, seconds: int) -> list[str]:
-    """Take a turn every five seconds; return what was logged."""
+    """Take a turn every five seconds for this many seconds; return the logged events."""
     with capture_logs() as logged:
         for _ in range(seconds // 5):
             clock.pass_(5)
@@ -367,7 +367,7 @@ def test_failures_of_another_kind_do_not_count_as_attempts_to_read(
 
 
 def lose(record: Engine, series_uid: str) -> list[Path]:
-    """Remove the files of a series, and return where they were."""
+    """Make the files of a series disappear from their paths; return the paths."""
     paths = [Path(str(row["path"])) for row in rows(record, instances) if row["series_instance_uid"] == series_uid]
     for path in paths:
         path.rename(path.with_suffix(".lost"))
@@ -578,7 +578,7 @@ def test_a_broker_that_hangs_holds_up_no_study(
         rung.set()
         hangs.wait(30)
 
-    bell.ring = ring  # type: ignore[method-assign]  # a broker that takes the connection and says nothing
+    bell.ring = ring  # type: ignore[method-assign]  # a broker that accepts the connection and never answers
     send(chest(tmp_path / "a", "1.2.1"))
     clock.pass_(31)
     running = threading.Thread(target=dispatcher.run, args=(stop,))

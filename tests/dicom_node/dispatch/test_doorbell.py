@@ -1,4 +1,4 @@
-"""The doorbell on a real Redis, with a real Celery worker at the other end."""
+"""The doorbell, a Celery message that a job is due: on a real Redis, heard by a real Celery worker."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_stat_job_is_heard_before_any_routine_one(
 def test_a_worker_holds_no_second_job_while_it_works(
     doorbell: Doorbell, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """Else a stat job would wait behind a routine one that was fetched early."""
+    """Else a stat job would wait behind a routine job that was fetched too early."""
     heard = tmp_path / "heard"
     for number in range(3):
         doorbell.ring(f"routine-{number}", Priority.ROUTINE)
@@ -147,7 +147,7 @@ def test_a_worker_waits_for_its_broker_without_end() -> None:
 
 
 def test_a_worker_that_cannot_go_on_tells_so_by_its_status(tmp_path: Path) -> None:
-    """Else systemd would take its end for one that was asked for, and not start it again."""
+    """Else systemd would take its end for a requested stop, and not start it again."""
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
     with listening(nowhere, tmp_path / "heard", tries=1) as process:
         assert process.wait(60) == 1

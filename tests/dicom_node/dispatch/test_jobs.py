@@ -1,4 +1,4 @@
-"""Jobs: claimed by one, finished once, never stuck, tried a bounded number of times."""
+"""Jobs: claimed by one worker, finished once, never stuck, tried a bounded number of times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def queue(record: Engine) -> Jobs:
 
 
 def none_unheard(_: Priority) -> int:
-    """A broker that has forgotten every bell."""
+    """Count the unheard bells of a broker that has lost them all."""
     return 0
 
 
@@ -220,7 +220,7 @@ def test_a_lease_is_as_long_as_the_settings_of_its_worker_say(queue: Jobs, recor
 
 
 def test_a_lease_that_began_before_its_length_was_recorded_runs_out(queue: Jobs, record: Engine, clock: Clock) -> None:
-    """Its worker began before an update of Hilum."""
+    """The lease of a worker that began before an update of Hilum has no recorded length."""
     claimed(queue, make_job(record))
     with record.begin() as connection:
         connection.execute(jobs.update().values(lease_seconds=None))
@@ -279,7 +279,7 @@ def test_a_refused_job_names_its_code_and_reason(queue: Jobs, record: Engine) ->
 
 
 def fail_until_given_up(queue: Jobs, job_id: str, clock: Clock) -> int:
-    """Fail every attempt until the job only reports; return how many it took."""
+    """Fail every measurement until the job only reports, and fail that once; return how many measurements it took."""
     for attempt in range(1, 100):
         clock.pass_(10_000)
         job = claimed(queue, job_id)
@@ -312,7 +312,7 @@ def test_a_job_tried_often_enough_is_reported_on_and_not_measured(queue: Jobs, r
 
 
 def test_a_job_whose_workers_die_every_time_is_given_up_too(queue: Jobs, record: Engine, clock: Clock) -> None:
-    """A poison study kills its worker; nobody is left to give the job back."""
+    """A study that kills its worker leaves no worker to give the job back."""
     job_id = make_job(record)
     for _ in range(3):
         assert claimed(queue, job_id).refusal is None
@@ -336,7 +336,7 @@ def test_a_job_that_cannot_even_be_reported_on_fails_for_good(queue: Jobs, recor
 def test_a_refusal_that_cannot_be_reported_keeps_its_reason_and_fails(
     queue: Jobs, record: Engine, clock: Clock
 ) -> None:
-    """A job that only reports is not turned into another that only reports."""
+    """A job that only reports fails for good; it does not become another job that only reports."""
     job_id = make_job(record, rejection=TOO_SHORT)
     for _ in range(3):
         assert claimed(queue, job_id).refusal == (TOO_SHORT.code, TOO_SHORT.message)
@@ -356,7 +356,7 @@ def test_a_given_up_job_is_measured_again_on_demand(queue: Jobs, record: Engine,
     assert queue.retry(STUDY) == 1
     job = claimed(queue, job_id)
     assert (job.refusal, job.attempt) == (None, 1)
-    assert job.earlier == tuple(result.path for result in results_of())  # the answer that it was given up
+    assert job.earlier == tuple(result.path for result in results_of())  # the report that the job was given up
     again = results_of("1.2.3.2", Path("/storage/again"))
     queue.finish(job, Ending(JobState.DONE), again, ["PACS"])
     assert claimed(queue, make_job(record, instances=3)).earlier == tuple(result.path for result in again)
@@ -397,11 +397,11 @@ def test_a_waiting_or_running_job_is_not_tried_again(queue: Jobs, record: Engine
     assert queue.retry(STUDY) == 0
 
 
-# All of it at once
+# All operations in random order
 
 
 class LifeOfJobs(RecordMachine):
-    """Workers that come, freeze, die and come back, in any order; the clock moves as it likes."""
+    """Workers that start, freeze, die and come back, in any order, while the clock advances by any step."""
 
     leases = Bundle("leases")
 
@@ -476,7 +476,7 @@ class LifeOfJobs(RecordMachine):
 
     @invariant()
     def nothing_is_stuck(self) -> None:
-        """Whatever happened: left alone, each job that is not final can soon be claimed again."""
+        """Whatever happened before, every job that is not final can be claimed again soon if nothing else happens."""
         open_jobs = {job_id for job_id in self.job_ids if self.row(job_id)["state"] not in FINAL_JOB_STATES}
         with self.engine.connect() as connection:
             later = self.clock.seconds + 10_000

@@ -1,4 +1,4 @@
-"""What the webhook is told, and when nothing."""
+"""What the webhook is notified of, and of what not."""
 
 from __future__ import annotations
 

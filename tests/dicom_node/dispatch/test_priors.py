@@ -1,4 +1,4 @@
-"""Priors: known by Patient ID and issuer, from the record and from the PACS."""
+"""Priors: matched by Patient ID and issuer, from the record and from the PACS."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REPORT = Path("/storage/report.dcm")
 
 
 def answered(record: Engine, study: str, patient: Patient, state: JobState = JobState.DONE) -> None:
-    """Record a study of a patient with a report."""
+    """Record a study of a patient that was answered with a report."""
     queue = Jobs(record, JobSettings())
     job = queue.claim(make_job(record, study=study))
     assert job is not None
@@ -142,7 +142,7 @@ def test_the_record_holds_no_identifier() -> None:
 
 
 class Source:
-    """A PACS with one earlier study, in place of the network."""
+    """A PACS with one earlier study; replaces the functions that ask over the network."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, study: str = "1.2.4") -> None:
         self.found = [FoundSeries(study, f"{study}.1")]
@@ -169,7 +169,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Source:
 
 
 def fetch(record: Engine, folder: Path, *, analyze: bool = True, times: int = 1) -> list[Path]:
-    """Fetch for study 1.2.5; return the images that lie there then."""
+    """Fetch priors for study 1.2.5; return the images that are stored for it afterwards."""
     pacs = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
     settings = Settings(
         storage={"folder": folder, "refuse_free_gib": 0},
@@ -234,7 +234,7 @@ def test_a_pacs_that_failed_is_asked_again_after_five_minutes(
     record: Engine, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source.fails = True
-    steady = iter([0.0, 0.0, 299.0, 301.0, 1000.0])  # looked at before each study, and when asking failed
+    steady = iter([0.0, 0.0, 299.0, 301.0, 1000.0])  # read before each study, and when a request failed
     monkeypatch.setattr("dicom_node.dispatch.priors.time", SimpleNamespace(monotonic=lambda: next(steady)))
     fetch(record, tmp_path, times=3)
     assert source.asked == ["find", "get"] * 2

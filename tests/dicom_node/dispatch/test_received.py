@@ -1,4 +1,4 @@
-"""What waits to be dispatched, and its way out of that."""
+"""Studies that wait to be dispatched, and how they leave that state."""
 
 from __future__ import annotations
 

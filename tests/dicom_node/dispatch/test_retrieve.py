@@ -1,4 +1,4 @@
-"""Asking a PACS that answers as some do: not at all, in part, without end, or after it has hung up."""
+"""Queries to a PACS that does not answer, answers in part or without end, or hangs up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SERIES = [FoundSeries("1.2.4", "1.2.4.1")]
 
 @contextmanager
 def pacs(answer: Callable[[evt.Event], Answers] | None = None, *offered: str) -> Iterator[Destination]:
-    """Run a PACS that answers C-FIND so, or offers C-ECHO and other services that it never gets to do."""
+    """Run a PACS that answers C-FIND with ``answer``; without it, one that offers C-ECHO and what is in ``offered``."""
     ae = AE("PACS")
     for service in (Find,) if answer else (Verification, *offered):
         ae.add_supported_context(service)
@@ -85,7 +85,7 @@ def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
                 return
             yield 0xFF00, study(StudyInstanceUID="1.2.4", ModalitiesInStudy="MR")
 
-    # The one is far less than the PACS takes, and the other far more than it is ever silent.
+    # longest_seconds is far less than the PACS takes, and timeout_seconds far more than its pauses between answers.
     limited = Settings(priors=PriorSettings(longest_seconds=0.1, timeout_seconds=1))
     with pacs(answer) as peer:
         with pytest.raises(PassingFailure, match="answered nothing to C-FIND"):

@@ -1,4 +1,4 @@
-"""Which series of a study is measured, and what is said of the others."""
+"""Which series of a study is measured, and the reasons recorded for the others."""
 
 from __future__ import annotations
 

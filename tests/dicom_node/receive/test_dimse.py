@@ -1,4 +1,4 @@
-"""C-STORE's messages as bytes, against pynetdicom's."""
+"""The bytes of C-STORE messages, compared with pynetdicom's."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_what_is_not_kept_is_removed(tmp_path: Path) -> None:
 
 def test_a_file_that_was_removed_meanwhile_is_reported_and_closed(tmp_path: Path) -> None:
     with IncomingFile(tmp_path / "x.part", b"head", LIMIT_BYTES) as incoming:
-        (tmp_path / "x.part").unlink()  # as abandoned, by a clock that was set forward
+        (tmp_path / "x.part").unlink()  # as an abandoned file is removed, here because the clock was set forward
         with pytest.raises(FileNotFoundError):
             incoming.keep(tmp_path / "kept.dcm")
 

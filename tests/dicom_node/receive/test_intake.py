@@ -1,4 +1,4 @@
-"""What the arrival of an instance means, and what it does to its study."""
+"""How the record takes in an instance, and what its arrival does to its study."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_one_stat_instance_makes_the_study_stat_for_good(intake: Intake, record:
 
 
 def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: str) -> None:
-    """Each node has an engine of its own, as a process has."""
+    """Each node has its own engine, as separate processes have."""
     nodes = [Intake(open_database(record_url)) for _ in range(2)]
     arrived = [node.open_association("SENDER", "HILUM", "127.0.0.1") for node in nodes]
     with ThreadPoolExecutor(2) as pool:

@@ -1,4 +1,4 @@
-"""How much, how slowly and how oddly a peer may send."""
+"""Limits to how much, how slowly and how oddly a peer may send."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_clock_set_back_keeps_no_connection_without_an_association(
 ) -> None:
     monkeypatch.setattr("dicom_node.receive.scp.SECONDS_WITHOUT_ASSOCIATION", 1)
     with listening(sqlite_record, storage) as port, RawPeer(port, patience_seconds=20) as peer:
-        time.sleep(0.2)  # it is accepted, and its timer runs
+        time.sleep(0.2)  # until the connection is accepted and its timer runs
         set_clock(monkeypatch, -5 * HOUR)
         assert peer.status() in ENDED
 
@@ -170,7 +170,7 @@ def test_a_clock_set_back_keeps_no_connection_without_an_association(
 def test_a_clock_set_forward_cuts_nobody_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with RawPeer(port, patience_seconds=20).associate() as peer:
         set_clock(monkeypatch, 5 * HOUR)
-        time.sleep(0.2)  # the association is looked at
+        time.sleep(0.2)  # long enough for the association's timers to be looked at
         assert peer.store(store_command(), encoded(data_set())) == 0x0000
 
 

@@ -73,9 +73,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 @pytest.fixture
 def other(node: Node) -> int:
-    """The process of another listener; on one core there is none."""
+    """The process id of another listener; on a single core there is none."""
     if not (others := node.others()):
-        missing("a second core")  # and so a second listening process
+        missing("a second core")  # there is a second listening process only with it
     return others[0]
 
 
@@ -119,10 +119,10 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 def test_both_processes_take_connections(node: Node, other: int) -> None:
     wait_until(lambda: min(threads_of(node.process.pid), threads_of(other)) >= 2, "both accept")
-    opened, shares = [], [2, 2]  # the main thread and the one that accepts
-    while min(shares) == 2 and len(opened) < 32:  # on a busy machine one may not get its turn at first
+    opened, shares = [], [2, 2]  # in each process the main thread and the accepting one
+    while min(shares) == 2 and len(opened) < 32:  # on a busy machine one process may get no connection at first
         opened.append(node.associate())
-        shares = [threads_of(node.process.pid), threads_of(other)]  # none is counted before it is established
+        shares = [threads_of(node.process.pid), threads_of(other)]  # counts no association before it is established
     for association in opened:
         association.release()
     assert min(shares) > 2, shares

@@ -1,4 +1,4 @@
-"""What stands at the beginning of a stored file."""
+"""The preamble and file meta information of a stored file."""
 
 from __future__ import annotations
 

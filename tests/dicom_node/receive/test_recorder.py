@@ -1,4 +1,4 @@
-"""Stored instances enter the record together."""
+"""Stored instances enter the record in batches, each one transaction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.services import wait_until
 
 
 class SlowIntake:
-    """Takes note of each transaction; the first one waits until it is let go."""
+    """Notes the instances of each transaction; transactions wait until ``go`` is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -76,7 +76,7 @@ def test_one_failure_is_not_the_others(intake: SlowIntake, tmp_path: Path) -> No
 
 
 def failed_together(intake: SlowIntake, folder: Path, error: DBAPIError) -> None:
-    """Let five wait behind a first one, and see each of them fail."""
+    """Let five instances wait behind a first one, and assert that all six fail with the error."""
     subject = Recorder(intake)  # type: ignore[arg-type]  # of the intake it needs this method only
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(subject.record, arrival(folder, "first"))

@@ -46,7 +46,7 @@ from tests.dicom_node.recording import make_job, results_of, rows
 from tests.factories import ct_series
 from tests.services import dcmtk, wait_until
 
-# pydicom warns of the odd values that are sent here on purpose.
+# pydicom warns of the odd values that these tests send on purpose.
 pytestmark = [pytest.mark.node, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 HU = np.arange(2 * 16 * 16, dtype=np.int16).reshape(2, 16, 16)
@@ -94,7 +94,7 @@ def test_what_is_stored_is_what_was_sent(
 
 
 def data_set_offset(path: Path) -> int:
-    """Return where the data set begins behind the file meta information (PS3.10 7.1)."""
+    """Return the offset of the data set, which follows the file meta information (PS3.10 7.1)."""
     (length,) = struct.unpack("<L", path.read_bytes()[140:144])
     return 144 + int(length)
 
@@ -161,7 +161,7 @@ def test_dcmtk_sends_a_series(port: int, storage: Path, sqlite_record: Engine, t
     assert (association["calling_ae_title"], association["called_ae_title"]) == ("DCMTK", "HILUM")
 
 
-# What an arrival means
+# How the record takes in an instance
 
 
 def test_the_same_bytes_again_are_taken_and_kept_once(
@@ -242,7 +242,7 @@ def test_a_sender_that_breaks_off_in_a_data_set_leaves_nothing(
                 raw.shutdown(socket.SHUT_RDWR)
             return send_one(data)
 
-        association.dul.socket.send = break_off  # type: ignore[method-assign,assignment]  # a cable is pulled
+        association.dul.socket.send = break_off  # type: ignore[method-assign,assignment]  # as if a cable were pulled
         association.send_c_store(ct)
     time.sleep(0.2)
     assert rows(sqlite_record, instances) == []
@@ -325,7 +325,7 @@ def test_a_uid_that_is_a_path_stays_in_the_storage_folder(port: int, storage: Pa
 
 
 def test_a_deflate_bomb_is_stored_without_being_inflated(port: int, storage: Path, tmp_path: Path) -> None:
-    """The sender asked us to keep it; it costs its own few bytes."""
+    """The sender asked us to keep it, and deflated it takes only a few bytes."""
     ds = pydicom.dcmread(ct_series(tmp_path / "sent", HU, transfer_syntax=DeflatedExplicitVRLittleEndian)[0])
     ds.PixelData = bytes(64 * 2**20)
     assert send(port, ds) == [0x0000]

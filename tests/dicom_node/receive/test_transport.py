@@ -1,4 +1,4 @@
-"""What a peer sends is read whole and in order, however it comes."""
+"""Bytes from a peer are read completely and in order, in whatever pieces they arrive."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dicom_node.receive.transport import PromptSocket, Waker
 
 @contextmanager
 def connected(read_ahead_bytes: int) -> Iterator[tuple[PromptSocket, socket.socket]]:
-    """Give a socket that reads and its peer's."""
+    """Yield a transport that reads from a connected socket, and the peer's socket."""
     ours, theirs = socket.socketpair()
-    subject = object.__new__(PromptSocket)  # as pynetdicom's own, it cannot be made without an association
+    subject = object.__new__(PromptSocket)  # like pynetdicom's class, it cannot be made without an association
     subject.socket, subject.deadline = ours, math.inf
     waker = Waker()
     with ours, theirs, pytest.MonkeyPatch.context() as patched:

@@ -73,7 +73,7 @@ def test_opening_again_changes_nothing(empty_url: str) -> None:
 
 
 def record_of(revision: str, url: str) -> Engine:
-    """Return an engine on a record as an earlier Hilum made it."""
+    """Return an engine on a record with the schema of an earlier revision."""
     engine, config = make_engine(url, must_exist=False), migrations()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -136,7 +136,7 @@ def test_results_of_before_are_of_the_answers_that_their_revisions_gave(empty_ur
 
 @pytest.mark.parametrize(("table", "column"), [("job_inputs", "instance_id"), ("instances", "association_id")])
 def test_what_refers_to_a_row_that_goes_is_found_by_an_index(sqlite_url: str, table: str, column: str) -> None:
-    """SQLite looks for it at each row that is deleted, while nobody else can write."""
+    """SQLite looks for such references at each deleted row, while no other connection can write."""
     question = text(f"EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE {column} = 1")  # noqa: S608 - our own names
     with opened(sqlite_url) as engine, reading(engine) as connection:
         (plan,) = connection.execute(question)
@@ -213,7 +213,7 @@ def test_a_postgres_that_does_not_answer_is_a_passing_failure_without_its_passwo
 
 
 def asked_of_the_driver(url: str) -> dict[str, Any]:
-    """Return what an engine would connect with."""
+    """Return the options with which an engine would connect."""
     asked: dict[str, Any] = {}
     engine = make_engine(url, must_exist=False)
 

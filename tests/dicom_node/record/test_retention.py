@@ -1,4 +1,4 @@
-"""Retention deletes what is delivered, and nothing else."""
+"""Retention removes studies whose results are delivered, and nothing else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings(folder: Path, *, commitment: bool = False, keep_days: float | None 
 
 
 def store(record: Engine, files: Files, study: str = STUDY, count: int = 2) -> list[Path]:
-    """Receive images that lie on the disk, written long ago."""
+    """Receive images whose files were written long ago; return their paths."""
     stored = []
     for number in range(count):
         one = instance(f"{study}.1.{number}", study=study)
@@ -55,7 +55,7 @@ def store(record: Engine, files: Files, study: str = STUDY, count: int = 2) -> l
 def answer(
     record: Engine, files: Files, study: str = STUDY, state: JobState = JobState.DONE, to: tuple[str, ...] = ("PACS",)
 ) -> list[Path]:
-    """Dispatch and answer a study; return the files of its results."""
+    """Dispatch and answer a study; return the paths of its results."""
     inputs = instances_of(record, study)
     with record.begin() as connection:
         connection.execute(studies.update().where(studies.c.study_instance_uid == study).values(state="selected"))
@@ -193,7 +193,7 @@ def test_associations_go_with_the_last_study_they_brought(
 ) -> None:
     intake = Intake(record)
     both, still_open = (intake.open_association("SENDER", "HILUM", "127.0.0.1") for _ in range(2))
-    store(record, files, "1.2.1")  # by an association of its own
+    store(record, files, "1.2.1")  # on its own association
     record_one(intake, instance("1.2.1.1.8", study="1.2.1"), both)
     record_one(intake, instance("1.2.1.1.9", study="1.2.1"), still_open)
     record_one(intake, instance("1.2.2.1.1", study="1.2.2"), both)
@@ -266,7 +266,7 @@ def test_files_that_were_new_when_their_study_was_removed_go_an_hour_later(
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What the log warns of."""
+    """The warnings that are logged, as pairs of action and fields."""
     lines: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(
         "dicom_node.record.retention.log.warning", lambda action, **fields: lines.append((action, fields))
@@ -275,7 +275,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def keep_files_of(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the disk refuse to remove the files of a study."""
+    """Make the removal of a study's files fail."""
     remove = Files.remove_study
 
     def refuse(self: Files, study_instance_uid: str, time: float) -> None:
@@ -296,7 +296,7 @@ def test_a_study_whose_files_cannot_be_removed_holds_up_no_other(
 ) -> None:
     keep_files_of("1.2.1", monkeypatch)
     retention = Retention(record, settings(tmp_path))
-    for others in (("1.2.1", "1.2.2"), ("1.2.3",)):  # it is among those that are due, and then among those left over
+    for others in (("1.2.1", "1.2.2"), ("1.2.3",)):  # first it is due with another, then left over
         images = {study: store(record, files, study) for study in others}
         with record.begin() as connection:
             connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
@@ -355,7 +355,7 @@ def test_of_removed_studies_only_those_with_files_are_looked_at(
 
 
 def removed(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
-    """Let a study be answered, sent and removed for its age."""
+    """Record a study that was answered and sent, and then removed by retention."""
     store(record, files)
     answer(record, files)
     send(record)
@@ -407,7 +407,7 @@ def test_images_that_come_after_the_removal_are_a_study_of_their_own(
 def test_no_promise_is_awaited_for_results_that_were_removed_before_it_was_asked_for(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    """Else a study that is sent again would stay: nobody asks for what is gone."""
+    """Else a study that is sent again would stay for ever: commitment is not requested for objects that are gone."""
     removed(record, files, tmp_path, clock)
     images = store(record, files)
     with record.begin() as connection:

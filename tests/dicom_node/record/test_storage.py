@@ -1,4 +1,4 @@
-"""The storage beside the record: made once, and later only looked for."""
+"""The storage beside the record: created once, and later only checked for."""
 
 from __future__ import annotations
 

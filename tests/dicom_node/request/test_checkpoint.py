@@ -1,4 +1,4 @@
-"""pynetdicom's reactor drops no answer."""
+"""With Hilum's checkpoint pynetdicom's reactor drops no answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is let in, and what those hear who are not."""
+"""Which peers the node lets in, and how it answers the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOWER_CASE = {"ae_title": "sender"}
 
 
 def answer(port: int, *, called: str = "HILUM", calling: str = "SENDER") -> str:
-    """Associate; return what the peer says."""
+    """Associate with the node; return "accepted", or the reason for which it rejects."""
     ae = AE(calling)
     ae.add_requested_context(Verification)
     for _ in range(5):  # pynetdicom's requestor misses one rejection in some hundreds
@@ -115,7 +115,7 @@ def test_an_association_that_ended_makes_room(sqlite_record: Engine, tmp_path: P
     with listening(sqlite_record, tmp_path, maximum_associations=1) as port:
         with associated(port, (Verification, "1.2.840.10008.1.2")):
             assert answer(port) == "Local limit exceeded"
-        # The peer hears of the release a moment before it is done with here.
+        # The peer hears of the release a moment before the node has finished with it.
         wait_until(lambda: answer(port) == "accepted", "room")
 
 

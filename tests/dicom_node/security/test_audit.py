@@ -1,4 +1,4 @@
-"""The audit trail, as a real syslog receiver gets it."""
+"""The audit trail as a syslog receiver gets it, over real sockets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FRAME = re.compile(rb"(\d+) ")
 
 
 class Receiver:
-    """Takes syslog messages: datagrams, or octet-counted frames over TCP or TLS."""
+    """Receives syslog messages: datagrams, or octet-counted frames over TCP or TLS."""
 
     def __init__(self, protocol: str, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
@@ -77,7 +77,7 @@ class Receiver:
         self._socket.close()
 
     def messages(self, event: str) -> list[Element]:
-        """Return the messages with an event's code."""
+        """Return the messages with an event's code; all messages must be valid."""
         assert all(HEADER.match(raw) for raw in self.raw)
         found = [fromstring(HEADER.sub(b"", raw, count=1)) for raw in self.raw]  # noqa: S314 - our own
         for message in found:
@@ -101,8 +101,8 @@ def receiving(protocol: str, **options: Any) -> Iterator[Receiver]:
         receiver.close()
 
 
-# The schema (PS3.15 A.5.1), as far as Hilum uses it: of each element the attributes it must and may have, and its
-# children in their order, with how many there may be.
+# The schema (PS3.15 A.5.1), as far as Hilum uses it: for each element its required and its optional attributes, and its
+# children in order, each with the least and the greatest number.
 CODED = ({"csd-code", "codeSystemName", "originalText"}, set[str](), list[tuple[str, int, int]]())
 MANY = 1000
 SCHEMA: dict[str, tuple[set[str], set[str], list[tuple[str, int, int]]]] = {
@@ -151,7 +151,7 @@ ALLOWED = {
 
 
 def assert_valid(element: Element) -> None:
-    """Check an element and all below against the schema."""
+    """Check an element and everything below it against the schema."""
     needed, optional, children = SCHEMA[element.tag]
     assert needed <= set(element.keys()) <= needed | optional, element.tag
     for name, values in ALLOWED.items():
@@ -171,7 +171,7 @@ def settings_for(receiver: Receiver, **others: Any) -> Settings:
 
 
 def participants(message: Element) -> dict[str | None, tuple[str | None, str | None]]:
-    """Return title and address of each participant, by role."""
+    """Return user ID (an AE title) and network address of each participant, by role."""
     found = {}
     for participant in message.iter("ActiveParticipant"):
         role = participant.find("RoleIDCode")
@@ -303,7 +303,7 @@ def test_what_was_taken_and_what_was_not_are_told_apart(
 
 @pytest.fixture
 def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Engine]:
-    """Results that wait to be sent to a destination."""
+    """Return a function that records results to be sent to a destination, and returns the record."""
     from dicom_node.dispatch.jobs import Jobs
     from dicom_node.settings import JobSettings
     from dicom_node.study import Ending, JobState, Result
@@ -355,7 +355,7 @@ def test_messages_wait_for_a_receiver_that_is_away(monkeypatch: pytest.MonkeyPat
 def test_ten_thousand_messages_wait_and_what_comes_after_is_said_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     lost: list[str] = []
     monkeypatch.setattr("dicom_node.security.syslog.log.warning", lambda _action, *, code="", **_: lost.append(code))
-    monkeypatch.setattr("dicom_node.security.syslog.Syslog._work", lambda _: None)  # as if nobody were there
+    monkeypatch.setattr("dicom_node.security.syslog.Syslog._work", lambda _: None)  # sends nothing
     syslog = Syslog(AuditSettings(url="tcp://127.0.0.1:1"), None)
     for _ in range(10_000):
         syslog.send("ID", "message")

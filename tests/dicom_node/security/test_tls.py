@@ -1,4 +1,4 @@
-"""TLS: certificates on both sides, against DCMTK and against those who have none."""
+"""TLS: certificates on both sides, against DCMTK and against peers without certificates."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_dcmtk_sends_over_tls(
 
 @contextmanager
 def tls_storescp(folder: Path, authority: Authority, certificate: Certificate) -> Iterator[int]:
-    """Run DCMTK's storescp with TLS; gives its port."""
+    """Run DCMTK's storescp with TLS; yield its port."""
     port = free_port()
     folder.mkdir()
     keys = ["+tls", certificate.key, certificate.certificate, "+cf", authority.certificate]
@@ -172,7 +172,7 @@ def weak_cipher(context: ssl.SSLContext) -> None:
     context.set_ciphers("ECDHE-ECDSA-AES128-SHA256")  # CBC
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the old versions
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ssl warns of old versions
 @pytest.mark.parametrize("weaken", [old_version, weak_cipher])
 def test_what_bcp_195_forbids_is_refused(
     port: int, authority: Authority, theirs: Certificate, weaken: Callable[[ssl.SSLContext], None]
