@@ -1,4 +1,4 @@
-"""Authorities and certificates for the tests, made by OpenSSL's command."""
+"""Certificate authorities and certificates for the tests, made with the openssl command."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Authority(Certificate):
-    """Who signs certificates."""
+    """A certificate authority, which signs certificates."""
 
     def sign(self, name: str, alternative: str = "IP:127.0.0.1,DNS:localhost") -> Certificate:
-        """Return a new certificate with a key."""
+        """Return a new certificate with its key, signed by this authority."""
         made = Certificate(self.key.with_name(f"{name}.crt"), self.key.with_name(f"{name}.key"))
         make_certificate(
             made, name, "-CA", self.certificate, "-CAkey", self.key, "-addext", f"subjectAltName={alternative}"
@@ -32,12 +32,12 @@ class Authority(Certificate):
         return made
 
     def settings(self, certificate: Certificate) -> TLSSettings:
-        """Return settings with a certificate, which trust this authority."""
+        """Return TLS settings that use a certificate and trust this authority."""
         return TLSSettings(certificate=certificate.certificate, key=certificate.key, authorities=self.certificate)
 
 
 def make_authority(folder: Path, name: str = "authority") -> Authority:
-    """Return an authority whose files lie in a folder of its own."""
+    """Return an authority whose files lie in a new folder of their own."""
     home = folder / name
     home.mkdir()
     authority = Authority(home / "ca.crt", home / "ca.key")

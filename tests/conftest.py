@@ -23,17 +23,17 @@ from tests.services import (
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-hypothesis.settings.register_profile("hilum", deadline=None)  # how long an example takes says nothing here
+hypothesis.settings.register_profile("hilum", deadline=None)  # examples may take any time
 hypothesis.settings.load_profile("hilum")
 
 METHOD = "HILUM_WORKER__METHOD"
 os.environ[METHOD] = "thresholds"
-"""Networks never saw chests as tiny as the tests'; a test of a network names it."""
+"""The method for all tests that choose none: networks were never trained on chests as tiny as the tests'."""
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The real scans beside the project; a test that needs them skips, saying so, where they are absent."""
+    """The folder of real scans beside the project; a test that needs it is skipped, with a message, if it is absent."""
     folder = Path(os.environ.get("HILUM_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder}; set HILUM_TEST_DATA")
@@ -56,7 +56,7 @@ def _logs_unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
+    """A Redis for this test alone."""
     server = RedisServer(find_redis(), free_port(), tmp_path)
     server.start()
     yield server
@@ -65,7 +65,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL for all tests; each has a database of its own."""
+    """A PostgreSQL for all tests; each test has its own database."""
     with postgres_server() as server:
         yield server
 
@@ -79,7 +79,7 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """An Orthanc for all tests; each sends studies of its own."""
+    """An Orthanc for all tests; each test sends its own studies."""
     with orthanc_server(tmp_path_factory.mktemp("orthanc")) as server:
         yield server
 

@@ -25,10 +25,10 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 def chest_hu(
     shape: tuple[int, int, int] = (40, 96, 128), *, infected: bool = True, seed: int = 0
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the HU of a small box-like chest, its lung labels (1 left, 2 right) and its infection.
+    """Return the HU of a small chest of ellipsoids, its lung labels (1 left, 2 right) and its infection.
 
-    For axial slices of about 6 x 3 x 3 mm, head at the last slice, the patient's left at high columns.
-    Fast and crude on purpose; `worker.phantom` is the one to look at.
+    The shape suits axial slices of about 6 x 3 x 3 mm, with the head at the last slice and the patient's left at high
+    columns. Fast and crude on purpose; `worker.phantom` makes a realistic chest.
     """
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij", sparse=True)
     body = (y / 0.85) ** 2 + (x / 0.92) ** 2 < 1
@@ -66,14 +66,14 @@ def ct_series(
     Parameters
     ----------
     hu : ndarray, (slice, row, column)
-        What a reader must give back, to half the slope. Slice 0 lies at `origin_mm`, the others follow along
-        the normal (row x column cosines).
+        The values that a reader must return, to within half the slope. Slice 0 lies at `origin_mm`, the others follow
+        along the normal (row x column cosines).
     spacing_mm
         Along (slice, row, column).
     tilt_degrees
         Gantry tilt: slices stay parallel, but each is also shifted along its columns.
     keep
-        Indices of the slices written; the others are missing.
+        Indices of the slices to write; the others are missing.
     seed
         Shuffles file names and instance numbers; None keeps them in order.
     attributes
@@ -121,8 +121,8 @@ def multiframe_ct(
 ) -> list[Path]:
     """Write the volume as one Enhanced CT (or Legacy Converted Enhanced CT) object; see `ct_series`.
 
-    With a seed the frames lie in a shuffled order. The position stands in the per-frame functional groups,
-    the rest in the shared ones (PS3.3 C.7.6.16); the kernel where converters of each class leave it.
+    With a seed the frames are shuffled. Positions are in the per-frame functional groups, the rest in the shared ones
+    (PS3.3 C.7.6.16); the kernel is where converters to each class write it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     order = np.arange(len(hu))
@@ -154,7 +154,7 @@ def slice_positions(
     step_mm: float,
     tilt_degrees: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Return ImagePositionPatient of every slice, shape (count, 3): the truth that `ct_series` writes."""
+    """Return the true ImagePositionPatient of every slice, shape (count, 3), which `ct_series` writes."""
     row, column = np.asarray(orientation[:3]), np.asarray(orientation[3:])
     step = step_mm * (np.cross(row, column) + np.tan(np.radians(tilt_degrees)) * column)
     positions: NDArray[np.float64] = np.asarray(origin_mm) + np.arange(count)[:, None] * step
@@ -162,7 +162,7 @@ def slice_positions(
 
 
 def _shared_attributes() -> Dataset:
-    """Return what all instances of a study share, as a complete CT has it."""
+    """Return the attributes that all instances of a study share, as in a complete CT."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -252,5 +252,5 @@ def _save(ds: Dataset, path: Path, transfer_syntax: str) -> None:
 
 
 def _ds(value: float) -> str:
-    """Return a decimal string of at most 16 characters (PS3.5 6.2)."""
+    """Return a number as a decimal string (DS) of at most 16 characters (PS3.5 6.2)."""
     return f"{value:.10g}"

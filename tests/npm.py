@@ -1,4 +1,4 @@
-"""Packages from npm: viewers and readers that Python has no like of."""
+"""Packages from npm: viewers and readers that Python has no equivalent of."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache" / "npm"
 
 
 def npm_package(name: str, version: str) -> Path:
-    """Return the folder of a package that brings what it needs in itself; downloaded once."""
+    """Return the folder of a package that needs no others; it is downloaded only once."""
     folder = CACHE / f"{name.replace('/', '-')}-{version}"
     if not folder.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
-        # Made aside and then renamed: a run that is cut short, or another beside it, leaves no half package.
+        # Unpacked in another folder and then renamed: an interrupted or a concurrent run leaves no incomplete package.
         with tempfile.TemporaryDirectory(dir=CACHE) as aside:
             (archive,) = _pack(f"{name}@{version}", Path(aside))
             with tarfile.open(archive) as tar:
@@ -30,7 +30,7 @@ def npm_package(name: str, version: str) -> Path:
 
 
 def _pack(package: str, folder: Path) -> list[Path]:
-    """Download a package's archive, which npm checks against the registry's hash."""
+    """Download a package's archive, which npm verifies with the registry's hash; return the archive's path."""
     npm = shutil.which("npm") or missing("npm")
     command = [npm, "pack", "--silent", package]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)

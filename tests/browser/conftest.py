@@ -18,14 +18,14 @@ SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A Chromium for all tests; each opens a window of its own."""
+    """A Chromium for all tests; each test opens its own window."""
     with chromium() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def ohif_url(orthanc: Orthanc) -> Iterator[str]:
-    """Where OHIF is served, on the PACS of the tests."""
+    """URL of an OHIF that shows the studies in the tests' PACS."""
     if "dicom-web" not in orthanc.ask("/plugins"):
         missing("Orthanc's DICOMweb plugin")
     with served(ohif_files(), CONFIG, orthanc.http_port) as url:

@@ -26,7 +26,7 @@ LUNG_WINDOW_HU = (-1350, 149)
 LOADING_SECONDS = 90.0
 WINDOW: ViewportSize = {"width": 1400, "height": 900}
 
-# Chromium runs as root in containers, and draws by WebGL, which SwiftShader gives where there is no GPU.
+# Without its sandbox Chromium can run as root, as in containers. SwiftShader provides WebGL where there is no GPU.
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",
@@ -40,7 +40,7 @@ VIEWPORT = """(() => {
     return cornerstoneViewportService?.getCornerstoneViewport(viewportGridService.getActiveViewportId());
 })()"""
 SEGMENTATION = "label => window.services.segmentationService.getSegmentations().find(s => s.label === label)"
-# Read in one go, and once all are there: the list is drawn anew while OHIF loads.
+# Reads all rows in one call, once every segment has its row: OHIF redraws the list while it loads.
 LISTED_SEGMENTS = f"""label => {{
     const rows = [...document.querySelectorAll('[data-cy="data-row"]')];
     const part = (row, name) => row.querySelector(`[data-cy="data-row-${{name}}"]`);
@@ -50,13 +50,13 @@ LISTED_SEGMENTS = f"""label => {{
 
 
 def ohif_files() -> Path:
-    """Return the folder of OHIF as its authors built it."""
+    """Return the folder of OHIF as built by its authors."""
     return npm_package("@ohif/app", VERSION) / "dist"
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run the machine's Chromium."""
+    """Run the Chromium that is installed on this machine."""
     names = ("chromium", "chromium-browser", "google-chrome")
     binary = next(filter(None, map(shutil.which, names)), None) or missing("Chromium")
     with sync_playwright() as playwright:
@@ -67,7 +67,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, url: str, study_instance_uid: str) -> Iterator[Viewer]:
-    """Open a study in a window of its own, which remembers nothing of others."""
+    """Open a study in a new window that shares no state with others."""
     with browser.new_context(viewport=WINDOW) as context:
         context.set_default_timeout(LOADING_SECONDS * 1000)
         context.add_init_script(TOUR_IS_SEEN)
@@ -80,7 +80,7 @@ def opened(browser: Browser, url: str, study_instance_uid: str) -> Iterator[View
 
 @dataclass(frozen=True)
 class ListedSegment:
-    """A row of OHIF's list of segments: what the reader sees of its name and colour."""
+    """A row of OHIF's list of segments, with the name and colour that a reader sees."""
 
     label: str
     rgb: tuple[int, ...]
@@ -103,18 +103,18 @@ class Viewer:
         self.page.wait_for_function(f"uid => {VIEWPORT}?.getCurrentImageId?.()?.includes(uid)", arg=sop_instance_uid)
 
     def read_report(self, description: str) -> str:
-        """Open a structured report and return its text as it reads."""
+        """Open a structured report and return its text as displayed."""
         self.open_series(description)
         self.page.get_by_text("Imaging Measurements").wait_for()
         return self.page.locator('[data-cy="viewport-pane"]').inner_text()
 
     def is_on_screen(self, text: str) -> bool:
-        """Return whether a text is seen without scrolling."""
+        """Return whether a text is visible without scrolling."""
         box = self.page.get_by_text(text).bounding_box()
         return box is not None and box["y"] + box["height"] <= WINDOW["height"]
 
     def load_segmentation(self, description: str) -> list[ListedSegment]:
-        """Lay a segmentation over the images and return its segments as they are listed."""
+        """Lay a segmentation over the images and return its segments as OHIF lists them."""
         self.open_series(description)
         self.page.wait_for_function(f"label => ({SEGMENTATION})(label)", arg=description)
         self.page.locator('[data-cy="panelSegmentation-btn"]').click()
@@ -122,7 +122,7 @@ class Viewer:
         return [ListedSegment(label, tuple(map(int, re.findall(r"\d+", colour)))) for label, colour in rows]
 
     def show_slice(self, sop_instance_uid: str, frame_number: int = 1) -> None:
-        """Scroll to an image and look at it in the lung window."""
+        """Scroll to an image and show it in the lung window."""
         lower, upper = LUNG_WINDOW_HU
         image = f"/{sop_instance_uid}/frames/{frame_number}"
         self.page.evaluate(
@@ -137,17 +137,17 @@ class Viewer:
         wait_until(lambda: self._of_viewport("getCurrentImageId()").endswith(image), "the slice")
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return what the viewport draws, without OHIF's text over it: (row, column, RGB)."""
+        """Return the viewport's pixels, without OHIF's text over them: (row, column, RGB)."""
         url = str(self._of_viewport("getCanvas().toDataURL()"))
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
 
     def to_canvas(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (x, y) in the viewport's pixels of points in patient coordinates, shape (n, 3)."""
+        """Convert points in patient coordinates, shape (n, 3), to (x, y) in the viewport's pixels."""
         found = self.page.evaluate(f"points => points.map(p => {VIEWPORT}.worldToCanvas(p))", points_mm.tolist())
         return np.array(found, np.float64)
 
     def screenshot(self, path: Path) -> None:
-        """Keep what the whole page looks like."""
+        """Save a picture of the whole page."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
 

@@ -1,4 +1,4 @@
-"""What a viewer's pixels say of a mask: which voxels are coloured, and how large the coloured area is."""
+"""Reads a mask back from a viewer's pixels: which voxels are coloured, and how large the coloured area is."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ LEAST_COSINE = 0.98
 
 @dataclass(frozen=True)
 class Overlay:
-    """One colour on one slice: the voxels whose centres show it, and its area on the screen."""
+    """One colour on one slice: the voxels whose centres show it, and the area of all pixels that show it."""
 
     voxels: NDArray[np.bool_]
     area_mm2: float
 
 
 def overlay(viewer: Viewer, geometry: Geometry, index: int, rgb: tuple[int, int, int]) -> Overlay:
-    """Return where the slice that is shown has a colour.
+    """Return where the displayed slice has a colour.
 
     Parameters
     ----------
     geometry : Geometry
-        Of the images. Where its voxels are on the screen, the viewer says.
+        Of the images. The viewer tells where its voxels are on the screen.
     index : int
-        The slice that is shown.
+        The displayed slice.
     """
     coloured = has_hue(viewer.pixels(), rgb)
     _, rows, columns = geometry.shape
@@ -48,9 +48,10 @@ def overlay(viewer: Viewer, geometry: Geometry, index: int, rgb: tuple[int, int,
 
 
 def has_hue(pixels: NDArray[np.uint8], rgb: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Return which pixels show a colour, laid over gray with any opacity.
+    """Return which pixels show a colour that is laid over gray with any opacity.
 
-    What a colour adds to gray beside brightness keeps its direction, whatever the gray and the opacity.
+    The chroma of the mixture (RGB less its mean) has the direction of the colour's own chroma, whatever the gray and
+    the opacity.
     """
     chroma = pixels - pixels.mean(axis=2, keepdims=True)
     wanted = np.array(rgb) - np.mean(rgb)

@@ -1,4 +1,4 @@
-"""A viewer and a PACS on one origin, as a hospital's web server puts them."""
+"""A viewer and a PACS on one origin, as a hospital's web server provides them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Gives the viewer's files, and passes on to the PACS what is DICOMweb."""
+    """Serves the viewer's files, and forwards DICOMweb requests to the PACS."""
 
     protocol_version = "HTTP/1.1"
 
@@ -32,14 +32,14 @@ class _Handler(SimpleHTTPRequestHandler):
             super().do_GET()
 
     def translate_path(self, path: str) -> str:
-        """Return the file of a URL: what is no file is a page of the viewer, which finds its own way."""
+        """Return the file of a URL. URLs without a file are pages within the viewer: they get its index.html."""
         if urlsplit(path).path == "/app-config.js":
             return str(self._config)
         file = super().translate_path(path)
         return file if Path(file).is_file() else str(Path(self.directory, "index.html"))
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
     def _ask_pacs(self) -> None:
         pacs = HTTPConnection("127.0.0.1", self._pacs_port, timeout=120)
@@ -58,7 +58,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(viewer: Path, config: Path, pacs_port: int) -> Iterator[str]:
-    """Serve a viewer's folder and the PACS's DICOMweb on one port; give the URL."""
+    """Serve a viewer's folder and the PACS's DICOMweb on one port; yield the URL."""
     handler = partial(_Handler, directory=str(viewer), pacs_port=pacs_port, config=config)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()

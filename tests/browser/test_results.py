@@ -55,13 +55,13 @@ def text(viewer: Viewer) -> str:
 
 
 def as_shown(value: float | None) -> str:
-    """Return a figure as JavaScript writes it."""
+    """Return a figure with two decimals at most, as JavaScript writes it."""
     assert value is not None
     return str(round(value, 2)).removesuffix(".0")
 
 
 def group(text: str, tracking_identifier: str) -> list[str]:
-    """Return the lines of a measurement group."""
+    """Return the lines that the viewer shows of a measurement group."""
     _, _, rest = text.partition(f"Tracking Identifier: {tracking_identifier}\n")
     return rest.partition("Measurement Group")[0].splitlines()
 
@@ -142,7 +142,7 @@ def test_the_key_image_looks_as_it_was_drawn(found: Result, viewer: Viewer) -> N
 
 
 def fitted(picture: Image.Image, canvas: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return a picture fitted into the canvas and centred, as a viewer first shows it."""
+    """Return a picture fitted into the canvas and centred, as a viewer shows it at first."""
     height, width = canvas.shape[:2]
     around = Image.new("RGB", (width, height))
     inside = ImageOps.contain(picture, (width, height))

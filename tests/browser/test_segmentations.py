@@ -33,7 +33,7 @@ DRAWING_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Shown:
-    """A study in the viewer with one of its segmentations laid over it, and what it must show."""
+    """A study in the viewer with one of its segmentations laid over it, and the masks it must show."""
 
     viewer: Viewer
     result: Result
@@ -42,7 +42,7 @@ class Shown:
     name: str
 
     def overlay_of(self, structure: Structure, index: int) -> Overlay:
-        """Scroll to a slice; return what has the structure's colour once that is its mask, or time is up."""
+        """Scroll to a slice; return where the structure's colour is drawn, once that equals its mask or time is up."""
         image = self.result.volume.slices[index]
         self.viewer.show_slice(image.sop_instance_uid, image.frame_number or 1)
         deadline = time.monotonic() + DRAWING_SECONDS
@@ -64,7 +64,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Resul
 
 @pytest.fixture(scope="module")
 def tilted(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Result:
-    """A series with gantry tilt, its pixels not square, its files in no order."""
+    """A series with gantry tilt, pixels that are not square, and files in random order."""
     folder = tmp_path_factory.mktemp("tilted")
     hu, labels, infection = chest_hu((24, 128, 96))
     paths = ct_series(folder / "ct", hu, spacing_mm=(7.0, 2.0, 4.0), tilt_degrees=15.0, seed=3, PatientID="TILTED")
@@ -133,7 +133,7 @@ def shown(request: pytest.FixtureRequest, browser: Browser, ohif_url: str) -> It
 
 
 def test_lists_each_segment_with_its_name_and_colour(shown: Shown) -> None:
-    listed = [segment for segment in shown.listed if segment.label != "Background"]  # a label map has one more
+    listed = [segment for segment in shown.listed if segment.label != "Background"]  # a label map lists it too
     assert listed == [ListedSegment(structure.label, structure.rgb) for structure in shown.masks]
 
 
