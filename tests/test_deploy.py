@@ -1,4 +1,4 @@
-"""The environment that deploy's scripts make, with a pip that installs nothing."""
+"""The virtual environment that the scripts of deploy/ make, with a pip that installs nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose pip only writes down what it is to install."""
+    """A checkout whose pip only writes the last word of its command line into the file "installed"."""
     for name in ("deploy/environment", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)

@@ -1,4 +1,4 @@
-"""The table of the operator's guide's promises names tests that exist."""
+"""The table of the promises in the operator's guide names tests that exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
 def rows() -> list[list[str]]:
-    """Return the cells of every promise: what is promised, the test, and what was broken."""
+    """Return the cells of each row of the tables: promise, test, and what Hilum did when it was broken for the test."""
     lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [row for row in cells if row[0] not in ("promise", "---")]

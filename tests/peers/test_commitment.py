@@ -1,4 +1,4 @@
-"""Storage commitment against Orthanc, which reports later on an association of its own."""
+"""Storage commitment against Orthanc, which reports later, on an association that it opens."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_orthanc_commits_to_what_it_took_and_not_to_what_it_lost(
     settings = Settings.model_construct(node=NodeSettings(), delivery=SETTINGS, destinations=(pacs,))
     deliverer = deliverer_of(record, settings)
     with listening(record, tmp_path / "storage") as port:
-        orthanc.add_modality("hilum", "HILUM", port)  # in the place of another test's of the same title
+        orthanc.add_modality("hilum", "HILUM", port)  # replaces another test's modality of this name
         deliverer.deliver(pacs, threading.Event())
         first = min(str(row["sop_instance_uid"]) for row in rows(record, deliveries))
         (lost,) = orthanc.find("Instance", SOPInstanceUID=first)

@@ -1,4 +1,4 @@
-"""dcmjs, the JavaScript library under OHIF and others, reads our objects back to the same numbers."""
+"""dcmjs, the JavaScript library that OHIF and others use, reads the same masks and figures from Hilum's objects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read(dcmjs: Path, path: Path) -> Any:
 
 
 def mask_of(result: Result, segmentation: Any, number: int) -> NDArray[np.bool_]:
-    """Return a segment as (slice, row, column), each frame laid on the slice that it names."""
+    """Return a segment's mask as (slice, row, column); each frame is put on the slice that it refers to."""
     mask = np.zeros(result.volume.geometry.shape, bool)
     slices = {(s.sop_instance_uid, s.frame_number): index for index, s in enumerate(result.volume.slices)}
     for frame in segmentation["frames"]:
@@ -67,7 +67,7 @@ def test_reads_each_segments_name_and_colour(
 
     for segment, structure in zip(segments, structures, strict=True):
         assert (segment["label"], segment["type"]) == (structure.label, structure.type.meaning)
-        # dcmjs takes CIELab as relative to D50 (PS3.3 C.10.7.1.1), highdicom and OHIF as relative to D65.
+        # dcmjs interprets CIELab as relative to D50 (PS3.3 C.10.7.1.1), highdicom and OHIF as relative to D65.
         assert segment["rgb"] == pytest.approx(structure.rgb, abs=5)
 
 

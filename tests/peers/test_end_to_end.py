@@ -1,4 +1,4 @@
-"""The main job with nobody of our own at either end: DCMTK sends, Orthanc is the PACS, `hilum up` does the rest."""
+"""The main job with independent software at both ends: DCMTK sends, Orthanc is the PACS, `hilum up` does the rest."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def send(folder: Path, orthanc: Orthanc, up: Up, *options: str, called: str = "H
 
 
 def answered(record: Engine, study: str, revision: int = 1) -> dict[str, Any]:
-    """Wait until a study is answered and all its results are sent; return what the record says of it."""
+    """Wait until a study is answered and all its results are sent; return its description from the record."""
 
     def done() -> dict[str, Any] | None:
         row = next((row for row in list_studies(record, 50) if row["study_instance_uid"] == study), None)
@@ -105,7 +105,7 @@ def referenced_instances(ds: pydicom.Dataset) -> set[str]:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc, up: Up, folder: Path) -> dict[str, Any]:
-    """What the record says of a small chest that was sent."""
+    """The description, from the record, of a small chest that was sent and measured."""
     sent = tmp_path_factory.mktemp("chest")
     hu, _, _ = chest_hu()
     ct_series(sent, hu)
@@ -153,7 +153,7 @@ def test_results_that_the_pacs_routes_back_start_nothing(
     known = [event["outcome"] for event in up.events("instance_known") if event["study_instance_uid"] == study]
     assert known.count("own_result") == len(measured["sent"])
     assert known.count("conflict") == 0
-    time.sleep(QUIET_SECONDS + 3)  # whatever would start has started
+    time.sleep(QUIET_SECONDS + 3)  # by now whatever would start has started
     assert show_study(record, study) == measured
     assert in_pacs(orthanc, study) == before
 
@@ -229,7 +229,7 @@ def test_a_report_of_the_record_is_compared_with(orthanc: Orthanc, up: Up, recor
 
 
 def send_chest(folder: Path, hu: NDArray[np.int16], date: str, orthanc: Orthanc, up: Up) -> str:
-    """Send a study of one patient to Hilum; return its UID."""
+    """Send a study of the patient PRIOR-2 to the PACS and to Hilum; return its UID."""
     ct_series(folder, hu, StudyDate=date, PatientID="PRIOR-2")
     return send(folder, orthanc, up)
 

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.peer
 
 
 def assert_valid(tool: str, item: WrittenObject) -> None:
-    """Assert that a tool knows the object, finds no error, and gives no warning that is not explained."""
+    """Assert that a tool knows the object, and reports no error and no unexplained warning."""
     said = ask(tool, item.path)
     assert said is not None
     assert not errors(tool, said), item.kind
@@ -131,7 +131,7 @@ def test_pixelmed_finds_no_error_and_no_warning_that_is_not_explained(
 
 
 def test_the_report_follows_its_template_as_pixelmed_reads_it(tmp_path: Path) -> None:
-    # PixelMed looks into a report only where its title stands in CID 7021.
+    # PixelMed validates the content of a report only if its title is in CID 7021.
     result = make_result(tmp_path)
     (tmp_path / "titled").mkdir()
     settings = ReportSettings(title="DCM 126000")
@@ -153,7 +153,7 @@ def read_by_dcmqi(path: Path, out: Path) -> dict[str, sitk.Image]:
 
 
 def assert_same_voxels(image: sitk.Image, result: Result, mask: np.ndarray) -> None:
-    """Assert that the image is true exactly where the mask is, in patient coordinates."""
+    """Assert that image and mask have the same voxels, compared in patient coordinates."""
     there = result.volume.geometry.to_patient(np.argwhere(mask))
     assert np.count_nonzero(sitk.GetArrayViewFromImage(image)) == len(there)
     assert all(image[image.TransformPhysicalPointToIndex(point.tolist())] for point in there)

@@ -1,4 +1,4 @@
-"""A prior that nobody analysed: fetched from Orthanc by C-GET, measured, and compared with in the new report."""
+"""A prior without a report: fetched from Orthanc by C-GET, measured, and compared with in the new report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def study(folder: Path, date: str, uid: str, **attributes: Any) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Destination:
-    """A PACS with studies of the patient and of others, which knows ASKER."""
+    """A PACS with studies of the patient and of others, which knows the AE title ASKER."""
     folder = tmp_path_factory.mktemp("studies")
     study(folder, "20240101", "1.2.826.1")
     study(folder, "20240220", "1.2.826.2")

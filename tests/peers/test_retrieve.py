@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.node, pytest.mark.peer]
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Dataset:
-    """A report in the PACS, beside the images and segmentations of its study, and an SR of somebody else."""
+    """A report in the PACS, beside its study's images and segmentations, and an SR that is not Hilum's."""
     folder = tmp_path_factory.mktemp("prior")
     found = make_result(folder, PatientID="RETRIEVE-1", IssuerOfPatientID="HOSPITAL")
     other = found.read("report")

@@ -1,4 +1,4 @@
-"""No patient data outside the storage folder: one with a telling name goes through `hilum up`, whole and broken."""
+"""No patient data outside the storage folder: whole and broken studies of a conspicuous name go through `hilum up`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ HU = chest_hu((24, 48, 64))[0]
 
 @dataclass
 class Seen:
-    """What the processes showed to the rest of the machine while they worked."""
+    """What others on the machine could see of the processes while they worked."""
 
     redis: bytearray = field(default_factory=bytearray)
     processes: set[str] = field(default_factory=set)
@@ -63,7 +63,7 @@ class Seen:
 
 @contextmanager
 def watching(up: Up) -> Iterator[Seen]:
-    """Look at processes, their open files, the temporary folder and Redis for the time of a ``with``."""
+    """Watch processes, their open files, the temporary folder and Redis until the ``with`` block ends."""
     seen, stop = Seen(), threading.Event()
     (redis_socket,) = up.runtime.glob("hilum-*/redis.sock")
     client = redis.Redis(unix_socket_path=str(redis_socket))
@@ -94,13 +94,13 @@ def watching(up: Up) -> Iterator[Seen]:
     finally:
         stop.set()
         with suppress(redis.ConnectionError):
-            client.ping()  # wakes who listens
+            client.ping()  # wakes the listening thread
         for thread in threads:
             thread.join(10)
 
 
 def telling(paths: Sequence[Path]) -> list[pydicom.Dataset]:
-    """Return the objects, with a telling patient."""
+    """Return the objects, with the attributes of a patient who is easy to find in any output."""
     objects = [pydicom.dcmread(path) for path in paths]
     for ds in objects:
         for keyword, value in TELLING.items():
@@ -120,7 +120,7 @@ def send(port: int, objects: Sequence[pydicom.Dataset]) -> list[int]:
 
 
 def studies(folder: Path) -> dict[str, list[pydicom.Dataset]]:
-    """Return studies that end in every way there is, each with the same telling patient."""
+    """Return studies with every possible outcome, all of the same telling patient."""
     whole = telling(ct_series(folder / "whole", HU))
     gap = telling(ct_series(folder / "gap", HU, keep=[n for n in range(24) if n != 11]))
     mr = telling(ct_series(folder / "mr", HU[:3], Modality="MR"))
@@ -153,7 +153,11 @@ def studies(folder: Path) -> dict[str, list[pydicom.Dataset]]:
 
 
 def send_broken(port: int, ds: pydicom.Dataset) -> None:
-    """Send what the node refuses: an object without a study, one that stops in the patient's name, one that is none."""
+    """Send objects that the node refuses.
+
+    One is without a Study Instance UID, one ends within the patient's name, in one the name has a wrong length, and one
+    is no DICOM.
+    """
     del ds.file_meta, ds.StudyInstanceUID
     written = BytesIO()
     ds.save_as(written, implicit_vr=False, little_endian=True)
@@ -167,7 +171,7 @@ def send_broken(port: int, ds: pydicom.Dataset) -> None:
 
 
 def told_by(folder: Path, port: int) -> dict[str, str]:
-    """Return the environment that names a webhook."""
+    """Return the environment variables that set a webhook."""
     settings = webhook(folder, port)
     return {"HILUM_NOTIFICATION__URL": settings.url, "HILUM_NOTIFICATION__SECRET": str(settings.secret)}
 
@@ -179,7 +183,7 @@ def all_answered(record: Engine, count: int) -> bool:
 
 
 def quote(post: Post) -> tuple[int, bytes]:
-    """Refuse an object with words that stand in it."""
+    """Refuse an object; the answer quotes the patient's name from it."""
     return 409, str(post.data_sets[0].PatientName).encode()
 
 
