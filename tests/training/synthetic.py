@@ -1,4 +1,4 @@
-"""Small images with bright discs, and what trains on them in a second."""
+"""Small images with bright discs, and a network and a training on them that takes a second."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECIPE = Recipe(
 
 
 def disc_sample(number: int, patient: str | None = None, slices: int = 1) -> Sample:
-    """Return a noisy image with a bright disc, the infection, in a wider gray one, the lung."""
+    """Return a noisy image with a bright disc (the infection) within a larger gray disc (the lung)."""
     random = np.random.default_rng(number)
     y, x = np.mgrid[:SIZE, :SIZE]
     center = random.uniform(10, SIZE - 10, size=2)
@@ -66,7 +66,7 @@ def discs(folder: Path, count: int = 12, slices: int = 1) -> list[Prepared]:
 
 
 def tiny_network(classes: int = 2, batch_norm: bool = True, dropout: float = 0.1) -> SegmentationNetwork:
-    """Return a network of some hundred weights."""
+    """Return a small U-Net of width 4 and depth 1."""
     torch.manual_seed(0)
     arguments = {"classes": classes, "width": 4, "depth": 1, "batch_norm": batch_norm, "dropout": dropout}
     network = build("unet", arguments)
@@ -83,7 +83,7 @@ def train_discs(
     loss: Loss | None = None,
     network: SegmentationNetwork | None = None,
 ) -> Training:
-    """Train on discs, or go on with it; the state is saved after every step."""
+    """Train on discs, or continue a training in the folder; the state is saved after every step."""
     torch.set_num_threads(1)
     prepared = discs(folder / "prepared")
     validation = prepared[:3]
@@ -104,5 +104,5 @@ def train_discs(
 
 
 def quiet_reporter() -> Reporter:
-    """Return a reporter that nobody hears."""
+    """Return a reporter without visible output."""
     return Reporter(Console(file=io.StringIO()), "discs")

@@ -11,7 +11,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def judged(name: str, areas: list[int], pixels_ml: list[float] | None = None) -> Judged:
-    """Return a scan that has so many true pixels in its slices, and in which nothing was found."""
+    """Return a scan with these numbers of true pixels in its slices, in which nothing was found."""
     true = np.zeros((len(areas), 1, 4), np.uint8)
     for plane, area in zip(true, areas, strict=True):
         plane[0, :area] = 1

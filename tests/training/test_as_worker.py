@@ -43,7 +43,7 @@ def scan(patient: str, *drawn: str, slices: int = 40) -> Sample:
 
 
 def read(_folder: Path) -> Iterator[Sample]:
-    """Yield a scan, one without a mask of lung, one whose infection nobody drew, and nine slices."""
+    """Yield a scan, one without a mask of the lung, one without a mask of infection, and one of nine slices."""
     return iter([scan("a"), scan("b", INFECTION), scan("c", LUNG), scan("d", slices=9)])
 
 

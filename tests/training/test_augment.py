@@ -12,7 +12,7 @@ from training.target import UNKNOWN
 
 
 def batch(slices: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images with a bright rectangle off the middle, and its labels."""
+    """Return images with a bright rectangle away from the centre, and its labels."""
     images = torch.full((3, slices, 40, 48), 0.2)
     images[..., 8:16, 10:30] = 0.9
     return images, (images > 0.5).to(torch.uint8)
@@ -53,7 +53,7 @@ def test_labels_move_with_the_image(augmentation: Augmentation) -> None:
     images, labels = apply(geometric, seed=4)
     known = labels != UNKNOWN
     disagreeing = ((images > 0.55) != (labels == 1)) & known
-    assert disagreeing.float().mean() < 0.01  # edges between pixels
+    assert disagreeing.float().mean() < 0.01  # at edges, which are interpolated
 
 
 def test_magnification_magnifies_by_its_factor() -> None:
@@ -75,7 +75,7 @@ def test_a_shear_is_by_its_angle_in_images_that_are_not_square() -> None:
 
 
 def sheared_by(seed: int, rows: int = 20, columns: int = 60) -> tuple[float, float]:
-    """Return the angles in degrees by which straight rows and columns lean, of pixels as far as they are square."""
+    """Return the angles in degrees by which straight rows and columns lean after a shear, for square pixels."""
     place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")).float()
     images = place[:, None] / 100
     labels = torch.zeros(2, 1, rows, columns, dtype=torch.uint8)
@@ -137,7 +137,7 @@ PASTING = Augmentation(paste=(2, 1), probability=1.0)
 
 
 def lungs_one_with_a_lesion() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return two images of lung (class 1), of which the first has a lesion (class 2)."""
+    """Return two images of lung (class 1) and their labels; the first image has a lesion (class 2)."""
     images, labels = torch.full((2, 1, 40, 48), 0.2), torch.zeros((2, 1, 40, 48), dtype=torch.uint8)
     labels[:, :, 5:35, 5:43] = 1
     images[0, :, 10:20, 15:25], labels[0, :, 10:20, 15:25] = 0.9, 2
@@ -145,7 +145,7 @@ def lungs_one_with_a_lesion() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def pasted() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the batches in which the lesion came to lie in the other image's lung."""
+    """Return the batches in which the lesion was pasted into the other image's lung."""
     batches = [PASTING(*lungs_one_with_a_lesion(), torch.Generator().manual_seed(seed)) for seed in range(40)]
     return [(images, labels) for images, labels in batches if (labels[1] == 2).sum() > 50]
 

@@ -97,7 +97,7 @@ def test_a_folder_where_no_file_can_be_locked_is_named(tmp_path: Path, monkeypat
 
 
 def move_in_a_split(folder: Path, **begun_as: Any) -> Path:
-    """Train split 1 of a run that begins so, and move it into one that was begun as usual; return its result."""
+    """Train split 1 of a run begun with these options, and move it into a run begun as usual; return its result."""
     trial(folder, splits=[1], **{"short": True} | begun_as).train()
     (folder / "run").rename(folder / "other")
     trial(folder, short=True)
@@ -185,14 +185,14 @@ def test_a_run_is_evaluated_without_the_pretrained_weights_that_it_did_not_begin
 
 
 def pretrained_run(folder: Path) -> Experiment:
-    """Train a first run, and return an experiment that begins with its weights."""
+    """Train a first run; return an experiment that starts from its weights."""
     trial(folder, short=True, splits=[0]).train()
     (folder / "run").rename(folder / "first")
     return replace(DISCS, pretrained=Path("first", "split-0", "weights.safetensors"))
 
 
 def train_the_pretrained_again(folder: Path) -> None:
-    """Put other weights where an experiment begins."""
+    """Replace the weights from which the experiment starts by others."""
     path = folder / "first" / "split-0" / "weights.safetensors"
     network, card = load(path)
     with torch.no_grad():
@@ -247,7 +247,7 @@ def test_too_few_patients_are_told_before_images_are_read_and_more_may_be_added(
         trial(tmp_path, experiment=many, short=True)
     assert not (tmp_path / "run" / "prepared").exists()
     write_label(tmp_path / "labels" / "p6")
-    with pytest.raises(SettingsError, match="only 6 patients"):  # of the discs, which are no more
+    with pytest.raises(SettingsError, match="only 6 patients"):  # the message counts the discs' patients, still six
         trial(tmp_path, experiment=many, short=True)
     assert trial(tmp_path, experiment=OWN, short=True, splits=[0]).train()["splits_done"] == 1
 

@@ -17,7 +17,7 @@ TARGET = Target.of(LUNG, INFECTION)
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> list[Prepared]:
-    """Three images, of which only the first has infection."""
+    """Three prepared images, of which only the first has infection."""
     samples = [disc_sample(number) for number in range(3)]
     healthy = {INFECTION: np.zeros((1, SIZE, SIZE), np.bool_)}
     samples[1:] = [replace(sample, masks={**sample.masks, **healthy}) for sample in samples[1:]]

@@ -45,7 +45,7 @@ BACKGROUND, LUNG, INFECTION = 0, 1, 2
 
 
 def column(*labels: int, thickness: int, slices: int = 1) -> Example:
-    """Return an example of a scan of one pixel a slice, whose gray in quarters is its number."""
+    """Return an example of a scan with one pixel per slice, whose gray is a quarter of the slice's index."""
     grays = np.arange(len(labels), dtype=np.float16)[:, None, None] / 4
     scan = Prepared("s", "s", None, "s", 0, grays, np.array(labels, np.uint8)[:, None, None], 1.0, 1.0)
     return Example("s", [(scan, z) for z in range(len(labels))], 0, slices, thickness)

@@ -49,7 +49,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.fault
 def test_a_training_killed_in_mid_epoch_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
-    # Two steps an epoch: the kill comes in the middle of the second.
+    # An epoch has two steps, so the kill comes in the middle of the second epoch.
     command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "3"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -127,7 +127,7 @@ def test_without_anything_to_validate_on_the_latest_weights_are_kept(tmp_path: P
 
 
 class Interrupted(Reporter):
-    """Interrupts the training after a step."""
+    """A reporter that interrupts the training after a number of steps."""
 
     def __init__(self, after: int) -> None:
         super().__init__(Console(file=io.StringIO()), "interrupted")
@@ -160,7 +160,7 @@ def test_population_statistics_are_those_of_all_training_examples(tmp_path: Path
     network = training.load_kept_weights()
     first = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
     convolution = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
-    # Nine examples in batches of four: the last, alone in its batch, counts as much as the others.
+    # There are nine examples in batches of four: the last one, alone in its batch, must count as much as the others.
     with torch.no_grad():
         seen = convolution(torch.stack([torch.from_numpy(e.image()).float() for e in training.examples]))
     assert first.running_mean is not None

@@ -109,7 +109,7 @@ def test_a_correction_stands_however_early_its_clock_puts_it(patients: Path, man
     label(arguments(patients))
     corrected = dcmread(patients / "anna" / "labels" / "infection.dcm")
     corrected.SOPInstanceUID = corrected.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
-    corrected.Manufacturer = manufacturer  # OHIF writes the former; a viewer may carry over the latter
+    corrected.Manufacturer = manufacturer  # OHIF writes "Unspecified"; other viewers may keep "Hilum"
     corrected.ContentDate = "20200101"
     corrected.PixelData = bytes(len(corrected.PixelData))
     corrected.save_as(patients / "anna" / "corrected.dcm")

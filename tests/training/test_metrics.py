@@ -91,7 +91,7 @@ def test_poir_is_a_percentage_of_the_lung() -> None:
 def test_pearson_r_is_scipys(a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
     ours = metrics.pearson_r(a, b)
     if np.ptp(a) < 1e-2 or np.ptp(b) < 1e-2:
-        return  # too little variation for either to be stable
+        return  # too little variation for a stable result of either function
     assert ours == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-9)
 
 

@@ -11,7 +11,7 @@ ALWAYS = Opacities(INFECTED, LUNG, probability=1.0, most=1)
 
 
 def chests(count: int = 20, slices: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images of dark lungs with a bright vessel, in gray tissue, and their labels."""
+    """Return images of two dark lungs in gray tissue, one of them with a bright vessel, and their labels."""
     images = torch.full((count, slices, 64, 80), 0.68)
     labels = torch.zeros(images.shape, dtype=torch.uint8)
     for columns in (slice(8, 36), slice(44, 72)):

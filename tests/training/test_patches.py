@@ -21,7 +21,7 @@ def test_the_patch_is_the_smallest_square_around_the_region() -> None:
     plane = np.zeros((40, 40), np.float16)
     region = np.zeros((40, 40), np.bool_)
     region[10:20, 14:18] = True
-    plane[10:20, 11:21] = 1  # the square: ten rows, and ten columns around the same middle
+    plane[10:20, 11:21] = 1  # the square: ten rows, and ten columns with the region's centre
     patch = cut_patch(plane, region)
     assert patch.shape == (SIZE, SIZE)
     assert (patch > 0.99).all()

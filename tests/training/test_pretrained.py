@@ -17,7 +17,7 @@ def unet(classes: int = 4, width: int = 1) -> SegmentationNetwork:
     network = build("unet", {**CARD.arguments, "classes": classes, "width": width})
     assert isinstance(network, SegmentationNetwork)
     for weight in network.parameters():
-        torch.nn.init.normal_(weight)  # some begin as zeros, which are the same by chance
+        torch.nn.init.normal_(weight)  # some are zeros at first, so that two networks would agree
     return network
 
 

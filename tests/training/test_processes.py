@@ -36,11 +36,11 @@ assert not any("gloo" in name for name in threads), f"left running: {threads}"
 """
 
 SHARED = replace(RECIPE, augmentation=NONE, optimiser=Optimiser("sgd", 0.5))
-"""Without what each process draws for itself."""
+"""A recipe without augmentation, because each process would draw other random numbers for it."""
 
 
 def differences(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return a loss that is no mean over examples: what a share of the batch has of it says little."""
+    """Return a loss that is not a mean over examples, so it cannot be computed from shares of the batch."""
     return 100 * logits[:, 1].mean(dim=(1, 2, 3)).var()
 
 
@@ -71,5 +71,5 @@ def test_two_processes_of_torchrun_end_with_the_weights_of_one(tmp_path: Path) -
     one, two, start = (
         flat(weights) for weights in (alone.state_dict(), first, network_without_statistics().state_dict())
     )
-    assert (one - two).norm() < 0.15 * (one - start).norm()  # rounding to bfloat16 makes some of it
+    assert (one - two).norm() < 0.15 * (one - start).norm()  # some of the difference is rounding to bfloat16
     assert (tmp_path / "run" / "last.safetensors").exists()

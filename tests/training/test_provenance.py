@@ -10,7 +10,7 @@ from training.provenance import OWN_LICENCE, PUBLIC_LICENCE, licence_of, source_
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of one commit, which source_version takes for its own."""
+    """A checkout with one commit, which ``source_version`` takes for Hilum's own."""
     module = tmp_path / "training" / "provenance.py"
     module.parent.mkdir()
     module.write_text("first")

@@ -36,7 +36,7 @@ RESULT: dict[str, Any] = {
 
 
 def runs(*results: Result) -> dict[Path, Result]:
-    """Return results by the folders that they lie in."""
+    """Return results by the folders of their runs."""
     return {Path("RUNS", str(number)): result for number, result in enumerate(results)}
 
 

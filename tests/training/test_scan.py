@@ -1,4 +1,4 @@
-"""Scans cut into windows and put together again."""
+"""Scans that are cut into windows, and results that are put together again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def logit(probability: np.ndarray) -> np.ndarray:
 
 
 def echo(layout: str) -> FakeEngine:
-    """Return an engine that gives its input back as probabilities."""
+    """Return an engine whose probabilities equal its input."""
     return FakeEngine(lambda batch: logit(batch[:, None] if layout == "2.5d" else batch))
 
 
@@ -89,11 +89,11 @@ def test_network_sees_multiples_of_its_divisors() -> None:
 
 @given(st.integers(1, 12), st.integers(1, 5))
 def test_neighbouring_triplets_are_averaged(slices: int, batch: int) -> None:
-    """Each window's three masks differ; a slice has the mean of all the windows that saw it."""
+    """The three masks of a window differ; a slice gets the mean of the masks of all windows that contain it."""
     scan = np.linspace(0.1, 0.9, slices, dtype=np.float32)[:, None, None]
 
     def probability(window: np.ndarray) -> np.ndarray:
-        return window[:, :1] * np.array([0.2, 0.5, 0.9])[None, :, None, None]  # of the first slice
+        return window[:, :1] * np.array([0.2, 0.5, 0.9])[None, :, None, None]  # of the window's first slice
 
     engine = FakeEngine(lambda batch: logit(probability(batch))[:, None])
     found = read(Segmenter(engine, "2.5d", (1, 1, 1), batch=batch), scan)[:, 0, 0, 0]

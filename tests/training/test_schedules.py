@@ -48,4 +48,4 @@ def test_l2_pulls_at_weights_not_at_biases_and_at_normalisation_where_asked_for(
         parameter.grad = torch.zeros_like(parameter)
     built.step()
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == pulled  # the offset begins at 0, where nothing pulls
+    assert moved == pulled  # the normalisation's offset starts at 0, where L2 has no gradient

@@ -1,4 +1,4 @@
-"""Trials of seconds, on discs of six patients."""
+"""Trials that take seconds, on discs of six patients."""
 
 import io
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def trial(
     splits: list[int] | None = None,
     rank: int = 0,
 ) -> Trial:
-    """Return a trial on discs, in the folder ``run`` of a folder; its data are the folder itself."""
+    """Return a trial on discs, whose data folder is ``folder`` and whose run folder is ``run`` in it."""
     return Trial(
         experiment,
         folder,

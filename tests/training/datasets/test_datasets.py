@@ -32,7 +32,7 @@ def test_a_public_set_that_is_not_there_is_named_with_what_reads_ones_own(tmp_pa
 
 
 def drawn(folder: Path, seed: int, **attributes: str) -> None:
-    """Write a patient's folder: a series of four slices with a SEG."""
+    """Write a patient's folder: a series of four slices with a SEG of its infection."""
     hu, _, infection = chest_hu((4, 24, 32), seed=seed)
     images = ct_series(folder / "ct", hu, **attributes)
     write_seg(folder / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])

@@ -37,9 +37,10 @@ def write_seg(
     masks: NDArray[np.uint8] | NDArray[np.float32],
     descriptions: Sequence[SegmentDescription],
 ) -> None:
-    """Write a SEG; masks are (slices, rows, columns, segments) in the order of the images, binary or shares.
+    """Write a SEG of masks (slices, rows, columns, segments) in the order of the images.
 
-    Without the last axis they are a label map.
+    Masks of uint8 are written as BINARY, masks of float32 (shares of 0 to 1) as FRACTIONAL. Without the last axis they
+    are a label map, written as LABELMAP.
     """
     kind = "LABELMAP" if masks.ndim == 3 else "BINARY" if masks.dtype == np.uint8 else "FRACTIONAL"
     segmentation = highdicom.seg.Segmentation(
@@ -84,7 +85,7 @@ def test_segments_become_masks_on_the_slices_they_were_drawn_on(tmp_path: Path, 
 
 def test_masks_of_feet_last_coronal_images_turn_with_them(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
-    # Rows run to the feet and slices to the back.
+    # Row indices increase towards the feet, and slice indices towards the back.
     coronal = np.ascontiguousarray(hu.transpose(1, 0, 2)[:, ::-1])
     drawn = np.ascontiguousarray(infection.transpose(1, 0, 2)[:, ::-1])
     images = ct_series(tmp_path / "anna" / "ct", coronal, orientation=(1, 0, 0, 0, 0, -1), spacing_mm=(3.0, 6.0, 3.0))
@@ -231,7 +232,7 @@ def test_a_segmentation_of_other_images_of_its_series_is_refused(tmp_path: Path,
     masks = np.stack([lungs > 0, infection], axis=-1).astype(np.uint8)
     write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung"), describe(2, "infection")])
     for image in images[-2:]:
-        ds = dcmread(image)  # as after a de-identification that spared the SEG
+        ds = dcmread(image)  # as after a de-identification of the images, but not of the SEG
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         ds.save_as(image)
     with pytest.raises(BadData, match=r"seg.dcm: \d of \d+ frames name no slices of its series as their source"):

@@ -8,7 +8,7 @@ from training.datasets.sample import BadData
 
 
 def compressed_chest() -> tuple[np.ndarray, np.ndarray]:
-    """Return an image in which air reads -805 and soft tissue 25, and padding -2500."""
+    """Return an image of air at -805, soft tissue at 25, lung at -690 and padding at -2500, and the lung's mask."""
     image = np.full((40, 40), -805, np.int16)
     image[5:35, 5:35] = 25
     lung = np.zeros((40, 40), np.bool_)

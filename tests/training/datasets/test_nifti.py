@@ -41,7 +41,7 @@ def test_slices_run_to_the_head_rows_to_the_back_columns_to_the_left(
 ) -> None:
     affine = np.diag([*(s * z for s, z in zip(signs, (0.7, 0.8, 5.0), strict=True)), 1.0])
     sample = covid_19_20(tmp_path, hounsfield(), np.zeros(SHAPE, np.uint8), affine=affine)
-    # An independent reader, turned to where indices run left, back and up.
+    # An independent reader, reoriented so that indices increase to the left, to the back and to the head.
     expected = sitk.DICOMOrient(sitk.ReadImage(str(tmp_path / "Train" / "a_ct.nii.gz")), "LPS")
     assert np.array_equal(sample.image, sitk.GetArrayFromImage(expected))
     assert sample.spacing_mm == pytest.approx((5.0, 0.8, 0.7))
@@ -57,7 +57,7 @@ def test_left_and_right_lung_make_the_lung(tmp_path: Path) -> None:
     ):
         save(tmp_path / folder / "coronacases_001.nii.gz", array)
     (sample,) = datasets.read("covid-19-ct-seg", tmp_path)
-    # The first axis of the file runs to the patient's right, columns to the left.
+    # The file's first axis runs to the patient's right, the sample's columns to the left.
     assert sample.mask("left_lung")[..., 0].all()
     assert sample.mask("lung").sum() == 2 * sample.mask("infection").sum() == 30
 
@@ -128,7 +128,7 @@ def test_a_mask_with_a_value_that_means_nothing_is_refused(value: int, tmp_path:
         covid_19_20(tmp_path, hounsfield(), mask)
 
 
-@pytest.mark.parametrize("sign", [1, -1])  # what runs the other way is turned as it is read
+@pytest.mark.parametrize("sign", [1, -1])  # axes that run the other way are flipped while reading
 def test_a_file_that_was_cut_short_is_named(sign: int, tmp_path: Path) -> None:
     path = tmp_path / "Train" / "a_ct.nii.gz"
     noise = np.random.default_rng(0).integers(-1000, 100, (40, 40, 40)).astype(np.int16)

@@ -16,7 +16,7 @@ from worker.volume import Volume, read_volume
 
 
 class LeftHalf:
-    """Finds infection on the left half of whatever it is shown, mirrored or not."""
+    """An engine that finds infection in the left half of every image, mirrored or not."""
 
     name = "left-half"
 

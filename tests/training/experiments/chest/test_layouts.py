@@ -20,7 +20,7 @@ from worker.networks.registry import build
 
 
 class ByGrayOfThree:
-    """Says of the middle of three slices, and of its neighbours, what ``ByGray`` says of each."""
+    """An engine of the 2.5D layout that gives for each of three slices what ``ByGray`` gives for it alone."""
 
     name = "by-gray"
 
@@ -29,7 +29,7 @@ class ByGrayOfThree:
 
 
 class ByGrayOfStacks:
-    """Says of every slice of a stack what ``ByGray`` says of it."""
+    """An engine of the 3D layout that gives for each slice of a stack what ``ByGray`` gives for it alone."""
 
     name = "by-gray"
 
@@ -38,7 +38,7 @@ class ByGrayOfStacks:
 
 
 class BlindOfThree:
-    """Finds nothing anywhere."""
+    """An engine of the 2.5D layout that finds nothing anywhere."""
 
     name = "blind"
 
@@ -76,7 +76,7 @@ def test_every_layout_is_read_as_it_is_and_mirrored_and_then_an_ensemble() -> No
 def test_layouts_that_say_the_same_of_every_slice_score_the_same() -> None:
     values = dict(figures(scored(readers())))
     assert values["2d/infection/dice_per_case"] > 0.7
-    # The lesion lies on one side: a mirrored answer that was not turned back would halve it.
+    # The lesion lies on one side: a mirrored answer that was not mirrored back would halve its probability.
     assert values["2d/infection/gain"] == pytest.approx(0, abs=0.02)
     for layout in ("2.5d", "3d"):
         assert values[f"{layout}/infection/dice_per_case"] == pytest.approx(values["2d/infection/dice_per_case"])
@@ -105,7 +105,7 @@ def test_only_who_was_kept_aside_is_read_scan_by_scan_and_in_order() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave V-Net out, whose weights take a minute to write and read."""
+    """Leave out V-Net, because its weights take a minute to write and read."""
     monkeypatch.setattr(layouts, "LAYOUTS", {layout: LAYOUTS[layout] for layout in ("2d", "2.5d")})
 
 

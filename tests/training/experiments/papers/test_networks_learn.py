@@ -39,7 +39,7 @@ SAMPLES = 32
 
 @pytest.fixture(scope="module")
 def read_some() -> Callable[[str, Path], list[Sample]]:
-    """Return what reads some slices of a set, once: of the first patient with infection all over the lungs."""
+    """Return a cached function that reads samples 32 to 63 of a data set: there a patient has widespread infection."""
     return cache(lambda name, data: list(islice(datasets.read(name, data), SAMPLES, 2 * SAMPLES)))
 
 
@@ -55,7 +55,7 @@ def test_the_loss_falls_on_real_scans(
 
 
 def train_a_little(experiment: Experiment, samples: list[Sample], folder: Path) -> list[float]:
-    """Return the losses of steps on one small batch, without dropout and augmentation, which would blur them."""
+    """Return the losses of four steps on one small batch, without dropout and augmentation, which add noise to them."""
     torch.manual_seed(0)
     device, side = torch.device("cpu"), 32 if experiment.stacking.slices > 3 else 64
     network = build(experiment.network, experiment.arguments)

@@ -10,7 +10,7 @@ from training.experiments.papers import thresholds
 
 
 def chest(patient: str) -> Sample:
-    """Return a slice of air, soft tissue, a lung of -850 HU, and a lesion of -500 HU in it."""
+    """Return a slice with air, soft tissue, a lung of -850 HU, and in this a lesion of -500 HU."""
     hu = np.full((1, 40, 40), -1000, np.int16)
     lung, infection = np.zeros((2, 1, 40, 40), np.bool_)
     hu[:, 4:36, 4:36] = 40
