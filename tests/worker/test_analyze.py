@@ -1,4 +1,4 @@
-"""`hilum analyze` of a folder that is not a study's."""
+"""`hilum analyze`: its folders and their errors, and the comparison with earlier studies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ANNA: dict[str, Any] = {"PatientID": "4711", "StudyTime": "101112"}
 def test_the_folder_of_the_results_is_closed_to_other_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ct_series(tmp_path / "in", HU[:5], StudyDescription="Chest")
-    assert cli.main(["analyze", "in", "--out", "out"]) == 1  # too short: a report that says so
+    assert cli.main(["analyze", "in", "--out", "out"]) == 1  # too short to measure, so the report says that
     assert (tmp_path / "out" / "report.dcm").exists()
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
 

@@ -31,7 +31,7 @@ def test_regions_tell_how_probable_they_are_in_the_mean(volume: Volume) -> None:
     percent[2, 1:5, 1:6] = 90
     percent[2, 1, 1:6] = 50
     percent[7, 1:4, 1:6] = 60
-    percent[7, 1, 1] = 61  # a speck of the other's box, but not of its voxels
+    percent[7, 1, 1] = 61  # is in the other region's box, but not one of its voxels
     _, regions = filter_candidates(volume, Candidates(Mask(percent > 0, volume.geometry), (), percent), by_size)
     assert [region.probability for region in regions] == pytest.approx([0.8, (14 * 0.60 + 0.61) / 15])
 

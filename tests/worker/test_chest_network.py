@@ -38,7 +38,10 @@ CARD = Card(
 
 
 class ByGray:
-    """An engine that takes -930 to -560 HU for lung, or from other gray on, and -560 to -430 HU for infection."""
+    """An engine that finds lung from ``lung_from`` to 0.35 of the gray scale, and infection from 0.35 to 0.43.
+
+    With the window of ``CARD`` this is lung from -930 HU (by default) to -570 HU, and infection from -570 to -426 HU.
+    """
 
     name = "by-gray"
 
@@ -107,7 +110,7 @@ def test_regions_tell_how_probable_the_network_found_them() -> None:
         assert regions[0].probability is not None
         mean[type(engine)] = regions[0].probability
     assert mean[ByGray] > 0.9
-    # A logit of 2 among three of 0 makes 0.71; the border of the region is less sure.
+    # A logit of 2 beside three logits of 0 has the probability 0.71; at the border of the region it is lower.
     assert 0.6 < mean[HalfSure] < 0.72
 
 
@@ -166,7 +169,7 @@ def test_thin_slices_are_read_together_and_still_each_is_segmented() -> None:
 
 
 class OneSided(ByGray):
-    """An engine that finds infection in the right half of what it sees alone, so not in that of the mirror image."""
+    """An engine that finds infection only in the right half of its input, mirrored or not; else it finds lung."""
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = super().__call__(batch)

@@ -1,4 +1,4 @@
-"""What `hilum demo` works on, and what it shows of what lies in its PACS."""
+"""The settings and folders of `hilum demo`, and which objects in its PACS it shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STUDY = "1.2.3"
 
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Somebody's folder; what a demo does to the environment ends with the test."""
+    """A user's folder; changes of the environment by a demo end with the test."""
     monkeypatch.setattr(os, "environ", {**os.environ})
     return tmp_path
 
@@ -60,7 +60,7 @@ def test_a_folder_of_that_name_which_no_demo_made_is_an_error(out: Path) -> None
 
 
 def test_a_demo_begins_with_an_empty_record(out: Path) -> None:
-    """Or the phantom would not be new to Hilum."""
+    """Else the phantom would not be new to Hilum."""
     own_settings(own_folder(out), port=11113, pacs_port=11114)
     (out / "hilum" / "storage").mkdir()
     own_folder(out)
@@ -68,7 +68,7 @@ def test_a_demo_begins_with_an_empty_record(out: Path) -> None:
 
 
 def test_only_the_results_of_this_run_are_shown(tmp_path: Path) -> None:
-    """Not the images that were sent, nor what an earlier demo or version left in the same folder."""
+    """Neither the images that were sent, nor the objects that an earlier demo or version left in the same folder."""
     (tmp_path / STUDY / "1").mkdir(parents=True)
     for name in ("image", "earlier", "report"):
         (tmp_path / STUDY / "1" / f"{name}.dcm").touch()

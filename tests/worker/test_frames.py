@@ -1,4 +1,4 @@
-"""What a header says of its frames."""
+"""How headers name the chest: by the body part examined, or by descriptions."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def volume(hu: int = -800) -> Volume:
 
 
 def labels(left_rows: slice = slice(0, 18), right_rows: slice = slice(20, 40)) -> np.ndarray:
-    """Lungs of many slices that touch neither end; about 1400 mL each."""
+    """Return lungs on many slices that touch neither end; by default about 1400 mL (left) and 1560 mL (right)."""
     array = np.zeros(SHAPE, np.uint8)
     array[2:-2, left_rows], array[2:-2, right_rows] = 1, 2
     return array
@@ -32,7 +32,10 @@ def labels(left_rows: slice = slice(0, 18), right_rows: slice = slice(20, 40)) -
 def flags(
     array: np.ndarray, of: Volume, aerated: np.ndarray | None = None, infected: np.ndarray | None = None
 ) -> dict[str, bool]:
-    """Return the codes for lungs found in a volume that is tissue but where it is aerated: by default, there alone."""
+    """Return the codes of the flags, and whether each withholds the percentage, for lungs found in a volume.
+
+    The volume is soft tissue except where it is ``aerated``, by default in these lungs.
+    """
     hu = np.where(array if aerated is None else aerated, of.hu, 40).astype(np.int16)
     of, lungs = replace(of, hu=hu), Lungs(array, of.geometry)
     infection = Mask(np.zeros(SHAPE, bool) if infected is None else infected, of.geometry)
@@ -176,7 +179,7 @@ def test_the_ratio_of_the_lungs_is_held_against_its_limit_as_it_is_told(left_ml:
 
 
 def measured(left_ml: float = 1000.0, **both: float) -> tuple[Volume, Lungs, list[Measurement]]:
-    """Return plausible lungs with these figures of both."""
+    """Return a volume, plausible lungs, and measurements: those of both lungs have the given figures."""
     of, array = volume(), labels()
     of.hu[array == 0] = 40
     healthy = {"infection_volume_ml": 0.0, "infected_percent": 0.0, "infection_mean_hu": None}
@@ -192,7 +195,7 @@ def measured(left_ml: float = 1000.0, **both: float) -> tuple[Volume, Lungs, lis
 def test_all_lung_is_judged_by_its_density_where_less_than_10_percent_is_free_of_infection(
     infected_ml: float, *, is_told: bool
 ) -> None:
-    """The lung's mean is one that no lung has; that of what is free is -800 HU."""
+    """The mean of all lung is -500 HU, which is implausible; the mean of the lung without infection is -800 HU."""
     of = measured(lung_mean_hu=-500, infection_volume_ml=infected_ml, infection_mean_hu=-840_000 / 1800)
     assert ("lung-density" in {flag.code for flag in flags_of(*of)}) == is_told
 

@@ -13,7 +13,10 @@ EVERY_ORIENTATION = [(axes, signs) for axes in permutations(range(3)) for signs 
 
 
 def geometry(axes: tuple[int, ...], signs: tuple[float, ...], shape: tuple[int, int, int] = (4, 5, 6)) -> Geometry:
-    """Array axis i runs along patient axis axes[i] (0 = x), forwards or backwards, 2, 3 and 4 mm a voxel."""
+    """Return a geometry whose array axis i runs along patient axis axes[i] (0 is x), backwards if signs[i] is -1.
+
+    Voxels have 2, 3 and 4 mm along the axes of the array.
+    """
     affine = np.eye(4)
     affine[:3, :3] = 0
     for array_axis, (patient_axis, sign) in enumerate(zip(axes, signs, strict=True)):

@@ -14,7 +14,7 @@ SIGNS = list(product((1, -1), repeat=3))
 
 
 def kept(region: tuple[slice, slice, slice], signs: tuple[int, int, int] = (1, 1, 1), z_mm: float = 2.0) -> bool:
-    """Return whether a region is kept in lung above a diaphragm, whose dome ends at slice 10 of rows 20 to 30."""
+    """Return whether a region is kept, in lung above a diaphragm: its dome fills slices 0 to 9 of rows 20 to 29."""
     hu = np.full((30, 40, 50), -850, np.int16)
     hu[:10, 20:30, 20:30] = 40
     hu[region] = -500
@@ -47,7 +47,7 @@ def test_other_regions_within_its_box_do_not_speak_for_a_layer() -> None:
     hu = np.full((30, 60, 60), -850, np.int16)
     hu[:10, 20:50, 20:50] = 40
     mask = np.zeros(hu.shape, np.bool_)
-    mask[10:20, 20, 20:50] = mask[10:20, 20:50, 20] = True  # walls around what lies on the dome
+    mask[10:20, 20, 20:50] = mask[10:20, 20:50, 20] = True  # walls around the layer on the dome
     mask[10, 24:48, 24:48] = True
     volume = volume_of(hu)
     _, regions = filter_candidates(volume, Candidates(Mask(mask, volume.geometry)), by_size_and_place)

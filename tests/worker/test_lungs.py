@@ -15,7 +15,7 @@ from worker.volume import Volume, read_volume
 
 
 def volume_of(hu: NDArray[np.int16], signs: tuple[int, int, int] = (1, 1, 1)) -> Volume:
-    """An axial volume of 6 x 3 x 3 mm whose array runs against an axis where its sign is -1."""
+    """Return an axial volume with voxels of 6 x 3 x 3 mm; along axes with sign -1 its array is reversed."""
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2] = np.multiply(signs, (6, 3, 3))
     affine[3, 3] = 1
@@ -87,7 +87,10 @@ def test_gas_in_the_stomach_is_no_lung() -> None:
 
 
 def with_bulla(rows: slice = slice(42, 55), depth: int = 8) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Return a chest with -985 HU at the left lung's costal pleura, low in the scan, and where: 34 mL unless larger."""
+    """Return a chest with a bulla of -985 HU low in the left lung, at the costal pleura, and the bulla's mask.
+
+    By default it has about 34 mL.
+    """
     hu, truth, _ = chest_hu()
     left = truth == LEFT
     from_pleura = np.cumsum(left[:, :, ::-1], axis=2)[:, :, ::-1]

@@ -11,7 +11,7 @@ from worker.pipeline import analyze
 from worker.volume import read_volume
 
 SLICES = 60
-"""Of 5 mm: on thicker ones partial volume takes the thresholds up to 1.6 points too high."""
+"""Slices of 5 mm: on thicker slices partial volume makes the thresholds' percentage up to 1.6 points too high."""
 
 
 @pytest.fixture(scope="module")

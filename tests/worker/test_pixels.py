@@ -51,7 +51,7 @@ def test_lossless_compression_keeps_every_value(tmp_path: Path, syntax: str) -> 
 def test_an_unknown_transfer_syntax_is_refused_by_name(tmp_path: Path) -> None:
     (path,) = ct_series(tmp_path, SLICE, transfer_syntax=RLELossless)
     ds = dcmread(path)
-    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")  # a film
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")  # MPEG2 video
     ds.save_as(path)
     with pytest.raises(NotAnalysable, match="MPEG2") as caught:
         list(decode_hu(read_frames(path)))
@@ -95,7 +95,7 @@ def test_a_file_that_can_only_be_read_whole_is_read_once(
 ) -> None:
     is_deflated = syntax == DeflatedExplicitVRLittleEndian
     (path,) = multiframe_ct(tmp_path, MANY, transfer_syntax=syntax if is_deflated else RLELossless)
-    if not is_deflated:  # which nothing here can encode: the name is enough, nothing is decoded
+    if not is_deflated:  # nothing here can encode it, but nothing is decoded, so its UID is enough
         ds = dcmread(path)
         ds.file_meta.TransferSyntaxUID = UID(syntax)
         ds.save_as(path)
@@ -122,7 +122,7 @@ def test_a_slice_reads_alike_in_every_transfer_syntax(shared_data: Path) -> None
     seen = set()
     for path in sorted(folder.iterdir()):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the lossy files' own padding of odd lengths
+            warnings.simplefilter("ignore")  # of the lossy files' padding of odd lengths
             frames = read_frames(path)
             difference = np.abs(next(decode_hu(frames)) - reference).max()
         syntax = frames[0].transfer_syntax_uid

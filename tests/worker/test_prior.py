@@ -1,4 +1,4 @@
-"""A prior that nobody analysed: measured as its own report would have told it, and of the same patient."""
+"""A prior without a report: it gets the figures that its own report would have, and must be of the same patient."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_of_a_fetched_prior_that_cannot_be_measured_the_day_and_the_reason_are_t
     (told,) = fetched(study(tmp_path / "before")[:5], now)
 
     assert isinstance(told, Unmeasured)
-    assert told.taken_at == datetime(2024, 2, 28, 10, 11, 12)  # noqa: DTZ001 - as the hospital's clock told it
+    assert told.taken_at == datetime(2024, 2, 28, 10, 11, 12)  # noqa: DTZ001 - local time of the hospital
     assert "expected at least 10 slices" in told.reason
 
 

@@ -1,4 +1,4 @@
-"""What a job measures beside its study."""
+"""How a worker runs jobs: with priors, with leases, and when the storage or the record fails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from worker.tasks import JobRunner
 
 @pytest.fixture(autouse=True)
 def images(tmp_path: Path) -> Path:
-    """The folder that a storage with images has."""
+    """The folder of the images, which shows a worker that its storage is mounted."""
     folder = tmp_path / "instances"
     folder.mkdir()
     return folder
@@ -90,7 +90,7 @@ def test_a_worker_that_can_begin_no_more_threads_answers_all_the_same(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")  # what a lack of memory looks like to Python
+        raise RuntimeError("can't start new thread")  # Python's error for a lack of memory
 
     monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(Ending(JobState.REFUSED)))
     monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
@@ -146,7 +146,7 @@ def test_while_the_storage_fails_no_job_is_claimed(
     job_id = make_job(record)
     runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
 
-    images.rename(tmp_path / "elsewhere")  # what an empty mount point looks like
+    images.rename(tmp_path / "elsewhere")  # looks like an empty mount point
     runner.run(job_id)
     assert states(record) == [(JobState.QUEUED, 0, "")]
     (tmp_path / "elsewhere").rename(images)

@@ -19,7 +19,7 @@ from worker.volume import read_volume
 
 
 def gradient(shape: tuple[int, int, int] = (5, 6, 7)) -> NDArray[np.int16]:
-    """HU that name their voxel: no flip or swap leaves them alike."""
+    """Return HU that are different in every voxel, so that any flip or swap of axes changes the array."""
     return np.arange(np.prod(shape), dtype=np.int16).reshape(shape) * 3 - 900
 
 
@@ -31,7 +31,7 @@ STRAIGHT = [
 
 @st.composite
 def orientations(draw: st.DrawFn) -> tuple[float, ...]:
-    """Every sign and exchange of the cosines, straight or turned by up to 30 degrees about two axes."""
+    """Draw direction cosines: any signs and exchange of axes, straight or turned by up to 30 degrees about two axes."""
     row_column = np.asarray(draw(st.sampled_from(STRAIGHT))).reshape(2, 3)
     angles = np.radians([draw(st.sampled_from([0, 7, -30])), draw(st.sampled_from([0, 11, 25]))])
     c, s = np.cos(angles), np.sin(angles)

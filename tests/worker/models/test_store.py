@@ -57,7 +57,7 @@ def test_the_shipped_network_finds_the_lungs_of_a_phantom() -> None:
 
 def test_a_sites_own_weights_are_measured_with_and_named_by_their_hash(weights: Path) -> None:
     method = choose_method(WorkerSettings(method="network", weights=weights))
-    assert method.algorithm.weights_sha256 == verify(weights).card.weights_sha256  # type: ignore[union-attr]  # it has one
+    assert method.algorithm.weights_sha256 == verify(weights).card.weights_sha256  # type: ignore[union-attr]  # it has a card
 
 
 def test_weights_that_are_not_there_are_an_error_of_the_settings(tmp_path: Path) -> None:

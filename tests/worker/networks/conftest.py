@@ -1,4 +1,4 @@
-"""One thread: these networks are small, and threads that wait for a busy core cost more than they save."""
+"""One thread for all tests here: the networks are small, and threads that wait for a core cost more than they save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to disk and back, and everything that must not load."""
+"""Weights written to disk and read back, and files that must not load."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CARD = Card(
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
     network = build(CARD.network, CARD.arguments)
-    network(torch.rand(4, 1, 8, 8))  # running statistics that are not the initial ones
+    network(torch.rand(4, 1, 8, 8))  # changes the running statistics from their initial values
     return network.eval()
 
 

@@ -1,4 +1,4 @@
-"""Engines give the network's own answer, and the same one."""
+"""Every engine gives the network's own answer, and always the same one."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_dense_unet_has_the_papers_non_trainable_parameters() -> None:
 
 
 def test_standard_convolutions_need_more_parameters_than_separable_ones() -> None:
-    """The paper gives them 180.6 M, which its layers do not have (docs/networks.md)."""
+    """The paper states 180.6 M parameters, but the layers that it describes do not have as many (docs/networks.md)."""
     standard = build_without_weights("dense-unet-569", separable=False)
     assert count_parameters(standard) / 1e6 == pytest.approx(53.0, rel=0.001)
 
@@ -113,7 +113,7 @@ def test_every_parameter_takes_part(name: str) -> None:
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "vnet-wide"])  # 1.6 GB of weights, gradients
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "vnet-wide"])  # takes 1.6 GB
 def test_gradients_are_finite(name: str) -> None:
     torch.manual_seed(0)
     network = build(name, NARROW.get(name, {}))

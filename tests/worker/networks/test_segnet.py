@@ -1,4 +1,4 @@
-"""SegNet's unpooling by indices, and what it says of its classes."""
+"""SegNet's unpooling by indices, and the ReLU after its last convolution."""
 
 from __future__ import annotations
 

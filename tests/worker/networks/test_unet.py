@@ -1,4 +1,4 @@
-"""What U-Net reads, and passes on to its expanding path."""
+"""U-Net's input, and the skip connections to its expanding path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.networks.unet import UNet
 
 
 def concatenated(network: UNet) -> list[Tensor]:
-    """Return what each expanding level sees of a random image: the skip's channels, then the raised ones."""
+    """Return each expanding level's input for a random image: the skip's channels, then the upsampled ones."""
     seen: list[Tensor] = []
     for convolutions in network.expanding:
         convolutions.register_forward_pre_hook(lambda _module, given: seen.append(given[0].clone()))

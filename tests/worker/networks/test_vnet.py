@@ -1,4 +1,4 @@
-"""V-Net beside MONAI's."""
+"""V-Net compared with MONAI's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.networks.vnet import VNet
 
 def test_canonical_v_net_computes_what_monais_does_up_to_the_head() -> None:
     ours, theirs = VNet().eval(), MonaiVNet().eval()
-    ours.head = theirs.out_tr = nn.Identity()  # type: ignore[assignment]  # in the place of the head
+    ours.head = theirs.out_tr = nn.Identity()  # type: ignore[assignment]  # replaces the head
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
     stack = torch.rand(1, 1, 16, 16, 16)
     assert torch.equal(ours(stack), theirs(stack))

@@ -1,4 +1,4 @@
-"""Findings with known truth, and their reports, for the tests of reports and of their readers."""
+"""Findings that are known to be true, and their reports, for the tests of reports and of their readers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CUT_OFF = Flag(
 
 @dataclass(frozen=True)
 class Result:
-    """A written result and what went into it."""
+    """The objects written for a study, and the volume and findings that they were made from."""
 
     volume: Volume
     findings: Findings
@@ -52,11 +52,11 @@ class Result:
     objects: tuple[WrittenObject, ...]
 
     def read(self, kind: str) -> Dataset:
-        """Return one object as a plain data set."""
+        """Return the object of a kind as a data set."""
         return dcmread(self.path(kind))
 
     def path(self, kind: str) -> Path:
-        """Return the file of one object."""
+        """Return the path of the object of a kind."""
         return next(item.path for item in self.objects if item.kind == kind)
 
 
@@ -68,7 +68,7 @@ def findings_of(
     flags: tuple[Flag, ...] = (),
     algorithm: Algorithm = THRESHOLDS,
 ) -> Findings:
-    """Return findings whose figures follow from the masks."""
+    """Return findings whose figures are computed from the masks."""
     geometry = volume.geometry
     withheld = any(flag.withholds_percentage for flag in flags)
 
@@ -113,7 +113,7 @@ def make_result(
     multiframe: bool = False,
     **series: Any,
 ) -> Result:
-    """Write a small CT series and the reports of its true findings; `series` goes to the factory."""
+    """Write a small CT series and the reports of its true findings; ``series`` is passed to the factory."""
     hu, labels, infection = chest_hu(SHAPE, infected=infected)
     paths = (multiframe_ct if multiframe else ct_series)(folder / "ct", hu, **series)
     return report_masks(folder, paths, labels, infection, flags=flags, algorithm=algorithm)
@@ -126,7 +126,7 @@ def report_masks(
     infection: NDArray[np.bool_],
     **findings: Any,
 ) -> Result:
-    """Write the reports of a series whose masks are given in the order of its volume."""
+    """Write the reports of a series; the masks have the order of its volume's slices."""
     volume = read_volume(paths)
     found = findings_of(volume, labels, infection, **findings)
     out = folder / "out"

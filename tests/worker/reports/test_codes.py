@@ -24,7 +24,7 @@ ELSEWHERE = {
     "MILLILITER": "UCUM: the liter with a prefix",
     "SOURCE": "SNOMED CT's preferred term of what PS3.16 calls Source (attribute)",
 }
-"""Codes that pydicom's copy of PS3.16 does not hold, and where they stand."""
+"""Codes that pydicom's copy of PS3.16 does not contain, and where they are defined."""
 
 
 @pytest.mark.parametrize("name", sorted(ALL_CODES.keys() - ELSEWHERE))

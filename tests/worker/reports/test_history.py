@@ -23,7 +23,7 @@ SHAPE = (24, 48, 64)
 HU, LABELS, INFECTION = chest_hu(SHAPE)
 ANNA = {"PatientID": "4711", "IssuerOfPatientID": "HOSPITAL", "PatientName": "Anna"}
 ALGORITHM = Algorithm("Network", "2.1", weights_sha256="ab" * 32, settings=(("threshold", "0.5"),))
-# Voxels of 1 mL, so that the baseline counts.
+# Voxels of 1 mL, so that the infected volume of the baseline is large enough for a relative change.
 LARGE: dict[str, Any] = {"spacing_mm": (10.0, 10.0, 10.0), **ANNA}
 SMALLER = INFECTION & (np.arange(SHAPE[0])[:, None, None] > SHAPE[0] // 2)
 
@@ -49,7 +49,7 @@ def write(
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of the day before, with less infection."""
+    """The report of a study of the day before, with less infection."""
     return write(tmp_path_factory.mktemp("prior"), "20240228", "101112", SMALLER) / "report.dcm"
 
 
@@ -69,7 +69,7 @@ def test_reads_its_own_report_back(follow_up: Path) -> None:
     assert exam.algorithm == ALGORITHM
     assert (exam.kernel, exam.has_contrast_agent, exam.slice_spacing_mm) == ("STANDARD", False, 10)
     assert exam.slice_thickness_mm == 10
-    assert exam.taken_at == datetime(2024, 2, 29, 10, 11, 12)  # noqa: DTZ001 - as the hospital's clock told it
+    assert exam.taken_at == datetime(2024, 2, 29, 10, 11, 12)  # noqa: DTZ001 - local time of the hospital
     assert exam.infection_volume_ml == pytest.approx(INFECTION.sum())
     assert exam.lung_volume_ml == pytest.approx((LABELS > 0).sum())
     assert exam.infected_percent == pytest.approx(100 * INFECTION.sum() / (LABELS > 0).sum(), abs=0.01)
@@ -86,7 +86,7 @@ def test_tells_the_change_since_the_prior(follow_up: Path) -> None:
 
 
 def test_nothing_changes_between_a_study_and_its_own_figures(tmp_path: Path) -> None:
-    series = {"spacing_mm": (7.0, 3.3, 3.3)}  # volumes of many decimals
+    series = {"spacing_mm": (7.0, 3.3, 3.3)}  # volumes with many decimals
     before = write(tmp_path / "before", "20240227", "101112", INFECTION, **series)
 
     out = write(tmp_path / "now", "20240229", "101112", INFECTION, [before / "report.dcm"], **series)

@@ -41,7 +41,7 @@ ENCODED_NAMES = [
 
 
 def header(**values: bytes | str) -> Dataset:
-    """Return a header as read from a file that holds exactly these bytes (implicit VR, PS3.5 7.1.3)."""
+    """Return a header as read from a file with exactly these values (Implicit VR, PS3.5 7.1.3)."""
     encoded = {"StudyInstanceUID": b"1.2.3", **{k: v.encode() if isinstance(v, str) else v for k, v in values.items()}}
     elements = sorted((tag_for_keyword(keyword) or 0, value) for keyword, value in encoded.items())
     stream = b""
@@ -60,7 +60,7 @@ def test_names_survive_every_character_set(character_set: str, name: str, encode
 
 
 def written(ds: Dataset) -> Dataset:
-    """Return a data set as another reader finds it in its file."""
+    """Return a data set written to a file and read again."""
     file = BytesIO()
     ds.save_as(file, implicit_vr=False, little_endian=True)
     return dcmread(BytesIO(file.getvalue()), force=True)

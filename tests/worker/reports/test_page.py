@@ -79,4 +79,4 @@ def test_the_picture_stands_below_the_words_however_many() -> None:
     rows = np.flatnonzero((page == (200, 0, 0)).all(-1).any(1))
     assert rows.size > 300
     assert (page[: rows[0]] == 255).mean() > 0.8
-    assert rows[-1] < page.shape[0] - 90  # above the warning
+    assert rows[-1] < page.shape[0] - 90  # the picture ends above the warning

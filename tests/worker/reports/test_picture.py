@@ -81,7 +81,7 @@ def test_outlines_the_infection_on_the_next_worst_slice(volume: Volume) -> None:
 
 
 def test_a_slice_is_named_by_its_instance_number(tmp_path: Path) -> None:
-    """Not by its place from the feet: many series count from the head."""
+    """Not by its position counted from the feet: many series count from the head."""
     volume = read_volume(ct_series(tmp_path, chest_hu(SHAPE)[0], seed=1))
     named = dcmread(volume.slices[0].path).InstanceNumber
 
@@ -153,7 +153,7 @@ def test_the_reason_for_withholding_stands_first_and_whole(volume: Volume, flag:
 
 
 def test_no_message_of_a_flag_breaks_off(volume: Volume) -> None:
-    doubts = [Flag(f"doubt-{n}", "Word " * 17) for n in (1, 2, 3)]  # of two lines each
+    doubts = [Flag(f"doubt-{n}", "Word " * 17) for n in (1, 2, 3)]  # each takes two lines
 
     for count, last in ((1, "Word"), (2, "Word"), (3, "More in the report.")):
         lines = flag_lines(found(volume, *doubts[:count]), 452)

@@ -11,11 +11,11 @@ from worker.reports.planes import AXIAL, CORONAL, Plane
 SHAPE = (3, 4, 5)
 SPACING_MM = (6.0, 3.0, 2.0)
 AXIAL_ORDERS = ((2, 1, 0), (2, 0, 1))
-"""Slices along the body, whichever way their rows and columns run."""
+"""Orders of the array's axes for slices that follow each other along the body; rows and columns may be exchanged."""
 
 
 def geometry(order: tuple[int, ...], signs: tuple[int, ...]) -> Geometry:
-    """Return a volume whose array axis i runs along the patient's axis order[i] (x, y, z), that way or the other."""
+    """Return a volume whose array axis i runs along patient axis order[i] (0 is x), backwards if signs[i] is -1."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis, (along, sign) in enumerate(zip(order, signs, strict=True)):

@@ -86,7 +86,7 @@ def test_a_refusal_replaces_a_measurement_too(first: Result, tmp_path: Path) -> 
 
 
 def test_a_note_tells_no_reason_that_may_be_false(first: Result, tmp_path: Path) -> None:
-    """A refusal is replaced too where nothing new came in: `hilum retry` measures what was given up."""
+    """A refusal may be replaced without new images: `hilum retry` measures studies whose jobs were given up."""
     paths = [slice_.path for slice_ in first.volume.slices]
     (given_up,) = write_refusal(paths, GAPS, THRESHOLDS, tmp_path, made_at=MADE_AT)
 

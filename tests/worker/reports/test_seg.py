@@ -28,7 +28,7 @@ OBLIQUE = (0.8, 0.6, 0.0, -0.36, 0.48, 0.8)
 
 
 def frames_of(segmentation: Dataset, number: int) -> list[tuple[NDArray[np.float64], NDArray[np.bool_], str]]:
-    """Return (position, pixels, source UID) of a segment's frames, by the standard alone."""
+    """Return (position, pixels, source UID) of a segment's frames, read according to the standard."""
     pixels = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns).astype(bool)
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     frames = []
@@ -201,7 +201,7 @@ def test_gives_each_lung_an_object_where_one_would_have_too_many_frames(
 
 @pytest.fixture(scope="module", params=["BINARY", "LABELMAP"])
 def parted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """A result whose structures are on more slices than an object may have frames."""
+    """A result whose structures are on more slices than one object may have frames."""
     folder = tmp_path_factory.mktemp("parted")
     result = make_result(folder)
     (folder / "parts").mkdir()

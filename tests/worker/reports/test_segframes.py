@@ -1,4 +1,4 @@
-"""The frames of a segmentation against those that highdicom makes of all source images."""
+"""The frames of a segmentation compared with those that highdicom makes from all source images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERIES: dict[str, dict[str, Any]] = {
     "lossy": {"LossyImageCompression": "01", "LossyImageCompressionRatio": "10"},
 }
 OF_NO_FRAME = (
-    # Hilum's own identity, times, names and equipment, and UIDs that highdicom draws
+    # Hilum's own identity, times, names and equipment, and UIDs that highdicom generates
     *("SpecificCharacterSet", "ContributingEquipmentSequence", "SeriesDescription", "BodyPartExamined"),
     *("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime", "SeriesDate", "SeriesTime"),
     *("DimensionOrganizationSequence", "PositionReferenceIndicator", "SegmentSequence"),
@@ -36,7 +36,7 @@ OF_NO_FRAME = (
 
 
 def by_highdicom(ours: Dataset, volume: Volume, labels: NDArray[np.uint8]) -> Dataset:
-    """Return what highdicom makes of the same masks, given every source image."""
+    """Return the segmentation that highdicom makes of the same masks and all source images."""
     sources = [dcmread(path, stop_before_pixels=True) for path in dict.fromkeys(s.path for s in volume.slices)]
     numbers = [slice_.frame_number for slice_ in volume.slices]
     planes = labels if None in numbers else labels[np.argsort(numbers)]
@@ -61,11 +61,11 @@ def by_highdicom(ours: Dataset, volume: Volume, labels: NDArray[np.uint8]) -> Da
 
 
 def comparable(ds: Dataset) -> dict[str, Any]:
-    """Return all that a segmentation says of its frames, as JSON."""
+    """Return the attributes of a segmentation that concern its frames, as a JSON dictionary."""
     del ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence
     for index in ds.DimensionIndexSequence:
         del index.DimensionOrganizationUID
-    if ds.BitsAllocated == 1:  # highdicom pads an odd length with the digit 0
+    if ds.BitsAllocated == 1:  # highdicom pads an odd length with the character "0"
         ds.PixelData = ds.PixelData[: math.ceil(ds.NumberOfFrames * ds.Rows * ds.Columns / 8)]
     for keyword in OF_NO_FRAME:
         if keyword in ds:

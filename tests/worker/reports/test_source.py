@@ -46,7 +46,7 @@ def test_several_uids_in_place_of_one_refer_to_nothing(tmp_path: Path, keyword: 
 
 
 def test_a_storage_that_is_not_there_makes_no_study_unreadable(tmp_path: Path) -> None:
-    """Else a worker that came up before its storage would set studies aside for good."""
+    """Else a worker that starts before its storage is mounted would set studies aside for good."""
     with pytest.raises(PassingFailure, match="storage is mounted"):
         read_source([tmp_path / "1.dcm"])
 

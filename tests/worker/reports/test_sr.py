@@ -66,7 +66,7 @@ def texts(report: Dataset) -> list[str]:
 
 
 def group(report: Dataset, tracking_identifier: str) -> Dataset:
-    """Return the measurement group of that name."""
+    """Return the measurement group with this Tracking Identifier."""
     (found,) = (
         item
         for item in items(report)
@@ -207,7 +207,7 @@ def test_says_what_each_zone_scores(found: Result) -> None:
 
 def test_says_where_no_aerated_lung_was_found_and_gives_no_six_zone_score(tmp_path: Path) -> None:
     hu, labels, infection = chest_hu(SHAPE)
-    labels[:5][labels[:5] == 1] = 0  # the left lower lobe is consolidated
+    labels[:5][labels[:5] == 1] = 0  # as if the left lower lobe were consolidated
     result = report_masks(tmp_path, ct_series(tmp_path / "ct", hu), labels, infection & (labels > 0))
     report = result.read("report")
 

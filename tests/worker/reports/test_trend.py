@@ -18,7 +18,7 @@ from worker.reports.trend import draw_trend
 THEN = datetime(2024, 3, 10, 10, 0)  # noqa: DTZ001 - DICOM's times often have no zone
 NOW = Exam(THEN, Algorithm("Network", "2.1"), 2.0, "B31f", False, 4000.0, 200.0, 5.0, 2.0)
 OLDEST, NEWEST = (200, 268), (1160, 130)
-"""Their points, in pixels of the picture."""
+"""Where the points of the oldest and the newest study are drawn: (x, y) in pixels of the picture."""
 
 
 def before(**time: float) -> Exam:
@@ -76,7 +76,7 @@ def test_labels_of_studies_close_to_each_other_stand_below_each_other(monkeypatc
 
 
 def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
-    """Return what is written on pictures from now on, and where first."""
+    """Return a dictionary of all texts drawn on pictures from now on, each with the place of its first drawing."""
     told: dict[str, tuple[float, float]] = {}
     draw_text = ImageDraw.ImageDraw.text
 

@@ -43,8 +43,8 @@ def test_a_derived_uid_is_known_for_one(parts: list[str]) -> None:
     "uid",
     [
         "1.2.826.0.1.3680043.8.498.1",
-        f"2.25.{uuid.UUID('8a4bb3f2-02a7-4c2c-93ad-5f0b0a1f4b13').int}",  # of random digits: version 4
-        f"2.25.{'9' * 39}",  # more than a UUID holds; so may OHIF's be
+        f"2.25.{uuid.UUID('8a4bb3f2-02a7-4c2c-93ad-5f0b0a1f4b13').int}",  # a random UUID (version 4)
+        f"2.25.{'9' * 39}",  # larger than any UUID, as OHIF's may be
         "2.25.x",
         "",
     ],
@@ -143,7 +143,7 @@ def refusal_uid(paths: list[Path], folder: Path, message: str = "two slices are 
 
 
 def test_the_same_refusal_has_the_same_uid_in_whatever_order_the_files_come(series: list[Path], tmp_path: Path) -> None:
-    """The node sorts them by UID, and `hilum analyze` by name; which one speaks for all must not depend on it."""
+    """The node sorts files by UID, and `hilum analyze` by name; which file represents all must not depend on this."""
     ds = dcmread(series[3])
     ds.StudyDescription = "Another than in the other files"
     mixed = [tmp_path / "mixed.dcm", *series]

@@ -13,7 +13,7 @@ from worker.volume import Volume
 
 SHAPE = (20, 32, 48)
 MARGIN = (3, 6, 9)
-"""18 mm, at 6, 3 and 2 mm a voxel."""
+"""18 mm in voxels of 6, 3 and 2 mm."""
 
 
 @pytest.mark.parametrize("order", AXIAL_ORDERS)
