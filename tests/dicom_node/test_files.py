@@ -203,7 +203,7 @@ def test_of_a_prior_that_came_in_part_nothing_is_kept(tmp_path: Path) -> None:
             if broken:
                 raise OSError
 
-    with pytest.raises(OSError):  # noqa: PT011 - our own
+    with pytest.raises(OSError):  # noqa: PT011 - raised by this test
         fetch("1.2.8", broken=True)
     assert files.prior_images("1.2.3") == []
     fetch("1.2.9", broken=False)

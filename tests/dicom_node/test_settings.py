@@ -391,7 +391,7 @@ def test_a_relative_folder_lies_in_the_working_folder_wherever_the_settings_file
 
 def test_settings_cannot_be_changed_after_loading() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Settings.model_construct().node.port = 1  # type: ignore[misc]  # that is the point
+        Settings.model_construct().node.port = 1  # type: ignore[misc]  # must not be possible
 
 
 HTTPS = '[notification]\nurl = "https://worklist.example/hilum"\nsecret = "webhook.secret"\n'

@@ -71,7 +71,7 @@ def report_commitment(association: Association, request: Dataset) -> None:
 
 
 class BrokenPACS:
-    """Listens on loopback while its ``with`` block runs; ``set_mood`` breaks and mends it."""
+    """Listens on the loopback interface until its ``with`` block ends; ``set_mood`` breaks or repairs it."""
 
     ae_title = "PACS"
 

@@ -54,7 +54,7 @@ def send_all(there: Site, studies: list[Study]) -> list[int | None]:
 
 
 def assert_safe(record: Engine, studies: list[Study]) -> None:
-    """Assert that every acknowledged image is recorded, and that every recorded image has a whole file."""
+    """Assert that every acknowledged image is recorded, and that no recorded image has a file that is cut short."""
     stored = {str(row["sop_instance_uid"]): row for row in rows(record, instances)}
     assert set(stored) >= {uid for study in studies for uid in study.acknowledged}
     for row in stored.values():

@@ -202,7 +202,7 @@ ZEROS = bytes(4 * 2**20)
 
 
 def sequences(rng: random.Random) -> Case:
-    """Sequences before the UIDs: nested very deep, nested without end, or one of very many items."""
+    """Sequences before the UIDs: nested very deep, nested so and never closed, or one of very many items."""
     ds = image(rng)
     data = encoded(ds)
     start, item = b"\x08\x00\x40\x11" + b"\xff" * 4, b"\xfe\xff\x00\xe0" + b"\xff" * 4

@@ -144,7 +144,7 @@ def test_processes_of_torchrun_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_run_on_other_data_sets_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(datasets.READERS, "mine", datasets.READERS["discs"])  # type: ignore[misc]  # the fixture's is a dict
+    monkeypatch.setitem(datasets.READERS, "mine", datasets.READERS["discs"])  # type: ignore[misc]  # a dict, by a fixture
     trial(tmp_path, short=True)
     with pytest.raises(SettingsError, match="choose another folder"):
         trial(tmp_path, experiment=replace(DISCS, data=("mine",)), short=True)
@@ -205,7 +205,7 @@ OWN = replace(DISCS, data=("labels",))
 
 @pytest.fixture
 def label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(datasets.READERS, "labels", datasets.READERS["discs"])  # type: ignore[misc]  # the fixture's is a dict
+    monkeypatch.setitem(datasets.READERS, "labels", datasets.READERS["discs"])  # type: ignore[misc]  # a dict, by a fixture
     first, *_ = [write_label(tmp_path / "labels" / f"p{number}") for number in range(6)]
     return first
 
@@ -257,7 +257,7 @@ def test_images_are_prepared_anew_while_nothing_has_learned_from_them(
 ) -> None:
     trial(tmp_path, experiment=OWN, short=True)
     write_label(tmp_path / "labels" / "p6")
-    monkeypatch.setitem(datasets.READERS, "labels", lambda folder: chain(read_discs(folder), [disc_sample(12, "p6")]))  # type: ignore[misc]  # the fixture's is a dict
+    monkeypatch.setitem(datasets.READERS, "labels", lambda folder: chain(read_discs(folder), [disc_sample(12, "p6")]))  # type: ignore[misc]  # a dict, by a fixture
     again = trial(tmp_path, experiment=OWN, short=True, splits=[0])
     assert len(again.prepared) == 13
     assert again.train()["splits_done"] == 1
@@ -278,7 +278,7 @@ def test_a_run_begins_once_what_was_wrong_with_the_data_is_mended(
         raise BadData("wrong-shape", f"{folder}: two axes")
 
     with monkeypatch.context() as broken:
-        broken.setitem(datasets.READERS, "labels", read)  # type: ignore[misc]  # the fixture's is a dict
+        broken.setitem(datasets.READERS, "labels", read)  # type: ignore[misc]  # a dict, by a fixture
         with pytest.raises(BadData):
             trial(tmp_path, experiment=OWN, short=True)
     label.write_bytes(b"mended")
@@ -291,6 +291,6 @@ def test_another_runs_folder_is_refused_before_data_are_read(tmp_path: Path, mon
 
     trial(tmp_path, short=True)
     shutil.rmtree(tmp_path / "run" / "prepared")
-    monkeypatch.setitem(datasets.READERS, "discs", read)  # type: ignore[misc]  # the fixture's is a dict
+    monkeypatch.setitem(datasets.READERS, "discs", read)  # type: ignore[misc]  # a dict, by a fixture
     with pytest.raises(SettingsError, match="choose another folder"):
         trial(tmp_path, short=False)

@@ -127,7 +127,7 @@ def test_limits_of_agreement_hold_95_percent_of_normal_errors() -> None:
 )
 def test_the_roc_is_scikit_learns(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
     if truth.all() or not truth.any():
-        return  # has no curve
+        return  # such data have no ROC curve
     ours = Roc.of(scores, truth)
     fpr, tpr, thresholds = sk.roc_curve(truth, scores, drop_intermediate=False)
     assert ours.area == pytest.approx(sk.roc_auc_score(truth, scores))
@@ -139,7 +139,7 @@ def test_the_roc_is_scikit_learns(scores: NDArray[np.float64], truth: NDArray[np
 @given(hnp.arrays(np.float64, 20, elements=st.sampled_from([0.1, 0.2, 0.45, 0.7])), hnp.arrays(np.bool_, 20))
 def test_no_threshold_is_more_accurate_than_the_best(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
     if truth.all() or not truth.any():
-        return  # has no curve
+        return  # such data have no ROC curve
     threshold, accuracy = Roc.of(scores, truth).best_threshold()
     assert accuracy == pytest.approx(sk.accuracy_score(truth, scores >= threshold))
     assert accuracy >= max(sk.accuracy_score(truth, scores >= t) for t in (0.1, 0.2, 0.45, 0.7, 1.0)) - 1e-12

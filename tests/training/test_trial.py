@@ -104,7 +104,7 @@ def test_the_result_names_the_source_of_each_split(tmp_path: Path, monkeypatch: 
 
 def test_a_split_that_went_on_with_another_source_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two_phases = replace(DISCS, recipe=replace(DISCS.recipe, phases=(1,), epochs=1))
-    dice = iter([0.5])  # of the first phase; the state is written, and then the power is cut
+    dice = iter([0.5])  # for the first phase; then the state is written, and the training breaks off
     with monkeypatch.context() as broken:
         broken.setattr("training.trial.source_version", lambda: "aaa")
         broken.setattr("training.trial.foreground_dice", lambda *_: next(dice))

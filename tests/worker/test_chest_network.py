@@ -169,7 +169,7 @@ def test_thin_slices_are_read_together_and_still_each_is_segmented() -> None:
 
 
 class OneSided(ByGray):
-    """An engine that finds infection only in the right half of its input, mirrored or not; else it finds lung."""
+    """An engine that finds infection only in the right half of its input, and so another one in the mirror image."""
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = super().__call__(batch)

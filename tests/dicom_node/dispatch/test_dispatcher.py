@@ -37,7 +37,7 @@ SETTINGS = Settings.model_construct(
 
 
 class Bell:
-    """A doorbell that notes every ring, or fails if ``broken``; they stay unheard until the test resets ``unheard``."""
+    """A doorbell that notes its rings, or fails if ``broken``; rings stay unheard until the test resets ``unheard``."""
 
     def __init__(self) -> None:
         self.rung: list[tuple[str, Priority]] = []

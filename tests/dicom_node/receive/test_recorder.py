@@ -50,7 +50,7 @@ def intake() -> SlowIntake:
 
 
 def test_who_waits_is_recorded_together(intake: SlowIntake, tmp_path: Path) -> None:
-    subject = Recorder(intake)  # type: ignore[arg-type]  # of the intake it needs this method only
+    subject = Recorder(intake)  # type: ignore[arg-type]  # has the one method of Intake that is used
     with ThreadPoolExecutor() as pool:
         first = pool.submit(subject.record, arrival(tmp_path, "first"))
         assert intake.begun.wait(30)
@@ -62,7 +62,7 @@ def test_who_waits_is_recorded_together(intake: SlowIntake, tmp_path: Path) -> N
 
 
 def test_one_failure_is_not_the_others(intake: SlowIntake, tmp_path: Path) -> None:
-    subject = Recorder(intake)  # type: ignore[arg-type]  # of the intake it needs this method only
+    subject = Recorder(intake)  # type: ignore[arg-type]  # has the one method of Intake that is used
     with ThreadPoolExecutor() as pool:
         first = pool.submit(subject.record, arrival(tmp_path, "first"))
         assert intake.begun.wait(30)
@@ -77,7 +77,7 @@ def test_one_failure_is_not_the_others(intake: SlowIntake, tmp_path: Path) -> No
 
 def failed_together(intake: SlowIntake, folder: Path, error: DBAPIError) -> None:
     """Let five instances wait behind a first one, and assert that all six fail with the error."""
-    subject = Recorder(intake)  # type: ignore[arg-type]  # of the intake it needs this method only
+    subject = Recorder(intake)  # type: ignore[arg-type]  # has the one method of Intake that is used
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(subject.record, arrival(folder, "first"))
         assert intake.begun.wait(30)

@@ -224,7 +224,7 @@ def test_an_association_ends_in_the_record_however_it_ends(
     wait_until(lambda: rows(sqlite_record, associations)[0]["closed_at"], "the end of the association")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the sender's
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # in the sender's thread
 def test_a_sender_that_breaks_off_in_a_data_set_leaves_nothing(
     port: int, storage: Path, sqlite_record: Engine, ct: pydicom.FileDataset
 ) -> None:

@@ -79,7 +79,7 @@ class Receiver:
     def messages(self, event: str) -> list[Element]:
         """Return the messages with an event's code; all messages must be valid."""
         assert all(HEADER.match(raw) for raw in self.raw)
-        found = [fromstring(HEADER.sub(b"", raw, count=1)) for raw in self.raw]  # noqa: S314 - our own
+        found = [fromstring(HEADER.sub(b"", raw, count=1)) for raw in self.raw]  # noqa: S314 - Hilum's own messages
         for message in found:
             assert_valid(message)
         return [message for message in found if message.find("EventIdentification/EventID").get("csd-code") == event]

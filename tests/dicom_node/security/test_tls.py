@@ -169,7 +169,7 @@ def old_version(context: ssl.SSLContext) -> None:
 
 def weak_cipher(context: ssl.SSLContext) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("ECDHE-ECDSA-AES128-SHA256")  # CBC
+    context.set_ciphers("ECDHE-ECDSA-AES128-SHA256")  # in CBC mode
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ssl warns of old versions

@@ -51,4 +51,4 @@ def test_each_band_of_hu_has_a_code_of_its_own() -> None:
     bands = [codes.lung_in_band(HuBand(start, end, 0, 0)) for start, end in pairwise(edges)]
 
     assert len({code.value for code in bands}) == len(bands)
-    assert all(len(code.value) <= 16 and len(code.meaning) <= 64 for code in bands)  # SH and LO
+    assert all(len(code.value) <= 16 and len(code.meaning) <= 64 for code in bands)  # limits of SH and LO
