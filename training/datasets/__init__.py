@@ -1,4 +1,4 @@
-"""Readers of data sets, one layout a file; each yields samples one at a time, so that no set must fit memory."""
+"""Readers of data sets, one file per layout; each yields samples one at a time, so that no set must fit into memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
 
 @dataclass(frozen=True)
 class Own:
-    """What of a site's own scans is known before any is read.
+    """How to find the patients and files of a site's own scans before any scan is read.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ OWN: Mapping[str, Own] = {
     "dicom": Own(dicom.folders, dicom.files),
     "labels": Own(nifti.labelled_folders, nifti.label_files),
 }
-"""Sets of a site's own scans, which grow."""
+"""Data sets of a site's own scans, which may grow and be corrected."""
 
 
 def read(name: str, data: Path) -> Iterator[Sample]:
@@ -89,7 +89,7 @@ def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
     Raises
     ------
     BadData
-        When a set is not there, or one of a site's own images is twice, under two patients perhaps.
+        When a set is missing, or the same image lies twice in a site's own sets, perhaps under two patients.
     """
     called: dict[bytes, str] = {}
     for name in names:
@@ -103,7 +103,7 @@ def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
 
 
 def _read_or_advise(name: str, data: Path) -> Iterator[Sample]:
-    """Yield the samples of a set; where a public one is not there, say what reads one's own scans."""
+    """Yield the samples of a set; if a public set is missing, the error says how to read one's own scans instead."""
     try:
         yield from read(name, data)
     except BadData as error:
@@ -114,21 +114,21 @@ def _read_or_advise(name: str, data: Path) -> Iterator[Sample]:
 
 
 def own_patients(names: Sequence[str], data: Path) -> list[str]:
-    """Return the patients of sets that are all a site's own, before any image is read; none where others are read."""
+    """Return the patient of each folder without reading images; nothing unless all sets are a site's own."""
     if not set(names) <= OWN.keys():
         return []
     return [patient for name in names for _, patient in owners(OWN[name].folders(folder_of(name, data)))]
 
 
 def folder_of(name: str, data: Path) -> Path:
-    """Return the folder of a set: the one of its name, or the one given."""
+    """Return the folder of a set: the folder of its name in ``data``, else ``data`` itself."""
     return data / name if (data / name).is_dir() else data
 
 
 def fingerprint(names: Sequence[str], data: Path) -> str:
-    """Return a hash of names, sizes and times of the files that are read of a site's own, or nothing where none are.
+    """Return a hash of names, sizes and times of a site's own files that are read; an empty string if there are none.
 
-    Labels are corrected and patients added while there is a run already; it has seen none of that.
+    It shows that labels were corrected or patients added after a run began, which the run has not seen.
     """
     own = [(OWN[name], folder_of(name, data)) for name in names if name in OWN]
     files = [path for kind, folder in own for patient in kind.folders(folder) for path in kind.files(patient)]

@@ -1,4 +1,4 @@
-"""Estimated HU for images whose window nobody wrote down."""
+"""Estimate HU of images whose window is not documented."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ AIR_HU = -1000
 FAT_HU = -100
 SOFT_TISSUE_HU = 45
 DARK_LUNG_HU = -930
-"""The darkest twentieth of healthy lung."""
+"""The darkest twentieth of healthy lung is below this."""
 
 
 def to_hu(gray: NDArray[Any], at_gray_0: float, per_gray: float) -> NDArray[np.int16]:
-    """Return HU, int16, on a straight line through gray values."""
+    """Return HU, int16, as a linear function of gray values."""
     hu: NDArray[np.int16] = np.rint(at_gray_0 + per_gray * gray.astype(np.float32)).astype(np.int16)
     return hu
 
@@ -40,7 +40,7 @@ def scale_of_window(
 ) -> tuple[float, float]:
     """Estimate HU at gray 0 and HU per gray of a lung window, from soft tissue and the darkest healthy lung.
 
-    Gray from 250 on is left out: there the window ends.
+    Gray values from 250 on are left out, because the window ends there.
     """
     soft_tissue = mode(gray[~lung], 100, 250, 2)
     dark_lung = float(np.percentile(gray[healthy if healthy.any() else lung], 5))

@@ -1,9 +1,10 @@
 """Folders of DICOM: CT series, with segmentations (SEG) drawn or corrected on them.
 
-A folder below the given one is a patient, and several with one Patient ID are the same; whatever lies in it, at any
-depth, is read, but for labels that ``hilum label`` did not finish. Each SEG belongs to the series it refers to. Where
-several outline a structure, the newest stands: it was corrected. A part that was drawn after the whole belongs to it.
-What Hilum made itself, such as the first labels of ``hilum label``, stands against nothing that others made.
+Each folder in the given one is a patient; several with the same Patient ID are one patient. All its DICOM files are
+read, at any depth, except labels that ``hilum label`` did not finish. Each SEG belongs to the series it refers to. If
+several outline a structure, the newest counts, as a correction. A part drawn after the whole, such as consolidation
+after infection, is added to it; once all its parts are drawn, they replace it. SEGs that Hilum made itself, such as the
+first labels of ``hilum label``, count as older than any that others made.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def read(folder: Path) -> Iterator[Sample]:
     Raises
     ------
     BadData
-        At the end, of all patients: when a folder has no SEG, a SEG's series is absent, lies in two folders or is no
-        volume, none of its segments is a structure that Hilum knows, it lies on other slices, or its lungs are empty.
+        After all patients are read, with the faults of all: a folder has no SEG; a SEG's series is missing, lies in two
+        folders or is not a volume; a SEG is damaged, of other slices or without a structure that Hilum knows; or the
+        lung masks are empty or not on lung. At once: there is no folder.
     """
     patients = folders(folder)
     if not patients:
@@ -61,7 +63,7 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def _may_be_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM does (PS3.10 7.1), or as it does without its preamble: with group 2 or 8."""
+    """Whether a file begins with DICOM's preamble and prefix (PS3.10 7.1) or, without these, with group 2 or 8."""
     with path.open("rb") as file:
         start = file.read(132)
     return start[128:] == b"DICM" or start[:2] in {b"\x02\0", b"\x08\0"}
@@ -87,7 +89,7 @@ def read_patient(folder: Path, patient: str) -> Iterator[Sample]:
             for union in UNIONS.keys() - newer.keys():
                 drawn = newer.keys() & set(UNIONS[union])
                 if drawn and masks.keys() >= set(UNIONS[union]):
-                    masks.pop(union, None)  # it was drawn anew, in its parts
+                    masks.pop(union, None)  # its parts, some of them newer, replace it
                 elif drawn and union in masks:
                     masks[union] = np.logical_or.reduce([masks[union], *(newer[part] for part in drawn)])
         name = f"{folder.name}/{uid}"
@@ -97,7 +99,8 @@ def read_patient(folder: Path, patient: str) -> Iterator[Sample]:
 def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, float] | None]:
     """Return the volume of a series and the window in its header, (lower, upper) HU.
 
-    PS3.3 C.11.2.1.2.1: a linear window of width w around c ends at c - 0.5 -+ (w - 1) / 2.
+    PS3.3 C.11.2.1.2.1: a linear window of center c and width w reaches from c - 0.5 - (w - 1) / 2 to
+    c - 0.5 + (w - 1) / 2.
     """
     paths = [image.path for image in series.ct_images]
     try:

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, told all at once: whoever mends it should not have to begin again for each file."""
+"""Collect the faults of a data set and report them together, so that users need not start again after each repair."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from training.datasets.sample import BadData
 
 
 class Faults:
-    """Code and message of each fault that was found so far."""
+    """Code and message of each fault found so far."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str]] = []
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep what is found to be wrong in a ``with``, and go on after it."""
+        """Record BadData that is raised in the ``with`` block, and continue after the block."""
         try:
             yield
         except BadData as error:
             self.found.append((error.code, error.message))
 
     def refuse(self) -> None:
-        """Raise BadData that tells all that is wrong, if anything is."""
+        """Raise BadData with the messages of all faults, if there are any."""
         if self.found:
             raise BadData(self.found[0][0], "\n".join(message for _, message in self.found))

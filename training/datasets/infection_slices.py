@@ -3,13 +3,13 @@
 ::
 
     index.csv                name, patient, volume, slice_index, image
-    pseudo_hu.csv            volume, hu_at_gray0, hu_per_gray; a volume may end in * for all that begin so
+    pseudo_hu.csv            volume, hu_at_gray0, hu_per_gray; a volume may be a pattern such as NAME*
     image/*.jpg  lung/*.png  infection/*.png
 
-Images are cropped to the chest, each slice by itself, and lie on their side: a quarter turn stands those of
-the coronacases upright, and the radiopaedia ones upside down, spine above, so these are mirrored as well.
-The window that ``pseudo_hu.csv`` names for the radiopaedia scans makes the lung of one -1091 HU, which no
-lung is; their HU are estimated in each image instead.
+Each slice was cropped to the chest separately. Images lie on their side: a quarter turn makes those of the
+coronacases upright, but the radiopaedia ones upside down, with the spine at the top, so these are mirrored as
+well. By the window that ``pseudo_hu.csv`` names for the radiopaedia scans, the lung of one has -1091 HU, which
+is impossible; their HU are estimated from each image instead.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from training.datasets.images import read_gray
 from training.datasets.sample import INFECTION, LUNG, BadData, Sample
 
 MASK_LEVEL = 127
-"""Masks are 0 or 255."""
+"""Masks are 0 or 255; pixels above this belong to the structure."""
 
 NO_TRUE_STACKS = (
     "each slice was cropped by itself and some are missing, so that those of a stack do not lie quite on each other"
 )
-"""What stacks of these slices are not; for those who read figures of 2.5D and 3D networks."""
+"""Why these slices make no true stacks; shown beside the figures of 2.5D and 3D networks."""
 
 CORONACASES_MM = 1.0
-"""About; the slices of the radiopaedia scans are several millimetres apart, nobody says how many."""
+"""Approximate distance between slices; in the radiopaedia scans it is several mm, but not known exactly."""
 
 
 def read(folder: Path) -> Iterator[Sample]:

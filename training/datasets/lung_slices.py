@@ -20,7 +20,7 @@ PADDING = -1300
 """Values below lie outside the scanner's field of view."""
 
 DARKEST_HU = -1024
-"""What CT scanners give at least."""
+"""The lowest HU that CT scanners give."""
 
 FAT_BELOW = -30
 """A soft-tissue mode below this is fat: the patient has more of it than of muscle in the slice."""

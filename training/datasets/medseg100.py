@@ -6,7 +6,8 @@
     dataset/mask/multi/256/tr_mask_z001.png     0 background, 85 ground-glass opacity, 170 consolidation,
                                                 255 pleural effusion
 
-The slices have no identities: some patients have several. They lie on their side, as the authors used them.
+The slices have no patient identities, although some patients have several. They lie on their side, as the authors
+used them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whole-chest versions of the slices of medicalsegmentation.com (SIRM), in windows that nobody wrote down.
+"""Whole-chest versions of the slices of medicalsegmentation.com (SIRM), in windows that are not documented.
 
 ::
 

@@ -37,7 +37,7 @@ Labels = Mapping[str, tuple[Path, int]]
 """By structure: the file of the mask and the value that means the structure."""
 
 RADIOPAEDIA_WINDOW_HU = (-1250.0, 250.0)
-"""COVID-19-CT-Seg's scans from Radiopaedia are 0 to 255 of this window, as its benchmark's README says."""
+"""Values 0 to 255 of COVID-19-CT-Seg's scans from Radiopaedia span this window, as its benchmark's README says."""
 
 
 def read_covid_19_ct_seg(folder: Path) -> Iterator[Sample]:
@@ -99,13 +99,14 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
     Parameters
     ----------
     windowed : bool
-        Whether the image is 0 to 255 of ``RADIOPAEDIA_WINDOW_HU``.
+        Whether the image's values, 0 to 255, span ``RADIOPAEDIA_WINDOW_HU``.
 
     Raises
     ------
     BadData
-        When a file is missing, cut short, no NIfTI image of voxels that are not numbers or of another window, or a mask
-        has another shape or place than the image, or values that mean nothing, or shows lungs that are none in HU.
+        When a file is missing, cut short or no NIfTI image; the image has voxels that are not finite numbers, or are
+        outside the window; a mask has another shape or place than the image, or values without a meaning; or the lung
+        masks are empty or not on lung.
     """
     image = _read(path)
     if not np.isfinite(image.voxels).all():
@@ -142,12 +143,12 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
 
 
 def upright(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of NIfTI's axes (to the right, to the front, to the head) as a sample has them."""
+    """Return an array with NIfTI's axes (to the right, to the front, to the head) in a sample's axes."""
     return array.transpose(2, 1, 0)[:, ::-1, ::-1]
 
 
 def _structures(voxels: NDArray[Any], values: Mapping[str, int], path: Path) -> dict[str, NDArray[np.bool_]]:
-    """Return the mask of each structure by its value in a file; zero is none of them."""
+    """Return the mask of each structure by its value in a mask file; 0 means no structure."""
     masks = {structure: voxels == value for structure, value in values.items()}
     unknown = voxels[~np.logical_or.reduce([voxels == 0, *masks.values()])]
     if unknown.size:
@@ -161,7 +162,7 @@ def _structures(voxels: NDArray[Any], values: Mapping[str, int], path: Path) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """What a file holds: voxels as a sample has them, the affine of axes to the right, to the front, to the head."""
+    """A file's content: voxels in a sample's axes, and the affine of NIfTI's axes (to the right, front and head)."""
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What whoever trains on a site's own scans should know of them, and no reader can refuse."""
+"""Notes for users who train on a site's own scans, about problems that readers cannot refuse as errors."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from training.datasets import OWN, folder_of
 from training.datasets.own import LABELS, has_corrected_nifti, has_corrected_seg
 
 KINDS = {"labels": ("NIfTI masks", has_corrected_nifti), "dicom": ("DICOM SEG", has_corrected_seg)}
-"""By data set: what it reads, and whether somebody corrected that in a patient's folder."""
+"""By data set: the kind of labels that it reads, and the check whether a patient's folder has corrected ones."""
 
 MOST_NAMES = 10
 
 
 def notes(names: Sequence[str], data: Path, without: Path) -> Iterator[str]:
-    """Yield a sentence for each thing that the readers of these data sets pass over.
+    """Yield a sentence for each problem that the readers of these data sets pass over.
 
     Parameters
     ----------
     without : Path
-        The run's folder, which may lie below the data.
+        The run's folder, which may be inside the data's but is no patient.
     """
     run = without.resolve()
     for name in (name for name in names if name in OWN):
@@ -35,7 +35,10 @@ def notes(names: Sequence[str], data: Path, without: Path) -> Iterator[str]:
 
 
 def _uncorrected(name: str, patients: Sequence[Path]) -> Iterator[str]:
-    """Yield who has labels that nobody corrected, and for whom somebody corrected the kind that another set reads."""
+    """Yield sentences that name the patients without corrected labels of the kind that the data set reads.
+
+    A second sentence names those of them who have corrected labels of the kind that another data set reads.
+    """
     kind, is_corrected = KINDS[name]
     uncorrected = [path for path in patients if not is_corrected(path)]
     if uncorrected:

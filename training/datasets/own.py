@@ -1,4 +1,4 @@
-"""A site's own scans: a folder for each patient, or several for one."""
+"""A site's own scans: one or more folders for each patient."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from training.files import PARTIAL, read_json, write_json
 
 LABELS = "labels"
 UNFINISHED = f"{LABELS}{PARTIAL}"
-"""In a patient's folder: what ``hilum label`` has written, and what it was writing when it was killed."""
+"""Folders in a patient's folder: the labels that ``hilum label`` wrote, and those it was writing when it was killed."""
 
 FIRST = "first.json"
-"""In a folder of labels: the SHA-256 of each mask as ``hilum label`` wrote it, so that a corrected one is known."""
+"""File in a folder of labels: the SHA-256 of each mask as ``hilum label`` wrote it, to recognise corrected ones."""
 
 
 def owners(folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -26,12 +26,12 @@ def owners(folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def write_first(labels: Path) -> None:
-    """Note what the masks of a folder are before anybody corrects them."""
+    """Record the hashes of a folder's masks before anybody corrects them."""
     write_json(labels / FIRST, {path.name: _sha256(path) for path in _masks(labels)})
 
 
 def has_corrected_nifti(patient: Path) -> bool:
-    """Whether a NIfTI mask of a patient's is another than ``hilum label`` wrote, or nobody knows what it wrote."""
+    """Whether a patient's NIfTI masks differ from those that ``hilum label`` wrote, or their hashes are missing."""
     labels = patient / LABELS
     if not (labels / FIRST).exists():
         return labels.is_dir()
@@ -39,7 +39,7 @@ def has_corrected_nifti(patient: Path) -> bool:
 
 
 def has_corrected_seg(patient: Path) -> bool:
-    """Whether a DICOM SEG lies in a patient's folder that Hilum did not make."""
+    """Whether a patient's folder contains a DICOM SEG that Hilum did not make."""
     return any(is_foreign(path) for path in patient.rglob("*") if path.is_file())
 
 

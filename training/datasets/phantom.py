@@ -1,4 +1,4 @@
-"""The worker's synthetic chests, whose HU and masks are both true; none is the one that the demo shows."""
+"""The worker's synthetic chests, whose HU and masks are both exact; the demo's chest is not among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image with its labels, whatever set it came from."""
+"""One image with its labels, in the same form for all data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dicom_node.errors import RejectedInput
 
 Intensity = Literal["hu", "gray"]
-"""``hu``: Hounsfield units, true or estimated; ``gray``: 0 to 255 of a window nobody knows."""
+"""``hu``: Hounsfield units, true or estimated; ``gray``: 0 to 255 of an unknown window."""
 
 LUNG = "lung"
 LEFT_LUNG = "left_lung"
@@ -31,11 +31,11 @@ UNIONS: Mapping[str, tuple[str, ...]] = {
 
 
 LUNG_HU = (-1024, -150)
-"""Between these lies the median of any lungs outside their infection."""
+"""Range of the median HU of lungs, leaving out their infection."""
 
 
 class BadData(RejectedInput):
-    """A file of a data set that cannot be used; the message names it, for it is the user's own."""
+    """A file of a data set that cannot be used; the message may name the file, because it is the user's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Sample:
     source : str
         The data set's name.
     patient : str or None
-        Whose image it is; None where the set has no identities.
+        Whose image it is; None if the set has no identities.
     scan : str
         The scan it belongs to. Samples of one scan stack to a volume, in the order of ``position``.
     position : int
@@ -64,9 +64,9 @@ class Sample:
     window_hu : tuple of float or None
         (lower, upper) of the window in the DICOM header, PS3.3 C.11.2.1.2.
     infected : ndarray of bool, shape (slices,), or None
-        A reader's verdict on each slice, where a set has no masks.
+        A radiologist's verdict on each slice, in sets without masks.
     usual_slice_mm : float or None
-        What the distance of the slices is about, where the spacing is unknown.
+        Approximate distance between slices, if the spacing is unknown.
 
     Raises
     ------
@@ -100,16 +100,16 @@ class Sample:
 
     @property
     def slice_mm(self) -> float | None:
-        """Distance of the slices, or what it is about, where that is known."""
+        """Distance between slices, exact or approximate; None if unknown."""
         return self.usual_slice_mm if self.spacing_mm is None else self.spacing_mm[0]
 
     def mask(self, structure: str) -> NDArray[np.bool_]:
-        """Return the mask of a structure, or of the finer ones that make it up.
+        """Return the mask of a structure, or the union of the masks of its parts.
 
         Raises
         ------
         BadData
-            When nobody annotated it.
+            When neither it nor all its parts were annotated.
         """
         if structure in self.masks:
             return self.masks[structure]
@@ -119,7 +119,7 @@ class Sample:
             return union
         message = f"{self.name}: no mask of {structure}; annotated are {', '.join(sorted(self.masks)) or 'none'}"
         drawn = [part for part in parts if part in self.masks]
-        if drawn:  # not taken for the whole: what nobody drew of it would be learned as healthy
+        if drawn:  # a part is not taken for the whole: the rest would be learned as healthy
             missing = " and ".join(part for part in parts if part not in drawn)
             message += f". {drawn[0]} is only a part of it: draw {missing} too, or name the segment {structure}"
             message += " where it holds all of it"
@@ -127,12 +127,13 @@ class Sample:
 
 
 def require_lungs(sample: Sample, path: Path) -> Sample:
-    """Return the scan that lies at a path, or refuse it where its masks of lungs show none.
+    """Return the scan, read from a path, or refuse it if its lung masks do not show lungs.
 
     Raises
     ------
     BadData
-        When they are all empty, or on what no lung's density is in HU: other values, or another scan's masks.
+        When the masks are all empty, or the median in them is not that of lungs in HU: the values may not be HU, or the
+        masks another scan's.
     """
     lungs, infection = (
         np.logical_or.reduce([mask for name, mask in sample.masks.items() if name in (union, *UNIONS[union])])

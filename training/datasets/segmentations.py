@@ -1,6 +1,6 @@
-"""DICOM segmentations (SEG), label maps too, as masks of the CT series that they were drawn on.
+"""Read DICOM segmentations (SEG), including label maps, as masks of the CT series that they were drawn on.
 
-Segments are known by their coded type and laterality, or by their label.
+Segments are recognised by their label, or by their coded type and laterality.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPA
 
 
 POSITION_MM = 0.1
-"""A frame that is not as far off lies on a slice; what is between is rounding."""
+"""A frame closer than this to a slice lies on it; such a difference is rounding."""
 
 _DAMAGES = (*UNREADABLE, RuntimeError)
 """What pydicom and highdicom raise on a SEG that is damaged."""
@@ -74,7 +74,7 @@ def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
 
 
 def structure_of(segmentation: Segmentation, number: int) -> str | None:
-    """Return the structure that a segment outlines: its label, or "lung" with its coded laterality."""
+    """Return the structure that a segment's label names, else the lung of its coded type and laterality, else None."""
     description = segmentation.get_segment_description(number)
     label = description.segment_label.strip().lower().replace(" ", "_").replace("-", "_")
     if label in STRUCTURES:
@@ -89,7 +89,7 @@ def structure_of(segmentation: Segmentation, number: int) -> str | None:
 
 
 def _name_sources(ds: Dataset, volume: Volume) -> None:
-    """Name the slice at its position as the source of each frame that names none: to do so is optional."""
+    """Set the source of each frame that names none, which is optional, to the slice at the frame's position."""
     for frame in ds.get("PerFrameFunctionalGroupsSequence", ()):
         position = numbers(nested(frame, "PlanePositionSequence", "ImagePositionPatient"))
         if frame.get("DerivationImageSequence") or position is None:
@@ -104,7 +104,7 @@ def _name_sources(ds: Dataset, volume: Volume) -> None:
 
 
 def _require_frames_on(volume: Volume, segmentation: Segmentation, path: Path) -> None:
-    """Refuse a SEG that has a frame of other images: its slices here would all pass for empty."""
+    """Refuse a SEG with a frame of other images; otherwise the volume's slices would all pass for empty."""
     slices = {(slice_.sop_instance_uid, slice_.frame_number) for slice_ in volume.slices}
     is_multiframe = volume.slices[0].frame_number is not None
     frames = segmentation.PerFrameFunctionalGroupsSequence
@@ -124,7 +124,7 @@ def _require_frames_on(volume: Volume, segmentation: Segmentation, path: Path) -
 
 
 def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], path: Path) -> NDArray[np.bool_]:
-    """Return (slices, rows, columns, segments) in the order of the volume's slices."""
+    """Return masks (slices, rows, columns, segments), in the order of the volume's slices."""
     frames = [slice_.frame_number for slice_ in volume.slices if slice_.frame_number is not None]
     uids = [slice_.sop_instance_uid for slice_ in volume.slices]
     try:
@@ -140,16 +140,16 @@ def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], 
         raise BadData("unreadable-file", f"{path}: its frames cannot be decoded: {error}") from error
     if pixels.shape[:3] != volume.hu.shape:
         raise BadData("wrong-shape", f"{path}: masks of {pixels.shape[:3]}, the series has {volume.hu.shape}")
-    return np.asarray(pixels >= 0.5)  # of a fractional SEG they are shares, from 0 to 1
+    return np.asarray(pixels >= 0.5)  # values of a fractional SEG are from 0 to 1
 
 
 def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
-    """Return each SEG with the UID of the series it was drawn on, Hilum's own first, then oldest first.
+    """Return each SEG with the UID of the series it was drawn on: Hilum's own, then others, each from old to new.
 
     Raises
     ------
     BadData
-        When one does not name its series, or what may be a correction is of a class that Hilum does not read.
+        When a SEG does not name its series, or the only possible corrections are of a class that Hilum does not read.
     """
     found, unread = [], []
     for image in (image for one in series for image in one.images):
@@ -181,16 +181,16 @@ def is_foreign(path: Path) -> bool:
 def _is_hilums(ds: Dataset) -> bool:
     """Whether Hilum made an object, so that nobody has corrected it.
 
-    Clocks do not tell: a viewer may stand in another time zone than the machine that made the first labels. Nor does
-    the manufacturer alone: a viewer may carry it over. But what it saves is an object of its own, with a UID of its
-    own, and those that Hilum gives are known by their form.
+    Times do not tell: a viewer may be in another time zone than the machine that made the first labels. Nor does
+    Manufacturer alone: a viewer may copy it. But a viewer saves a new object with a new SOP Instance UID, and the UIDs
+    that Hilum derives have a form of their own.
     """
     return ds.get("Manufacturer") == MANUFACTURER and is_derived(str(ds.get("SOPInstanceUID", "")))
 
 
 def _made_at(ds: Dataset) -> datetime:
-    """Return when an object was made; UTC where it names no zone, for OHIF stamps that without saying so."""
+    """Return when an object was made; in UTC if it names no time zone, because OHIF writes UTC without saying so."""
     made = time_of(ds, "Content")
     if made is None:
-        return datetime.min.replace(tzinfo=UTC)  # as good as the oldest
+        return datetime.min.replace(tzinfo=UTC)  # counts as the oldest
     return made if made.tzinfo else made.replace(tzinfo=UTC)
