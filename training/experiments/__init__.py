@@ -1,6 +1,6 @@
 """All experiments by name: the papers' and those of the network that Hilum ships.
 
-A new one is one entry in a file's ``EXPERIMENTS``, and a new file one in ``_ALL``.
+To add an experiment, add an entry to a file's ``EXPERIMENTS``; to add a file, add an entry to ``_ALL``.
 """
 
 from __future__ import annotations

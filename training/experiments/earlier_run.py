@@ -14,7 +14,7 @@ def earlier_run(runs: Path, name: str, short: bool) -> Path:
     Parameters
     ----------
     short : bool
-        Whether what is built on it is a short form; else the run must be none.
+        Whether the benchmark is measured in short form; if not, the run must not be short either.
 
     Raises
     ------

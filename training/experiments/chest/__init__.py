@@ -1,1 +1,1 @@
-"""The network that Hilum ships: its recipe, how it is judged, and what was weighed against it."""
+"""The network that Hilum ships: its recipe, how it is judged, and the alternatives it was compared with."""

@@ -1,4 +1,4 @@
-"""What the folds of the shipped network say of images that are no usual chest, and whether the figure is withheld."""
+"""How unsure the folds' networks are of altered images, unlike usual chests, and whether the percentage is withheld."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from worker.pipeline import Method, examine
 from worker.volume import Volume, read_volume
 
 NOISE_HU = 250.0
-"""Standard deviation; a low dose has some 50 HU."""
+"""Standard deviation of the noise; a low-dose scan has some 50 HU."""
 
 EVERY = 5
-"""Neighbouring slices are alike: so many are stepped over."""
+"""Only every fifth slice is read, because neighbouring slices are alike."""
 
 Hu = NDArray[np.int16]
 """(slices, rows, columns), front to back in each slice."""
 
 
 def noisy(hu: Hu) -> Hu:
-    """Return an image in much noise."""
+    """Return an image with much noise."""
     noise = np.random.default_rng(0).normal(0, NOISE_HU, hu.shape)
     return np.clip(hu + noise, -1024, 3071).astype(np.int16)
 
@@ -49,7 +49,7 @@ ALTERATIONS: Mapping[str, Callable[[Hu], Hu]] = {
 
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
-    """Return how unsure each fold's network is of those whom it never saw, as they are and altered."""
+    """Return how unsure each fold's network is of the patients that it never saw, as they are and altered."""
     figures: dict[str, float] = {}
     for fold in open_folds(runs, short):
         figures |= dict(shares(fold, data, EVERY * (10 if short else 1)))
@@ -61,7 +61,10 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
 
 
 def shares(fold: Fold, data: Path, every: int) -> Iterator[tuple[str, float]]:
-    """Yield of each patient what only one of a slice and its mirror image has, as a share of what both find."""
+    """Yield, for each alteration and patient, the infection in which two readings differ, as a share of their mean.
+
+    The readings are those of the slices and of their mirror images.
+    """
     agreements: dict[tuple[str, str], Agreement] = {}
     for sample, (name, alter) in product(kept_aside(fold, data)[::every], ALTERATIONS.items()):
         altered = replace(sample, image=alter(sample.image.astype(np.int16)), masks={})
@@ -72,7 +75,7 @@ def shares(fold: Fold, data: Path, every: int) -> Iterator[tuple[str, float]]:
 
 
 def withheld(study: str, volume: Volume, method: Method) -> dict[str, float]:
-    """Return of a study whether its figure is withheld, 1 or 0."""
+    """Return for each alteration of a study whether its percentage is withheld, 1 or 0."""
     return {
         f"{name}/{study}/withheld": float(is_withheld(replace(volume, hu=alter(volume.hu)), method))
         for name, alter in ALTERATIONS.items()

@@ -1,4 +1,4 @@
-"""Ground glass, consolidation and effusion told apart on the 100 slices, by half of the shipped network's recipe."""
+"""Tell ground glass, consolidation and effusion apart on the 100 slices, with half of the shipped network's epochs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ FOUR_CLASSES = replace(
     arguments={**FOLDS_2D.arguments, "classes": 5},
     recipe=replace(
         FOLDS_2D.recipe,
-        # The rarer, the more.
+        # Rarer classes weigh more.
         class_weights=(1.0, 1.0, 1.0, 1.5, 3.0),
-        # What is pasted and grown is infection of one kind.
+        # Pasting and growing opacities know infection of one kind only.
         augmentation=replace(WINDOWS_AND_KERNELS, paste=None, grow=None),
     ),
     pretrained=Path(PRETRAINED.name, "split-0", "weights.safetensors"),

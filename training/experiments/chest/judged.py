@@ -24,7 +24,7 @@ from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.volume import Volume
 
 LINES = (0.1, 0.2, 0.3, 0.5, 0.7)
-"""Probabilities at which Dice is given too, to show how little depends on where the line is drawn."""
+"""Further thresholds at which Dice is measured, to show how little depends on the choice of the threshold."""
 
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
@@ -45,7 +45,7 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
 
 
 def judge_study(folder: Path, name: str, method: Method, pages: Path) -> dict[str, float]:
-    """Analyse a study by a method of that name, draw a page of it and return its figures."""
+    """Analyse a study by a method, draw a page of its slices and return its figures; ``name`` is the method's."""
     volume, findings = analyze(files_of(folder), method)
     write_page(study_tiles(volume, findings), pages / f"{folder.name}-{name}.jpg")
     figures = study_figures(folder, volume, findings)
@@ -112,7 +112,7 @@ def slice_tiles(slices: Sequence[Read]) -> list[Tile]:
 
 
 def study_tiles(volume: Volume, findings: Findings) -> list[Tile]:
-    """Return twelve slices: half of them those with most infection found, half evenly spread over the lungs."""
+    """Return twelve slices: six evenly spread over the lungs, and the six with most infection found."""
     areas = findings.areas
     lungs = np.flatnonzero(areas.lung_mm2)
     spread = np.linspace(lungs[0], lungs[-1], 8).astype(int)[1:-1]

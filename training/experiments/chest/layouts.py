@@ -1,4 +1,8 @@
-"""2D, 2.5D and 3D side by side, each as it is and mirrored, and an ensemble: which the chest network should be."""
+"""Compare 2D, 2.5D and 3D networks, to choose the layout of the chest network.
+
+Each layout reads the slices in two ways: as they are, and as a mean with their mirror images. One more way is an
+ensemble of two layouts.
+"""
 
 from __future__ import annotations
 
@@ -27,21 +31,21 @@ from worker.models.store import weights_at
 LAYOUTS: Mapping[str, Experiment] = {"2d": FOLDS_2D, "2.5d": FOLDS_25D, "3d": FOLDS_3D}
 
 MIRRORED = "{}-mirrored"
-"""Way of the mean over the slices as they are and their mirror images."""
+"""Name of a layout's way that takes the mean over the slices as they are and their mirror images."""
 
 SHIPPED_WAY = MIRRORED.format("2d")
 
 MEMBERS = (SHIPPED_WAY, MIRRORED.format("2.5d"))
 ENSEMBLE = "2d+2.5d-mirrored"
-"""Way of the mean over those."""
+"""Name of the way that takes the mean over ``MEMBERS``."""
 
 Probabilities = list[NDArray[np.float32]]
-"""Of whole lung and of infection, (2, rows, columns) of each slice, on its own pixels."""
+"""For each slice, the probabilities of whole lung and of infection, (2, rows, columns), on the slice's own pixels."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A fold's network of one layout, and the names of those that it never saw."""
+    """A fold's network of one layout, and the names of the patients that it never saw."""
 
     segmenter: Segmenter
     window_hu: tuple[float, float]
@@ -49,9 +53,9 @@ class Reader:
     tested: frozenset[str]
 
     def read(self, scan: Sequence[Sample], mirrored: bool) -> tuple[Probabilities, float]:
-        """Return what the network says of a scan's slices, and the seconds that it computed, over all threads.
+        """Return the network's probabilities for a scan's slices, and its computing time in seconds, over all threads.
 
-        It is shown all of each slice, as that was cropped to the chest.
+        The network sees all of each slice, because the slices were already cropped to the chest.
         """
         frames = [Framing(slice(0, s.image.shape[1]), slice(0, s.image.shape[2]), self.side) for s in scan]
         images = np.stack(
@@ -70,7 +74,7 @@ class Reader:
 
 @dataclass
 class Score:
-    """What was counted over a patient's slices, read in one way."""
+    """Counts over a patient's slices, read in one way."""
 
     lung: Confusion = field(default_factory=Confusion)
     infection: Confusion = field(default_factory=Confusion)
@@ -89,15 +93,15 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
 
 
 def open_folds(runs: Path, short: bool, patients: Set[str]) -> Iterator[Mapping[str, Reader]]:
-    """Give out the networks of each fold, by layout.
+    """Yield the networks of each fold, by layout.
 
     Raises
     ------
     SettingsError
-        A run is missing, unfinished or short, or its folds keep other patients aside than those of the others.
+        A run is missing, unfinished or short, or its folds keep other patients aside than those of the other runs.
     """
     found = {layout: fold_weights(runs, experiment.name, short) for layout, experiment in LAYOUTS.items()}
-    # Who else is kept aside depends on what the layout can read at all.
+    # Only ``patients`` are compared: which others are kept aside depends on the data that the layout can read.
     if len({tuple(tested & patients for _, tested in folds) for folds in found.values()}) != 1:
         raise SettingsError("other-splits", "the runs of the layouts have other folds; train all folds of each")
     for fold in zip(*found.values(), strict=True):
@@ -108,7 +112,7 @@ def open_folds(runs: Path, short: bool, patients: Set[str]) -> Iterator[Mapping[
 
 
 def open_reader(weights: Path, tested: frozenset[str]) -> Reader:
-    """Load a network of any layout, and let it read something: the first time takes longer."""
+    """Load a network of any layout, and let it read once, because the first reading takes longer."""
     with weights_at(weights, "weights of an earlier run"):
         segmenter, card = open_segmenter(weights)
     assert card.window_hu is not None  # noqa: S101  # by the experiments' preprocessing
@@ -119,7 +123,7 @@ def open_reader(weights: Path, tested: frozenset[str]) -> Reader:
 
 
 def kept_aside(samples: Sequence[Sample], readers: Mapping[str, Reader]) -> Iterator[tuple[str, list[Sample]]]:
-    """Give out the patients whom the fold's networks never saw, and their slices from one end to the other."""
+    """Yield each scan of the patients that the fold's networks never saw: the patient, and the slices in order."""
     tested = next(iter(readers.values())).tested
     chosen = sorted((s for s in samples if s.patient in tested), key=lambda s: (s.scan, s.position))
     for _, scan in groupby(chosen, key=lambda s: s.scan):
@@ -144,7 +148,7 @@ def score_scan(
 def read_in_every_way(
     scan: Sequence[Sample], readers: Mapping[str, Reader]
 ) -> Iterator[tuple[str, Probabilities, float]]:
-    """Give out each way's name, what it says of the scan, and how long its networks computed."""
+    """Yield each way's name, its probabilities for the scan, and the computing time of its networks in seconds."""
     members = []
     for layout, reader in readers.items():
         plain, seconds = reader.read(scan, mirrored=False)
@@ -163,7 +167,7 @@ def mean_of(*readings: Probabilities) -> Probabilities:
 
 
 def figures(scores: Mapping[str, Mapping[str, Score]]) -> Iterator[tuple[str, float]]:
-    """Yield Dice with intervals over patients, what each way gains on the shipped one, and its computing time."""
+    """Yield each way's Dice with intervals over patients, its gain over the shipped way, and its computing time."""
     shipped = scores[SHIPPED_WAY]
     for way, patients in scores.items():
         for structure in (LUNG, INFECTION):
@@ -186,7 +190,7 @@ def mean_dice(counts: Sequence[Confusion]) -> float:
 
 
 def mean_gain(pairs: Sequence[tuple[float, float]]) -> float:
-    """Return how much higher, in the mean, the first of each pair is."""
+    """Return by how much the first of each pair is higher than the second, in the mean."""
     return Spread.of(one - other for one, other in pairs).mean
 
 

@@ -1,6 +1,6 @@
 """The network that Hilum ships: lung, infection and effusion in one, small enough to train on two CPU cores.
 
-Not a paper's: the layout is Wu et al.'s U-Net, narrower, on blocks of 2 x 2 pixels.
+It is from no paper: it is Wu et al.'s U-Net, but narrower and on blocks of 2 x 2 pixels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WINDOWS_AND_KERNELS = Augmentation(
     coarse=1.0,
     erase=0.1,
 )
-"""Wide enough for the HU that were only estimated, and for the kernels, doses and fields of view to come."""
+"""Wide enough for HU that were only estimated, and for the kernels, doses and fields of view of other scans."""
 
 FOLDS = Experiment(
     name="chest-folds",
@@ -68,7 +68,7 @@ FOLDS = Experiment(
         )
     ),
     short=Short(epochs=2, steps_per_epoch=20, size=(128, 128)),
-    may_lack=(PLEURAL_EFFUSION,),  # hardly anyone has any
+    may_lack=(PLEURAL_EFFUSION,),  # hardly any patient has it
     published=(
         Published(f"{INFECTION}/dice_per_case", 0.757, "Wu et al. 2020, table 1"),
         Published(f"{INFECTION}/dice_global", 0.777, "Ma et al. 2021, nnU-Net"),

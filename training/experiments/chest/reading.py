@@ -1,4 +1,4 @@
-"""The folds' networks read whom they never saw, as the worker does."""
+"""Let the folds' networks read the patients that they never saw, as the worker does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.slabs import Slabs
 
 @dataclass(frozen=True)
 class Fold:
-    """A network, and the names of those that it never saw."""
+    """A fold's network, and the names of the patients that it never saw."""
 
     network: ChestNetwork
     tested: frozenset[str]
@@ -38,7 +38,7 @@ class Read:
     infection : ndarray of float16, same shape
         Probability of infection, 0 outside the lung.
     threshold : float
-        From which it counts.
+        Probability from which a pixel counts as infection.
     """
 
     sample: Sample
@@ -54,7 +54,7 @@ class Read:
 
     @cached_property
     def infected(self) -> NDArray[np.bool_]:
-        """What counts as infection."""
+        """The pixels that count as infection, bool (1, rows, columns)."""
         mask: NDArray[np.bool_] = self.infection >= self.threshold
         return mask
 
@@ -71,7 +71,7 @@ def open_fold(weights: Path) -> ChestNetwork:
 
 
 def fold_weights(runs: Path, name: str, short: bool) -> list[tuple[Path, frozenset[str]]]:
-    """Return the weights of the folds of a run, and the names of those that they never saw."""
+    """Return the weights of the folds of a run, each with the names of the patients that it never saw."""
     folders = sorted(path.parent for path in earlier_run(runs, name, short).glob("split-*/result.json"))
     return [
         (folder / "weights.safetensors", frozenset(read_json(folder / "result.json")["tested"])) for folder in folders
@@ -95,5 +95,5 @@ def read(network: ChestNetwork, sample: Sample) -> Read:
 
 
 def read_folds(folds: Sequence[Fold], data: Path, every: int) -> list[Read]:
-    """Read every so many slices of those whom each fold never saw."""
+    """Read, with each fold, one in ``every`` slices of the patients that it never saw."""
     return [read(fold.network, sample) for fold in folds for sample in kept_aside(fold, data)[::every]]

@@ -1,1 +1,1 @@
-"""What the four papers trained and measured, a file a paper, and what they compare."""
+"""What the four papers trained, one file per paper, and what they measured or compared."""

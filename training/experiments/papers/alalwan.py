@@ -1,7 +1,7 @@
 """Alalwan et al. 2021: 3D-DenseUNet-569, with separable and with standard convolutions, on chest data.
 
 The paper segments the liver and its tumours; here the lung takes the liver's place and the infection the
-tumours', as its conclusion proposes. Its class weights go with the places.
+tumours', as its conclusion proposes. They take over the class weights too.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def experiments() -> Iterator[Experiment]:
 
 
 def figures() -> Iterator[Published]:
-    """Yield table 1: of the liver and of the tumours."""
+    """Yield the figures of table 1, of the liver and of the tumours, as those of lung and infection."""
     for structure, per_case, overall in ((LUNG, 0.962, 0.967), (INFECTION, 0.696, 0.807)):
         organ = "liver" if structure == LUNG else "tumour"
         yield Published(f"{structure}/dice_per_case", per_case, f"table 1, {organ}")

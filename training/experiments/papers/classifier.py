@@ -66,7 +66,7 @@ LungAndInfection = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan that was not trained on: masks (slices, rows, columns), candidates and their scores."""
+    """A scan that its split did not train on: masks (slices, rows, columns), each slice's voxel volume, candidates."""
 
     split: int
     scan: str
@@ -79,12 +79,12 @@ class Case:
 
 
 def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, runs: Path, short: bool) -> dict[str, float]:
-    """Return AUC and best threshold of the classifier, Dice and PoIR without it, with it, and with one that never errs.
+    """Return AUC and best threshold of the classifier, and Dice and PoIR without it, with it, and with a faultless one.
 
     Parameters
     ----------
     find : callable
-        Maps the folders of the data sets and of the runs, and whether those may be short, to cases.
+        Maps the folders of the data sets and of the runs, and whether the runs may be short, to cases.
     """
     cases = find(data, runs, short)
     scores = score_candidates(cases, short)
@@ -109,7 +109,10 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, runs: Pa
 
 
 def find_wu_cases(network: str, data: Path, runs: Path, short: bool) -> list[Case]:
-    """Predict lungs and infection of every scan by the splits that tested it; ``unet`` or ``unet-2.5d``."""
+    """Predict lungs and infection of every scan by the networks of the split that tested it.
+
+    ``network`` is ``unet`` or ``unet-2.5d``.
+    """
     infection, lungs = (open_trial(f"wu-{s}-{network}", data, runs, short) for s in (INFECTION, LUNG))
     if [p.name for p in infection.prepared] != [p.name for p in lungs.prepared] or infection.splits != lungs.splits:
         raise SettingsError("other-splits", "the runs of lungs and infection have other splits; use one seed")
@@ -124,7 +127,7 @@ def find_wu_cases(network: str, data: Path, runs: Path, short: bool) -> list[Cas
 
 
 def find_chest_cases(data: Path, runs: Path, short: bool) -> list[Case]:
-    """Predict every scan with masks by the fold of the shipped network's recipe that tested it."""
+    """Predict every scan with masks by the fold of ``chest-folds-2d`` that tested it."""
     trial = open_trial(FOLDS_2D.name, data, runs, short)
     lung, infection = (trial.experiment.target.names.index(name) for name in (LUNG, INFECTION))
     return [
@@ -155,7 +158,7 @@ def make_case(split: int, judged: Judged, found: LungAndInfection, true: LungAnd
 
 
 def open_trial(name: str, data: Path, runs: Path, short: bool) -> Trial:
-    """Return an earlier run."""
+    """Return the trial of an earlier run."""
     folder = earlier_run(runs, name, short)
     content = read_json(folder / "trial.json")
     return Trial(
@@ -170,7 +173,7 @@ def open_trial(name: str, data: Path, runs: Path, short: bool) -> Trial:
 
 
 def score_candidates(cases: Sequence[Case], short: bool) -> list[NDArray[np.float64]]:
-    """Return the probability of infection of each case's candidates, by a classifier of the other splits."""
+    """Return the probability of infection of each case's candidates, by a classifier trained on the other splits'."""
     networks = {}
     for split in sorted({case.split for case in cases}):
         others = [c for case in cases if case.split != split for c in case.candidates]
@@ -179,7 +182,7 @@ def score_candidates(cases: Sequence[Case], short: bool) -> list[NDArray[np.floa
 
 
 def train_classifier(candidates: Sequence[CandidatePatch], seed: int, short: bool) -> PatchMap:
-    """Train on candidates; the tenth of them that is kept aside only shows how it goes."""
+    """Train a classifier on nine tenths of the candidates; the tenth kept aside only shows how training goes."""
     if len(candidates) < 2:
         raise SettingsError("no-candidates", "the networks found too few candidates: train them longer")
     prepared = [as_prepared(c, str(number)) for number, c in enumerate(candidates)]
@@ -232,7 +235,7 @@ def filtered(case: Case, scores: NDArray[np.float64], threshold: float) -> NDArr
 
 
 def compare_poir(cases: Sequence[Case], infections: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
-    """Return how the proportion of infected region agrees with the truth, over patients."""
+    """Return how the proportion of infected region agrees with the truth, over scans of at least ten slices."""
     pairs = [
         (poir(case, infection, case.lung), poir(case, case.true_infection, case.true_lung))
         for case, infection in zip(cases, infections, strict=True)

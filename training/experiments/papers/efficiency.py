@@ -57,9 +57,9 @@ def network_of(name: str, arguments: Mapping[str, object]) -> SegmentationNetwor
 def measure_inference(data: Path, runs: Path, short: bool) -> dict[str, float]:
     """Return the seconds that a scan of 709 slices of 512 x 512 takes in 2D and 3D.
 
-    The short form reads one stack of 32 slices of 256 x 256 and multiplies: 2D by the number of slices, 3D by
-    the number of stacks, both by the area. ``cpu_seconds`` is what the process computed, over all its threads;
-    where it is far from ``seconds`` times the threads, others were using the machine.
+    The short form reads one stack of 32 slices of 256 x 256 and scales the time up: 2D by the number of slices,
+    3D by the number of stacks, both by the area. ``cpu_seconds`` is the process's CPU time over all its
+    threads; if it is far from ``seconds`` times the threads, other processes were using the machine.
     """
     slices, size = (STACK_SLICES, SHORT_SIZE) if short else (SLICES, SIZE)
     scan = np.random.default_rng(0).random((slices, *size), np.float32)
@@ -98,7 +98,7 @@ def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:
     stack = chest_stack(data, shape)
     figures: dict[str, float] = {}
     for kind, separable in (("separable", True), ("standard", False)):
-        # Each in a process of its own: the peak of a process's memory never falls.
+        # Each kind in a process of its own, because the recorded peak of a process's memory never falls.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             step = pool.submit(measure_steps, separable, steps, stack, torch.get_num_threads())
             figures |= {f"{kind}/{key}": value for key, value in step.result().items()}
@@ -108,7 +108,7 @@ def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:
 
 
 def chest_stack(data: Path, shape: tuple[int, int, int]) -> Prepared:
-    """Return a stack of the first chest, lung and infection outlined, of a shape (slices, rows, columns)."""
+    """Return a stack of the first chest's slices in a shape (slices, rows, columns), labelled lung and infection."""
     (experiment, *_) = alalwan.EXPERIMENTS
     preprocess = replace(experiment.preprocess, size=shape[1:])
     with TemporaryDirectory() as folder:
@@ -161,7 +161,7 @@ def time_steps(network: SegmentationNetwork, steps: int, stack: Prepared, device
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Return the most memory that this process has held, on its GPU or else of the machine; NaN if not counted."""
+    """Return this process's peak memory, of the GPU if there is one, else of the machine; NaN if not recorded."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     status = Path("/proc/self/status")

@@ -1,9 +1,10 @@
 """Saood & Hatem 2021: U-Net against SegNet on 100 slices, binary and by kind of lesion.
 
 The recipe is that of the published script: Adam, rate x0.95 every 12 epochs, L2 1e-4, 160 epochs, mirroring
-and shear, cross-entropy with median-frequency weights. MATLAB divides that by the weights in the batch, keeps the
-weights of the last epoch and then takes the statistics of batch normalisation from the whole training set; so do we.
-It reads gray levels less their mean; so does our U-Net. SegNet's first normalisation undoes any scale of its input.
+and shear, cross-entropy with median-frequency weights. MATLAB divides the loss by the sum of the class weights in the
+batch, keeps the network of the last epoch and then takes the statistics of batch normalisation from the whole training
+set; so do we. MATLAB's networks read gray levels less their mean; so does our U-Net. SegNet does not need this: its
+first normalisation undoes any scale of its input.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TARGETS: Mapping[Task, Target] = {
 }
 
 MEAN_GRAY = 0.0874
-"""Of all hundred slices, black outside the lungs."""
+"""Mean gray, in [0, 1], of all hundred slices, which are black outside the lungs."""
 
 ARGUMENTS: Mapping[Network, dict[str, Any]] = {
     "segnet": {},
@@ -51,7 +52,7 @@ BEST: Mapping[tuple[Net, Task], int] = {
     ("segnet", "multi"): 7,
     ("unet", "multi"): 4,
 }
-"""The setting, from 1, that the paper chose for tables 4, 6 and 7."""
+"""The setting, counted from 1, that the paper chose for tables 4, 6 and 7."""
 
 ACCURACY: Mapping[tuple[Net, Task], tuple[tuple[float, float], ...]] = {
     ("segnet", "binary"): (
@@ -93,7 +94,7 @@ HOLDOUT_SCORES: Mapping[tuple[Net, Task], Mapping[str, tuple[float, ...]]] = {
 
 FIVE_FOLD_SCORES: Mapping[tuple[Net, Task], Mapping[str, tuple[tuple[float, float | None], ...]]] = {
     ("segnet", "binary"): {
-        # The text at hand lacks the last standard deviation.
+        # The paper's text that we have lacks the last standard deviation.
         INFECTED: ((0.947, 0.048), (0.945, 0.015), (0.703, 0.055), (0.945, 0.019), (0.829, None)),
     },
     ("unet", "binary"): {
@@ -127,7 +128,7 @@ def experiment(
     published: Iterator[Published],
     network: Network,
 ) -> Experiment:
-    """Return one training of the paper: a setting of ``net``, counted from 1, for a network."""
+    """Return one training of the paper: ``network`` trained with a setting, counted from 1, of ``net``."""
     rate, batch_size = SETTINGS[net][setting - 1]
     target = TARGETS[task]
     return Experiment(
@@ -163,7 +164,7 @@ def accuracies(net: Net, task: Task, setting: int, table: str) -> Iterator[Publi
 
 
 def holdout_figures(net: Net, task: Task, setting: int) -> Iterator[Published]:
-    """Yield the figures of one setting: accuracies, and scores by class where the paper chose it."""
+    """Yield the figures of one setting: accuracies and, if the paper chose that setting, scores by class."""
     yield from accuracies(net, task, setting, "table 3" if task == "binary" else "table 5")
     if setting == BEST[net, task]:
         for name, scores in HOLDOUT_SCORES[net, task].items():

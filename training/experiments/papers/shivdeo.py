@@ -25,7 +25,7 @@ OVERLAP_FACTORS = (0.0, 0.375, 0.625)
 
 SLICES = Preprocess(size=(512, 512))
 DICOM = Preprocess(size=(512, 512), window_hu="header")
-"""The paper's own: the window that the DICOM header names (section 3)."""
+"""The paper's own preprocessing: the window that the DICOM header names (section 3)."""
 
 BATCH = "batch size and length are ours, the paper names neither"
 SHORT_2D = Short(epochs=4, steps_per_epoch=20, size=(128, 128))

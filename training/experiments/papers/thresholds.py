@@ -19,10 +19,10 @@ DATA = "infection-slices"
 
 
 def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
-    """Return the mean Dice over patients of lungs and infection at each threshold, the best, and where it is.
+    """Return the mean Dice over patients of lungs and infection at each threshold, and the best with its threshold.
 
-    The lung is what lies below a threshold; the infection is the best lung mask without what lies below
-    another threshold. The short form takes every tenth slice.
+    The lung is every pixel below a threshold, without the air around the body. The infection is the best lung mask
+    without the pixels below a second, lower threshold. The short form takes every tenth slice.
     """
     samples = list(datasets.read(DATA, data))[:: 10 if short else 1]
     lung_scores = {t: mean_dice((s, below(s, t), s.mask(LUNG)) for s in samples) for t in THRESHOLDS_HU}
@@ -45,7 +45,7 @@ def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
 
 
 def below(sample: Sample, threshold_hu: float) -> NDArray[np.bool_]:
-    """Return what is below a threshold, without the air around the body: what reaches a corner of a slice."""
+    """Return the pixels below a threshold, without components that reach a slice's corner: air around the body."""
     return np.stack([_without_corners(plane < threshold_hu) for plane in sample.image])
 
 

@@ -1,6 +1,6 @@
 """Wu et al. 2020: lungs and infection by 2D and 2.5D U-Net (table 1).
 
-The paper names neither rate nor loss nor length; those here are ours. Its other rows, by thresholds and with
+The paper names no learning rate, loss or length; those here are ours. The table's other rows, by thresholds and with
 the classifier, and the figures of PoIR are measured by ``wu-thresholds`` and ``wu-classifier-...``.
 """
 
@@ -31,7 +31,7 @@ MEAN_DICE = {
 
 
 def experiments() -> Iterator[Experiment]:
-    """Yield both networks on both structures."""
+    """Yield the experiments of both networks on both structures."""
     for (structure, name), dice in MEAN_DICE.items():
         network, stacking = NETWORKS[name]
         yield Experiment(
