@@ -1,4 +1,4 @@
-"""Area-plots as a picture: how much of each slice is infected, found and true. Shivdeo et al. 2021, figures 6-13."""
+"""Draw area-plots: the area of a class in each slice, as predicted and as true. Shivdeo et al. 2021, figures 6-13."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MARGIN = 24
 
 
 def write_area_plots(judged: Sequence[Judged], label: int, path: Path) -> None:
-    """Write an SVG with a plot for each scan of at least ten slices: the truth in gray, what was found in red.
+    """Write an SVG with a plot for each scan of at least ten slices: the truth in gray, the prediction in red.
 
-    Nothing is written where no scan is that long.
+    Nothing is written if no scan is that long.
     """
     scans = [scan for scan in judged if len(scan.true) >= FEWEST_SLICES]
     if not scans:
@@ -47,7 +47,7 @@ def plot(scan: Judged, label: int, top: int) -> str:
 
 
 def line(values: Values, colour: str) -> str:
-    """Return a curve over the slices; 1 is at the top."""
+    """Return the SVG of a curve over the slices; the value 1 is at the top."""
     last = len(values) - 1
     points = " ".join(f"{WIDTH * i / last:.1f},{HEIGHT * (1 - value):.1f}" for i, value in enumerate(values))
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'

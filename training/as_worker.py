@@ -1,4 +1,8 @@
-"""Test scans read as a worker reads them: lungs first, slices and mirror images, cleaned, at their own pixels."""
+"""Read test scans as a worker does.
+
+The lungs come first, then infection, from the slices and their mirror images; candidate regions are filtered. All of it
+is at the scan's own resolution.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +26,17 @@ from worker.pipeline import Method
 
 
 def scans_of(prepared: Sequence[Prepared]) -> list[Prepared]:
-    """Return what a worker would read: scans, and no single slices."""
+    """Return the samples that a worker would read: scans of at least ``FEWEST_SLICES`` slices, no single slices."""
     return [sample for sample in prepared if len(sample.image) >= FEWEST_SLICES]
 
 
 def measure_scans(networks: Mapping[str, ChestNetwork], samples: Iterable[Sample]) -> dict[str, float]:
-    """Return the figures of networks by patient, each figure's name after that of its network.
+    """Return the figures of each network by patient and over patients.
 
     Parameters
     ----------
     networks : mapping
-        By what their figures' names begin with.
+        Networks by the prefix of their figures' names.
     samples : iterable of Sample
         The scans.
     """
@@ -54,12 +58,12 @@ def measure_scans(networks: Mapping[str, ChestNetwork], samples: Iterable[Sample
 
 
 def find_samples(sets: Sequence[str], data: Path, scans: Collection[Prepared]) -> Iterator[Sample]:
-    """Yield the samples that scans were prepared from, without those whose infection nobody drew as a whole.
+    """Yield the samples that scans were prepared from, except those without a mask of all their infection.
 
     Raises
     ------
     SettingsError
-        A scan is not there any more.
+        A scan is no longer in the data.
     """
     wanted = {(scan.source, scan.name) for scan in scans}
     for name in sets:
@@ -73,7 +77,7 @@ def find_samples(sets: Sequence[str], data: Path, scans: Collection[Prepared]) -
 
 
 def read_scan(method: Method, sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return lungs and infection as a worker's masks have them, whatever its gates would say of the scan."""
+    """Return the masks of lungs and infection as a worker makes them, without its gates, which may refuse a scan."""
     volume = as_volume(sample)
     lungs = method.segment_lungs(volume)
     infection, _ = filter_candidates(volume, method.segment_infection(volume, lungs), method.judge)
@@ -81,7 +85,7 @@ def read_scan(method: Method, sample: Sample) -> tuple[NDArray[np.bool_], NDArra
 
 
 def count(found: NDArray[np.bool_], sample: Sample, structure: str) -> Confusion:
-    """Count the voxels of a structure; none where nobody drew it."""
+    """Compare a mask with a structure's, voxel by voxel; all counts are 0 if the structure was not annotated."""
     try:
         return Confusion.of(found, sample.mask(structure))
     except BadData:

@@ -1,4 +1,4 @@
-"""Random changes to training images: thicker slices, then changes in their plane on whichever device the batch is."""
+"""Random changes to training images: thicker slices first, then in-plane changes on the device that holds the batch."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from training.opacities import Opacities
 from training.target import UNKNOWN
 
 FAINTEST = 0.5
-"""Least opacity of what is pasted."""
+"""Lowest opacity of pasted pixels."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are changed; all zero is not at all. Every slice of a stack is changed alike.
+    """How far images are changed; by default not at all. All slices of a stack are changed alike.
 
     Parameters
     ----------
     paste : tuple of int, or None
-        (a class, onto a class): where an image has the second, it gets pixels of the first from another image
-        of the batch, as lesions placed in healthy lung, some of them fainter.
+        (pasted class, class to paste onto): pixels of the first class, from another image of the batch, cover pixels
+        of the second, as lesions placed in healthy lung; some are made fainter.
     grow : Opacities, or None
-        Opacities drawn into lung.
+        Synthetic opacities to draw into lung.
     flip_rows, flip_columns : float
         Probability of a mirror image along that axis.
     rotate_degrees, shear_degrees : float
-        Drawn from minus to plus this; shear along rows and columns each.
+        Drawn between minus and plus this; shear is drawn separately along rows and columns.
     scale : tuple of float
         Range of the magnification.
     shift : float
-        Share of the side, drawn from minus to plus this.
+        Share of the image's side, drawn between minus and plus this.
     probability : float
-        Of each of the changes below.
+        Probability of pasting, and of each of the changes below.
     thickest_mm : float
-        Slices become the mean of several, together up to this thick, where a scan's spacing is known.
+        Each slice becomes the mean of several, together at most this thick, if the scan's slice spacing is known.
     gamma : float
         Exponent drawn log-uniformly from 1 / (1 + gamma) to 1 + gamma.
     contrast, brightness : float
-        Slope of the gray scale 1 +- contrast, and offset +- brightness: another window.
+        The gray scale's slope is drawn from 1 +- contrast, its offset from +- brightness: as in another window.
     noise : float
         Largest standard deviation of Gaussian noise, in gray of [0, 1].
     blur_sigma : float
         Largest sigma in pixels of a Gaussian; half of the time the image is sharpened by it instead, as a
         sharp kernel would.
     coarse : float
-        Largest factor of a lower in-plane resolution is 1 + coarse.
+        In-plane resolution is reduced by a factor of at most 1 + coarse.
     erase : float
-        Largest side, as a share, of one rectangle painted with one gray value.
+        Largest side, as a share of the image's, of a rectangle painted with one gray value.
     """
 
     paste: tuple[int, int] | None = None
@@ -73,7 +73,7 @@ class Augmentation:
     erase: float = 0.0
 
     def thicken(self, example: Example, generator: torch.Generator) -> Example:
-        """Return an example as it is, or with slices that are each the mean of several; thin ones are likelier."""
+        """Return an example unchanged, or with slices that are each the mean of several; thin ones are likelier."""
         if not self.thickest_mm or example.slice_mm is None:
             return example
         happens, share = torch.rand(2, generator=generator).tolist()
@@ -94,7 +94,7 @@ class Augmentation:
         Returns
         -------
         tuple of Tensor
-            The same shapes. Labels are ``UNKNOWN`` where the new frame shows what was outside the old one.
+            Of the same shapes. Labels are ``UNKNOWN`` where the new image shows an area outside the old one.
         """
         draw = _Draw(generator, images)
         images, labels = self._move(images, labels, draw)
@@ -114,12 +114,12 @@ class Augmentation:
             self._affine(draw, rows / columns), [len(images), 1, rows, columns], align_corners=False
         ).to(images.device)
         moved = functional.grid_sample(images, grid, mode="bilinear", align_corners=False)
-        # Labels are sampled one higher, so that the zeros which grid_sample puts outside mean "unknown".
+        # Labels are raised by 1 before sampling, so that the zeros that grid_sample puts outside mean "unknown".
         higher = functional.grid_sample(labels.float() + 1, grid, mode="nearest", align_corners=False)
         return moved, torch.where(higher == 0, UNKNOWN, higher - 1).to(torch.uint8)
 
     def _affine(self, draw: _Draw, aspect: float) -> Tensor:
-        """Return maps from new to old places, shape (n, 2, 3), in the [-1, 1] of ``affine_grid``."""
+        """Return affine maps from new to old places, shape (n, 2, 3), in ``affine_grid``'s coordinates [-1, 1]."""
         turn = torch.deg2rad(draw.between(-self.rotate_degrees, self.rotate_degrees))
         shear_x, shear_y = (
             torch.tan(torch.deg2rad(draw.between(-self.shear_degrees, self.shear_degrees))) for _ in "xy"
@@ -135,7 +135,7 @@ class Augmentation:
         return torch.cat([mirroring @ rotation @ shearing, shifts[:, :, None]], dim=2)
 
     def _repaint(self, images: Tensor, draw: _Draw) -> Tensor:
-        """Change gray values alone."""
+        """Change gray values only, so that the labels stay as they are."""
         if self.coarse:
             factor = 1 + float(draw.between(0, self.coarse)[0])
             images = torch.where(draw.happens(self.probability), _coarsen(images, factor), images)
@@ -163,7 +163,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class _Draw:
-    """Random numbers for one batch, one an image, drawn on the CPU."""
+    """Random numbers for one batch, one per image, drawn on the CPU."""
 
     generator: torch.Generator
     images: Tensor
@@ -175,7 +175,7 @@ class _Draw:
         return self.like(self.between(0, 1) < probability)
 
     def like(self, values: Tensor) -> Tensor:
-        """Return one value an image, ready to broadcast over the batch."""
+        """Return one value per image, ready to broadcast over the batch."""
         return values.to(self.images.device)[:, None, None, None]
 
     def normal(self) -> Tensor:
@@ -185,9 +185,9 @@ class _Draw:
 def _paste(
     images: Tensor, labels: Tensor, pasted: int, onto: int, probability: float, draw: _Draw
 ) -> tuple[Tensor, Tensor]:
-    """Give images a class of their neighbours in the batch, at another place, fading in over a pixel at the border.
+    """Paste a class from another image of the batch, at another place; the border fades over about a pixel.
 
-    Few patients have lesions in few places; a network would learn the places.
+    The few patients have lesions in few places; without pasting, a network would learn these places.
     """
     shifts = [round(float(draw.between(-0.5, 0.5)[0]) * side) for side in images.shape[-2:]]
     flipped = [axis for axis in (-2, -1) if float(draw.between(0, 1)[0]) < 0.5]
@@ -259,4 +259,4 @@ STRONG = Augmentation(
     coarse=1.5,
     erase=0.2,
 )
-"""The default for scans of other windows, kernels, doses and resolutions than those trained on."""
+"""The default: prepares for scans of other windows, kernels, doses and resolutions than those trained on."""

@@ -1,6 +1,6 @@
-"""Which examples a step sees, and how they are changed: a function of the seed and the step alone.
+"""Which examples a step sees, and how they are augmented: a function of the seed and the step alone.
 
-So a training can be broken off anywhere and go on exactly, with nothing to save but the step's number.
+So training can be interrupted anywhere and continued exactly, without a saved random state: the step's number suffices.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from training.examples import Example
 
 
 def seed_from(*numbers: int) -> int:
-    """Return one seed for torch from several numbers, unlike those of all neighbours."""
+    """Return one seed for torch from several numbers; neighbouring numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def choose(examples: int, batch_size: int, seed: int, step: int) -> list[int]:
-    """Return the examples of a step: the next ones in an endless row of shuffled passes over all."""
+    """Return the indices of a step's examples: the next ones in an endless sequence of shuffled passes over all."""
     places = range(step * batch_size, (step + 1) * batch_size)
     return [int(_pass_order(examples, seed, place // examples)[place % examples]) for place in places]
 

@@ -1,4 +1,4 @@
-"""A table that is measured rather than trained: run, and written down as trainings are."""
+"""Run a benchmark, a table that is measured rather than trained, and write its result in the form of a training's."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
     Parameters
     ----------
     folder : Path
-        Of this run. Earlier runs that the benchmark needs lie beside it, named after their experiments.
+        The run's folder. Earlier runs that the benchmark needs lie beside it, named after their experiments.
 
     Raises
     ------
     SettingsError
-        When the folder holds another experiment, or the full measure that a short one would take the place of.
+        When the folder holds another experiment, or a full result that a short one would replace.
     """
     _refuse_other_results(benchmark, folder, short)
     folder.mkdir(parents=True, exist_ok=True)
-    source = source_version()  # of what measures, not of what lies there an hour later
+    source = source_version()  # read before measuring: an hour later the source may have changed
     figures = benchmark.measure(data, folder.resolve().parent, short)
     result = {
         "experiment": benchmark.name,
@@ -60,7 +60,10 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
 
 
 def _refuse_other_results(benchmark: Benchmark, folder: Path, short: bool) -> None:
-    """Refuse a folder whose result this measure must not take the place of; a training claims one before it has any."""
+    """Refuse a folder of another experiment, or a full result for a short one.
+
+    A training claims its folder (``trial.json``) before it has a result.
+    """
     for path in (folder / "trial.json", folder / "result.json"):
         if not path.exists():
             continue

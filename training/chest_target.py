@@ -1,4 +1,4 @@
-"""One label map for all data sets of the shipped model, whatever each of them had annotated."""
+"""Label maps for the shipped network, the same for all data sets whichever structures each of them has annotated."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from worker.lungs import segment_lungs
 from worker.volume import Volume
 
 FAINT_HU, FAINT_SIGMA = 60, 2.0
-"""Lung that is so much denser than the scan's median, after smoothing by so many pixels, may be ground glass."""
+"""Lung that is so many HU above the scan's median, smoothed with a sigma of so many pixels, may be ground glass."""
 
 DENSE_HU = -700
-"""Around lungs by threshold, what is above may be consolidated lung."""
+"""Denser pixels around lungs that were found by threshold may be consolidated lung."""
 
 PLEURA_RADIUS = 20
-"""In pixels: how far beyond its threshold lung a scan with infection may have consolidated lung."""
+"""In pixels: how far outside lungs that were found by threshold there may be consolidated lung."""
 
 
 @dataclass(frozen=True)
 class ChestTarget(Target):
-    """Lung, infection and effusion, where parts of the first two that nobody annotated are unknown, not absent.
+    """Lung, infection and effusion; lung and infection that nobody annotated are unknown where they may be, not absent.
 
-    - Without a lung mask, lungs are those of the HU thresholds.
-    - Without an infection mask, slices that a radiologist called free of infection have none. In all others,
-      lung that is denser than most is unknown, vessels too, for nobody said which of it is infected; and so is
-      what lies dense around lungs by threshold, which lose consolidation.
-    - Of infection drawn in part, such as only consolidation, that part is infection; all else is as without a mask,
-      for viewers save no empty segments, and nobody said that there is no more.
-    - In slices that a radiologist called infected, what HU thresholds find is infection: Wu et al. 2020's first
-      labels, which nobody corrected.
-    - Without a mask of effusion there is none: hardly anyone has any.
+    - Without a lung mask, the lungs are those found by HU thresholds.
+    - Without an infection mask, slices that a radiologist called free of infection have none. In all other slices,
+      lung that is denser than most, vessels included, is unknown, because nobody said which of it is infected. So is
+      dense tissue around lungs found by threshold, because thresholds miss consolidation.
+    - If only a part of infection was drawn, such as consolidation, that part is infection. All else is treated as if
+      there were no mask: viewers save no empty segments, so nobody said that there is no more infection.
+    - In slices that a radiologist called infected, infection found by HU thresholds counts as infection. These are the
+      first labels of Wu et al. 2020, which nobody corrected.
+    - Without a mask of effusion there is no effusion, because hardly any patient has it.
     """
 
     def label_map(self, sample: Sample) -> NDArray[np.uint8]:
@@ -65,12 +65,12 @@ class ChestTarget(Target):
 
 
 def threshold_lungs(sample: Sample) -> Lungs:
-    """Return the lungs of a scan by HU thresholds."""
+    """Return the lungs of a scan as found by HU thresholds."""
     return segment_lungs(as_volume(sample))
 
 
 def as_volume(sample: Sample) -> Volume:
-    """Return a sample as the worker has scans, feet to head, front to back, right to left."""
+    """Return a sample as a volume of the worker, whose axes run feet to head, front to back, right to left."""
     slice_mm, row_mm, column_mm = sample.spacing_mm or (1.0, 1.0, 1.0)
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = slice_mm, row_mm, column_mm, 1

@@ -1,4 +1,4 @@
-"""Whose a run's folder is: no other run goes on there, and no two processes work in it at once."""
+"""Claim a run's folder: no other run continues in it, and no two processes work in it at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.pretrained import open_pretrained
 
 
 class Claim:
-    """What a run is, beside what its folder was begun as (``trial.json``).
+    """What identifies a run, to be compared with what its folder was begun with (``trial.json``).
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Claim:
     Raises
     ------
     SettingsError
-        When those cannot be opened.
+        When the pretrained weights cannot be opened.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class Claim:
 
     @property
     def begun_as(self) -> dict[str, Any]:
-        """The claim that the folder was begun with; one written before a key was added agrees in it."""
+        """The claim that the folder was begun with; a key that an earlier version did not write counts as unchanged."""
         path = self.folder / "trial.json"
         return self.content | read_json(path) if path.exists() else self.content
 
     @property
     def is_trained(self) -> bool:
-        """Whether anything in the folder has learned yet: until then its data may change."""
+        """Whether any split in the folder has begun to learn; until then the run's data may change."""
         return any(self.folder.glob("split-*/state.pt")) or any(self.folder.glob("split-*/result.json"))
 
     @property
     def has_its_files(self) -> bool:
-        """Whether the folder was begun, and on a site's own files as they are now."""
+        """Whether the folder was begun, and the site's own files have not changed since."""
         return (self.folder / "trial.json").exists() and bool(self.begun_as["files"] == self.content["files"])
 
     def write(self) -> None:
@@ -70,12 +70,12 @@ class Claim:
         write_json(self.folder / "trial.json", self.begun_as if self.is_trained else self.content)
 
     def lock(self) -> None:
-        """Keep other processes out of the folder for as long as this claim, or its process, lives.
+        """Keep other processes out of the folder until this claim is deleted or its process ends.
 
         Raises
         ------
         SettingsError
-            When it can be no folder, another process works there, or its file system knows no locks.
+            When the folder cannot be made, another process works in it, or its file system has no locks.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +97,9 @@ class Claim:
             ) from error
 
     def refuse_another_run(self) -> None:
-        """Refuse a folder that another run has begun."""
+        """Refuse a folder that was begun by another run, or with another recipe, network or split."""
         result = self.folder / "result.json"
-        if result.exists() and not (self.folder / "trial.json").exists():  # a benchmark's, which claims nothing
+        if result.exists() and not (self.folder / "trial.json").exists():  # of a benchmark, which writes no claim
             raise SettingsError(
                 "other-run", f"{self.folder} holds {read_json(result)['experiment']}; choose another folder"
             )
@@ -117,7 +117,7 @@ class Claim:
             )
 
     def refuse_other_files(self) -> None:
-        """Refuse to train on a site's own files when they have changed; what is trained can be tested all the same."""
+        """Refuse to train if the site's own files have changed since the run began; splits can still be tested."""
         if not self.has_its_files:
             raise SettingsError(
                 "other-files",
@@ -135,12 +135,12 @@ class Claim:
             )
 
     def refuse_foreign_split(self, folder: Path, patients: Mapping[str, Sequence[str]]) -> None:
-        """Refuse a split that was moved here from another run; what earlier versions did not write down agrees.
+        """Refuse a split that was moved here from another run; keys that earlier versions did not write count as equal.
 
         Parameters
         ----------
         patients : mapping
-            Who should be on each side of it, by the sides' names in its ``result.json``.
+            Who should be on each side of the split, by the side's key in its ``result.json``.
         """
         written, begun = read_json(folder / "result.json"), self.begun_as
         claim: dict[str, Any] = written.get("claim", {})
@@ -154,12 +154,12 @@ class Claim:
 
     @property
     def has_its_pretrained(self) -> bool:
-        """Whether the weights that the run began with still lie in their place."""
+        """Whether the pretrained weights are still those that the run began with."""
         return bool(self.begun_as["pretrained"] == self.content["pretrained"])
 
 
 def fingerprint(experiment: Experiment) -> str:
-    """Return a hash of all that decides the weights, besides the data, the splits and the seed."""
+    """Return a hash of an experiment's network, its arguments, the stacking and the recipe."""
     text = f"{experiment.network} {sorted(experiment.arguments.items())} "
     text += f"{describe(experiment.stacking)} {describe(experiment.recipe)}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Which classes there are in the parts of a split."""
+"""Find classes that the parts of a split lack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.splits import Split
 
 
 def classes_in(sample: Prepared, names: Sequence[str]) -> frozenset[str]:
-    """Return the classes of which a sample has a pixel."""
+    """Return the classes that have at least one pixel in a sample."""
     return frozenset(name for label, name in enumerate(names) if (sample.labels == label).any())
 
 
@@ -29,7 +29,7 @@ def missing_classes(
     Raises
     ------
     BadData
-        When the training part of a split lacks one that it needs.
+        When the training part of a split lacks a class that the data must have.
     """
     classes = [classes_in(sample, names) for sample in prepared]
     needed = set(names[1:]) - set(may_lack)

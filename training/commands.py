@@ -1,4 +1,4 @@
-"""The sub-commands of training; everything heavy is imported when one is called."""
+"""The sub-commands of training; heavy modules are imported only when a command is called."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for each split weights.safetensors and tensorboard/.
 
 
 def _number_from(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number that is not smaller; argparse tells any other by the name of its option."""
+    """Return a parser of whole numbers from ``least`` on; argparse's error about other values names the option."""
 
     def number(text: str) -> int:
         value = int(text)

@@ -20,7 +20,7 @@ from training.pretrained import open_pretrained
 from worker.networks.network import SegmentationNetwork
 
 SIZES = (128, 184, 256)
-"""Sides of the image, a factor of 1.4 apart, as MATLAB's ``deepDreamImage`` has them."""
+"""Sides of the image in pixels, about a factor of 1.4 apart, as in MATLAB's ``deepDreamImage``."""
 
 STEPS = 10
 STEP_LENGTH = 0.05
@@ -37,7 +37,7 @@ def dream(arguments: Namespace) -> int:
 
 
 def dream_of(network: SegmentationNetwork, channel: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Return the image that the network takes most for a class, uint8 (rows, columns)."""
+    """Return the image to which a channel of the network responds most, uint8 (rows, columns)."""
     generator = torch.Generator().manual_seed(seed)
     image = 0.5 + 0.05 * torch.randn(1, 1, SIZES[0], SIZES[0], generator=generator)
     for size in SIZES:
@@ -52,15 +52,15 @@ def dream_of(network: SegmentationNetwork, channel: int, seed: int = 0) -> NDArr
 
 
 def responses(network: SegmentationNetwork, image: Tensor) -> Tensor:
-    """Return how a network responds with each class, (n, classes, rows, columns), to images (n, 1, rows, columns).
+    """Return a network's response for each class, (n, classes, rows, columns), to images (n, 1, rows, columns).
 
-    A ReLU at its end is left out: it is flat where a class is silent, and nothing could be climbed.
+    A ReLU at the network's end is left out: where a class does not respond, its gradient is 0 and cannot be climbed.
     """
     *_, last = network.modules()
     if not isinstance(last, nn.ReLU):
         return cast(Tensor, network(image))
     before: list[Tensor] = []
-    # A copy, for the ReLU works in place.
+    # A copy, because the ReLU works in place.
     hook = last.register_forward_pre_hook(lambda _module, given: before.append(given[0].clone()))
     network(image)
     hook.remove()

@@ -1,4 +1,4 @@
-"""On which device, in which precision and memory layout, a network computes in training."""
+"""The device, precision and memory layout of a network in training."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ def choose_device() -> torch.device:
 
 
 def mixed_precision(device: torch.device, layout: Layout) -> torch.autocast:
-    """Return a context in which training's convolutions run in bfloat16, where the device computes in it.
+    """Return a context in which training's convolutions run in bfloat16, if the device's hardware computes in it.
 
-    3D networks train in 32 bits on CPU: where a kernel is wider than its image, as in the deepest levels,
-    the weight gradients of torch 2.13's bfloat16 3D convolutions there are wrong, and often not finite.
+    On CPU, 3D networks train in 32 bits: if a kernel is wider than its image, as in the deepest levels, the weight
+    gradients of torch 2.13's bfloat16 3D convolutions on CPU are wrong, and often not finite.
     """
     is_safe = device.type != "cpu" or layout != "3d"
     return torch.autocast(device.type, torch.bfloat16, enabled=is_safe and native_half(device) is torch.bfloat16)
 
 
 def lay_out(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
-    """Move a network to a device, 2D ones with channels last, which is faster there; 3D ones are slower."""
+    """Move a network to a device.
+
+    Networks with 2D convolutions get the memory format channels last, which is faster; 3D ones would be slower in it.
+    """
     convolves_planes = any(isinstance(module, nn.Conv2d) for module in network.modules())
     memory_format = torch.channels_last if convolves_planes else torch.preserve_format
     return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]  # torch's stub omits this overload

@@ -1,4 +1,4 @@
-"""A trained network against the truth."""
+"""Compare a trained network's predictions with the truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.networks.torch_engine import TorchEngine
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A scan with what was found and what is true: label maps, uint8 (slices, rows, columns), unknown alike."""
+    """A scan with its predicted and true label maps, uint8 (slices, rows, columns), ``UNKNOWN`` in the same pixels."""
 
     scan: str
     samples: tuple[Prepared, ...]
@@ -33,11 +33,11 @@ class Judged:
 
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-"""Where the line may be drawn when it is chosen on the validation part."""
+"""Thresholds to choose from on the validation part."""
 
 
 def make_segmenter(network: SegmentationNetwork, stacking: Stacking, threshold: float) -> Segmenter:
-    """Return what reads scans as the worker does: stacks of 3D networks follow each other without overlap."""
+    """Return a segmenter that reads scans with a network; stacks of 3D networks follow each other without overlap."""
     return Segmenter(
         engine=TorchEngine(network, str(next(network.parameters()).device)),
         layout=network.layout,
@@ -75,13 +75,13 @@ def measure(judged: Sequence[Judged], class_names: Sequence[str]) -> dict[str, f
     Returns
     -------
     dict
-        ``accuracy_per_image`` and its ``_sd`` over the images (Saood & Hatem 2021, table 3), and for each
-        class ``NAME/MEASURE``: ``dice_global`` and the other ratios from the pixels of all scans together
-        (Saood & Hatem 2021, tables 4, 6, 7; Alalwan et al. 2021, section 4.2), ``dice_per_case`` and
-        ``dice_per_image`` as means over scans and slices, ``area_plot_likeness`` and ``_roughness`` over
-        the scans of at least ten slices (Shivdeo et al. 2021, section 5.3), and ``cases``: over how many scans
-        ``dice_per_case`` went, for it leaves out those where the class neither is nor was found. Of a class that no
-        scan shows, perhaps because nobody drew it, there is none of these.
+        ``accuracy_per_image`` and its ``_sd`` over the images (Saood & Hatem 2021, table 3),
+        ``seconds_per_slice``, and for each class ``NAME/MEASURE``: ``dice_global`` and the other ratios from
+        the pixels of all scans together (Saood & Hatem 2021, tables 4, 6, 7; Alalwan et al. 2021, section 4.2),
+        ``dice_per_case`` and ``dice_per_image`` as means over scans and slices, ``area_plot_likeness`` and
+        ``_roughness`` over the scans of at least ten slices (Shivdeo et al. 2021, section 5.3), and ``cases``:
+        the number of scans in the mean ``dice_per_case``, which leaves out scans where the class is neither
+        present nor found. A class that no scan shows, perhaps because nobody annotated it, has no measures.
     """
     accuracies = Spread.of(
         accuracy(predicted, true) for scan in judged for predicted, true in zip(scan.predicted, scan.true, strict=True)
@@ -157,8 +157,8 @@ def tuned_dice(
 ) -> dict[str, float]:
     """Return the global Dice on the test part at the threshold that is best on the validation part.
 
-    It shows what a network found apart from where it draws the line: weighted losses move the line. NaN where
-    the validation part has nothing to find.
+    This measures a network independently of its threshold, because weighted losses shift the best threshold. NaN if the
+    validation part has no pixel of the class.
     """
     seen = sweep_thresholds(network, stacking, validation)
     if not any(count.true_positive + count.false_negative for count in seen.values()):
@@ -170,7 +170,7 @@ def tuned_dice(
 def foreground_dice(
     network: SegmentationNetwork, stacking: Stacking, prepared: Sequence[Prepared], threshold: float
 ) -> float:
-    """Return the global Dice, a mean over the foreground classes that somebody has: the validation's figure."""
+    """Return the global Dice, a mean over the foreground classes present in the truth: the figure for validation."""
     judged = judge(network, stacking, prepared, threshold)
     labels = range(1, max(2, network.classes))
     sums = [reduce(add, (count(scan.predicted, scan.true, label) for scan in judged)) for label in labels]

@@ -1,4 +1,4 @@
-"""What networks get on the test part of a split."""
+"""Test networks on the test part of a split."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Exam:
         The folder of the data sets.
     validation, test : sequence of Prepared
     console : Console
-        Hears how many scans are read, under the title.
+        Shows how many scans are read, under the title.
     title : str
     """
 
@@ -47,12 +47,12 @@ class Exam:
 
     @property
     def scans(self) -> list[Prepared]:
-        """What is read as a worker reads it; where there is none, all is judged on the network's grid."""
+        """The test scans to read as a worker does; if there are none, everything is judged on the network's grid."""
         return scans_of(self.test) if self.experiment.as_worker else []
 
     @property
     def way(self) -> str:
-        """How figures came about, in words."""
+        """How the figures were obtained, in words."""
         return "judged as a worker reads" if self.scans else "judged on the network's grid"
 
     def judge(self, network: SegmentationNetwork) -> list[Judged]:
@@ -62,7 +62,10 @@ class Exam:
         return [judged for scan in read for judged in judge(network, stacking, scan, threshold)]
 
     def take(self, trained: Weights, before: Weights | None, folder: Path) -> dict[str, float]:
-        """Return all measures of what was trained, and of what training began with; draw the first into a folder."""
+        """Return all measures of the trained and the pretrained network; draw the trained one's results in a folder.
+
+        Measures of the pretrained network have names that begin with ``before/``.
+        """
         judged = self.judge(trained[0])
         self._draw(judged, folder)
         if self.scans:
@@ -75,7 +78,7 @@ class Exam:
         if len(names) == 2:
             tuned = tuned_dice(trained[0], self.experiment.stacking, self.validation, self.test)
             measures |= {f"tuned/{names[1]}/{name}": value for name, value in tuned.items()}
-        if before and before[1].image_size == self.experiment.preprocess.size:  # else it would see what it cannot read
+        if before and before[1].image_size == self.experiment.preprocess.size:  # else the images do not fit it
             measures |= {f"before/{name}": value for name, value in measure(self.judge(before[0]), names).items()}
         return measures
 
@@ -86,5 +89,5 @@ class Exam:
 
 
 def reader(network: SegmentationNetwork, card: Card) -> ChestNetwork:
-    """Return a network as a worker reads with it, on the device that it is on."""
+    """Return a network as the worker's chest network, on the device that it is on."""
     return ChestNetwork(TorchEngine(network, str(next(network.parameters()).device)), card)

@@ -1,4 +1,4 @@
-"""An experiment of a paper, as data: what is trained on what, how it is judged, and what the paper got."""
+"""An experiment of a paper, as data: the network, what it is trained on, how it is judged, and the paper's figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Published:
     mean : float
     standard_deviation : float or None
     place : str
-        Where in the paper. A paper that contradicts itself has one entry for each place.
+        Where in the paper the figure is. If a paper contradicts itself, each place has its own entry.
     """
 
     measure: str
@@ -50,7 +50,7 @@ class Experiment:
     Parameters
     ----------
     name : str
-        What ``hilum train`` is given.
+        The argument of ``hilum train``.
     paper : str
         Authors, year and table.
     data : tuple of str
@@ -58,13 +58,13 @@ class Experiment:
     network, arguments : str, mapping
         For ``worker.networks.registry.build``.
     threshold : float
-        Probability from which a single foreground class is said to be there.
+        Probability from which a pixel belongs to a single foreground class.
     as_worker : bool
         Whether test scans are judged as a worker reads them, at their own pixels, rather than on the network's grid.
     pretrained : Path or None
-        Weights to begin with; a relative path begins at the folder of the runs.
+        Weights to begin with; a relative path is relative to the folder of the runs.
     differs : str
-        In what the experiment differs from the paper's, other than the data.
+        How the experiment differs from the paper's.
     may_lack : tuple of str
         Classes that the data need not have.
     """
@@ -89,7 +89,7 @@ class Experiment:
 
     @property
     def length(self) -> str:
-        """How long and on which images a split trains, such as "160 epochs at 256x256"."""
+        """How long a split trains and on images of which size, such as "160 epochs at 256x256"."""
         recipe, size = self.recipe, self.preprocess.size
         epochs = " + ".join(str(e) for e in (*recipe.phases, recipe.epochs))
         steps = f" of {recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else ""

@@ -1,4 +1,4 @@
-"""Files and folders, whole or not at all."""
+"""Write files and folders completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from dicom_node.files import sync_folder, sync_tree
 
 PARTIAL = ".partial"
-"""Ends the name of what is not whole yet, or was broken off."""
+"""Suffix of the names of files and folders that are not complete yet, or were interrupted."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -32,9 +32,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill, beside the path; at the end of a ``with`` that succeeds it is there, all at once.
+    """Yield a partial folder to fill; if the ``with`` block succeeds, it is synced and renamed to ``folder`` at once.
 
-    What a killed process left is begun anew.
+    A partial folder that a killed process left is removed first.
     """
     partial = folder.with_name(f"{folder.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -60,7 +60,7 @@ def read_json(path: Path) -> Any:
 
 
 def finite_or_none(content: object) -> object:
-    """Return JSON content with None for numbers that JSON has not: NaN and infinities."""
+    """Return JSON content with None for the numbers that JSON does not have: NaN and infinities."""
     match content:
         case dict():
             return {key: finite_or_none(value) for key, value in content.items()}

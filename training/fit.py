@@ -32,7 +32,7 @@ LOWER_RATE = "lower the learning rate of the experiment's recipe, and train in a
 
 
 class Training:
-    """One network's way through a recipe, resumable to the exact step.
+    """Trains one network by a recipe; it can be interrupted and resumed at the exact step.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ class Training:
     validate : callable
         Maps the network to the Dice that decides which weights are best.
     folder : Path
-        Gets ``state.pt``, ``best.safetensors``, ``last.safetensors`` and ``tensorboard/``. A state found
-        there is taken up.
+        Gets ``state.pt``, ``best.safetensors``, ``last.safetensors`` and ``tensorboard/``. If it has a state already,
+        training continues from that.
     processes : Processes
-        Those that share the work; one of several sees its share of each batch.
+        The processes that share the work; each sees its share of each batch.
     save_seconds : float
-        How often the state is written, or less often where that takes long. It decides nothing else.
+        Time between two saves of the state, longer if saving takes long. It does not affect the weights.
 
     Raises
     ------
@@ -92,12 +92,12 @@ class Training:
         self.progress = self._take_up()
 
     def run(self) -> Progress:
-        """Train to the end and return how it went; does nothing where that was done before."""
+        """Train to the end and return the progress; if training is finished already, do nothing."""
         first_step = self._global_step()
         writer = SummaryWriter(self.folder / "tensorboard", purge_step=first_step) if self._leads else None
         self.reporter.start(first_step, self._global_step(len(self._phase_epochs), 0))
         saved, pause = time.monotonic(), self.save_seconds
-        # Not kept in self: the processes cannot part as long as something holds it.
+        # Not kept in self: the process group cannot end its threads while anything refers to it, as this does.
         parallel = DistributedDataParallel(self.network) if self.processes.count > 1 else self.network
         try:
             while not self.progress.finished:
@@ -111,7 +111,7 @@ class Training:
                     began = time.monotonic()
                     self._save()
                     saved = time.monotonic()
-                    # Large states take seconds to write: no more than a thirtieth of the time goes into it.
+                    # Large states take seconds to write: spend at most about a thirtieth of the time on it.
                     pause = max(self.save_seconds, 30 * (saved - began))
         finally:
             self.reporter.stop()
@@ -139,13 +139,13 @@ class Training:
         parallel.train()
         with mixed_precision(self.processes.device, self.network.layout):
             logits = forward(parallel, self.network.layout, images)
-        # Of the whole batch, and not the mean of what each share of it has: a share may hold no lesion at all.
+        # The loss of the whole batch, not the mean of the shares' losses: a share may have no lesion at all.
         loss = self.loss(self.processes.gather(logits), self.processes.gather(labels))
         value = loss.item()
         if not math.isfinite(value):
             raise Defect("loss-not-finite", f"the loss is {value} at step {progress.step}; {LOWER_RATE}")
         self.optimiser.zero_grad()
-        # DistributedDataParallel takes the mean over the processes of gradients that add up.
+        # DistributedDataParallel averages the processes' gradients, which must be added: hence the factor.
         (self.processes.count * loss).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm or math.inf)
         if not norm.isfinite():
@@ -155,7 +155,7 @@ class Training:
         progress.step += 1
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """Return this process's share of the step's batch, and seed what the step will draw (dropout)."""
+        """Return this process's share of the step's batch, and seed the step's other random draws (dropout)."""
         progress, rank = self.progress, self.processes.rank
         order_seed = seed_from(self.seed, progress.phase)
         chosen = choose(len(self.examples), self.recipe.batch_size, order_seed, progress.step)
@@ -181,7 +181,7 @@ class Training:
         rate = float(self.optimiser.param_groups[0]["lr"])
         progress.loss_sum = 0.0
         progress.history.append({"phase": progress.phase, "epoch": epoch, "loss": loss, "dice": dice, "rate": rate})
-        if not dice <= progress.best_dice:  # without foreground to validate on it is NaN: the latest are kept
+        if not dice <= progress.best_dice:  # NaN without foreground in the validation part: keep the latest
             progress.best_dice, progress.best_epoch = dice, epoch
             self._save_weights("best")
         if writer is not None:
@@ -206,7 +206,7 @@ class Training:
         progress.phase += 1
         progress.step = 0
         progress.best_dice, progress.best_epoch = -1.0, -1
-        # Before the new phase overwrites the best weights of the old one.
+        # Save before the new phase overwrites the best weights of the old one.
         self._save()
 
     @property
@@ -218,7 +218,7 @@ class Training:
         return self.processes.rank == 0
 
     def _global_step(self, phase: int | None = None, step: int | None = None) -> int:
-        """Count steps over all phases."""
+        """Return a step's number counted over all phases; by default that of the present step."""
         phase = self.progress.phase if phase is None else phase
         step = self.progress.step if step is None else step
         return sum(self._phase_epochs[:phase]) * self.steps_per_epoch + step

@@ -7,9 +7,8 @@
                             ct.nii.gz, lungs.nii.gz (1 left, 2 right), infection.nii.gz (1),
                             first.json (what the masks were before anybody corrected them)
 
-A viewer opens either kind. Corrected segmentations saved anywhere in PATIENT are read back by the data set
-``dicom``, in which they stand before the first labels; corrected NIfTI masks, saved under the same names, by
-``labels``.
+Viewers open one kind or the other. The data set ``dicom`` reads corrected segmentations, saved anywhere in PATIENT, in
+preference to the first labels. The data set ``labels`` reads corrected NIfTI masks, saved under the same names.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from worker.volume import Volume
 
 
 def label(arguments: Namespace) -> int:
-    """Write first labels for each patient's folder; go on where one has no CT that can be read, and say so."""
+    """Write first labels for each patient's folder; report a folder without a usable CT, and continue with the next."""
     console = Console()
     patients = patients_in(arguments.data)
     unlabelled = [patient for patient in patients if not (patient / LABELS).exists()]
@@ -70,7 +69,7 @@ def patients_in(data: Path) -> list[Path]:
     Raises
     ------
     BadData
-        When there are none, or no such folder.
+        When there are none, or the folder of the data cannot be read.
     """
     expected = f"{data}: expected a folder with a folder of DICOM for each patient"
     try:
@@ -117,9 +116,9 @@ def write_segmentations(volume: Volume, findings: Findings, folder: Path) -> Non
 
 
 def save_nifti(path: Path, array: NDArray[np.int16] | NDArray[np.uint8], geometry: Geometry) -> None:
-    """Write an array (slice, row, column) of a geometry; NIfTI's x and y point the other way than DICOM's."""
+    """Write an array (slice, row, column) of a geometry as NIfTI, whose x and y axes point opposite to DICOM's."""
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
-    # NIfTI's first index is the column: the order of axes turns round, in the array and in the affine.
+    # NIfTI's first index is the column, so the order of axes is reversed, in the array and in the affine.
     affine = to_ras @ geometry.affine[:, [2, 1, 0, 3]]
     image = nibabel.nifti1.Nifti1Image(array.transpose(2, 1, 0), affine)
     nibabel.loadsave.save(image, path)

@@ -1,4 +1,4 @@
-"""Losses on logits, blind to unknown pixels; a new one is one function and one line in ``LOSSES``."""
+"""Losses on logits, which ignore unknown pixels; a new loss is one function and one line in ``LOSSES``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build_loss(name: str, class_weights: Sequence[float] | None = None, **argume
     name : str
         A key of ``LOSSES``.
     class_weights : sequence of float or None
-        One a class, the background first; for losses that weight classes.
+        One per class, the background first; for losses that weight classes.
 
     Raises
     ------
@@ -56,8 +56,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Tensor | Non
 def balanced_cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """Return the cross-entropy, a mean over the known pixels of the batch weighted by their class.
 
-    So that a batch with few lesions counts as much as one with many, what is found in it too much included.
-    MATLAB's ``pixelClassificationLayer`` has it so, with which Saood & Hatem 2021 trained, whose eq. 1 does not.
+    The sum is divided by the sum of the pixels' weights. So a batch with few lesions counts as much as one with many,
+    false positives included. MATLAB's ``pixelClassificationLayer``, with which Saood & Hatem 2021 trained, does this;
+    their eq. 1 does not.
     """
     if class_weights is None:
         return cross_entropy(logits, labels)
@@ -70,15 +71,15 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Ten
 def dice(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """Return one minus the soft Dice of the foreground classes, over the whole batch.
 
-    Milletari et al. 2016 without the squares in the denominator, and with the sums of the batch in both, so that
-    slices without a finding do not count as failures; Shivdeo et al. 2021 say "dice loss" and no more.
+    Milletari et al. 2016 without the squares in the denominator, and with numerator and denominator summed over the
+    batch, so that slices without a finding do not count as failures. Shivdeo et al. 2021 say only "dice loss".
     """
     predicted, wanted = foreground(logits, labels)
     return DiceLoss(batch=True)(predicted, wanted)  # type: ignore[no-any-return]  # monai is not typed
 
 
 def dice_cross_entropy(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """Return the sum of both."""
+    """Return the sum of ``dice`` and ``cross_entropy``."""
     return dice(logits, labels) + cross_entropy(logits, labels, class_weights=class_weights)
 
 
@@ -101,7 +102,7 @@ def focal_tversky(
 
 
 def two_or_more(logits: Tensor) -> Tensor:
-    """Return logits with a channel for the background; a network of one class leaves it out."""
+    """Return logits with a channel for the background, which a network of one class leaves out."""
     return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
 
 
@@ -111,7 +112,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def foreground(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return probabilities and wanted masks of the foreground, (n, classes, ...), zero where unknown."""
+    """Return predicted probabilities and true masks of the foreground, (n, classes, ...), zero where unknown."""
     predicted = probabilities(logits)
     known = (labels != UNKNOWN)[:, None]
     wanted = torch.stack([labels == c for c in range(1, predicted.shape[1])], dim=1)
@@ -119,7 +120,7 @@ def foreground(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def median_frequency_weights(labels: Sequence[Tensor], classes: int) -> list[float]:
-    """Return the weight of each class: the median frequency over its own.
+    """Return the weight of each class: the median of all classes' frequencies divided by its own.
 
     The frequency of a class is its pixels over the pixels of the images that show it (Saood & Hatem 2021,
     "Network training"; Eigen & Fergus 2015, section 6.3.2).
@@ -127,9 +128,9 @@ def median_frequency_weights(labels: Sequence[Tensor], classes: int) -> list[flo
     Parameters
     ----------
     labels : sequence of Tensor
-        One label map an image.
+        One label map per image.
     classes : int
-        The background counted.
+        Number of classes, including the background.
 
     Raises
     ------

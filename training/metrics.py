@@ -1,8 +1,8 @@
 """Every measure of the four papers.
 
 Dice comes in three kinds that differ on the same masks: per case (the mean over scans), global (from the
-pixels of all scans together) and per image (the mean over slices). Ratios of nothing are NaN, not 0 or 1:
-a mean over cases leaves them out, and ``cases`` beside it says over how many it went.
+pixels of all scans together) and per image (the mean over slices). A ratio whose denominator is 0 is NaN, not 0 or 1:
+a mean over cases leaves it out, and ``cases`` beside the mean is the number of cases in it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Values = NDArray[np.float64]
 BOOTSTRAP_DRAWS = 2000
 
 FEWEST_SLICES = 10
-"""Curves over the slices, and PoIR, are compared over scans of at least so many."""
+"""Curves over the slices, and PoIR, are compared only over scans of at least this many slices."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Pixels by truth and prediction of one class against all others."""
+    """Counts of pixels by truth and prediction, for one class against all others."""
 
     true_positive: int = 0
     false_positive: int = 0
@@ -36,7 +36,7 @@ class Confusion:
 
     @classmethod
     def of(cls, predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> Confusion:
-        """Count two masks of one shape."""
+        """Compare two masks of the same shape."""
         both = int(np.count_nonzero(predicted & true))
         predicted_only = int(np.count_nonzero(predicted)) - both
         true_only = int(np.count_nonzero(true)) - both
@@ -78,19 +78,19 @@ class Confusion:
 
     @property
     def f2(self) -> float:
-        """Saood & Hatem 2021, eq. 6, in pixels: that of ratios has no value where nothing is hit."""
+        """Saood & Hatem 2021, eq. 6, in pixel counts: the form in ratios is undefined without a true positive."""
         hits = 5 * self.true_positive
         return ratio(hits, hits + 4 * self.false_negative + self.false_positive)
 
 
 def ratio(part: float, whole: float) -> float:
-    """Return part / whole, NaN where there is nothing."""
+    """Return part / whole, NaN if the whole is 0."""
     return part / whole if whole else math.nan
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of the values that are numbers, and how many those are."""
+    """Mean, sample standard deviation and number of those values that are numbers."""
 
     mean: float
     standard_deviation: float
@@ -98,7 +98,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread:
-        """Summarise; NaN where there is nothing to summarise. None, JSON's NaN, is left out too."""
+        """Summarise values, leaving out NaN and None (NaN in JSON); NaN if there are too few for the statistic."""
         numbers = [value for value in values if value is not None and not math.isnan(value)]
         if not numbers:
             return cls(math.nan, math.nan, 0)
@@ -107,7 +107,7 @@ class Spread:
 
 
 def infected_percent(infection_volume: float, lung_volume: float) -> float:
-    """Return PoIR, in percent. Wu et al. 2020, eq. 2."""
+    """Return PoIR, the proportion of infected region, in percent. Wu et al. 2020, eq. 2."""
     return 100 * ratio(infection_volume, lung_volume)
 
 
@@ -126,14 +126,15 @@ def mean_absolute_percent_error(predicted: ArrayLike, true: ArrayLike) -> float:
 
 
 def mean_absolute_error(predicted: ArrayLike, true: ArrayLike) -> float:
-    """Return the mean distance, in the unit of the values: points, for percentages."""
+    """Return the mean absolute error, in the unit of the values: percentage points for percentages."""
     return float(np.abs(np.asarray(predicted, np.float64) - np.asarray(true, np.float64)).mean())
 
 
 def bootstrap_interval(cases: Sequence[Case], statistic: Callable[[Sequence[Case]], float]) -> tuple[float, float]:
-    """Return the 95 % interval of a statistic over cases drawn anew, with replacement. Efron & Tibshirani 1993.
+    """Return the bootstrap 95 % interval of a statistic over cases. Efron & Tibshirani 1993.
 
-    The draws are the same in every call. NaN where there are fewer than two cases, or no draw has the statistic.
+    Cases are drawn with replacement, by the same draws in every call. NaN if there are fewer than two cases, or if no
+    draw defines the statistic.
     """
     draws = np.random.default_rng(0).integers(len(cases), size=(BOOTSTRAP_DRAWS, len(cases)))
     drawn = [statistic([cases[i] for i in draw]) for draw in draws]
@@ -147,7 +148,7 @@ def bootstrap_interval(cases: Sequence[Case], statistic: Callable[[Sequence[Case
 def with_interval(
     name: str, statistic: Callable[[Sequence[Case]], float], patients: Mapping[str, Case]
 ) -> dict[str, float]:
-    """Return a figure with its 95 % interval, from patients drawn anew."""
+    """Return a figure with its bootstrap 95 % interval over patients."""
     values = list(patients.values())
     low, high = bootstrap_interval(values, statistic)
     return {name: statistic(values), f"{name}_low": low, f"{name}_high": high}
@@ -155,7 +156,7 @@ def with_interval(
 
 @dataclass(frozen=True)
 class Agreement:
-    """Bias of a method against the truth, and the limits that 95 % of its errors lie in."""
+    """Bias of a method against the truth, and the limits between which 95 % of its errors lie."""
 
     bias: float
     lower: float
@@ -182,7 +183,7 @@ class Roc:
 
     @classmethod
     def of(cls, scores: ArrayLike, truth: ArrayLike) -> Roc:
-        """Sweep the threshold over all scores; a case counts as positive at its own score and below."""
+        """Sweep the threshold over all scores; a case is called positive at thresholds up to its own score."""
         s, t = np.asarray(scores, np.float64), np.asarray(truth, np.bool_)
         order = np.argsort(-s, kind="stable")
         s, t = s[order], t[order]
@@ -215,9 +216,9 @@ class Roc:
 
 
 def area_plot(masks: NDArray[np.bool_], pixels: ArrayLike = 1.0) -> Values:
-    """Return the area of each slice over the largest one, shape (slices,).
+    """Return the mask's area in each slice, divided by the largest one, shape (slices,).
 
-    Shivdeo et al. 2021, section 5.3. All zero where nothing was found.
+    Shivdeo et al. 2021, section 5.3. All zero if the masks are empty.
 
     Parameters
     ----------
@@ -232,8 +233,8 @@ def area_plot(masks: NDArray[np.bool_], pixels: ArrayLike = 1.0) -> Values:
 def area_plot_likeness(predicted: NDArray[np.bool_], true: NDArray[np.bool_], pixels: ArrayLike = 1.0) -> float:
     """Return how alike two area-plots are: one minus their mean absolute difference.
 
-    1 is the same plot, 0 one that is full wherever the other is empty. Shivdeo et al. 2021, section 5.3,
-    compare them by eye; this is the number for it.
+    1 means that the plots are the same, 0 that one is full wherever the other is empty. Shivdeo et al. 2021,
+    section 5.3, compare the plots by eye; this expresses the comparison as a number.
     """
     return 1 - mean_absolute_error(area_plot(predicted, pixels), area_plot(true, pixels))
 

@@ -1,7 +1,7 @@
-"""Opacities grown in lung: what a network must find wherever it lies and however dense it is.
+"""Synthetic opacities grown in lung: a network must find them wherever they lie and however dense they are.
 
 Nine patients have their lesions in few places, nearly all of them at the back and the pleura. Lesions pasted from one
-image into another bring the real texture, but only shapes and densities that were there; these bring the others.
+image into another have real texture, but only the shapes and densities of the data; these opacities add others.
 """
 
 from __future__ import annotations
@@ -12,26 +12,30 @@ import torch
 from torch import Tensor
 
 RADIUS = (0.02, 0.14)
-"""Of an opacity, as a share of the image's side: some 1 to 6 cm in a chest."""
+"""Range of an opacity's radius, as a share of the image's longer side: some 1 to 6 cm in a chest."""
 
 CONTRAST = (0.08, 0.5)
-"""How much brighter than the lung, in gray of [0, 1]: 140 to 900 HU in Wu et al.'s window; faint ones are likelier."""
+"""Range of how much brighter than lung opacities are, in gray of [0, 1]: 140 to 900 HU in Wu et al.'s window.
+
+Faint ones are likelier.
+"""
 
 ROUGHNESS = 0.4
-"""Of the border, as a share of the radius."""
+"""Roughness of the border, as a share of the radius."""
 
 
 @dataclass(frozen=True)
 class Opacities:
-    """Opacities drawn into images.
+    """Draws synthetic opacities into images.
 
     Parameters
     ----------
     infected, lung : int
-        Classes: what an opacity is labelled as, and where it may grow.
+        The class that an opacity is labelled as, and the class in which it may grow.
     probability : float
-        That an image gets one; drawn ``most`` times.
+        Probability of each of an image's possible opacities.
     most : int
+        Largest number of opacities in an image.
     """
 
     infected: int
@@ -40,9 +44,9 @@ class Opacities:
     most: int = 2
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw them into a batch: images in [0, 1] and labels, both (n, slices, rows, columns).
+        """Draw opacities into a batch: images in [0, 1] and labels, both (n, slices, rows, columns).
 
-        Every slice of a stack is drawn into alike. Vessels, which are denser, stay visible within ground glass.
+        All slices of a stack get the same opacities. Vessels, which are denser, stay visible within ground glass.
         """
         images, labels = images.clone(), labels.clone()
         for image, label in zip(images, labels, strict=True):
@@ -79,7 +83,7 @@ class Opacities:
 
 
 def _clouds(shape: tuple[int, int], size: float, generator: torch.Generator) -> Tensor:
-    """Return smooth noise of mean 0 and deviation 1, whose clouds are about so many pixels large."""
+    """Return smooth noise of mean 0 and standard deviation 1, in clouds of about ``size`` pixels."""
     coarse = torch.randn([1, 1, *(int(side / size) + 3 for side in shape)], generator=generator)
     fine = torch.nn.functional.interpolate(coarse, size=shape, mode="bicubic", align_corners=False)[0, 0]
     return (fine - fine.mean()) / fine.std()

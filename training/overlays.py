@@ -24,7 +24,7 @@ TILE, COLUMNS = 256, 4
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One slice in [0, 1], the outlines on it by a key of ``COLOURS``, and a caption."""
+    """One slice in [0, 1], the masks to outline on it by a key of ``COLOURS``, and a caption."""
 
     gray: NDArray[np.floating]
     outlines: Mapping[str, NDArray[np.bool_]]
@@ -32,9 +32,9 @@ class Tile:
 
 
 def write_slices(judged: Sequence[Judged], label: int, path: Path) -> None:
-    """Write a page of the slices of which most, of middling and of least a class was found as it is true.
+    """Write a page of the slices with the lowest, middle and highest Dice of a class.
 
-    Nothing is written where no slice shows the class, nor was found to.
+    Nothing is written if no slice has the class, neither in the truth nor in the prediction.
     """
     scored = []
     for scan in judged:
@@ -49,7 +49,7 @@ def write_slices(judged: Sequence[Judged], label: int, path: Path) -> None:
 
 
 def worst_middle_best(scored: Sequence[tuple[float, Tile]]) -> list[Tile]:
-    """Return a row of tiles each with the lowest, the middle and the highest scores."""
+    """Return one row each of tiles with the lowest, middle and highest scores; all tiles if these fill no more rows."""
     tiles = [tile for _, tile in sorted(scored, key=lambda entry: entry[0])]
     if len(tiles) <= 3 * COLUMNS:
         return tiles
@@ -58,13 +58,13 @@ def worst_middle_best(scored: Sequence[tuple[float, Tile]]) -> list[Tile]:
 
 
 def in_lung_window(hu: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Return HU as gray."""
+    """Return HU as gray, 0 to 1 within the lung window."""
     low, high = LUNG_WINDOW_HU
     return (hu.astype(np.float32) - low) / (high - low)
 
 
 def write_page(tiles: Sequence[Tile], path: Path) -> None:
-    """Write tiles, four a row, as a JPEG."""
+    """Write tiles, four per row, as a JPEG."""
     rows = -(-len(tiles) // COLUMNS)
     page = Image.new("RGB", (COLUMNS * TILE, rows * TILE))
     for number, tile in enumerate(tiles):
@@ -88,6 +88,6 @@ def draw(tile: Tile) -> Image.Image:
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pixels of a mask that touch what is outside it."""
+    """Return the pixels of a mask that touch a pixel outside it."""
     contour = sitk.BinaryContour(sitk.GetImageFromArray(mask.astype(np.uint8)), fullyConnected=True)
     return sitk.GetArrayViewFromImage(contour).astype(np.bool_)

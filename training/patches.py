@@ -43,7 +43,7 @@ class CandidatePatch:
 def find_patches(
     image: NDArray[np.float16], predicted: NDArray[np.bool_], true: NDArray[np.bool_]
 ) -> list[CandidatePatch]:
-    """Return every connected region of every slice; all arrays are (slices, rows, columns)."""
+    """Return every connected region of every slice of a prediction; all arrays are (slices, rows, columns)."""
     found = []
     for index, plane in enumerate(predicted):
         components = sitk.ConnectedComponent(sitk.GetImageFromArray(plane.astype(np.uint8)))
@@ -56,7 +56,7 @@ def find_patches(
 
 
 def cut_patch(plane: NDArray[np.float16], region: NDArray[np.bool_]) -> NDArray[np.float16]:
-    """Return the minimum circumscribed square of a region, resized; beyond the image it is black."""
+    """Return the minimum circumscribed square of a region, resized to ``SIZE``; it is black beyond the image."""
     rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
     side = max(np.ptp(rows), np.ptp(columns)) + 1
     top, left = (int(places[0] + places[-1] + 1 - side) // 2 for places in (rows, columns))
@@ -69,9 +69,9 @@ def cut_patch(plane: NDArray[np.float16], region: NDArray[np.bool_]) -> NDArray[
 
 
 class PatchMap(SegmentationNetwork):
-    """The classifier as a segmentation network whose answer is the same at every pixel of a patch.
+    """The classifier as a segmentation network whose output is the same at every pixel of a patch.
 
-    So it trains as all others do: (n, 1, SIZE, SIZE) to (n, 1, SIZE, SIZE).
+    So it can be trained like all segmentation networks: (n, 1, SIZE, SIZE) to (n, 1, SIZE, SIZE).
     """
 
     layout: ClassVar[Layout] = "2d"

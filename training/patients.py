@@ -1,4 +1,4 @@
-"""Lungs and infection by patient, as a worker finds them, beside what is true: Dice and PoIR."""
+"""Dice and PoIR by patient: lungs and infection as a worker finds them, compared with the truth."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ POIR_MEASURES: Mapping[str, Compare] = {
 
 @dataclass
 class Patient:
-    """What was counted over a patient's slices."""
+    """Counts over a patient's slices."""
 
     lung: Confusion = field(default_factory=Confusion)
     infection: Confusion = field(default_factory=Confusion)
     slices: int = 0
     false_ml: float = math.nan
-    """Infection found where there is none, where the spacing is known."""
+    """False positive infection in mL; NaN if the voxels' spacing is unknown."""
 
 
 def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
-    """Return Dice of lungs and infection and PoIR of each patient, and over patients, with 95 % intervals.
+    """Return Dice of lungs and infection and PoIR, of each patient and, with 95 % intervals, over patients.
 
-    Who has no infection has no Dice of it, which one false voxel would make 0: ``infection/false_ml/NAME`` says how
-    much was found there. ``dice_global`` is of all patients.
+    A patient without infection has no Dice of infection, because one false voxel would make it 0; instead,
+    ``infection/false_ml/NAME`` is the volume that was found. ``dice_global`` includes all patients.
     """
     patients = dict(sorted(patients.items()))
     figures: dict[str, float] = {}
@@ -65,13 +65,13 @@ def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
 
 
 def compared(compare: Compare, patients: Sequence[Patient]) -> float:
-    """Return a measure of PoIR found against PoIR true."""
+    """Return a measure that compares the patients' found PoIR with their true PoIR."""
     found, true = ([poir(patient, of) for patient in patients] for of in ("found", "true"))
     return compare(found, true)
 
 
 def poir(patient: Patient, of: str) -> float:
-    """Return PoIR in percent, found or true."""
+    """Return a patient's PoIR in percent; ``of`` is "found" or "true"."""
     wrong = "false_positive" if of == "found" else "false_negative"
     infection, lung = (c.true_positive + getattr(c, wrong) for c in (patient.infection, patient.lung))
     return infected_percent(infection, lung)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Population:
-    """Mean and variance of each channel of what enters a module, over all its calls."""
+    """Mean and variance of each channel of a module's input, over all its calls."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -29,9 +29,9 @@ class Population:
 
 @torch.no_grad()
 def settle_statistics(network: nn.Module, run_all: Callable[[], None]) -> None:
-    """Give each batch normalisation the statistics of its input while ``run_all`` shows the network everything.
+    """Give each batch normalisation the statistics of its input while ``run_all`` shows the network all examples.
 
-    Meanwhile it normalises by each batch's own, as in training.
+    Meanwhile the layers normalise by each batch's own statistics, as in training.
     """
     network.eval()
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]

@@ -1,4 +1,4 @@
-"""Samples as a network sees them, on disk: read once, mapped into memory, shared by folds and processes."""
+"""Samples as a network sees them, stored on disk: prepared once, mapped into memory, shared by folds and processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.preprocess import Preprocess
 from training.target import Target
 
 LEFT_BEHIND = re.compile(r"\d{5,}\.(image|labels)\.npy|index\.json\.partial")
-"""Names of what a broken attempt leaves."""
+"""Names of the files that an interrupted preparation leaves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +34,10 @@ class Prepared:
     labels : ndarray of uint8, shape (slices, rows, columns)
         Classes of a target.
     voxel_ml : float
-        Volume of one pixel of the resized image. Where the spacing is unknown, pixels of the original are
-        taken as 1 mm cubes, so that ratios hold between slices that were cropped differently.
+        Volume of one voxel of the resized image. If the spacing is unknown, voxels of the original are taken as
+        1 mm cubes, so that volumes of slices that were cropped differently keep their ratios.
     slice_mm : float or None
-        Distance of the slices, where it is known.
+        Distance between the slices, if known.
     """
 
     name: str
@@ -58,14 +58,14 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     ----------
     folder : Path
         Made when absent. A folder made with other preprocessing, or by another target's code, is refused, and so is
-        one with files of anybody else's.
+        one with files that Hilum did not write.
 
     Raises
     ------
     SettingsError
-        When the folder holds something else.
+        When the folder is refused.
     BadData
-        When there is no sample, or the reader or the target has found any fault; it tells all that were found.
+        When there is no sample, or the reader or the target has found faults; the message lists all of them.
     """
     kind = f"{describe(preprocess)} {describe(target)} {', '.join(f.name for f in fields(_Entry))}"
     key = hashlib.sha256(kind.encode() + _code_of(target)).hexdigest()
@@ -80,12 +80,12 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
 
 
 def discard(folder: Path) -> None:
-    """Let the folder's images be prepared anew.
+    """Remove the folder's index, so that its images are prepared again.
 
     Raises
     ------
     SettingsError
-        When its index is not Hilum's.
+        When Hilum did not write the index.
     """
     if (folder / "index.json").exists():
         _read_index(folder)
@@ -101,7 +101,7 @@ def scans(prepared: Sequence[Prepared]) -> list[list[Prepared]]:
 
 
 def pixel_volumes(scan: Sequence[Prepared]) -> NDArray[np.float64]:
-    """Return ``voxel_ml`` of every slice of a scan: where the slices are cropped by themselves, their pixels differ."""
+    """Return ``voxel_ml`` of every slice of a scan; it differs between slices that were cropped separately."""
     return np.concatenate([np.full(len(sample.image), sample.voxel_ml) for sample in scan])
 
 
@@ -114,12 +114,12 @@ def _read_index(folder: Path) -> tuple[str, list[dict[str, object]]]:
 
 
 def _code_of(target: Target) -> bytes:
-    """Return the source of a target that makes its own labels; a plain one's follow from its classes."""
+    """Return the source code of a target with its own ``label_map``; a plain target is described by its classes."""
     return b"" if type(target) is Target else Path(inspect.getfile(type(target))).read_bytes()
 
 
 def describe(value: object) -> str:
-    """Return a value as text, defaults left out: a setting that is added later leaves earlier runs as they are."""
+    """Return a value as text without fields at their defaults, so that a field added later changes no earlier run."""
     if isinstance(value, tuple):
         return f"({', '.join(map(describe, value))})"
     if not is_dataclass(value):
@@ -129,7 +129,7 @@ def describe(value: object) -> str:
 
 
 def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, folder: Path, key: str) -> None:
-    """Fill the folder; the index comes last, so that a broken attempt is done again."""
+    """Fill the folder; the index is written last, so that an interrupted attempt is repeated."""
     _clear(folder)
     entries: list[Mapping[str, object]] = []
     faults = Faults()
@@ -160,7 +160,7 @@ def _save(sample: Sample, preprocess: Preprocess, target: Target, path: Path) ->
 
 
 def _clear(folder: Path) -> None:
-    """Make the folder, or remove what a broken attempt left in it, and nothing else."""
+    """Make the folder, or remove the files that an interrupted attempt left in it; refuse it if it has any others."""
     folder.mkdir(parents=True, exist_ok=True)
     left = sorted(folder.iterdir())
     foreign = [path.name for path in left if not LEFT_BEHIND.fullmatch(path.name)]

@@ -1,4 +1,4 @@
-"""From a sample to what a network sees: one gray scale, one size."""
+"""Turn a sample into a network's input: one gray scale, one size."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Preprocess:
     size : tuple of int
         (rows, columns) of the network's image.
     window_hu : tuple of float, "header" or None
-        HU clipped to this and scaled to [0, 1]; "header" takes the window of the DICOM header
+        HU are clipped to this and scaled to [0, 1]; "header" takes the window of the DICOM header
         (Shivdeo et al. 2021, section 3). 8-bit images without a known window are divided by 255;
-        None where there are no others.
+        None if all images are such.
     keep_aspect : bool
-        Whether to pad the shorter side, in mm where they are known, rather than stretch it.
+        Whether to pad the shorter side, rather than stretch it; sides are compared in mm if the spacing is known.
     within_lungs : bool
         Whether to blacken everything outside the lung mask (Saood & Hatem 2021, figure 1).
     crop_to_body : bool
@@ -51,7 +51,7 @@ class Preprocess:
             scaled = scaled * torch.from_numpy(sample.mask(LUNG))
         if self.crop_to_body:
             scaled = scaled[:, *frame(sample)]
-        # Means over the pixels that one new pixel covers, so that a coarse grid does not skip any.
+        # Each new pixel is a mean over the pixels that it covers, so that a coarse grid does not skip any.
         resized = functional.interpolate(
             self._pad(scaled, sample)[:, None], self.size, mode="bilinear", antialias=True, align_corners=False
         )
@@ -95,7 +95,10 @@ class Preprocess:
         return side / aspect, side
 
     def _pad(self, image: torch.Tensor, sample: Sample) -> torch.Tensor:
-        """Return the image in the middle of the smallest black frame that has the shape of ``size``, in the patient."""
+        """Return the image centred in the smallest black frame that has the aspect ratio of ``size`` in the patient.
+
+        Without ``keep_aspect``, the image is returned as it is.
+        """
         rows, columns = image.shape[-2:]
         row_side, column_side = self._sides(rows, columns, sample)
         more_rows = round(self.size[0] * row_side) - rows
@@ -105,7 +108,10 @@ class Preprocess:
 
 
 def frame(sample: Sample) -> tuple[slice, slice]:
-    """Return the (rows, columns) of the body, wide enough for a lung that was cropped so that it has no wall."""
+    """Return the (rows, columns) of the body, extended to hold the lung mask.
+
+    If an image was cropped so that a lung has no chest wall, the lung may lie outside the body that was found.
+    """
     rows, columns = body_box(sample.image.astype(np.int16))
     if LUNG in sample.masks and sample.masks[LUNG].any():
         _, lung_rows, lung_columns = bounding_box(sample.masks[LUNG])

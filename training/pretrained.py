@@ -1,4 +1,4 @@
-"""Fine-tuning: a network begins with the weights of another one rather than with chance."""
+"""Fine-tuning: a network begins with the weights of another one rather than with random weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.networks.network import Network, SegmentationNetwork
 from worker.networks.registry import build
 
 SAME_PATIENTS = (frozenset({"infection-slices", "covid-19-ct-seg"}), frozenset({"medseg-chest", "medseg100"}))
-"""Data sets that show the same patients, in part or all of them."""
+"""Groups of data sets that share some or all of their patients."""
 
 
 def open_pretrained(path: Path) -> tuple[Network, Card]:
@@ -32,12 +32,12 @@ def open_pretrained(path: Path) -> tuple[Network, Card]:
 
 
 def load_pretrained(network: SegmentationNetwork, path: Path, classes: tuple[str, ...]) -> None:
-    """Give a network the weights in a file; the head, which answers for classes, only where these are the same.
+    """Load the weights in a file into a network; those of the head, which gives the classes, only for the same classes.
 
     Parameters
     ----------
     classes : tuple of str
-        What the network's channels shall mean, as its card will name them.
+        The class of each of the network's channels, as its card will name them.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def load_pretrained(network: SegmentationNetwork, path: Path, classes: tuple[str
 
 
 def seen_before(data: Sequence[str], card: Card) -> list[str]:
-    """Return those data sets whose patients the weights had learned from before they were trained on them."""
+    """Return those of the data sets whose patients the card's weights had already learned from in pretraining."""
     _, *before = card.training_data.split("; before that ")
     learned = {name for names in before for name in names.split(", ")}
     patients = learned.union(*(group for group in SAME_PATIENTS if learned & group))

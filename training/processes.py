@@ -11,14 +11,14 @@ from datetime import timedelta
 
 import torch
 
-# Imported before processes meet: its functions take the group of that moment as a default and would keep it alive.
+# Imported before the process group exists: its functions take the current group as a default and would keep it alive.
 import torch.distributed.nn.functional
 from torch import Tensor, distributed
 
 from training.device import choose_device
 
 PATIENCE = timedelta(hours=12)
-"""How long the others wait while the leader validates, tests, or prepares images: it does that alone."""
+"""How long the other processes wait while the leader, of rank 0, validates, tests or prepares images alone."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Processes:
         return float(shared)
 
     def gather(self, share: Tensor) -> Tensor:
-        """Return the shares of all processes, one after the other; a gradient goes to this one's alone."""
+        """Return the concatenated shares of all processes; the gradient flows into this process's share only."""
         if self.count == 1:
             return share
         shares = [torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(self.count)]
@@ -47,14 +47,14 @@ class Processes:
         return torch.cat(shares)
 
     def wait(self) -> None:
-        """Wait until all have come here."""
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             distributed.barrier()
 
 
 @contextmanager
 def join() -> Iterator[Processes]:
-    """Meet the other processes that torchrun started, if it did, and leave them at the end."""
+    """Join the other processes that torchrun started, if any, and leave them at the end."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes(0, 1, choose_device())
@@ -65,7 +65,7 @@ def join() -> Iterator[Processes]:
     try:
         yield Processes(distributed.get_rank(), count, choose_device())
     finally:
-        # The group ends its threads when nothing holds it any more, and DistributedDataParallel is a cycle that does.
-        # A thread that outlived the interpreter could abort a finished training.
+        # The group ends its threads only when nothing refers to it. DistributedDataParallel does, and is a reference
+        # cycle, so collect it. A thread that outlived the interpreter could abort a finished training.
         gc.collect()
         distributed.destroy_process_group()

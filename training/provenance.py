@@ -1,4 +1,4 @@
-"""What made a result."""
+"""Where a result comes from: source, device, and the card and licence of its weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PUBLIC_LICENCE = "Apache-2.0 AND CC-BY-NC-SA-4.0"
 """Most public infection labels are for non-commercial use, and so are weights trained on them."""
 
 OWN_LICENCE = "as the owners of the scans and labels decide"
-"""Of weights that learned from a site's own scans alone."""
+"""Licence of weights that learned from a site's own scans alone."""
 
 
 def source_version() -> str:
     """Return the commit of the source tree, or the version of the installed package.
 
-    A commit whose files were changed ends in "-dirty". Where git is missing, or does not trust the tree's owner, the
-    version stands in.
+    The commit of a tree with changed files ends in "-dirty". If git is missing, or does not trust the tree's owner, the
+    package's version is returned.
     """
     tree = Path(__file__).resolve().parent.parent
     if not (tree / ".git").exists():
@@ -39,14 +39,14 @@ def source_version() -> str:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return what computed, such as "AMD EPYC, 2 threads" or "NVIDIA H100"."""
+    """Return the name of a device, such as "AMD EPYC, 2 threads" or "NVIDIA H100"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor_name()}, {torch.get_num_threads()} threads"
 
 
 def is_processor(description: str) -> bool:
-    """Whether ``describe_device`` said this of a CPU."""
+    """Whether a description by ``describe_device`` is of a CPU."""
     return description.endswith(" threads")
 
 
@@ -59,14 +59,14 @@ def processor_name() -> str:
 
 
 def licence_of(data: Sequence[str], before: str | None) -> str:
-    """Return the licence of weights that learned from data sets, after pretrained ones under the licence ``before``."""
+    """Return the licence of weights that learned from data sets; ``before`` is that of the pretrained ones, if any."""
     if not set(data) <= set(OWN):
         return PUBLIC_LICENCE
     return OWN_LICENCE if before is None else before
 
 
 def card_of(experiment: Experiment, classes: tuple[str, ...], commit: str, before: Card | None, *, short: bool) -> Card:
-    """Return the card of weights that were trained, after those of the card ``before``; its figures come later."""
+    """Return the card of trained weights, still without figures; ``before`` is that of the pretrained ones, if any."""
     window = experiment.preprocess.window_hu
     return Card(
         network=experiment.network,

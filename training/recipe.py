@@ -19,18 +19,18 @@ class Recipe:
     loss : str
         A key of ``training.losses.LOSSES``.
     class_weights : tuple of float, "median_frequency" or None
-        One a class, the background first, or computed on the training split.
+        One per class, the background first, or computed on the training split.
     batch_size : int
-        Examples a step, over all processes together.
+        Examples per step, over all processes together.
     epochs : int
-        Validations.
+        Number of epochs; each ends with a validation.
     steps_per_epoch : int or None
-        None means as many as the examples fill; what one epoch leaves over the next begins with.
+        None means as many as there are full batches of examples; the next epoch begins with the examples left over.
     phases : tuple of int
-        Epochs of earlier phases, each of which starts from the best weights of the one before, with
-        learning rate and optimiser anew: Alalwan's "cascaded training" is (100,), then ``epochs``.
+        Epochs of each phase before the last one, which has ``epochs``. A phase starts from the best weights of the
+        one before, with learning rate and optimiser reset: Alalwan's "cascaded training" has (100,).
     stop_after : int or None
-        Epochs without a better validation after which training stops.
+        Epochs without a better validation after which a phase ends early.
     keep : {"last", "best"}
         Which weights count: those of the last epoch, or those with the best validation Dice.
     clip_norm : float or None

@@ -1,4 +1,4 @@
-"""Figures beside the papers': in the terminal, and as docs/experiments.md. Nothing in them is typed by hand."""
+"""Show figures beside the papers', in the terminal and as docs/experiments.md; none of them is typed by hand."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Result = Mapping[str, Any]
 """The content of a run's ``result.json``."""
 
 SHORT = "SHORT: "
-"""What the line about a result begins with where that is short."""
+"""Begins the description of a short result."""
 
 SEEN = "NO MEASURE OF NEW PATIENTS: pretraining had seen those of "
-"""What is said of figures on whom the pretrained weights learned from."""
+"""Begins the warning about figures on patients that the pretrained weights had learned from."""
 
 SPLITS_DONE = re.compile(r"; (\d+) of \d+ splits, by ")
 
@@ -38,19 +38,19 @@ process computed; `seconds` also grow with whatever else the machine does.
 
 
 def read_results(runs: Path) -> dict[Path, Result]:
-    """Return the results of all runs below a folder by the runs' folders, in the order of the experiments."""
+    """Return the results of all runs in a folder by the runs' folders, sorted by the names of the experiments."""
     results: dict[Path, Result] = {path.parent: read_json(path) for path in sorted(runs.glob("*/result.json"))}
     return dict(sorted(results.items(), key=lambda item: str(item[1]["experiment"])))
 
 
 def write_report(results: Mapping[Path, Result], path: Path) -> None:
-    """Write all results as one Markdown page; what the page says of experiments that are not among them stays.
+    """Write all results as one Markdown page; its sections about other experiments stay as they are.
 
     Raises
     ------
     SettingsError
-        Two results are of one experiment, or one would take the place of a longer one on the page: a short one that of
-        a full one, or one of fewer splits.
+        Two results have the same title, or a result would replace a more complete one on the page: a short one would
+        replace a full one, or one of fewer splits one of more.
     """
     sections = sections_of(path.read_text()) if path.exists() else {}
     written: dict[str, Path] = {}
@@ -69,7 +69,7 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
 
 
 def _require_no_less(result: Result, section: str, there: str, folder: Path) -> None:
-    """Refuse what says less than the section that it would replace."""
+    """Refuse a result that is less complete than the section that it would replace."""
     is_full = SHORT not in section
     if result["short"] and is_full:
         raise SettingsError("short-run", f"{folder} is short, {there} is not; move it out of the folder of runs")
@@ -83,9 +83,10 @@ def _require_no_less(result: Result, section: str, there: str, folder: Path) -> 
 
 
 def title(result: Result, folder: Path) -> str:
-    """Return what a result's section is called.
+    """Return the title of a result's section.
 
-    Figures of a GPU stand beside those of a CPU, and of a site's own scans each run by itself: labels are corrected.
+    Figures of a GPU have their own section beside those of a CPU. So does each run on a site's own scans, because their
+    labels may be corrected between runs.
     """
     experiment, device = str(result["experiment"]), str(result["device"])
     run = f"{experiment} in {folder.name}" if set(OWN) & set(result.get("data", ())) else experiment
@@ -126,7 +127,7 @@ def describe(result: Result) -> str:
         )
     if result.get("seen_before"):
         parts.append(f"{SEEN}{', '.join(result['seen_before'])}")
-    if "judged" in result:  # by what was trained, since that is told
+    if "judged" in result:  # results of benchmarks and of earlier versions lack it
         parts.append(result["judged"])
     if result["parameters"]:
         parts.append(f"{result['parameters']:,} parameters")
@@ -143,15 +144,15 @@ def describe(result: Result) -> str:
 
 
 def shortened(commit: str) -> str:
-    """Return the beginning of a commit's hash, and the mark of a changed tree."""
+    """Return the beginning of a commit's hash, with "-dirty" if the tree was changed."""
     name, mark, _ = commit.partition("-dirty")
     return name[:12] + mark
 
 
 def rows(result: Result) -> Iterator[tuple[str, str, str]]:
-    """Yield (measure, here, paper); first those that the paper has, with each place where it gives them.
+    """Yield (measure, here, paper): first the paper's measures, with each place where it states them, then our others.
 
-    What neither has is left out, such as area-plots of single slices.
+    Measures that neither has are left out, such as area-plots of single slices.
     """
     published: dict[str, list[str]] = {}
     for figure in result["published"]:
@@ -165,7 +166,7 @@ def rows(result: Result) -> Iterator[tuple[str, str, str]]:
 
 
 def plus_minus(mean: float | None, standard_deviation: float | None) -> str:
-    """Return a figure as text, with its standard deviation where it has one."""
+    """Return a figure as text, with its standard deviation if it has one."""
     if mean is None:
         return "-"
     spread = "" if standard_deviation is None else f" ± {standard_deviation:.3g}"

@@ -1,4 +1,4 @@
-"""What a person sees while images are prepared, and a network trains and is tested."""
+"""Show progress while images are prepared and a network is trained and tested."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def counted(items: Iterable[Item], console: Console, title: str) -> Iterator[Item]:
-    """Yield items and tell how many are done: on a terminal at once, elsewhere in a line every ten seconds."""
+    """Yield items and show how many are done: on a terminal after each, elsewhere in a line every ten seconds."""
     told = time.monotonic()
     of = f" of {len(items)}" if isinstance(items, Sized) else ""
     with console.status(title) as status:
@@ -29,7 +29,7 @@ def counted(items: Iterable[Item], console: Console, title: str) -> Iterator[Ite
 
 
 class Reporter:
-    """A bar with the time left on a terminal; a line an epoch anywhere."""
+    """Shows a bar with the time left, on a terminal only, and prints a line per epoch."""
 
     def __init__(self, console: Console, title: str) -> None:
         self.console = console
@@ -44,19 +44,19 @@ class Reporter:
         )
 
     def start(self, done: int, total: int) -> None:
-        """Begin at a step."""
+        """Start at a step, of ``total`` steps."""
         self.first, self.done, self.total = done, done, total
         self.began = time.monotonic()
         self.task = self.bar.add_task(self.title, total=total, completed=done)
         self.bar.start()
 
     def step(self, done: int) -> None:
-        """Note a step."""
+        """Show how many steps are done."""
         self.done = done
         self.bar.update(self.task, completed=done)
 
     def epoch(self, phase: int, epoch: int, loss: float, dice: float, rate: float) -> None:
-        """Say how an epoch went."""
+        """Print an epoch's figures and the time left."""
         took = time.monotonic() - self.began
         seconds_left = took / max(1, self.done - self.first) * (self.total - self.done)
         self.console.print(

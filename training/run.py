@@ -1,4 +1,4 @@
-"""What the sub-commands of training do."""
+"""The functions that carry out the sub-commands of training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def evaluate(arguments: Namespace) -> int:
     use_threads(arguments.threads)
     claim = read_claim(arguments.run)
     for name in ("experiment", "short", "seed", "sets"):
-        setattr(arguments, name, claim.get(name))  # claims of before --sets do not name them
+        setattr(arguments, name, claim.get(name))  # claims from before --sets existed lack it
     with join() as processes:
         trial = make_trial(arguments, arguments.run, processes)
         print_result(trial.evaluate(), trial.console)
@@ -70,7 +70,7 @@ def list_experiments(arguments: Namespace) -> int:
 
 
 def listing(registry: Mapping[str, Experiment | Benchmark]) -> Iterator[str]:
-    """Yield a line for each experiment below its paper; experiments that differ in a setting's number share one."""
+    """Yield a line for each experiment below its paper; those that differ only in a setting's number share one."""
     papers: dict[str, dict[str, str]] = {}
     for name, entry in registry.items():
         paper, _, place = entry.paper.partition(", ")
@@ -86,7 +86,7 @@ def listing(registry: Mapping[str, Experiment | Benchmark]) -> Iterator[str]:
 
 
 def refuse_options_of_trainings(arguments: Namespace) -> None:
-    """Refuse what a benchmark would not heed: it is measured once, on its own data."""
+    """Refuse options that a benchmark would ignore: it is measured once, on its own data."""
     for option in ("sets", "seed", "splits"):
         if getattr(arguments, option) is not None:
             raise SettingsError(
@@ -95,8 +95,8 @@ def refuse_options_of_trainings(arguments: Namespace) -> None:
 
 
 def read_claim(run: Path) -> dict[str, Any]:
-    """Return what a run was begun as."""
-    for path in (run / "trial.json", run / "result.json"):  # a benchmark has a result alone
+    """Return the claim that a run was begun with, or a benchmark's result."""
+    for path in (run / "trial.json", run / "result.json"):  # a benchmark has a result only
         if path.exists():
             content: dict[str, Any] = read_json(path)
             return content
@@ -123,13 +123,13 @@ def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Tria
 
 
 def use_threads(threads: int | None) -> None:
-    """Limit the CPU threads of this process, where asked to."""
+    """Limit the CPU threads of this process, if a number is given."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
-    """Print the figures beside the paper's."""
+    """Print a result's figures beside the paper's."""
     table = Table(Column("measure", no_wrap=True), "here", "paper", title=f"{result['experiment']} ({result['paper']})")
     for row in report.rows(result):
         table.add_row(*row)

@@ -1,9 +1,9 @@
-"""A network reads a whole scan: windows of slices in, one probability a voxel out.
+"""Read a whole scan with a network: windows of slices in, probabilities of each voxel out.
 
-A scan is cut into windows along the slices, as many at once as the network sees: one in 2D, three in 2.5D
+A scan is cut along the slices into windows of as many slices as the network sees at once: one in 2D, three in 2.5D
 (Wu et al. 2020, "Network structure"), a stack in 3D (Shivdeo et al. 2021, section 4.2). Where windows overlap,
-as in 2.5D, probabilities are averaged. Slices are given out as soon as they are done, so that the probabilities
-of a whole scan never exist at once.
+as in 2.5D, probabilities are averaged. Slices are yielded as soon as they are done, so that the probabilities
+of a whole scan are never in memory at once.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class Segmenter:
     divisors : tuple of int
         (slices, rows, columns) of its input are multiples of these.
     threshold : float
-        Probability from which a sigmoid's class is said to be there.
+        Probability from which a voxel belongs to a sigmoid's class.
     stack_slices : int
-        Slices seen at once in 3D, stacks following each other; 2D sees 1, 2.5D 3, moving by one slice.
+        Slices of a window in 3D, where windows follow each other. Windows of 2D have 1 slice, of 2.5D 3; they move by
+        one slice.
     batch : int
-        Windows that the network is given together in 2D and 2.5D; stacks go one by one.
+        Windows that the network is given together in 2D and 2.5D; in 3D it gets one at a time.
 
     Raises
     ------
@@ -63,9 +64,9 @@ class Segmenter:
             raise NetworkError("bad-stack", f"stacks must be a multiple of {self.divisors[0]} slices, got {depth}")
 
     def labels(self, scan: NDArray[np.generic]) -> NDArray[np.uint8]:
-        """Return the class of every voxel, (slices, rows, columns) as the scan: 0 is none of the classes.
+        """Return the label of every voxel, (slices, rows, columns) as the scan; 0 is the background.
 
-        A sigmoid's class is 1 from ``threshold`` on; of a softmax the likeliest class stands.
+        A sigmoid's class is labelled 1 from ``threshold`` on; of a softmax, the likeliest class is taken.
         """
         labels = np.empty(scan.shape, np.uint8)
         for first, probabilities in self.probabilities(scan):
@@ -77,7 +78,7 @@ class Segmenter:
         return labels
 
     def probabilities(self, scan: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Give out the probabilities of consecutive slices, from the first to the last.
+        """Yield the probabilities of consecutive slices, from the first to the last.
 
         Parameters
         ----------
@@ -116,7 +117,7 @@ class Segmenter:
 
     @property
     def window_slices(self) -> tuple[int, int]:
-        """Slices of a window, and slices from one window to the next."""
+        """The number of slices of a window, and from one window's start to the next's."""
         match self.layout:
             case "2d":
                 return 1, 1
@@ -146,12 +147,12 @@ class Segmenter:
 
 
 def open_segmenter(path: Path) -> tuple[Segmenter, Card]:
-    """Return weights ready to read scans, and their card.
+    """Return a segmenter with the weights in a file, and their card.
 
     Raises
     ------
     NetworkError
-        They are those of no segmentation network, or as ``open_engine``.
+        The weights are not those of a segmentation network, or as ``open_engine``.
     OSError
         A file cannot be read.
     """
@@ -171,7 +172,7 @@ def open_segmenter(path: Path) -> tuple[Segmenter, Card]:
 
 
 def stack_step(depth: int, overlap_factor: float) -> int:
-    """Return the slices from one stack's start to the next's.
+    """Return the number of slices from one stack's start to the next's.
 
     Overlap factor = overlapping slices / stack size; Shivdeo et al. 2021, section 4.2.
     """
@@ -181,13 +182,13 @@ def stack_step(depth: int, overlap_factor: float) -> int:
 def window_starts(slices: int, depth: int, step: int) -> list[int]:
     """Return where windows of ``depth`` slices start so that together they cover every slice.
 
-    Only the last reaches beyond the scan, or the only one of a scan shorter than a window. 601 slices make 49
-    stacks of 32 at a step of 12, and 19 at a step of 32; Shivdeo et al. 2021, section 4.2.
+    Only the last window may reach beyond the scan. 601 slices make 49 stacks of 32 at a step of 12, and 19 at a step
+    of 32; Shivdeo et al. 2021, section 4.2.
     """
     beyond_first = max(slices - depth, 0)
     return [i * step for i in range(1 + math.ceil(beyond_first / step))]
 
 
 def grow(array: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """Return the array with zeros behind it, to ``length``."""
+    """Return the array, extended at its end with zeros to ``length``."""
     return np.concatenate([array, np.zeros((length - len(array), *array.shape[1:]), np.float32)])

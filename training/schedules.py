@@ -13,7 +13,7 @@ NORMALISATIONS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Step:
-    """The learning rate times ``factor`` every ``epochs``."""
+    """The learning rate is multiplied by ``factor`` every ``epochs``."""
 
     factor: float
     epochs: int
@@ -36,10 +36,10 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """An optimiser, its initial rate and how that falls.
+    """An optimiser, its initial learning rate and the schedule by which the rate falls.
 
-    ``l2`` is added to the gradient of weights, not of biases; AdamW decays the weights directly instead. With
-    ``l2_of_normalisation`` it counts for the scale and offset of normalisation too, as MATLAB does.
+    ``l2`` times the weights is added to their gradient; AdamW decays the weights directly instead. Biases are left out,
+    and so are the scale and offset of normalisation, unless ``l2_of_normalisation`` includes them as MATLAB does.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -69,7 +69,7 @@ class Optimiser:
                 return torch.optim.AdamW(groups, self.rate)
 
     def set_rate(self, optimiser: torch.optim.Optimizer, progress: float, epoch: int) -> float:
-        """Set and return the rate at a share of the whole training and an epoch (from 0)."""
+        """Set and return the learning rate at a progress (share of the phase's steps done) and an epoch (from 0)."""
         rate = self.rate * self.schedule.rate(progress, epoch)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -82,7 +82,7 @@ def saood(rate: float) -> Optimiser:
 
 
 SHIVDEO = Optimiser("adam", 1e-3, schedule=Step(1 / 3, 5))
-"""Shivdeo et al. 2021, sections 4.1 and 4.2: to 1/3 every 5 epochs."""
+"""Shivdeo et al. 2021, sections 4.1 and 4.2: the rate falls to 1/3 every 5 epochs."""
 
 ALALWAN = Optimiser("sgd", 0.01, momentum=0.5, schedule=Step(0.5, 10))
 """Alalwan et al. 2021, section 4.3: momentum 0.5, halved every 10 epochs."""

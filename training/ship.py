@@ -1,7 +1,7 @@
 """``python -m training.ship RUNS``: put the trained and judged network into the package.
 
-The weights are stored in 16 bits. They saw all patients, so the figures on the card are those of
-``chest-folds-judged``: networks of the same recipe, on patients that they never saw.
+The weights are stored in 16 bits. They were trained on all patients, so the figures on the card are those of
+``chest-folds-judged``: of networks of the same recipe, on patients that these never saw.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from worker.networks.export import export
 
 
 def ship(runs: Path, path: Path = CHEST_WEIGHTS) -> Card:
-    """Write the weights of the run to a file of the package, and return their card.
+    """Write the weights of the run ``shipped-chest`` to a file of the package, and return their card.
 
     Raises
     ------
     SettingsError
-        The recipe was not judged: its card would have no figures. Or it was trained or judged in short.
+        The recipe was not judged, so that the card would have no figures, or it was trained or judged in short form.
     """
     judged = runs / f"{FOLDS.name}-judged" / "result.json"
     if not judged.exists():

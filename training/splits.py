@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: by patient, so that nobody is on two sides."""
+"""Split samples into training, validation and test parts by patient, so that no patient is in two parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Holdout:
-    """One split in shares, such as 72/10/18 (Saood & Hatem 2021, "Network training")."""
+    """One split by shares of the samples, such as 72/10/18 (Saood & Hatem 2021, "Network training")."""
 
     validation: float = 0.10
     test: float = 0.18
@@ -48,13 +48,13 @@ class Holdout:
 
 @dataclass(frozen=True)
 class KFold:
-    """Every patient tests once; ``validation`` of all samples watches (Saood & Hatem: 70/10/20)."""
+    """Every patient is tested once; the share ``validation`` of all samples validates (Saood & Hatem: 70/10/20)."""
 
     folds: int = 5
     validation: float = 0.10
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
-        """Return one split a fold."""
+        """Return one split per fold."""
         groups, by = shuffled_groups(patients, seed)
         if len(groups) < max(3, self.folds):
             raise SettingsError("too-few-patients", f"{self.folds} folds, but only {len(groups)} patients")
@@ -95,15 +95,15 @@ class Named:
 
 @dataclass(frozen=True)
 class NamedFolds:
-    """Each group of patients tests once, while the first patient of the next group validates.
+    """Each group of patients is tested once, while the first patient of the next group validates.
 
-    Samples that no group names are dealt to the folds' tests in equal shares.
+    Patients that no group names, and samples without a patient, are dealt to the folds' test parts in equal shares.
     """
 
     groups: tuple[tuple[str, ...], ...]
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
-        """Return one split a group."""
+        """Return one split per group."""
         require_patients(tuple(name for names in self.groups for name in names), patients)
         members, by = shuffled_groups(patients, seed)
         named = {patients[group[0]]: group for group in members if patients[group[0]] is not None}
@@ -123,10 +123,10 @@ SplitRule = Holdout | KFold | Named | NamedFolds
 
 
 def shuffled_groups(patients: Sequence[str | None], seed: int) -> tuple[list[list[int]], Literal["patient", "slice"]]:
-    """Return the samples of each patient, patients in a random order that the seed decides.
+    """Return the samples of each patient, with the patients in a random order that the seed decides.
 
-    Where a set has no identities each sample stands alone. A set that knows some of its patients only
-    keeps those together and says "slice", since the rest may still be split across.
+    Each sample without a patient is a group of its own. If there is any, the second value is "slice" and not "patient",
+    because slices of one unknown patient may get into different parts.
     """
     members: dict[str, list[int]] = {}
     for index, patient in enumerate(patients):
@@ -138,14 +138,14 @@ def shuffled_groups(patients: Sequence[str | None], seed: int) -> tuple[list[lis
 
 
 def require_patients(names: Sequence[str], patients: Sequence[str | None]) -> None:
-    """Raise SettingsError unless the data have all that are named."""
+    """Raise SettingsError unless the data have all patients that are named."""
     missing = sorted(set(names) - set(patients))
     if missing:
         raise SettingsError("unknown-patient", f"the data have no patient {', '.join(missing)}")
 
 
 def balanced_parts(groups: list[list[int]], parts: int) -> list[list[list[int]]]:
-    """Deal groups, the largest first, each to the part that has the fewest samples; there they keep their order."""
+    """Deal groups, the largest first, each to the part with the fewest samples; each part keeps the groups' order."""
     dealt: list[list[list[int]]] = [[] for _ in range(parts)]
     sizes = [0] * parts
     for group in sorted(groups, key=len, reverse=True):
@@ -157,7 +157,7 @@ def balanced_parts(groups: list[list[int]], parts: int) -> list[list[list[int]]]
 
 
 def groups_up_to(cumulated_shares: np.ndarray, share: float, at_least: int = 1) -> int:
-    """Return how many groups come closest to a share, but not fewer than asked."""
+    """Return how many groups together come closest to a share, but at least ``at_least``."""
     return max(at_least, int(np.argmin(np.abs(cumulated_shares - share))) + 1)
 
 

@@ -1,4 +1,4 @@
-"""What must survive a kill: everything that decides the next step."""
+"""The state of a training that must survive a kill: everything that decides the next step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
-    """The commits that trained, in their order."""
+    """The commits whose code trained the network, in their order."""
 
 
 def save_state(path: Path, progress: Progress, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -42,7 +42,7 @@ def save_state(path: Path, progress: Progress, network: nn.Module, optimiser: to
 
 
 def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
-    """Put a saved state into network and optimiser."""
+    """Load a saved state into network and optimiser, and return its progress."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(content["network"])
     optimiser.load_state_dict(content["optimiser"])

@@ -1,4 +1,4 @@
-"""What a network is asked to find: classes, made of the structures that were annotated."""
+"""The classes that a network is trained to find, made of annotated structures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.datasets.sample import Sample
 
 UNKNOWN = 255
-"""Label of pixels that nobody annotated or that lie outside the image: no loss, no measure counts them."""
+"""Label of pixels that nobody annotated or that lie outside the image; losses and measures ignore them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An experiment carried out: each split trained, tested, and written down."""
+"""Carry out an experiment: train and test each split, and write the results."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class Trial:
     Parameters
     ----------
     folder : Path
-        Gets ``prepared/``, ``split-N/`` each with its training, ``weights.safetensors`` and pictures, and
-        ``result.json``. What is finished there is not done again.
+        Gets ``prepared/``, ``result.json`` and, for each split, ``split-N/`` with the training's files,
+        ``weights.safetensors`` and pictures. Work that is finished there is not repeated.
     splits : sequence of int or None
         Which splits to train; all if None.
 
     Raises
     ------
     SettingsError
-        When the folder holds another run, or a split of one, or another process works there, or the network does not
-        fit the target.
+        When the folder holds another run, or a split of one, another process works in it, the pretrained weights cannot
+        be opened, or there is no such split.
     BadData
         When a file of the data sets is missing or malformed.
     """
@@ -77,7 +77,7 @@ class Trial:
         self.seed = seed
         self.processes = processes
         self.console = console
-        self.source = source_version()  # of what trains, not of what lies there hours later
+        self.source = source_version()  # read before training: hours later the source may have changed
         self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
         self.claim = Claim(experiment, data, folder, self.pretrained, short=short, seed=seed)
         if processes.rank == 0:
@@ -228,11 +228,11 @@ class Trial:
         return network.to(self.processes.device), card
 
     def _measure(self, network: SegmentationNetwork, card: Card, number: int) -> dict[str, float]:
-        """Return all measures of the test part, and draw them."""
+        """Return all measures of the test part, and draw its results in the split's folder."""
         return self._exam(number).take((network, card), self._open_before(network), self._split_folder(number))
 
     def _open_before(self, network: SegmentationNetwork) -> Weights | None:
-        """Return the weights that training began with, where they know its classes and still lie in their place."""
+        """Return the pretrained weights, or None if there are none, they have changed, or they have other classes."""
         if self.pretrained is None or not self.claim.has_its_pretrained:
             return None
         before, card = open_pretrained(self.pretrained)
@@ -251,7 +251,7 @@ class Trial:
         return [self.prepared[i] for i in indices]
 
     def _patients(self, number: int) -> dict[str, list[str]]:
-        """Return who is on each side of a split: patients, or samples that are nobody's."""
+        """Return who is on each side of a split: the names of patients, or of samples without a patient."""
         split = self.splits[number]
         sides = {"trained": split.training, "validated": split.validation, "tested": split.test}
         return {side: sorted({p.patient or p.name for p in self._pick(indices)}) for side, indices in sides.items()}
@@ -260,12 +260,12 @@ class Trial:
         return self.folder / f"split-{number}"
 
     def _classes(self, network: SegmentationNetwork) -> tuple[str, ...]:
-        """Return what the network's channels mean: a sigmoid has none for the background."""
+        """Return the class of each of the network's channels; a sigmoid has no channel for the background."""
         names = self.experiment.target.names
         return names if network.classes > 1 else names[1:]
 
     def _prepare(self, data: Path) -> None:
-        """Read the data, unless that was done before; until something has learned from them, they may change."""
+        """Prepare the data, unless that was done before; changed data are prepared again until a split has learned."""
         prepared, names = self.folder / "prepared", self.experiment.data
         if not self.claim.is_trained and not self.claim.has_its_files:
             discard(prepared)
@@ -273,7 +273,7 @@ class Trial:
             if self.claim.is_trained:
                 self.claim.refuse_other_files()
             if patients := datasets.own_patients(names, data):
-                self.experiment.split.splits(patients, self.seed)  # which refuses too few before hours of reading
+                self.experiment.split.splits(patients, self.seed)  # refuses too few patients before hours of reading
             self._say(notes(names, data, without=self.folder))
         samples = counted(datasets.read_all(names, data), self.console, "images prepared")
         prepare(samples, self.experiment.preprocess, self.experiment.target, prepared)
