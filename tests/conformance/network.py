@@ -24,18 +24,29 @@ Rows = Iterator[list[str]]
 SECTIONS = ("node", "tls", "delivery", "destinations", "priors", "report")
 """The sections of the settings that matter to a peer."""
 
+REFUSED = "counts the instance as refused; sends it again only after `hilum resend` or `hilum retry`"
+
+NEW_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State Storage",
+}
+"""SOP classes that pydicom has no name for yet."""
+
 
 def received_classes() -> Rows:
     """Every SOP class that the node accepts."""
-    yield ["SOP Class", "UID", "What becomes of it"]
-    for uid in sorted(scp.storage_classes(), key=lambda uid: UID(uid).name):
-        what = "stored, and measured where it shows a chest" if uid in CT_STORAGE else "stored"
-        yield [UID(uid).name, uid, what]
+    yield ["SOP Class", "UID", "What Hilum does with it"]
+    names = {uid: NEW_CLASSES.get(uid, UID(uid).name) for uid in scp.storage_classes()}
+    for uid, name in sorted(names.items(), key=lambda item: item[1]):
+        what = "stores it, and measures it if it shows a chest" if uid in CT_STORAGE else "stores it"
+        yield [name, uid, what]
 
 
 def received_syntaxes() -> Rows:
     """Every transfer syntax that the node accepts, and whether the worker can decode its pixels."""
-    yield ["Transfer Syntax", "UID", "Pixels can be measured"]
+    yield ["Transfer Syntax", "UID", "Can be measured"]
     for uid in map(UID, scp.TRANSFER_SYNTAXES):
         yield [uid.name, str(uid), "yes" if uid in RETIRED_JPEG or is_decoded(uid) else "no"]
 
@@ -61,14 +72,14 @@ def answered_statuses() -> Rows:
     yield ["Status", "Meaning", "When"]
     for status, when in (
         (statuses.SUCCESS, "the instance is synced to disk and recorded"),
-        (statuses.OUT_OF_RESOURCES, "the disk or the record failed; send again later"),
-        (statuses.DOES_NOT_MATCH_SOP_CLASS, "the data set holds another SOP class or instance than the command"),
+        (statuses.OUT_OF_RESOURCES, "the disk is full or nearly full, or disk or record failed; send again later"),
+        (statuses.DOES_NOT_MATCH_SOP_CLASS, "the SOP class or instance of the data set is not the one in the command"),
         (
             statuses.CANNOT_UNDERSTAND,
             "the data set cannot be read, lacks a UID or is larger than `node.maximum_object_bytes`",
         ),
-        (statuses.PROCESSING_FAILURE, "a defect of Hilum, which its log tells; send again later"),
-        (statuses.SOP_CLASS_NOT_SUPPORTED, "the command names another SOP class than its presentation context"),
+        (statuses.PROCESSING_FAILURE, "a bug in Hilum, whose log has the details; send again later"),
+        (statuses.SOP_CLASS_NOT_SUPPORTED, "the command names a different SOP class than its presentation context"),
     ):
         yield [f"{status:04X}", " ".join(STORAGE_SERVICE_CLASS_STATUS[status]).strip(), when]
 
@@ -85,7 +96,7 @@ def obeyed_statuses() -> Rows:
         elif statuses.is_passing(status):
             does = "tries again, with growing pauses"
         else:
-            does = "counts the instance as refused, until `hilum resend` or `hilum retry`"
+            does = REFUSED
         shown = f"{range_of(status)} {meaning or category}"
         if shown not in found.setdefault(does, []):
             found[does].append(shown)
@@ -95,16 +106,16 @@ def obeyed_statuses() -> Rows:
 def obeyed_http_statuses() -> Rows:
     """What Hilum does with a DICOMweb service's answer."""
     yield ["The answer", "What Hilum does"]
-    yield ["names the instance in Referenced SOP Sequence", "counts it as sent, whatever the Warning Reason"]
-    yield ["names it in Failed SOP Sequence", "as with C-STORE, by the Failure Reason in the place of the status"]
+    yield ["names the instance in Referenced SOP Sequence", "counts it as sent, whatever the Warning Reason is"]
+    yield ["names it in Failed SOP Sequence", "treats the Failure Reason like a status of C-STORE"]
     does = {
-        outgoing.Outcome.REFUSED: "counts the instance as refused, until `hilum resend` or `hilum retry`",
-        outgoing.Outcome.PASSING: "tries the instance again, and goes on with the next",
+        outgoing.Outcome.REFUSED: REFUSED,
+        outgoing.Outcome.PASSING: "tries this instance again later, and goes on with the next",
     }
     for outcome, done in does.items():
         codes = sorted(status for status, its in stow.OF_THE_OBJECT.items() if its is outcome)
         yield [f"does not name it, HTTP {', '.join(map(str, codes))}", done]
-    yield ["does not name it, any other HTTP status", "tries all that is left of the study again"]
+    yield ["does not name it, any other HTTP status", "tries the rest of the study again later"]
 
 
 def range_of(status: int) -> str:
@@ -130,7 +141,7 @@ def settings() -> Rows:
 def of_an_item(section: str, kind: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """Every setting of one kind of item in an array."""
     for name, field in kind.model_fields.items():
-        default = "to be named" if field.is_required() else str(field.default)
+        default = "required" if field.is_required() else str(field.default)
         yield f"`{section}[].{name}`", "none" if default in ("()", "None") else default
 
 
@@ -147,7 +158,7 @@ def implementation() -> Rows:
 
 def character_sets() -> Rows:
     """Every Specific Character Set that is read; all are written in UTF-8."""
-    yield ["Specific Character Set (0008,0005)", "Read by"]
+    yield ["Specific Character Set (0008,0005)", "Decoded as"]
     for name in sorted(filter(None, python_encoding)):
         if name.startswith(("ISO", "GB")) and "ISO-IR" not in name:
             yield [name, str(python_encoding[name])]

@@ -32,15 +32,15 @@ Rows = Iterator[list[str]]
 
 KINDS = {kind.name: kind for kind in vars(context).values() if isinstance(kind, Kind)}
 WRITTEN_WHEN = {
-    "lungs": "both lungs are there, with at most 400 frames together",
-    "left-lung": "instead, where only one lung is there, or both would have more than 400 frames",
-    "right-lung": "likewise",
-    "infection": "something was found",
+    "lungs": "both lungs were found, and have at most 400 frames together",
+    "left-lung": "instead of `lungs`, if only this lung was found, or both have more than 400 frames",
+    "right-lung": "instead of `lungs`, if only this lung was found, or both have more than 400 frames",
+    "infection": "infection was found",
     "report": "always",
     "key-image": "the study was measured",
-    "page": "`report.page` is set; names the patient by ID",
-    "trend": "an earlier study of the patient can be compared",
-    "rejection-note": "an earlier result is replaced, and `report.rejection_note` is set",
+    "page": "`report.page` is set",
+    "trend": "the study can be compared with at least one earlier study of the patient",
+    "rejection-note": "the result replaces an earlier one, and `report.rejection_note` is set",
 }
 OUTCOMES = ("found", "nothing found", "percentage withheld by a flag", "not analysable")
 OF_EVERY_GROUP = (
@@ -133,21 +133,21 @@ def attributes(kind: str) -> Rows:
         element = first[tag] if tag in first else second[tag]
         always = tag in first and tag in second
         origin = origin_of(element, second[tag] if always else None)
-        presence = "" if always else "; not always there"
+        presence = "" if always else "; not always present"
         yield [f"{tag.group:04X},{tag.element:04X}", element.name, element.VR, origin + presence]
 
 
 def origin_of(element: DataElement, other: DataElement | None) -> str:
     """Return the value if it is always the same, else its origin."""
     if element.keyword in REQUIRED:
-        return "the source's; empty where it has none or a malformed one"
+        return "the source's; empty if missing or malformed there"
     if element.keyword in IDENTITY:
         return "the source's"
     if other is not None and element.value == other.value and element.keyword not in ("PixelData",):
         return fixed(element)
     if element.keyword in ("BodyPartExamined", "FrameOfReferenceUID"):
         return "the source's"
-    return "a sequence, made" if element.VR == "SQ" else "made"
+    return "a sequence, generated" if element.VR == "SQ" else "generated"
 
 
 def fixed(element: DataElement) -> str:
@@ -167,7 +167,7 @@ def optional_identity() -> Rows:
     yield ["StudyInstanceUID", "always"]
     for keyword in IDENTITY:
         if keyword != "StudyInstanceUID":
-            yield [keyword, "always; empty where unknown" if keyword in REQUIRED else "where the source has it"]
+            yield [keyword, "always; empty if unknown" if keyword in REQUIRED else "if the source has it"]
 
 
 def report_content() -> Rows:

@@ -28,53 +28,53 @@ WARNINGS = (
         DCIODVFY,
         "Attribute is not present in standard DICOM IOD: Device UID",
         r"not present in standard DICOM IOD - \(0x0018,0x1002\)",
-        "IHE AIR asks for Device UID in Contributing Equipment; the tool's edition (2022) has it in other modules only",
+        "IHE AIR requires Device UID in Contributing Equipment; the tool's edition (2022) has it only in other modules",
     ),
     Explained(
         DCIODVFY,
         "... Frame Anatomy Sequence, Frame Laterality, Anatomic Region Sequence and its code",
         r"not present in standard DICOM IOD - \(0x(0020,0x907[12]|0008,0x2218|0008,0x010[024])\)",
-        "says which lung a segmentation is of; without it PixelMed misses the series' Laterality, which for the chest "
-        "must not be there",
+        "these say which lung is segmented; without them, PixelMed asks for the series' Laterality, which must be "
+        "absent for the chest",
     ),
     Explained(
         DCIODVFY,
         "this is a Standard Extended SOP Class",
         r"contains attributes not present in standard DICOM IOD",
-        "follows from the two above",
+        "follows from the two warnings above",
     ),
     Explained(
         DCIODVFY,
         "Unrecognized defined term 99HILUM",
         r"Unrecognized defined term <99HILUM>",
-        "a private coding scheme, as PS3.16 section 8 allows; the report identifies it",
+        "99HILUM is a private coding scheme, which PS3.16 section 8 allows; the report identifies it",
     ),
     Explained(
         DCIODVFY,
         "Missing attribute or value that would be needed to build DICOMDIR; Value dubious",
         r"needed to build DICOMDIR|[Dd]ubious",
-        "the source's own: its attributes are carried over, and nothing is invented",
+        "the values are those of the source: its attributes are copied, and nothing is invented",
     ),
     Explained(
         PIXELMED_SR,
         "Content Item not in template",
         r"Content Item not in template",
-        "with a title outside CID 7021, which may be extended, the tool looks into nothing below it; with DCM 126000 "
-        "it does, and says so of what TID 1500 as an extensible template allows: algorithms (TID 4019), comments, "
-        "technique, and the images of areas",
+        "CID 7021 may be extended, but the tool checks nothing below a title outside it; below DCM 126000, it warns "
+        "about items that TID 1500 allows because it is extensible: algorithms (TID 4019), comments, technique, and "
+        "the images of areas",
     ),
     Explained(
         PIXELMED_SR,
         "has different code meaning",
         r"has different code meaning",
-        "highdicom writes the meaning of DCM 121232 with capitals, the standard without; the code is what counts",
+        "highdicom writes the meaning of DCM 121232 with capitals, the standard without; only the code counts",
     ),
     *(
         Explained(
             tool,
             "Unrecognized defined term ISO_IR 192",
             r"SpecificCharacterSet.*Unrecognized defined term :ISO_IR 192",
-            "UTF-8, which the tool's list lacks; it also takes ideographs in a name for an error",
+            "ISO_IR 192 is UTF-8, which the tool's list lacks; the tool also reports ideographs in a name as an error",
         )
         for tool in (PIXELMED, PIXELMED_SR)
     ),
@@ -87,14 +87,14 @@ MISTAKEN = (
         DCIODVFY,
         "Referenced Segment Number: shall not be present for Referenced SOP Class that is not segmentation",
         r"Referenced SOP Class that is not segmentation - attribute <ReferencedSegmentNumber>",
-        "in reports that refer to label maps, a segmentation that the tool's edition (2022) does not know",
+        "the report refers to a label map, a kind of segmentation that the tool's edition (2022) does not know",
     ),
     Explained(
         PIXELMED_SR,
         "Template 1411: Missing conditional content item",
         r"^Error: Template 1411 .*: Missing conditional content item",
-        "with the title DCM 126000: as soon as one group has a segment, the tool asks for one of all groups, though "
-        "TID 1500 allows TID 1501 beside TID 1411",
+        "with the title DCM 126000, if one group has a segment, the tool expects one in every group, although TID 1500 "
+        "allows TID 1501 beside TID 1411",
     ),
 )
 """Errors that are mistakes of the tool, not of the object."""
@@ -116,14 +116,14 @@ def errors(tool: str, lines: Iterable[str]) -> list[str]:
 
 def mistakes() -> Iterator[list[str]]:
     """Every error that is a mistake of the tool, with the reason."""
-    yield ["Tool", "Error", "Why it is none"]
+    yield ["Tool", "Error", "Why it is not one"]
     for mistake in MISTAKEN:
         yield [mistake.tool, mistake.said, mistake.reason]
 
 
 def studies() -> Iterator[list[str]]:
     """What the validators reported on real studies."""
-    yield ["Study", "Outcomes", "Objects", "Looked at", "Errors", "Unexplained warnings"]
+    yield ["Study", "Outcomes", "Objects", "Checks by tools", "Errors", "Unexplained warnings"]
     rows = json.loads(FIGURES.read_text(encoding="utf-8"))["rows"]
     for study, of_study in groupby((row for row in rows if row["objects"]), key=lambda row: row["study"]):
         found = list(of_study)
@@ -135,7 +135,7 @@ def studies() -> Iterator[list[str]]:
 
 def warnings() -> Iterator[list[str]]:
     """Every kind of warning, with its reason."""
-    yield ["Tool", "Warning", "Why it stays"]
+    yield ["Tool", "Warning", "Why it is accepted"]
     for explained in WARNINGS:
         yield [explained.tool, explained.said, explained.reason]
 
