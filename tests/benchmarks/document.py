@@ -34,8 +34,8 @@ HEAD = """\
 # Performance
 
 Written by `hilum bench --write-docs`, from docs/performance.json; do not edit. Each table comes from one run on one
-machine, in which Hilum and its peers took turns; a ratio compares the two within a round, and says by how many times
-Hilum is better. Values are medians, with the least and the greatest of all rounds.
+machine, in which Hilum and its peers took turns. Values are medians, with the least and the greatest of all rounds. A
+ratio compares Hilum with a peer within each round, and says how many times better Hilum is.
 """
 
 

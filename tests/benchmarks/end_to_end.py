@@ -31,13 +31,14 @@ STREAM_SLICES = 60
 
 TITLE = "End to end"
 TEXT = f"""\
-`hilum up` between DCMTK's storescu and an Orthanc as the PACS; times are those of the record. First a study of
-{SLICES} slices (the phantom), from its last stored instance to the last result that Orthanc acknowledged; the
-quiet time after which a study counts as whole is left out. Then a stream: {STREAM_STUDIES} studies of
-{STREAM_SLICES} slices at once, and an urgent one behind them.
+`hilum up` runs between DCMTK's storescu, which sends the studies, and an Orthanc as the PACS; the times are those in
+the record. First comes one study of {SLICES} slices (the phantom), timed from its last stored instance to the last
+result that Orthanc acknowledged, without the quiet time after which a study counts as complete. Then comes a stream:
+{STREAM_STUDIES} studies of {STREAM_SLICES} slices at once, and an urgent one after them.
 
-A worker's second study makes it 80 MB larger, and it stays so: of one study after the other, all processes together
-took 846 MB after the first, 927 after the second, 948 after the eighth and 952 after the 24th."""
+A worker grows by 80 MB with its second study, and then stays at that size: when studies were sent one after the
+other, all processes together took 846 MB after the first, 927 after the second, 948 after the eighth and 952 after
+the 24th."""
 
 
 @dataclass(frozen=True)

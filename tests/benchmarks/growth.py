@@ -36,11 +36,12 @@ Figures = defaultdict[str, list[float]]
 
 TITLE = "How cost grows"
 TEXT = f"""\
-The whole analysis of phantoms of the same length with more and thinner slices, and of one of {SLICES_OF_MATRICES}
-slices with more and smaller pixels. Receiving 300 instances of 512 KB over more and more associations at once, with the
-node's memory (PSS) after that: each proposes 128 presentation contexts, and of 32 each brings nine instances, so that
-more and more of the time goes into associating (`hilum bench load` has the throughput itself). Then the record in
-SQLite: listing the newest {LISTED} studies, and claiming a job, among more and more studies that are done."""
+The first tables show the whole analysis: of phantoms of the same length with more and more, thinner slices, and of a
+phantom of {SLICES_OF_MATRICES} slices with more and more, smaller pixels. Then the node receives 300 instances of
+512 KB over more and more associations at once, and its memory (PSS) is measured afterwards. Each association
+proposes 128 presentation contexts, and with 32 associations each sends only nine instances, so negotiating takes
+more and more of the time (`hilum bench load` measures the throughput itself). The last tables show a record in
+SQLite with more and more studies that are done: listing the newest {LISTED} studies, and claiming a job."""
 
 
 def measure(rounds: int) -> Iterator[Comparison]:

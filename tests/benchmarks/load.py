@@ -37,10 +37,12 @@ RESET = struct.pack("ii", 1, 0)
 
 TITLE = "Load"
 TEXT = f"""\
-Memory is the proportional set size (PSS) over all processes of `hilum node`: after {WARMING_UP} instances of 8 KB
-and {2 * WARMING_UP} who only knocked; after {CONNECTIONS} more TCP connections that were closed without a word and as
-many associations that were reset; and after {INSTANCES} more instances from {SENDERS} senders. Throughput is that of
-{SLICES} instances of 512 KB from {FEW} and from {MANY} senders at once, who propose one presentation context each."""
+Memory is the proportional set size (PSS) over all processes of `hilum node`. Peers that only knock either close
+their TCP connection without sending anything, or reset their association; half of them do the one, half the other.
+Memory is measured at first (after {WARMING_UP} instances of 8 KB, and {2 * WARMING_UP} peers that only knocked),
+after {2 * CONNECTIONS} more that only knocked, and after {INSTANCES} more instances from {SENDERS} senders.
+Throughput is measured with {SLICES} instances of 512 KB from {FEW} and from {MANY} senders at once, each of which
+proposes one presentation context."""
 
 
 def measure(rounds: int) -> Iterator[Comparison]:

@@ -22,9 +22,9 @@ IDLE_SECONDS = 10
 
 TITLE = "Memory and start"
 TEXT = f"""\
-Memory is the proportional set size (PSS) over all processes of a receiver: idle, and after {SLICES} instances of
-512 KB over eight associations. Ready means that the port accepts connections; a worker is ready when it listens to
-its queue. The processor's time that an idle process takes is that of {IDLE_SECONDS} s."""
+Memory is the proportional set size (PSS) over all processes of a receiver: idle, and after {SLICES} instances of 512
+KB over eight associations. A receiver is ready when its port accepts connections, and a worker when it listens to
+its queue. The processor time of an idle process is measured over {IDLE_SECONDS} s."""
 
 COMPARED = {name: RECEIVERS[name] for name in (HILUM, "Orthanc")}
 

@@ -21,24 +21,25 @@ LONG = 709
 
 TITLE = "Analysing"
 TEXT = f"""\
-`hilum analyze`'s work on {SLICES} slices of 512x512 (the phantom), from files to SEG, SR and key image, each
-time in a new process, with the network that Hilum ships and with HU thresholds. The parts are those of the network,
-named as the pipeline's progress names them; "start" is the interpreter, its imports and the network's weights. Then a
-study as large as the largest that Shivdeo et al. 2021 measured: 1145 s in 2D and 229 s in 3D on their CPU, for the
-segmentation alone. All of it is on CPU: the network runs on a GPU where torch finds one, but none was at hand to be
-measured.
+This is the work of `hilum analyze` on {SLICES} slices of 512x512 (the phantom), from files to SEG, SR and key image,
+each time in a new process, with the network that Hilum ships and with HU thresholds. The parts are those of the run
+with the network, named as the pipeline's progress names them; "start" is the interpreter, its imports and the network's
+weights. Then comes a study as large as the largest of Shivdeo et al. 2021, who needed 1145 s in 2D and 229 s in 3D on
+their CPU for the segmentation alone. Everything runs on CPU: the network runs on a GPU if torch finds one, but none was
+available for these measurements.
 
-Memory is that of a machine with torch, which is asked for a GPU and takes 180 MB for it; a CPU worker has no torch. On
-{LONG} slices and without torch, the scan takes 372 MB, the lungs and the infection up to 186 MB each, and interpreter,
-libraries and network 260 MB. What each step gave there, in MB:
+The memory is that of a machine with torch, which takes 180 MB to look for a GPU; a CPU worker has no torch. Without
+torch, on {LONG} slices, the scan takes 372 MB, the lungs and the infection up to 186 MB each, and interpreter,
+libraries and network 260 MB. These changes reduced the peak there, in MB:
 
-| step | before | after |
+| change | before | after |
 | --- | ---: | ---: |
-| lungs cleaned in the box of each side, voxels counted slice by slice: the whole | 1917 | 1570 |
-| the same, while the lungs are found | 1913 | 1395 |
-| what the network said is let go before the lungs are cleaned, while they are found | 1391 | 1312 |
+| the lungs are cleaned in the box of each side, and voxels counted slice by slice: the whole analysis | 1917 | 1570 |
+| the same: while the lungs are found | 1913 | 1395 |
+| the network's output is freed before the lungs are cleaned: while the lungs are found | 1391 | 1312 |
 
-Hardly any of it is free and only kept by the allocator: handing that back between the stages gave 10 to 70 MB."""
+Hardly any of this memory is free and only kept by the allocator: returning that to the system between the stages saved
+10 to 70 MB."""
 
 THRESHOLDS = "Hilum by thresholds"
 METHODS: dict[str, Literal["network", "thresholds"]] = {HILUM: "network", THRESHOLDS: "thresholds"}

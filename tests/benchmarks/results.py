@@ -30,24 +30,25 @@ COUNTS = (300, 700)
 PHANTOM_SLICES = 100
 TITLE = "Writing results"
 TEXT = """\
-From masks in memory to files, for slices of 512x512 of the phantom, each time in a new process. Like with like are the
-segmentations alone: Hilum's three objects, of each lung and of infection, against one segmentation of the same three
-masks by each peer: highdicom from a 4-D array, as its documentation shows it, and dcmqi from three NRRD files, which it
-reads itself. Then all that Hilum writes, against the peers' one segmentation again: report, key image and
-`results.json` too. Seconds are those of the work alone, without imports and the reading of pixels (dcmqi: its whole
-run); memory is the peak during the work, with all that a process holds: of Hilum and highdicom volume and masks, too,
-and 130 MB that the other benchmarks' imports take.
+From masks in memory to files, for slices of 512x512 of the phantom, each time in a new process. The tables
+"segmentations alone" compare like with like: Hilum's three objects, for each lung and for the infection, with one
+segmentation of the same three masks by each peer. highdicom gets a 4-D array, as its documentation shows; dcmqi gets
+three NRRD files, which it reads itself. The tables "all objects" compare all that Hilum writes, report, key image and
+`results.json` included, with the same segmentation by each peer. Times are those of the work alone, without imports and
+reading pixels (for dcmqi, of its whole run). Memory is the peak of the whole process during the work; for Hilum and
+highdicom it includes volume and masks, and 130 MB for the imports of the other benchmarks.
 
-What each step gave, in seconds of processor time for all objects of 700 slices, and in MB beyond the volume and the
-masks, on a busy machine:
+These changes reduced processor time (in seconds, for all objects of 700 slices) and memory (in MB beyond volume and
+masks), on a busy machine:
 
-| step | s before | s after | MB before | MB after |
+| change | s before | s after | MB before | MB after |
 | --- | ---: | ---: | ---: | ---: |
-| a segmentation's frames encoded straight, the source's headers not read again | 4.3 | 1.7 | 501 | 314 |
-| what the picture shows found without a copy of the masks | 1.7 | 1.4 | 314 | 137 |
+| a segmentation's frames are encoded directly, and the source's headers not read again | 4.3 | 1.7 | 501 | 314 |
+| what the picture shows is found without a copy of the masks | 1.7 | 1.4 | 314 | 137 |
 
-What is left is, for 700 slices: 0.2 s for the SHA-256 of the voxels, from which the UIDs follow; 0.25 s and 67 MB for
-highdicom's table of the standard (22 MB of JSON), once a process; 0.15 s for the report and 0.13 s for the picture."""
+For 700 slices, these remain: 0.2 s for the SHA-256 of the voxels, from which the UIDs are derived; 0.25 s and 67 MB
+for highdicom's table of the standard (22 MB of JSON), once per process; 0.15 s for the report; and 0.13 s for the
+picture."""
 
 
 def measure(rounds: int) -> Iterator[Comparison]:

@@ -23,13 +23,13 @@ SLICES = 48
 
 TITLE = "Finding lungs, by network"
 TEXT = f"""\
-From HU in memory to a mask of both lungs, for {SLICES} slices of 512x512 of the phantom, on CPU; networks are loaded
-and warm. lungmask (0.2, `pip install lungmask`) runs its own inference with the architecture of its R231 at 256x256 and
-random weights, which take the same time; its post-processing, which depends on the weights, is off. MONAI's sliding
-window takes its BasicUNet in 2D, in windows of 256x256 that overlap by a quarter, with random weights as well. nnU-Net
-(2.8, `pip install nnunetv2`) takes the 2D network that it plans for 512x512, eight stages of 32 to 512 channels, with
-random weights, without mirroring and from HU that are resampled and normalised already. Hilum's time has its
-post-processing in it: cleaning in 3D, and left from right. The peers compute in 32 bits."""
+From HU in memory to a mask of both lungs, for {SLICES} slices of 512x512 of the phantom, on CPU, with networks
+loaded and warmed up. lungmask (0.2, `pip install lungmask`) runs its own inference with the architecture of its R231
+at 256x256 and random weights, which take the same time; its post-processing, which depends on the weights, is off.
+MONAI's sliding window runs its BasicUNet in 2D, in windows of 256x256 that overlap by a quarter, with random weights
+as well. nnU-Net (2.8, `pip install nnunetv2`) runs the 2D network that it plans for 512x512, with eight stages of 32
+to 512 channels and random weights, without mirroring, on HU that are already resampled and normalised. Hilum's time
+includes its post-processing: cleaning in 3D, and telling left from right. The peers compute in 32 bits."""
 
 MILLISECONDS = 1000 / SLICES
 
