@@ -25,11 +25,11 @@ Written by `python -m tests.faults --write-docs` from docs/reliability.json; do 
 Node, delivery, two workers, Redis and PostgreSQL run as services that restart half a second after they end. Eight
 senders push small CT studies, and send again what was not acknowledged. At random moments, one of the services gets
 SIGKILL; for PostgreSQL, all its processes at once. Half of the times that Redis dies, it loses its data too. Meanwhile,
-the PACS changes its mood: well, slow, full (0xA700), refusing (0xC000), hanging up before or after it stored an object,
-down. Now and then, a worker is frozen beyond its lease, and the wall clock of all these processes is set, up to 12
-hours forward or back. A third of the studies can be measured; the others have too few slices and get a report that says
-so. For some studies, an image arrives late, after the first answer. In the end, `hilum resend` sends again what the
-PACS refused.
+the PACS keeps changing its behaviour: it works well, is slow, full (0xA700) or down, refuses objects (0xC000), or hangs
+up before or after it has stored an object. Now and then, a worker is frozen beyond its lease, and the wall clock of all
+these processes is set, up to 12 hours forward or back. A third of the studies can be measured; the others have too few
+slices and get a report that says so. For some studies, an image arrives late, after the first answer. In the end,
+`hilum resend` sends again what the PACS refused.
 
 Then a checker compares what the senders were told with what the PACS holds. It asks the record only for what is stuck,
 and for what it calls sent.
@@ -68,15 +68,15 @@ The clock is set 3 hours forward and 5 hours back. It is the C library's clock, 
 
 ## What this does not show
 
-SIGKILL does not clear the page cache. That data survives a power cut follows from the order of the system calls, and
-from disks that keep what they report as synced. All processes run on one machine. Files keep their true times when the
-clock is set.
+SIGKILL does not clear the page cache, so the tests do not show that data survives a power cut. That follows from the
+order of the system calls, if the disks keep what they report as synced. All processes run on one machine. Files keep
+their true times when the clock is set.
 
-If the clock is set back, whatever waits can still take longer by its own longest pause: seconds for a first attempt, an
-hour for a delivery that has failed for hours. If the clock is set while the node starts, a study may be answered before
-its last image arrives, and again afterwards.
+If the clock is set back, what waits can still be delayed by as much as its own longest pause: seconds for a first
+attempt, an hour for a delivery that has failed for hours. If the clock is set while the node starts, a study may be
+answered before its last image arrives, and again afterwards.
 
-How long a process takes to be back is mostly how long Python takes to load its libraries.
+Most of the time until a process is back is the time that Python takes to load its libraries.
 """
 
 
