@@ -33,7 +33,7 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
     _refuse_other_results(benchmark, folder, short)
     folder.mkdir(parents=True, exist_ok=True)
     source = source_version()  # read before measuring: an hour later the source may have changed
-    figures = benchmark.measure(data, folder.resolve().parent, short)
+    figures = benchmark.measure(data, folder.resolve(), short)
     result = {
         "experiment": benchmark.name,
         "paper": benchmark.paper,

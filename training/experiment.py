@@ -116,8 +116,8 @@ class Benchmark:
     Parameters
     ----------
     measure : callable
-        Maps the folder of the data sets, the folder that earlier runs lie in, and whether to take the short
-        form, to figures by name.
+        Maps the folder of the data sets, the run's folder, beside which earlier runs lie, and whether to take the
+        short form, to figures by name. Pictures go into the run's folder.
     short_form : str
         What the short form does instead.
     """

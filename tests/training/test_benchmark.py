@@ -11,14 +11,14 @@ from training.experiment import Benchmark
 from training.files import write_json
 
 
-def measure(data: Path, runs: Path, short: bool) -> Mapping[str, float]:
+def measure(data: Path, folder: Path, short: bool) -> Mapping[str, float]:
     return {"answer": 1.0 if short else 42.0}
 
 
 ANSWER = Benchmark(name="answer", paper="nobody", measure=measure)
 
 
-def never(data: Path, runs: Path, short: bool) -> Mapping[str, float]:
+def never(data: Path, folder: Path, short: bool) -> Mapping[str, float]:
     raise AssertionError("measured")
 
 
@@ -34,6 +34,18 @@ def test_a_benchmark_is_measured_again_in_its_folder(tmp_path: Path) -> None:
     for short in (True, False, False):
         run_benchmark(ANSWER, tmp_path, tmp_path / "run", short=short)
     assert answer(tmp_path / "run") == 42
+
+
+def test_a_benchmark_is_told_its_own_folder_for_its_pictures(tmp_path: Path) -> None:
+    told = []
+
+    def draw(data: Path, folder: Path, short: bool) -> Mapping[str, float]:
+        told.append(folder)
+        return {}
+
+    run_benchmark(replace(ANSWER, measure=draw), tmp_path, tmp_path / "elsewhere", short=False)
+    assert told == [tmp_path / "elsewhere"]
+    assert told[0].is_dir()
 
 
 def test_a_short_form_is_not_measured_over_a_full_one(tmp_path: Path) -> None:

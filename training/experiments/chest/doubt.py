@@ -48,10 +48,10 @@ ALTERATIONS: Mapping[str, Callable[[Hu], Hu]] = {
 }
 
 
-def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
+def measure(data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return how unsure each fold's network is of the patients that it never saw, as they are and altered."""
     figures: dict[str, float] = {}
-    for fold in open_folds(runs, short):
+    for fold in open_folds(folder.parent, short):
         figures |= dict(shares(fold, data, EVERY * (10 if short else 1)))
         for study in () if short else sorted(fold.tested):
             if (data / "ct-studies" / study).is_dir():

@@ -27,20 +27,19 @@ LINES = (0.1, 0.2, 0.3, 0.5, 0.7)
 """Further thresholds at which Dice is measured, to show how little depends on the choice of the threshold."""
 
 
-def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
+def measure(data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return the figures that have goals, and others; the short form takes every tenth slice and no study."""
-    folds = open_folds(runs, short)
+    folds = open_folds(folder.parent, short)
     slices = read_folds(folds, data, every=10 if short else 1)
     figures = slice_figures(slices)
     if short:
         return figures
-    pages = runs / f"{FOLDS.name}-judged"
     for fold in folds:
         studies = [data / "ct-studies" / name for name in sorted(fold.tested) if (data / "ct-studies" / name).is_dir()]
         methods = {"network": fold.network.method, "thresholds": THRESHOLDS}
-        for folder, name in product(studies, methods):
-            figures |= judge_study(folder, name, methods[name], pages)
-    write_page(slice_tiles(slices), pages / "slices.jpg")
+        for study, name in product(studies, methods):
+            figures |= judge_study(study, name, methods[name], folder)
+    write_page(slice_tiles(slices), folder / "slices.jpg")
     return figures
 
 
@@ -89,7 +88,11 @@ def study_figures(folder: Path, volume: Volume, findings: Findings) -> dict[str,
         "infected_percent": 100 * both.infection_volume_ml / both.lung_volume_ml,
         "lung_ml": both.lung_volume_ml,
     }
-    verdicts = None if folder.name.startswith(HEALTHY) else read_verdicts(folder.with_suffix(".labels.csv"), volume)
+    verdicts = (
+        None
+        if folder.name.startswith(HEALTHY)
+        else read_verdicts(folder.with_name(f"{folder.name}.labels.csv"), volume)
+    )
     if verdicts is not None and 0 < verdicts.sum() < len(verdicts):
         areas = volume.geometry.anatomical(
             np.broadcast_to(findings.areas.infection_mm2[:, None, None], volume.hu.shape)

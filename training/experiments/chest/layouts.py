@@ -82,11 +82,11 @@ class Score:
     slices: int = 0
 
 
-def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
+def measure(data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return Dice and computing time of every way; the short form takes every tenth slice."""
     scores: dict[str, dict[str, Score]] = {}
     samples = list(datasets.read("infection-slices", data))
-    for readers in open_folds(runs, short, {sample.patient or sample.name for sample in samples}):
+    for readers in open_folds(folder.parent, short, {sample.patient or sample.name for sample in samples}):
         for patient, scan in kept_aside(samples, readers):
             score_scan(scan[:: 10 if short else 1], readers, scores, patient)
     return dict(figures(scores))

@@ -78,7 +78,7 @@ class Case:
     candidates: list[CandidatePatch]
 
 
-def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, runs: Path, short: bool) -> dict[str, float]:
+def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return AUC and best threshold of the classifier, and Dice and PoIR without it, with it, and with a faultless one.
 
     Parameters
@@ -86,7 +86,7 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, runs: Pa
     find : callable
         Maps the folders of the data sets and of the runs, and whether the runs may be short, to cases.
     """
-    cases = find(data, runs, short)
+    cases = find(data, folder.parent, short)
     scores = score_candidates(cases, short)
     roc = Roc.of(np.concatenate(scores), [c.is_infection for case in cases for c in case.candidates])
     threshold, accuracy = roc.best_threshold()

@@ -54,7 +54,7 @@ def network_of(name: str, arguments: Mapping[str, object]) -> SegmentationNetwor
     return network
 
 
-def measure_inference(data: Path, runs: Path, short: bool) -> dict[str, float]:
+def measure_inference(data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return the seconds that a scan of 709 slices of 512 x 512 takes in 2D and 3D.
 
     The short form reads one stack of 32 slices of 256 x 256 and scales the time up: 2D by the number of slices,
@@ -89,7 +89,7 @@ def fastest_engine(network: SegmentationNetwork, threads: int) -> Engine:
     return OpenVinoEngine(convert(network), threads=threads)
 
 
-def measure_training(data: Path, runs: Path, short: bool) -> dict[str, float]:
+def measure_training(data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return parameters, and seconds and memory of a step of training, by kind of convolution.
 
     A step sees one stack of 12 x 224 x 224. The short form times three steps instead of ten, on 12 x 128 x 128.

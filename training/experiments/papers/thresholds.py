@@ -18,7 +18,7 @@ THRESHOLDS_HU = range(-800, 1, 50)
 DATA = "infection-slices"
 
 
-def measure(data: Path, runs: Path, short: bool) -> dict[str, float]:
+def measure(data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return the mean Dice over patients of lungs and infection at each threshold, and the best with its threshold.
 
     The lung is every pixel below a threshold, without the air around the body. The infection is the best lung mask

@@ -72,7 +72,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discs: None) -> Path:
 
 
 def test_every_patient_is_judged_before_and_after_the_classifier(runs: Path) -> None:
-    figures = classifier.measure(partial(classifier.find_wu_cases, "unet"), runs, runs, short=False)
+    figures = classifier.measure(partial(classifier.find_wu_cases, "unet"), runs, runs / "wu-classifier", short=False)
     assert figures["classifier/candidates"] > 0
     assert 0 <= figures["before/infection/dice_per_case"] <= 1
     assert 0 <= figures["after/infection/dice_per_case"] <= 1
@@ -82,7 +82,7 @@ def test_every_patient_is_judged_before_and_after_the_classifier(runs: Path) -> 
 
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="expected the run wu-infection-unet"):
-        classifier.measure(partial(classifier.find_wu_cases, "unet"), tmp_path, tmp_path, short=True)
+        classifier.measure(partial(classifier.find_wu_cases, "unet"), tmp_path, tmp_path / "wu-classifier", short=True)
 
 
 def test_networks_that_found_too_little_to_learn_from_are_told_to_train_longer() -> None:
