@@ -25,15 +25,15 @@ def ship(runs: Path, path: Path = CHEST_WEIGHTS) -> Card:
     Raises
     ------
     SettingsError
-        The recipe was not judged, so that the card would have no figures, or it was trained or judged in short form.
+        The recipe was not trained or not judged (the card would have no figures), or only in short form.
     """
-    judged = runs / f"{FOLDS.name}-judged" / "result.json"
-    if not judged.exists():
-        raise SettingsError("missing-run", f"expected the run {FOLDS.name}-judged in {runs}; `hilum train` measures it")
-    for folder in (runs / CHEST.name, judged.parent):
-        if read_json(folder / "result.json")["short"]:
-            raise SettingsError("short-run", f"{folder} is short; ship what was trained and judged in full")
-    network, card = load(runs / CHEST.name / "split-0" / "weights.safetensors")
+    trained, judged = (runs / name / "result.json" for name in (CHEST.name, f"{FOLDS.name}-judged"))
+    for result in (trained, judged):
+        if not result.exists():
+            raise SettingsError("missing-run", f"expected {result}; `hilum train {result.parent.name}` makes it")
+        if read_json(result)["short"]:
+            raise SettingsError("short-run", f"{result.parent} is short; ship what was trained and judged in full")
+    network, card = load(trained.parent / "split-0" / "weights.safetensors")
     figures = {name: measure["mean"] for name, measure in read_json(judged)["measures"].items()}
     metrics = {name: round(value, 4) for name, value in figures.items() if value is not None}
     save(path, network, replace(card, metrics=metrics), half=True)

@@ -42,6 +42,13 @@ def test_weights_that_were_not_judged_are_not_shipped(runs: Path) -> None:
         ship(runs, runs / "chest.safetensors")
 
 
+def test_a_missing_training_is_named(runs: Path) -> None:
+    (runs / "shipped-chest" / "result.json").unlink()
+    judge(runs, {"short": False, "measures": {}})
+    with pytest.raises(SettingsError, match="`hilum train shipped-chest` makes it"):
+        ship(runs, runs / "chest.safetensors")
+
+
 @pytest.mark.parametrize("short", ["shipped-chest", "chest-folds-judged"])
 def test_what_was_trained_or_judged_in_short_is_not_shipped(runs: Path, short: str) -> None:
     judge(runs, {"short": False, "measures": {}})
