@@ -78,8 +78,6 @@ def read(name: str, data: Path) -> Iterator[Sample]:
     """
     if name not in READERS:
         raise SettingsError("unknown-data-set", f"no data set {name!r}; known are {', '.join(READERS)}")
-    if not data.is_dir():
-        raise SettingsError("no-data", f"expected a folder of data sets, got {data}")
     return READERS[name](folder_of(name, data))
 
 
@@ -121,7 +119,15 @@ def own_patients(names: Sequence[str], data: Path) -> list[str]:
 
 
 def folder_of(name: str, data: Path) -> Path:
-    """Return the folder of a set: the folder of its name in ``data``, else ``data`` itself."""
+    """Return the folder of a set: the folder of its name in ``data``, else ``data`` itself.
+
+    Raises
+    ------
+    SettingsError
+        If there is no folder ``data``.
+    """
+    if not data.is_dir():
+        raise SettingsError("no-data", f"expected a folder of data sets, got {data}")
     return data / name if (data / name).is_dir() else data
 
 

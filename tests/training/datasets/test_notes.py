@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from dicom_node.errors import SettingsError
 from tests.factories import chest_hu, ct_series
 from tests.training.datasets.test_dicom import describe, write_seg
 from training.datasets.notes import MOST_NAMES, notes
@@ -42,3 +44,8 @@ def test_labels_that_nobody_corrected_are_counted_and_those_of_the_other_kind_to
         "2 of 3 patients have DICOM SEG that nobody corrected: anna, carl",
         "of these 1 have corrected NIfTI masks, which --sets labels reads: carl",
     ]
+
+
+def test_a_missing_folder_of_scans_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="expected a folder of data sets"):
+        list(notes(["dicom"], tmp_path / "missing", without=tmp_path / "run"))
