@@ -18,6 +18,12 @@ from training.prepared import describe
 from training.pretrained import open_pretrained
 
 
+def finished_splits(run: Path) -> dict[int, Path]:
+    """Return the folders of a run's finished splits by number; a copy such as ``split-0.bak`` is not one of them."""
+    found = ((path.parent.name.removeprefix("split-"), path.parent) for path in run.glob("split-*/result.json"))
+    return dict(sorted((int(number), folder) for number, folder in found if number.isdecimal()))
+
+
 class Claim:
     """What identifies a run, to be compared with what its folder was begun with (``trial.json``).
 

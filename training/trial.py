@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dicom_node.errors import SettingsError
 from training import datasets
-from training.claim import Claim
+from training.claim import Claim, finished_splits
 from training.classes import missing_classes
 from training.datasets.notes import notes
 from training.evaluate import Judged, foreground_dice
@@ -88,9 +88,8 @@ class Trial:
         processes.wait()
         self.prepared = prepare((), experiment.preprocess, experiment.target, folder / "prepared")
         self.splits = experiment.split.splits([sample.patient for sample in self.prepared], seed)
-        for path in self.folder.glob("split-*/result.json"):
-            number = int(path.parent.name.removeprefix("split-"))
-            self.claim.refuse_foreign_split(path.parent, self._patients(number) if number < len(self.splits) else {})
+        for number, split in finished_splits(self.folder).items():
+            self.claim.refuse_foreign_split(split, self._patients(number) if number < len(self.splits) else {})
         if processes.rank == 0:
             self.claim.write()
         processes.wait()
@@ -125,7 +124,7 @@ class Trial:
 
     def finished(self) -> list[int]:
         """Return the splits that are trained."""
-        return [n for n in range(len(self.splits)) if (self._split_folder(n) / "result.json").exists()]
+        return list(finished_splits(self.folder))
 
     def judge(self, number: int) -> list[Judged]:
         """Predict the test part of a split with its trained weights."""
@@ -133,9 +132,9 @@ class Trial:
 
     def result(self) -> dict[str, Any]:
         """Summarise the splits that are done, write ``result.json`` and return it."""
-        paths = sorted(self.folder.glob("split-*/result.json"))
-        splits = [read_json(path) for path in paths]
-        cards = [read_card(path.with_name("weights.json")) for path in paths]
+        folders = finished_splits(self.folder).values()
+        splits = [read_json(folder / "result.json") for folder in folders]
+        cards = [read_card(folder / "weights.json") for folder in folders]
         names = dict.fromkeys(name for split in splits for name in split["measures"])
         result = {
             "experiment": self.experiment.name,

@@ -18,6 +18,7 @@ from dicom_node.errors import SettingsError
 from tests.training.synthetic import disc_sample
 from tests.training.trials import DISCS, read_discs, trial
 from training import datasets
+from training.claim import finished_splits
 from training.datasets.sample import BadData, Sample
 from training.examples import Stacking
 from training.experiment import Experiment, Short
@@ -29,6 +30,15 @@ from worker.networks.checkpoint import load, save
 def disc_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "READERS", {"discs": read_discs})
     torch.set_num_threads(1)
+
+
+def test_the_finished_splits_are_found_in_order_and_copies_of_them_are_not(tmp_path: Path) -> None:
+    for name in ("split-10", "split-2", "split-2.bak", "split-3"):
+        (tmp_path / name).mkdir()
+    for name in ("split-10", "split-2", "split-2.bak"):
+        (tmp_path / name / "result.json").touch()
+    assert finished_splits(tmp_path) == {2: tmp_path / "split-2", 10: tmp_path / "split-10"}
+    assert list(finished_splits(tmp_path)) == [2, 10]
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:

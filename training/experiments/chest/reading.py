@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import datasets
+from training.claim import finished_splits
 from training.datasets.sample import Sample
 from training.experiments.chest.network import FOLDS
 from training.experiments.earlier_run import earlier_run
@@ -72,7 +73,7 @@ def open_fold(weights: Path) -> ChestNetwork:
 
 def fold_weights(runs: Path, name: str, short: bool) -> list[tuple[Path, frozenset[str]]]:
     """Return the weights of the folds of a run, each with the names of the patients that it never saw."""
-    folders = sorted(path.parent for path in earlier_run(runs, name, short).glob("split-*/result.json"))
+    folders = finished_splits(earlier_run(runs, name, short)).values()
     return [
         (folder / "weights.safetensors", frozenset(read_json(folder / "result.json")["tested"])) for folder in folders
     ]
