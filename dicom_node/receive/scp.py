@@ -37,9 +37,6 @@ from dicom_node.settings import NodeSettings
 from dicom_node.statuses import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SUCCESS
 from dicom_node.study import Association, Instance, Priority, Reception
 
-LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Missing from pynetdicom's list, which is older."""
-
 TRANSFER_SYNTAXES = [*ALL_TRANSFER_SYNTAXES, "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"]
 """Including two retired JPEG transfer syntaxes, which archives still hold and the worker can read."""
 
@@ -59,10 +56,7 @@ log = get_logger()
 
 def storage_classes() -> list[str]:
     """Return the SOP classes whose instances the node accepts: all storage SOP classes."""
-    return [
-        *(str(context.abstract_syntax) for context in AllStoragePresentationContexts),
-        LABEL_MAP_SEGMENTATION_STORAGE,
-    ]
+    return [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
 
 
 def listen(settings: NodeSettings) -> socket.socket:

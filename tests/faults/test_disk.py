@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -54,11 +55,12 @@ def send_all(there: Site, studies: list[Study]) -> list[int | None]:
 
 
 def assert_safe(record: Engine, studies: list[Study]) -> None:
-    """Assert that every acknowledged image is recorded, and that no recorded image has a file that is cut short."""
+    """Assert that every acknowledged image is recorded, and that the files of recorded images hold what was sent."""
     stored = {str(row["sop_instance_uid"]): row for row in rows(record, instances)}
     assert set(stored) >= {uid for study in studies for uid in study.acknowledged}
     for row in stored.values():
-        assert Path(str(row["path"])).stat().st_size > int(str(row["size_bytes"]))
+        data_set = Path(str(row["path"])).read_bytes()[-int(str(row["size_bytes"])) :]
+        assert hashlib.sha256(data_set).hexdigest() == row["sha256"]
 
 
 def test_a_full_disk_refuses_with_out_of_resources_and_loses_nothing(
