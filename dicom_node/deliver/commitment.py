@@ -22,6 +22,7 @@ from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.retention import is_kept
 from dicom_node.record.schema import deliveries, results
+from dicom_node.record.withdrawal import withdrawn_at
 from dicom_node.settings import DeliverySettings
 from dicom_node.statuses import PROCESSING_FAILURE, SUCCESS
 from dicom_node.study import DeliveryState
@@ -60,7 +61,8 @@ class Commitments:
     def begin(self, destination: str) -> Request | None:
         """Return a request for a destination, or None; if no report comes, later requests ask for the same again.
 
-        Results of removed studies are left out: if the destination did not have them, they could not be sent again.
+        Left out are results of removed studies, which could not be sent again if the destination did not have them, and
+        results that a rejection note has withdrawn there, which need not be kept.
         """
         time, transaction_uid = now(), f"2.25.{uuid.uuid4().int}"
         pause = self._settings.commitment_retry_seconds
@@ -70,6 +72,7 @@ class Commitments:
             deliveries.c.committed_at.is_(None),
             or_(deliveries.c.commitment_due_at.is_(None), has_come(deliveries.c.commitment_due_at, time, 2 * pause)),
             exists().where(results.c.sop_instance_uid == deliveries.c.sop_instance_uid, is_kept(results.c.job_id)),
+            ~withdrawn_at(destination),
         )
         with reading(self._engine) as connection:
             if not connection.scalar(select(func.count()).select_from(deliveries).where(*open_)):
@@ -94,7 +97,7 @@ class Commitments:
     def settle(self, report: Dataset) -> None:
         """Record which instances a destination promised to keep; those it does not keep are sent again.
 
-        The report is that of PS3.4 table J.3-2.
+        Results that a rejection note has withdrawn there meanwhile are not. The report is that of PS3.4 table J.3-2.
         """
         transaction_uid = str(report.get("TransactionUID", ""))
         promised = {str(item.get("ReferencedSOPInstanceUID")) for item in report.get("ReferencedSOPSequence") or []}
@@ -106,6 +109,7 @@ class Commitments:
             asked = connection.execute(
                 select(deliveries.c.delivery_id, deliveries.c.sop_instance_uid, deliveries.c.attempts)
                 .where(deliveries.c.transaction_uid == transaction_uid, deliveries.c.committed_at.is_(None))
+                .order_by(deliveries.c.delivery_id)
                 .with_for_update()
             ).all()
             for row in asked:
@@ -123,7 +127,7 @@ class Commitments:
     def _send_again(self, connection: Connection, delivery_id: int, attempts: int, reason: int) -> None:
         connection.execute(
             update(deliveries)
-            .where(deliveries.c.delivery_id == delivery_id)
+            .where(deliveries.c.delivery_id == delivery_id, ~withdrawn_at(deliveries.c.destination))
             .values(
                 state=DeliveryState.PENDING,
                 due_at=now() + retry_pause(self._settings, attempts),

@@ -25,11 +25,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.deliver.order import TRIES_AHEAD, waits_before, withdrawn_at
+from dicom_node.deliver.order import TRIES_AHEAD, waits_before
 from dicom_node.errors import SettingsError
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
 from dicom_node.record.schema import deliveries, jobs, results
+from dicom_node.record.withdrawal import withdrawn_at
 from dicom_node.settings import DeliverySettings
 from dicom_node.study import REJECTION_NOTE, Delivery, DeliveryState, Result
 
@@ -185,13 +186,15 @@ class Outbox:
             taken = {"state": DeliveryState.SENT, "status": status, "message": "", "sent_at": now()}
             is_ours = settle(connection, token, delivery, **taken)
             if is_ours and delivery.result.kind == REJECTION_NOTE:
-                drop = delete(deliveries).where(
+                theirs = (
                     deliveries.c.sop_instance_uid.in_(results_of(delivery.study_instance_uid)),
                     deliveries.c.destination == delivery.destination,
-                    deliveries.c.state != DeliveryState.SENT,
-                    withdrawn_at(delivery.destination),
                 )
-                connection.execute(drop)
+                # A report on storage commitment may be making some of them due again at this moment.
+                lock = select(deliveries.c.delivery_id).where(*theirs).order_by(deliveries.c.delivery_id)
+                connection.execute(lock.with_for_update())
+                unsent = deliveries.c.state != DeliveryState.SENT
+                connection.execute(delete(deliveries).where(*theirs, unsent, withdrawn_at(delivery.destination)))
             return is_ours
 
     def rejected(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:

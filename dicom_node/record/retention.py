@@ -23,6 +23,7 @@ from dicom_node.record.schema import (
     series,
     studies,
 )
+from dicom_node.record.withdrawal import withdrawn_at
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import DeliveryState, JobState, StudyState
 
@@ -143,7 +144,12 @@ class Retention:
             deliveries.c.sop_instance_uid == results.c.sop_instance_uid, results.c.job_id == jobs.c.job_id, of_study
         )
         asked = [d.name for d in self._settings.destinations if isinstance(d, Destination) and d.storage_commitment]
-        uncommitted = deliveries.c.destination.in_(asked) & deliveries.c.committed_at.is_(None) & is_kept(jobs.c.job_id)
+        uncommitted = and_(
+            deliveries.c.destination.in_(asked),
+            deliveries.c.committed_at.is_(None),
+            is_kept(jobs.c.job_id),
+            ~withdrawn_at(deliveries.c.destination),
+        )
         return and_(
             studies.c.state != StudyState.RECEIVING,
             received,

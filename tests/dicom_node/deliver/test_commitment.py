@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pynetdicom import AE, build_role, evt
 from sqlalchemy import Connection, Engine, update
 
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments, Request, ask
+from dicom_node.deliver.outbox import Outbox, retry_pause
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import reading
 from dicom_node.record.retention import Retention
@@ -28,10 +30,11 @@ from dicom_node.settings import (
     StorageSettings,
 )
 from dicom_node.study import DeliveryState, Ending, JobState, StudyState
+from tests.dicom_node.deliver.test_outbox import finish_study, revise_study
 from tests.dicom_node.deliver.test_scu import write_results
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.receiving import listening
-from tests.dicom_node.recording import Clock, make_job, results_of, rows
+from tests.dicom_node.recording import Clock, make_job, opened, results_of, rows
 from tests.services import wait_until
 
 pytestmark = pytest.mark.node
@@ -250,6 +253,78 @@ def test_what_was_sent_of_a_study_that_was_removed_is_not_asked_for(record: Engi
     assert asked is not None
     assert [uid for _, uid in asked.references] == [result.sop_instance_uid for result in later]
     assert commitments.begin("PACS") is None
+
+
+def send_all(outbox: Outbox) -> None:
+    token, due = outbox.claim("PACS")
+    for delivery in due:
+        outbox.sent(token, delivery, 0x0000)
+
+
+def report_missing(request: Request, count: int) -> Dataset:
+    """Return a report of a PACS that keeps none of the first few objects."""
+    ds = Dataset()
+    ds.TransactionUID = request.transaction_uid
+    ds.FailedSOPSequence = []
+    for _, sop_instance_uid in request.references[:count]:
+        item = Dataset()
+        item.ReferencedSOPInstanceUID, item.FailureReason = sop_instance_uid, NO_SUCH_OBJECT
+        ds.FailedSOPSequence.append(item)
+    return ds
+
+
+def states(record: Engine) -> list[object]:
+    return [row["state"] for row in rows(record, deliveries)]
+
+
+def test_what_a_note_has_withdrawn_is_not_asked_for(sqlite_record: Engine) -> None:
+    outbox = Outbox(sqlite_record, SETTINGS)
+    finish_study(sqlite_record)
+    send_all(outbox)
+    newer = revise_study(sqlite_record)
+    send_all(outbox)
+    asked = Commitments(sqlite_record, SETTINGS).begin("PACS")
+    assert asked is not None
+    assert [uid for _, uid in asked.references] == [result.sop_instance_uid for result in newer]
+
+
+def test_what_a_note_withdraws_while_a_report_is_awaited_is_not_sent_again(sqlite_record: Engine) -> None:
+    outbox, commitments = Outbox(sqlite_record, SETTINGS), Commitments(sqlite_record, SETTINGS)
+    finish_study(sqlite_record)
+    send_all(outbox)
+    asked = commitments.begin("PACS")
+    assert asked is not None
+    revise_study(sqlite_record)
+    send_all(outbox)
+    commitments.settle(report_missing(asked, 2))
+    assert states(sqlite_record) == [DeliveryState.SENT] * 4
+
+
+def test_what_a_note_withdraws_at_the_moment_of_a_report_is_not_sent_again(
+    record_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(record_url) as record, ThreadPoolExecutor() as pool:
+        outbox, commitments = Outbox(record, SETTINGS), Commitments(record, SETTINGS)
+        finish_study(record)
+        send_all(outbox)
+        asked = commitments.begin("PACS")
+        assert asked is not None
+        revise_study(record)
+        token, (report, note) = outbox.claim("PACS")
+        outbox.sent(token, report, 0x0000)
+        pauses = 0
+
+        def pause(settings: DeliverySettings, attempts: int) -> float:
+            nonlocal pauses
+            pauses += 1
+            if pauses == 2:  # the first object's row is changed, the transaction not committed
+                wait([pool.submit(outbox.sent, token, note, 0x0000)], timeout=0.5)
+            return retry_pause(settings, attempts)
+
+        monkeypatch.setattr("dicom_node.deliver.commitment.retry_pause", pause)
+        commitments.settle(report_missing(asked, 2))
+        pool.shutdown()
+        assert DeliveryState.PENDING not in states(record)
 
 
 def test_two_processes_that_look_at_once_do_not_both_ask(record: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from dicom_node.record.retention import Retention
 from dicom_node.record.schema import associations, deliveries, instances, jobs, results, studies
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, Settings, StorageSettings
 from dicom_node.study import Ending, JobState, Priority, StudyState
+from tests.dicom_node.deliver.test_outbox import revise_study
 from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, results_of, rows
 
 DAY = 86400.0
@@ -165,6 +166,23 @@ def test_where_commitment_is_asked_for_nothing_goes_before_it(
     with record.begin() as connection:
         connection.execute(deliveries.update().values(committed_at=clock.seconds))
     retention.turn()
+    assert not any(path.exists() for path in images)
+
+
+def test_no_commitment_is_awaited_to_what_a_note_has_withdrawn(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images = store(record, files)
+    answer(record, files)
+    send(record)
+    newer = [result.sop_instance_uid for result in revise_study(record)]
+    send(record)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SELECTED))
+        theirs = deliveries.c.sop_instance_uid.in_(newer)
+        connection.execute(deliveries.update().where(theirs).values(committed_at=clock.seconds))
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path, commitment=True)).turn()
     assert not any(path.exists() for path in images)
 
 
