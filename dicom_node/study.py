@@ -151,6 +151,8 @@ class Job(JobKey):
     """Reports on other studies of the patient."""
 
 
+MANUFACTURER = "Hilum"
+"""The Manufacturer (0008,0070) of all results, by which Hilum's reports are told from those of others."""
 REPORT = "report"
 """The kind of result that tells the figures, or why there are none."""
 REJECTION_NOTE = "rejection-note"

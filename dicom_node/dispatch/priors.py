@@ -8,21 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.uid import Comprehensive3DSRStorage
-from sqlalchemy import Connection, Engine, select, union, update
+from sqlalchemy import Connection, Engine, Select, select, update
 
+from dicom_node.bounded import read_bounded
 from dicom_node.dispatch.retrieve import FoundSeries, find_last_chest_ct, find_reports, get_series, move_series
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
+from dicom_node.headers import UNREADABLE
 from dicom_node.log import get_logger
 from dicom_node.record.database import reading
 from dicom_node.record.schema import instances, jobs, results, studies
 from dicom_node.settings import Destination, Settings
-from dicom_node.study import REPORT, JobState
+from dicom_node.study import MANUFACTURER, REPORT, JobState
 
 PAUSE_SECONDS = 300.0
 """After a failure, the PACS is not asked again for this long: the request delays its study and those behind it."""
@@ -130,7 +132,8 @@ class PriorFetcher:
         if self._files.prior_images(study_instance_uid):
             return
         found = find_last_chest_ct(source, self._settings, patient.patient_id, patient.issuer, taken_at)
-        if not self._lacking(study_instance_uid, found):
+        others = {series.study_instance_uid for series in found} - {study_instance_uid}
+        if not others or self._is_reported(others):
             return
         with self._files.fetching_prior(study_instance_uid) as keep:
             get_series(source, self._settings, found, keep)
@@ -138,16 +141,51 @@ class PriorFetcher:
         log.info("prior_images_fetched", study_instance_uid=study_instance_uid, instances=len(images))
 
     def _lacking(self, study_instance_uid: str, found: Sequence[FoundSeries]) -> list[FoundSeries]:
-        """Return the series of other studies for which the record has no report."""
+        """Return the series of reports on other studies that the record has neither made nor received.
+
+        A study may hold SRs of other makers too, so a received report is recognized by its series.
+        """
         named = {series.study_instance_uid for series in found}
-        own = (
-            select(jobs.c.study_instance_uid)
-            .join(results, results.c.job_id == jobs.c.job_id)
-            .where(jobs.c.study_instance_uid.in_(named), results.c.kind == REPORT)
-        )
-        received = select(instances.c.study_instance_uid).where(
-            instances.c.study_instance_uid.in_(named), instances.c.sop_class_uid == Comprehensive3DSRStorage
+        received = select(instances.c.series_instance_uid).where(
+            instances.c.study_instance_uid.in_(named),
+            instances.c.series_instance_uid.in_({series.series_instance_uid for series in found}),
         )
         with reading(self._engine) as connection:
-            reported = {study_instance_uid, *connection.scalars(union(own, received))}
-        return [series for series in found if series.study_instance_uid not in reported]
+            reported = {study_instance_uid, *connection.scalars(with_own_report(named))}
+            known = set(connection.scalars(received))
+        return [
+            series
+            for series in found
+            if series.study_instance_uid not in reported and series.series_instance_uid not in known
+        ]
+
+    def _is_reported(self, study_instance_uids: Set[str]) -> bool:
+        """Whether the record has a report of Hilum on one of these studies, made here or received."""
+        received = select(instances.c.path).where(
+            instances.c.study_instance_uid.in_(study_instance_uids),
+            instances.c.sop_class_uid == Comprehensive3DSRStorage,
+            instances.c.conflicts.is_(False),
+        )
+        with reading(self._engine) as connection:
+            if connection.scalars(with_own_report(study_instance_uids)).first():
+                return True
+            paths = connection.scalars(received).all()
+        return any(is_made_by_hilum(Path(path)) for path in paths)
+
+
+def with_own_report(study_instance_uids: Set[str]) -> Select[tuple[str]]:
+    """Return a query for those of the studies on which this record has a report of its own."""
+    return (
+        select(jobs.c.study_instance_uid)
+        .join(results, results.c.job_id == jobs.c.job_id)
+        .where(jobs.c.study_instance_uid.in_(study_instance_uids), results.c.kind == REPORT)
+    )
+
+
+def is_made_by_hilum(path: Path) -> bool:
+    """Whether a stored object names Hilum as its manufacturer; False too if it cannot be read, as for the worker."""
+    try:
+        ds = read_bounded(path, stop_before_pixels=True, specific_tags=["Manufacturer"])
+    except UNREADABLE:
+        return False
+    return bool(ds.get("Manufacturer") == MANUFACTURER)

@@ -19,6 +19,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
 from dicom_node.headers import UNREADABLE, SeriesHeader, nested, numbers
+from dicom_node.study import MANUFACTURER
 from training.datasets.sample import (
     CONSOLIDATION,
     GROUND_GLASS_OPACITY,
@@ -29,7 +30,6 @@ from training.datasets.sample import (
     RIGHT_LUNG,
     BadData,
 )
-from worker.reports.context import MANUFACTURER
 from worker.reports.history import time_of
 from worker.reports.uids import is_derived
 from worker.volume import Volume

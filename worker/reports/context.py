@@ -16,13 +16,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_node.study import MANUFACTURER
 from worker.findings import Algorithm
 from worker.reports import codes
 from worker.reports.source import Source
 from worker.reports.uids import derive_uid, device_uid
 from worker.volume import Volume
 
-MANUFACTURER = "Hilum"
 MODEL = "Hilum"
 
 

@@ -11,10 +11,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.headers import UNREADABLE
+from dicom_node.study import MANUFACTURER
 from worker.comparison import Change, Comparison, Exam, comparable, compare, is_order_unknown
 from worker.findings import Algorithm, Findings
 from worker.reports import codes
-from worker.reports.context import MANUFACTURER, time_zone
+from worker.reports.context import time_zone
 from worker.reports.identity import clean
 from worker.reports.patient import is_same_patient
 from worker.reports.reading import figure, groups, has_concept, texts

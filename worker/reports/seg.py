@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import format_number_as_ds
 
+from dicom_node.study import MANUFACTURER
 from worker.reports import codes, context
 from worker.reports.codes import Structure
 from worker.reports.context import ResultContext
@@ -123,7 +124,7 @@ def _describe(number: int, structure: Structure, shared: ResultContext) -> Segme
             name=algorithm.name,
             version=algorithm.version,
             family=context.algorithm_family(algorithm),
-            source=context.MANUFACTURER,
+            source=MANUFACTURER,
             parameters=context.algorithm_parameters(algorithm) or None,
         ),
         tracking_uid=tracking_uid(structure, shared),

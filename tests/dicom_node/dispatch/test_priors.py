@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
 from sqlalchemy import Engine, event
 
 from dicom_node.dispatch.jobs import Jobs
@@ -148,7 +150,10 @@ class Source:
         self.found = [FoundSeries(study, f"{study}.1")]
         self.asked: list[str] = []
         self.fails = False
-        monkeypatch.setattr("dicom_node.dispatch.priors.find_reports", lambda *_: [])
+        self.reports: list[FoundSeries] = []
+        self.moved: list[FoundSeries] = []
+        monkeypatch.setattr("dicom_node.dispatch.priors.find_reports", lambda *_: self.reports)
+        monkeypatch.setattr("dicom_node.dispatch.priors.move_series", lambda *asked: self.moved.extend(asked[-1]))
         monkeypatch.setattr("dicom_node.dispatch.priors.find_last_chest_ct", self.find)
         monkeypatch.setattr("dicom_node.dispatch.priors.get_series", self.get)
 
@@ -198,8 +203,57 @@ def test_no_images_are_fetched_of_a_study_with_a_report(record: Engine, tmp_path
     assert source.asked == ["find"]
 
 
+def receive_report(record: Engine, folder: Path, manufacturer: str) -> None:
+    """Receive a report on study 1.2.4, its only object."""
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Manufacturer = Comprehensive3DSRStorage, "1.2.4.9", manufacturer
+    ds.save_as(folder / "report.dcm", enforce_file_format=True)
+    report = instance("1.2.4.9", study="1.2.4", series="1.2.4.8", sop_class=Comprehensive3DSRStorage)
+    receive(Intake(record), replace(report, path=folder / "report.dcm"))
+
+
+@pytest.mark.parametrize(("manufacturer", "asked"), [("Hilum", ["find"]), ("Acme", ["find", "get"])])
+def test_no_images_are_fetched_of_a_study_with_a_received_report_of_hilums_alone(
+    record: Engine, tmp_path: Path, source: Source, manufacturer: str, asked: list[str]
+) -> None:
+    receive_report(record, tmp_path, manufacturer)
+    fetch(record, tmp_path)
+    assert source.asked == asked
+
+
+def test_a_received_report_that_cannot_be_read_is_none(record: Engine, tmp_path: Path, source: Source) -> None:
+    receive_report(record, tmp_path, "Hilum")
+    (tmp_path / "report.dcm").unlink()
+    assert len(fetch(record, tmp_path)) == 1
+
+
+def test_a_report_is_fetched_though_there_is_one_of_another_maker(
+    record: Engine, tmp_path: Path, source: Source
+) -> None:
+    receive_report(record, tmp_path, "Acme")
+    source.reports = [FoundSeries("1.2.4", "1.2.4.7")]
+    fetch(record, tmp_path, analyze=False)
+    assert source.moved == source.reports
+
+
+def test_a_report_that_was_received_is_not_fetched_again(record: Engine, tmp_path: Path, source: Source) -> None:
+    receive_report(record, tmp_path, "Hilum")
+    source.reports = [FoundSeries("1.2.4", "1.2.4.8")]
+    fetch(record, tmp_path, analyze=False)
+    assert source.moved == []
+
+
+def test_a_report_of_hilums_own_is_not_fetched(record: Engine, tmp_path: Path, source: Source) -> None:
+    answered(record, "1.2.4", ANNA)
+    source.reports = [FoundSeries("1.2.4", "1.2.4.8")]
+    fetch(record, tmp_path, analyze=False)
+    assert source.moved == []
+
+
 def test_only_the_studies_that_the_pacs_named_are_looked_up(
-    sqlite_record: Engine, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+    sqlite_record: Engine, tmp_path: Path, source: Source
 ) -> None:
     answered(sqlite_record, "1.2.4", ANNA)
     asked: list[tuple[str, Any]] = []
@@ -209,7 +263,7 @@ def test_only_the_studies_that_the_pacs_named_are_looked_up(
             asked.append((statement, values))
 
     event.listen(sqlite_record, "before_cursor_execute", note)
-    monkeypatch.setattr("dicom_node.dispatch.priors.find_reports", lambda *_: source.found)
+    source.reports = source.found
     fetch(sqlite_record, tmp_path)
     event.remove(sqlite_record, "before_cursor_execute", note)
     with reading(sqlite_record) as connection:
