@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import struct
@@ -23,6 +24,12 @@ from dicom_node.timers import use_steady_timers
 DEFERENCE_SECONDS = 0.002
 """For each association that it has open, a process waits this long for the others to accept a connection first."""
 TIMEVAL = struct.Struct("ll")
+"""C's struct timeval: seconds and microseconds."""
+
+
+def timeval(seconds: float) -> bytes:
+    """Return a time as a struct timeval, rounded up: zero means no timeout to a socket."""
+    return TIMEVAL.pack(*divmod(math.ceil(seconds * 1e6), 10**6))
 
 
 class PromptServer(ThreadedAssociationServer):
@@ -64,9 +71,9 @@ class PromptServer(ThreadedAssociationServer):
         time.sleep(DEFERENCE_SECONDS * len(self.active_associations))
         peer, address = super().get_request()
         # A peer that stalls within a PDU must not hold a thread forever. (settimeout would poll before each read.)
-        seconds = int(self.ae.network_timeout or 0)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.pack(seconds, 0))
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIMEVAL.pack(seconds, 0))
+        timeout = timeval(self.ae.network_timeout or 0)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         if self._tls:  # the association's thread does the handshake; here it would keep other peers waiting
             peer = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
             peer.settimeout(self.ae.network_timeout)  # else a read that timed out would be repeated without end

@@ -121,6 +121,17 @@ def test_who_holds_an_association_and_brings_nothing_is_cut_off(port: int, what:
             sender.join()
 
 
+def test_who_stalls_within_a_pdu_is_cut_off_though_the_timeout_is_below_a_second(
+    sqlite_record: Engine, storage: Path
+) -> None:
+    with (
+        listening(sqlite_record, storage, network_timeout_seconds=0.5) as port,
+        RawPeer(port, patience_seconds=5).associate() as peer,
+    ):
+        peer.send(struct.pack(">BxL", DATA, 1000))
+        assert peer.status() in ENDED
+
+
 def test_a_request_that_comes_byte_by_byte_is_cut_off(port: int) -> None:
     stop = threading.Event()
     request = associate_request()
