@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Engine, and_, bindparam, select, update
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ClauseElement
 
 from dicom_node.headers import CT_STORAGE
 from dicom_node.receive.turn import Turn
 from dicom_node.record.database import insert_if_absent, now
+from dicom_node.record.retention import forget_associations
 from dicom_node.record.schema import associations, instances, results, studies
 from dicom_node.study import Association, Instance, Priority, Reception, StudyState
 
@@ -65,32 +66,37 @@ class Intake:
     def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
         """Record an association that brings instances, and return it."""
         association = Association(str(uuid.uuid4()), calling_ae_title, called_ae_title, peer_address)
-        with self._turn, self._engine.begin() as connection:
-            connection.execute(
-                associations.insert().values(
-                    association_id=association.association_id,
-                    calling_ae_title=calling_ae_title,
-                    called_ae_title=called_ae_title,
-                    peer_address=peer_address,
-                    opened_at=now(),
-                )
-            )
+        self._add_associations([association])
         return association
 
     def close_association(self, association_id: str) -> None:
-        """Record that an association ended; closing twice is harmless."""
+        """Record that an association ended, or forget it if it brought nothing new; closing twice is harmless."""
         with self._turn, self._engine.begin() as connection:
             connection.execute(
                 update(associations)
                 .where(associations.c.association_id == association_id, associations.c.closed_at.is_(None))
                 .values(closed_at=now())
             )
+            forget_associations(connection, [association_id])
 
     def record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
         """Record stored instances in one transaction; return what the arrival of each one meant, in the same order.
 
         Only a new instance extends its study. A conflicting one flags the study, which keeps the bytes that came first.
         """
+        try:
+            return self._record_all(arrivals)
+        except IntegrityError:  # an association was open so long without bringing anything new that it was forgotten
+            self._add_associations([arrival.association for arrival in arrivals])
+            return self._record_all(arrivals)
+
+    def _add_associations(self, opened: Sequence[Association]) -> None:
+        """Record open associations; those that are in the record stay as they are."""
+        rows = [vars(association) | {"opened_at": now()} for association in opened]
+        with self._turn, self._engine.begin() as connection:
+            connection.execute(insert_if_absent(self._engine, associations), rows)
+
+    def _record_all(self, arrivals: Sequence[Arrival]) -> list[Reception]:
         # All nodes must lock studies in the same order, or two of them could wait for each other.
         order = sorted(range(len(arrivals)), key=lambda n: arrivals[n].instance.study_instance_uid)
         receptions = {}

@@ -30,10 +30,15 @@ from dicom_node.study import DeliveryState, JobState, StudyState
 TURN_SECONDS = 60.0
 FINISH_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
+DEAD_SECONDS = 7 * DAY_SECONDS
+"""An association that nobody closed, and that brought nothing that is kept, is forgotten after this: its node died."""
 BATCH = 100
 ANSWERED = (JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE)
 """Final states after which files may be removed. After FAILED, the study has no answer and stays until somebody has
 looked at it."""
+
+HELD = exists().where(instances.c.association_id == associations.c.association_id)
+"""The condition that an instance refers to an association."""
 
 log = get_logger()
 
@@ -55,8 +60,7 @@ def failures_logged(**fields: str) -> Iterator[None]:
 def forget_associations(connection: Connection, association_ids: Iterable[str]) -> None:
     """Delete those of the given associations that have ended and that no instance refers to."""
     this = associations.c.association_id == bindparam("this")
-    held = exists().where(instances.c.association_id == associations.c.association_id)
-    gone = associations.delete().where(this, associations.c.closed_at.is_not(None), ~held)
+    gone = associations.delete().where(this, associations.c.closed_at.is_not(None), ~HELD)
     connection.execute(gone, [{"this": association_id} for association_id in association_ids])
 
 
@@ -81,6 +85,7 @@ class Retention:
         if abs(now() - self._finished_at) >= FINISH_SECONDS:  # a clock may be set back
             self.remove_abandoned()
             self.finish()
+            self.forget_dead_associations()
             self._finished_at = now()
         if self._settings.storage.keep_days is not None:
             before = now() - self._settings.storage.keep_days * DAY_SECONDS
@@ -135,6 +140,15 @@ class Retention:
         for study_instance_uid in self._files.with_files(removed):
             with failures_logged(study_instance_uid=study_instance_uid):
                 self._files.remove_study(study_instance_uid, now())
+
+    def forget_dead_associations(self) -> None:
+        """Delete old associations that nobody closed and that no instance refers to.
+
+        One that is alive all the same is recorded again with the next instance that it brings.
+        """
+        old = associations.c.closed_at.is_(None), associations.c.opened_at < now() - DEAD_SECONDS
+        with self._engine.begin() as connection:
+            connection.execute(associations.delete().where(*old, ~HELD))
 
     def _may_go(self, before: float) -> ColumnElement[bool]:
         of_study = jobs.c.study_instance_uid == studies.c.study_instance_uid

@@ -15,7 +15,7 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.received import instances_of, receiving
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database, reading
-from dicom_node.record.schema import instances, studies
+from dicom_node.record.schema import associations, instances, studies
 from dicom_node.settings import JobSettings, Settings
 from dicom_node.study import Ending, JobState, Priority, Reception, StudyState
 from tests.dicom_node.recording import STUDY, instance, make_job, receive, record_one, results_of, rows, settled
@@ -137,6 +137,23 @@ def test_two_nodes_that_get_the_same_bytes_at_once_both_succeed(record_url: str)
             assert sorted(pool.map(deliver, range(2))) == [Reception.IDENTICAL, Reception.NEW]
     for node in nodes:
         node._engine.dispose()
+
+
+def test_an_association_that_brought_nothing_new_leaves_no_row(intake: Intake, record: Engine) -> None:
+    receive(intake, instance())
+    before = rows(record, associations)
+    assert receive(intake, instance()) == [Reception.IDENTICAL]
+    assert rows(record, associations) == before
+
+
+def test_an_association_that_was_forgotten_while_it_was_open_is_recorded_again(intake: Intake, record: Engine) -> None:
+    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+    (before,) = rows(record, associations)
+    with record.begin() as connection:
+        connection.execute(associations.delete())
+    assert record_one(intake, instance(), association) is Reception.NEW
+    (after,) = rows(record, associations)
+    assert after == before | {"opened_at": after["opened_at"]}
 
 
 def test_forty_associations_at_once_lose_nothing(record: Engine, intake: Intake) -> None:

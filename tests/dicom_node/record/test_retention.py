@@ -229,6 +229,26 @@ def test_associations_go_with_the_last_study_they_brought(
     assert [row["association_id"] for row in rows(record, associations)] == [still_open.association_id]
 
 
+def test_an_association_that_nobody_closed_is_forgotten_after_a_week_unless_it_brought_what_is_kept(
+    record: Engine, tmp_path: Path, clock: Clock
+) -> None:
+    intake = Intake(record)
+    left, brought = (intake.open_association("SENDER", "HILUM", "127.0.0.1") for _ in range(2))
+    record_one(intake, instance(), brought)
+    clock.pass_(6 * DAY)
+    recent = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+    retention = Retention(record, settings(tmp_path, keep_days=None))
+
+    def kept() -> list[object]:
+        return [row["association_id"] for row in rows(record, associations)]
+
+    retention.turn()
+    assert kept() == [one.association_id for one in (left, brought, recent)]
+    clock.pass_(1.1 * DAY)
+    retention.turn()
+    assert kept() == [one.association_id for one in (brought, recent)]
+
+
 def test_other_studies_are_left_alone(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
     gone, kept = store(record, files, "1.2.1"), store(record, files, "1.2.2")
     answer(record, files, "1.2.1")
