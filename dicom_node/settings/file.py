@@ -16,11 +16,15 @@ from pydantic_core import PydanticUndefined
 
 from dicom_node.settings.loading import Settings, load_settings
 from dicom_node.settings.names import sections_in
+from dicom_node.settings.peers import NotificationSettings
 
 WIDTH = 100
 
 PASSWORD = re.compile(r"(://[^/:@]*:).*@")
 """The password of a URL, with what stands around it; it ends at the last @, because a password may contain others."""
+
+AFTER_HOST = re.compile(r"(?<=[^/:])[/?#].+")
+"""What follows the host in a URL."""
 
 
 def run_settings(arguments: argparse.Namespace) -> int:
@@ -53,6 +57,8 @@ def section_lines(title: str, section: type[BaseModel], values: BaseModel | None
     for name, field in section.model_fields.items():
         yield from comment(f"{field.description} {choices(field.annotation)}")
         value = getattr(values, name) if values else field.get_default()
+        if section is NotificationSettings and name == "url":
+            value = AFTER_HOST.sub("/***", value)  # a webhook's path may be its key
         yield f"# {name} =" if value in (None, PydanticUndefined) else f"{name} = {toml(name, value)}"
     yield ""
 

@@ -80,12 +80,23 @@ def test_no_password_is_printed(
 
 
 def test_no_query_of_a_url_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("HILUM_NOTIFICATION__URL", "https://worklist.example/hilum?sig=s3cret")
+    monkeypatch.setenv("HILUM_DATABASE__URL", "postgresql://db/hilum?password=s3cret")
+    assert main(["settings"]) == 0
+    printed = capsys.readouterr().out
+    assert "s3cret" not in printed
+    assert "postgresql://db/hilum?***" in printed
+
+
+@pytest.mark.parametrize("path", ["/services/T000/B000/s3cret", "/hilum?sig=s3cret", "?sig=s3cret", "/s3cret@an"])
+def test_of_the_webhooks_url_the_host_alone_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    monkeypatch.setenv("HILUM_NOTIFICATION__URL", f"https://worklist.example:8443{path}")
     monkeypatch.setenv("HILUM_NOTIFICATION__SECRET", "webhook.secret")
     assert main(["settings"]) == 0
     printed = capsys.readouterr().out
     assert "s3cret" not in printed
-    assert "https://worklist.example/hilum?***" in printed
+    assert 'url = "https://worklist.example:8443/***"' in printed
 
 
 def test_the_defaults_are_printed_whatever_is_set(
