@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.files import sync_folder
 from dicom_node.receive.intake import Arrival, Intake
@@ -19,7 +19,7 @@ class Waiting:
     """An instance that waits to be recorded, and the outcome."""
 
     arrival: Arrival
-    outcome: Reception | OSError | DBAPIError | None = None
+    outcome: Reception | Exception | None = None
 
 
 class Recorder:
@@ -37,6 +37,8 @@ class Recorder:
         ------
         OSError, DBAPIError
             Disk or database failed; the instance is not in the record.
+        Exception
+            Hilum has a defect that this instance meets; it is not in the record either.
         """
         mine = Waiting(arrival)
         self._waiting.append(mine)
@@ -53,7 +55,7 @@ class Recorder:
             for folder in {one.arrival.instance.path.parent for one in batch}:
                 sync_folder(folder)
             receptions = self._intake.record_all([one.arrival for one in batch])
-        except (OSError, DBAPIError) as error:
+        except Exception as error:  # a defect too: left without an outcome, the others would fail with it
             # If the database does not answer, trying each instance alone would only wait as long for each again.
             if len(batch) == 1 or is_silence(error):
                 for one in batch:
@@ -66,7 +68,7 @@ class Recorder:
                 one.outcome = reception
 
 
-def is_silence(error: OSError | DBAPIError) -> bool:
+def is_silence(error: Exception) -> bool:
     """Whether the database did not answer: there was no connection, or it timed out.
 
     psycopg raises an OperationalError for deadlocks and the like too, but with an SQLSTATE, which only an answering
