@@ -20,6 +20,9 @@ from dicom_node.study import DeliveryState
 
 Row = dict[str, Any]
 
+BATCH = 1000
+"""How many studies are summarized at once: databases limit the values in a statement, PostgreSQL to 65,535."""
+
 
 def open_record(process: str) -> tuple[Settings, Engine]:
     """Return the settings and the record; log to standard error, as standard output is for the answer alone."""
@@ -34,7 +37,9 @@ def list_studies(engine: Engine, limit: int, among: Sequence[str] | None = None)
     if among is not None:
         newest = newest.where(studies.c.study_instance_uid.in_(among))
     with reading(engine) as connection:
-        return summaries(connection, [row._asdict() for row in connection.execute(newest)])
+        found = [row._asdict() for row in connection.execute(newest)]
+        batches = [found[start : start + BATCH] for start in range(0, len(found), BATCH)]
+        return [study for batch in batches for study in summaries(connection, batch)]
 
 
 def studies_with(engine: Engine, accession_number: str) -> list[str]:
