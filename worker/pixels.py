@@ -31,6 +31,9 @@ BYTES_PER_PIXEL = 4
 BITS_AT_MOST = 16
 """The most Bits Stored that a CT may have (PS3.3 C.8.2.1.1.4)."""
 
+LARGEST_RESCALED = np.iinfo(np.int32).max
+"""A rescale that may give larger values than this, or lower ones than its negative, does not give HU."""
+
 
 def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
     """Decode frames of one file to HU, int16 (row, column), in the order given.
@@ -41,7 +44,7 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
     Raises
     ------
     NotAnalysable, NotForHilum
-        The transfer syntax is unknown, or the pixel data is damaged.
+        The transfer syntax is unknown, the rescale gives values that cannot be HU, or the pixel data is damaged.
     """
     first = frames[0]
     try:
@@ -88,6 +91,7 @@ def _retired_jpeg(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.int
 def _to_hu(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int16]:
     if stored.shape != (frame.rows, frame.columns):
         raise ValueError(f"expected {frame.rows} x {frame.columns} pixels, got {stored.shape}")
+    _require_hu(frame)
     values = _significant_bits(frame, stored)
     if frame.slope == 1 and frame.intercept.is_integer():
         hu = values + np.int32(frame.intercept)
@@ -98,6 +102,16 @@ def _to_hu(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int16]:
         low, high = frame.padding
         hu[(values >= low) & (values <= high)] = OUTSIDE_HU
     return hu.astype(np.int16)
+
+
+def _require_hu(frame: Frame) -> None:
+    """Refuse a rescale whose values would overflow."""
+    if abs(frame.slope) * 2**BITS_AT_MOST + abs(frame.intercept) > LARGEST_RESCALED:
+        message = (
+            f"expected Rescale Slope and Intercept that give HU, got {frame.slope:g} and {frame.intercept:g}; "
+            "correct them at the sender"
+        )
+        raise refusal(frame.body_part, "no-rescale", message)
 
 
 def _significant_bits(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -82,6 +82,16 @@ def test_more_bits_than_a_ct_has_are_refused(tmp_path: Path) -> None:
     assert caught.value.code == "damaged-pixels"
 
 
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [("1", "3e9"), ("1", "-3e9"), ("1", "2147483647"), ("1e308", "0"), ("-1e5", "0.5")]
+)
+def test_a_rescale_that_gives_no_hounsfield_units_is_refused(tmp_path: Path, slope: str, intercept: str) -> None:
+    (path,) = ct_series(tmp_path, SLICE, RescaleSlope=slope, RescaleIntercept=intercept)
+    with pytest.raises(NotAnalysable, match="expected Rescale Slope and Intercept that give HU") as caught:
+        list(decode_hu(read_frames(path)))
+    assert caught.value.code == "no-rescale"
+
+
 def test_pixels_cut_short_are_refused(tmp_path: Path) -> None:
     (path,) = ct_series(tmp_path, SLICE)
     path.write_bytes(path.read_bytes()[:-3000])
