@@ -199,7 +199,8 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         value = _attribute(ds, keyword, index)
         found = np.atleast_1d(np.asarray([] if value is None else value, np.float64))
         if len(found) != count or not np.isfinite(found).all():
-            raise refusal(body_part, code, f"expected {keyword} with {count} value(s), got {len(found)}")
+            finite = np.isfinite(found).sum()
+            raise refusal(body_part, code, f"expected {keyword} with {count} finite value(s), got {finite}")
         return found
 
     rescale_type = _attribute(ds, "RescaleType", index)

@@ -47,3 +47,12 @@ def test_a_missing_slice_of_a_chest_that_only_its_description_names_is_answered(
         read_volume(paths)
 
     assert caught.value.code == "missing-slices"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+@pytest.mark.parametrize("written", ["NaN", "inf"])
+def test_a_refusal_counts_no_value_that_is_not_finite(tmp_path: Path, written: str) -> None:
+    path, *_ = ct_series(tmp_path, gradient(), RescaleSlope=written)
+
+    with pytest.raises(NotAnalysable, match=r"expected RescaleSlope with 1 finite value\(s\), got 0"):
+        read_frames(path)
