@@ -38,16 +38,17 @@ def run_analyze(arguments: argparse.Namespace) -> int:
     series = [selection.series] if selection.series else found
     paths = [image.path for one in series for image in one.ct_images]
     method = choose_method(settings.worker)
-    priors = list(measured_priors(arguments.prior, paths, settings, method))
-    answer = answer_study(
-        paths,
-        selection.rejection,
-        arguments.out,
-        settings.report,
-        show_progress,
-        method=method,
-        others=priors,
-    )
+    with progress_cleared():
+        priors = list(measured_priors(arguments.prior, paths, settings, method))
+        answer = answer_study(
+            paths,
+            selection.rejection,
+            arguments.out,
+            settings.report,
+            show_progress,
+            method=method,
+            others=priors,
+        )
     print_answer(answer, arguments.out)
     return 0 if answer.ending.state is JobState.DONE else 1
 
@@ -101,10 +102,24 @@ def make_writable(out: Path) -> None:
         raise SettingsError("out-unwritable", f"--out {out} cannot be written: {error.strerror}") from error
 
 
+@contextmanager
+def progress_cleared() -> Iterator[None]:
+    """Clear the progress from the terminal when the ``with`` block ends, also with an error."""
+    try:
+        yield
+    finally:
+        rewrite_line("")
+
+
 def show_progress(stage: str, share: float) -> None:
     """Print the current stage to standard error if that is a terminal."""
+    rewrite_line(f"{share:4.0%} {stage}")
+
+
+def rewrite_line(text: str) -> None:
+    """Print over the terminal's last line if standard error is a terminal."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{share:4.0%} {stage}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def print_answer(answer: Answer, out: Path) -> None:

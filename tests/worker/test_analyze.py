@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,31 @@ def test_a_prior_that_cannot_be_measured_is_said_by_its_folder(
 def test_a_percentage_is_told_as_the_report_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_answer(Answer(Ending(JobState.DONE, infected_percent=0.03)), tmp_path)
     assert capsys.readouterr().out == "PoIR < 0.1 % of the lung\n"
+
+
+def use_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let both standard streams be one terminal."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", sys.stdout)
+
+
+@pytest.mark.usefixtures("follow_up")
+def test_the_progress_is_gone_from_a_terminal_before_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_a_terminal(monkeypatch)
+
+    assert cli.main(["analyze", "now", "--out", "out"]) == 0
+
+    assert "90% writing the reports\r\033[KPoIR 2.4 % of the lung\n" in capsys.readouterr().out
+
+
+def test_the_progress_is_gone_from_a_terminal_before_an_error(
+    follow_up: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_a_terminal(monkeypatch)
+    (follow_up / "before" / "0011.dcm").unlink()
+
+    assert cli.main(["analyze", "now", "--out", "out", "--prior", "before"]) == 1
+
+    assert "0% the prior: reading the series\r\033[Khilum: --prior before: " in capsys.readouterr().out
