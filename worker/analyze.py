@@ -39,7 +39,7 @@ def run_analyze(arguments: argparse.Namespace) -> int:
     paths = [image.path for one in series for image in one.ct_images]
     method = choose_method(settings.worker)
     with progress_cleared():
-        priors = list(measured_priors(arguments.prior, paths, settings, method))
+        priors = [] if selection.rejection else list(measured_priors(arguments.prior, paths, settings, method))
         answer = answer_study(
             paths,
             selection.rejection,

@@ -107,6 +107,17 @@ def test_a_prior_that_cannot_be_measured_is_said_by_its_folder(
     assert list((follow_up / "out").iterdir()) == []
 
 
+def test_a_study_that_selection_rejects_is_answered_without_a_look_at_its_priors(
+    follow_up: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ct_series(follow_up / "short", HU[:5], StudyDescription="Chest", StudyDate="20240301", **ANNA)
+
+    assert cli.main(["analyze", "short", "--out", "out", "--prior", "nowhere"]) == 1
+
+    assert capsys.readouterr().out.startswith("not measured: no series can be measured")
+    assert (follow_up / "out" / "report.dcm").exists()
+
+
 def test_a_percentage_is_told_as_the_report_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_answer(Answer(Ending(JobState.DONE, infected_percent=0.03)), tmp_path)
     assert capsys.readouterr().out == "PoIR < 0.1 % of the lung\n"
