@@ -127,12 +127,16 @@ class JobRunner:
         )
 
     def _others(self, job: Job) -> Iterable[Prior | Unmeasured]:
-        """Measure the prior that was fetched for the comparison; skip it if an earlier attempt at the job failed."""
+        """Measure the prior that was fetched for the comparison; skip it if an earlier attempt at the job failed.
+
+        The prior may have been the cause: two studies need more time and memory than one.
+        """
         fetched = self._files.prior_images(job.study_instance_uid)
         if job.refusal or not fetched or not self._settings.priors.analyze:
             return ()
         if job.attempt > 1:
-            return (Unmeasured(None, "an attempt to measure both studies failed"),)
+            reason = "an earlier attempt to measure this study failed, so the prior was left out, to be safe"
+            return (Unmeasured(None, reason),)
         return measure_fetched(
             fetched,
             job.paths,

@@ -47,7 +47,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Another study of the patient that should have been measured for the comparison but could not be."""
+    """Another study of the patient that should have been measured for the comparison but was not."""
 
     taken_at: date | None
     reason: str
@@ -177,7 +177,7 @@ def describe(history: History) -> Iterator[str]:
         if isinstance(other, Untimed):
             yield f"No comparison with the study{day}: {other.reason}."
         else:
-            yield f"No comparison with the prior study{day}, which could not be measured: {other.reason}"
+            yield f"No comparison with the prior study{day}, which was not measured: {other.reason}"
     if history.comparison is None or history.comparison.prior.taken_at is None:
         return
     change, then = history.comparison.change, f"the prior study of {history.comparison.prior.taken_at:%Y-%m-%d}"

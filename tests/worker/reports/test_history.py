@@ -315,14 +315,14 @@ def test_another_prior_makes_another_result(tmp_path: Path, follow_up: Path) -> 
     }
 
 
-def test_says_which_prior_could_not_be_measured_and_why(tmp_path: Path) -> None:
+def test_says_which_prior_was_not_measured_and_why(tmp_path: Path) -> None:
     day = datetime(2024, 2, 20, 10, tzinfo=UTC)
     lost = Unmeasured(day, "expected a slice every 6 mm, got gaps")
 
     out = write(tmp_path / "now", "20240229", "101112", INFECTION, others=[lost])
     alone = write(tmp_path / "alone", "20240229", "101112", INFECTION)
 
-    said = "No comparison with the prior study of 2024-02-20, which could not be measured: expected a slice every 6 mm"
+    said = "No comparison with the prior study of 2024-02-20, which was not measured: expected a slice every 6 mm"
     assert any(text.startswith(said) for text in texts(report_of(out)))
     assert json.loads((out / "results.json").read_text())["not_compared"] == [lost.reason]
     assert not any("comparison" in text for text in texts(report_of(alone)))
