@@ -35,17 +35,22 @@ def measure_fetched(
         require_earlier(paths, now)
     except NotForHilum as reason:
         log.warning("prior_left_out", code=reason.code, reason=reason.message)
-        if reason.code == _ORDER_UNKNOWN and (then := _taken_at(paths)):
-            yield untimed(then)
+        if reason.code == _ORDER_UNKNOWN:
+            then, uid = _identify(paths)
+            if then:
+                yield untimed(then, uid)
         return
     try:
         yield measure_prior(choose_series(read_series(paths), settings), method, progress)
     except RejectedInput as reason:
-        yield Unmeasured(_taken_at(paths), reason.message)
+        then, uid = _identify(paths)
+        yield Unmeasured(then, reason.message, uid)
 
 
-def _taken_at(paths: Sequence[Path]) -> date | None:
-    return taken_at(read_source(paths[:1]).identity)
+def _identify(paths: Sequence[Path]) -> tuple[date | None, str]:
+    """Return when a study was taken, and its UID."""
+    source = read_source(paths[:1])
+    return taken_at(source.identity), str(source.first.StudyInstanceUID)
 
 
 def choose_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> list[Path]:

@@ -107,18 +107,23 @@ def test_a_fetched_prior_is_measured(tmp_path: Path, now: list[Path]) -> None:
 def test_of_a_fetched_prior_that_cannot_be_measured_the_day_and_the_reason_are_told(
     tmp_path: Path, now: list[Path]
 ) -> None:
-    (told,) = fetched(study(tmp_path / "before")[:5], now)
+    before = study(tmp_path / "before")[:5]
+
+    (told,) = fetched(before, now)
 
     assert isinstance(told, Unmeasured)
+    assert told.study_instance_uid == dcmread(before[0]).StudyInstanceUID
     assert told.taken_at == datetime(2024, 2, 28, 10, 11, 12)  # noqa: DTZ001 - local time of the hospital
     assert "expected at least 10 slices" in told.reason
 
 
 def test_a_fetched_study_of_the_same_day_without_a_time_is_told(tmp_path: Path, now: list[Path]) -> None:
-    (told,) = fetched(study(tmp_path / "before", StudyDate="20240301", StudyTime=""), now)
+    before = study(tmp_path / "before", StudyDate="20240301", StudyTime="")
+
+    (told,) = fetched(before, now)
 
     reason = "Study Time is missing in that study, so it is unknown which of the two came first"
-    assert told == Untimed(date(2024, 3, 1), reason)
+    assert told == Untimed(date(2024, 3, 1), reason, dcmread(before[0]).StudyInstanceUID)
 
 
 def test_nothing_is_told_of_a_fetched_study_of_another_patient(tmp_path: Path, now: list[Path]) -> None:

@@ -47,10 +47,14 @@ class Prior:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Another study of the patient that should have been measured for the comparison but was not."""
+    """Another study of the patient that should have been measured for the comparison but was not.
+
+    ``study_instance_uid`` is empty if it is unknown.
+    """
 
     taken_at: date | None
     reason: str
+    study_instance_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,14 @@ def history_of(
     """Compare with the patient's latest earlier study, taken from reports at ``paths`` and from ``others``.
 
     Only Hilum's own reports on the same patient count; of several reports on one study, only the newest. A report
-    takes precedence over a measurement of the same study in ``others``.
+    takes precedence over what ``others`` holds on the same study: a measurement, or the reason why there is none.
     """
     now = exam_of(volume, findings, identity)
     reports = [(exam, report) for report in _reports_on(identity, paths) if (exam := read_exam(report))]
     priors = [*(Prior(exam, str(report.StudyInstanceUID), (report,)) for exam, report in reports)]
     reported = {prior.study_instance_uid for prior in priors}
-    priors += [other for other in others if isinstance(other, Prior) and other.study_instance_uid not in reported]
+    others = [other for other in others if other.study_instance_uid not in reported]
+    priors += [other for other in others if isinstance(other, Prior)]
     unmeasured = (*(other for other in others if isinstance(other, Unmeasured)), *_untimed(now, priors))
     exams = [prior.exam for prior in priors]
     comparison = compare(now, exams)
@@ -112,16 +117,17 @@ def _untimed(now: Exam, priors: Sequence[Prior]) -> Iterator[Untimed]:
     """Yield the studies of this study's day where a missing time leaves the order unknown."""
     for prior in priors:
         if prior.exam.taken_at is not None and is_order_unknown(prior.exam.taken_at, now.taken_at):
-            yield untimed(prior.exam.taken_at)
+            yield untimed(prior.exam.taken_at, prior.study_instance_uid)
 
 
-def untimed(taken_at: date) -> Untimed:
+def untimed(taken_at: date, study_instance_uid: str) -> Untimed:
     """Return the note on a study of the same day, where its Study Time or this study's is missing.
 
     ``taken_at`` is the other study's; if it has a time, the time is missing in this study.
     """
     where = "this study" if isinstance(taken_at, datetime) else "that study"
-    return Untimed(taken_at, f"Study Time is missing in {where}, so it is unknown which of the two came first")
+    reason = f"Study Time is missing in {where}, so it is unknown which of the two came first"
+    return Untimed(taken_at, reason, study_instance_uid)
 
 
 def measured_now(volume: Volume, findings: Findings, source: Source) -> Prior:

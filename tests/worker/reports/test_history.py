@@ -16,7 +16,7 @@ from tests.worker.reports.results import findings_of
 from tests.worker.reports.test_sr import figures, group, texts
 from worker.findings import Algorithm
 from worker.reports import write_reports
-from worker.reports.history import Prior, Unmeasured, read_exam, signed, taken_at
+from worker.reports.history import Prior, Unmeasured, Untimed, read_exam, signed, taken_at
 from worker.volume import read_volume
 
 SHAPE = (24, 48, 64)
@@ -337,3 +337,16 @@ def test_a_report_counts_more_than_what_was_measured_now(tmp_path: Path, prior: 
     out = write(tmp_path / "now", "20240229", "101112", INFECTION, [prior], [measured])
 
     assert json.loads((out / "results.json").read_text())["comparison"]["prior_was_measured_now"] is False
+
+
+@pytest.mark.parametrize("kind", [Unmeasured, Untimed])
+def test_a_report_counts_more_than_why_its_study_was_not_measured_now(
+    tmp_path: Path, prior: Path, kind: type[Unmeasured]
+) -> None:
+    left_out = kind(None, "a reason", str(dcmread(prior).StudyInstanceUID))
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [prior], [left_out])
+
+    assert not any("No comparison" in text for text in texts(report_of(out)))
+    results = json.loads((out / "results.json").read_text())
+    assert (results["comparison"]["is_rapid"], results["not_compared"]) == (True, [])
