@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
 from dicom_node.dispatch.selection import select_series
-from dicom_node.errors import NotForHilum, RejectedInput
+from dicom_node.errors import NotAnalysable, NotForHilum, PassingFailure, RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
 from dicom_node.log import get_logger
 from dicom_node.settings import SelectionSettings
@@ -31,6 +31,27 @@ def measure_fetched(
     differ, which not every PACS tells when it is queried. A study of the same day is yielded as `Untimed` if a missing
     time leaves the order of the two unknown.
     """
+    return _tell(paths, now, lambda: measure_prior(choose_series(read_series(paths), settings), method, progress))
+
+
+def leave_out_fetched(paths: Sequence[Path], now: Sequence[Path], reason: str) -> Iterator[Prior | Unmeasured]:
+    """Yield the earlier study whose images the node fetched as `Unmeasured` for this reason.
+
+    Otherwise it is told as by `measure_fetched`. If the storage fails to read its images, it is yielded without its
+    date, because a prior that is left out must not stop the study.
+    """
+
+    def refuse() -> Prior:
+        raise NotAnalysable("left-out", reason)
+
+    try:
+        yield from _tell(paths, now, refuse)
+    except PassingFailure:
+        yield Unmeasured(None, reason)
+
+
+def _tell(paths: Sequence[Path], now: Sequence[Path], measure: Callable[[], Prior]) -> Iterator[Prior | Unmeasured]:
+    """Yield what ``measure`` returns, or why it was rejected, if the images are of an earlier study of the patient."""
     try:
         require_earlier(paths, now)
     except NotForHilum as reason:
@@ -41,7 +62,7 @@ def measure_fetched(
                 yield untimed(then, uid)
         return
     try:
-        yield measure_prior(choose_series(read_series(paths), settings), method, progress)
+        yield measure()
     except RejectedInput as reason:
         then, uid = _identify(paths)
         yield Unmeasured(then, reason.message, uid)

@@ -29,7 +29,7 @@ from dicom_node.settings import Settings, load_settings
 from dicom_node.study import Job, Result
 from worker.answer import Answer, answer_study
 from worker.method import choose_method, use_threads
-from worker.prior import measure_fetched
+from worker.prior import leave_out_fetched, measure_fetched
 from worker.reports.history import Prior, Unmeasured
 
 log = get_logger()
@@ -136,7 +136,7 @@ class JobRunner:
             return ()
         if job.attempt > 1:
             reason = "an earlier attempt to measure this study failed, so the prior was left out, to be safe"
-            return (Unmeasured(None, reason),)
+            return leave_out_fetched(fetched, job.paths, reason)
         return measure_fetched(
             fetched,
             job.paths,

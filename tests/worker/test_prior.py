@@ -13,7 +13,7 @@ from dicom_node.errors import NotForHilum
 from dicom_node.settings import SelectionSettings
 from tests.factories import chest_hu, ct_series
 from worker.pipeline import THRESHOLDS, analyze, ignore_progress
-from worker.prior import measure_fetched, measure_prior, require_earlier
+from worker.prior import leave_out_fetched, measure_fetched, measure_prior, require_earlier
 from worker.reports import write_reports
 from worker.reports.history import Prior, Unmeasured, Untimed, read_exam
 
@@ -128,3 +128,22 @@ def test_a_fetched_study_of_the_same_day_without_a_time_is_told(tmp_path: Path, 
 
 def test_nothing_is_told_of_a_fetched_study_of_another_patient(tmp_path: Path, now: list[Path]) -> None:
     assert fetched(study(tmp_path / "before", IssuerOfPatientID="OTHER"), now) == []
+
+
+def test_of_a_fetched_prior_that_is_left_out_the_day_and_the_reason_are_told(tmp_path: Path, now: list[Path]) -> None:
+    before = study(tmp_path / "before")
+
+    (told,) = leave_out_fetched(before, now, "a reason")
+
+    then = datetime(2024, 2, 28, 10, 11, 12)  # noqa: DTZ001 - as the hospital's clock told it
+    assert told == Unmeasured(then, "a reason", dcmread(before[0]).StudyInstanceUID)
+
+
+def test_nothing_is_told_of_a_fetched_study_of_another_patient_that_is_left_out(
+    tmp_path: Path, now: list[Path]
+) -> None:
+    assert list(leave_out_fetched(study(tmp_path / "before", IssuerOfPatientID="OTHER"), now, "a reason")) == []
+
+
+def test_a_fetched_prior_that_cannot_be_read_is_left_out_all_the_same(tmp_path: Path, now: list[Path]) -> None:
+    assert list(leave_out_fetched([tmp_path / "gone.dcm"], now, "a reason")) == [Unmeasured(None, "a reason")]
