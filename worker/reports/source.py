@@ -94,7 +94,7 @@ def read_source(paths: Sequence[Path]) -> Source:
     NotForHilum
         None of the files can be read as a DICOM image that a report could refer to.
     PassingFailure
-        None can be read, and for at least one the storage is the reason; or the storage fails to read a whole header.
+        None can be read completely, and for at least one the storage is the reason.
     """
     found: list[tuple[str, Path, Dataset]] = []
     why: HilumError = _nothing_to_refer_to()
@@ -108,7 +108,12 @@ def read_source(paths: Sequence[Path]) -> Source:
             found.append((str(reference.SOPInstanceUID), path, reference))
     found.sort(key=lambda item: item[0])
     for _, path, _ in found:
-        if (header := _read_header(path)) is not None:
+        try:
+            header = _read_header(path)
+        except PassingFailure as error:
+            why = error
+            continue
+        if header is not None:
             return _source(header, [_image(one, one.SOPClassUID, uid) for uid, _, one in found])
     raise why
 

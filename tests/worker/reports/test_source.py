@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
+from dicom_node.bounded import read_bounded
 from dicom_node.errors import NotForHilum, PassingFailure
 from tests.factories import ct_series, multiframe_ct
 from worker.reports.source import read_source, source_of
@@ -61,3 +64,36 @@ def test_a_file_that_is_no_dicom_among_images_is_passed_over(tmp_path: Path) -> 
     images = ct_series(tmp_path / "ct", np.zeros((2, 8, 8), np.int16))
     (tmp_path / "notes").write_text("no image")
     assert len(read_source([tmp_path / "notes", *images]).images) == 2
+
+
+def fail_whole_headers(monkeypatch: pytest.MonkeyPatch, *lost: Path) -> None:
+    """Let the storage give the beginning of these files, which has the UIDs, and no more."""
+
+    def read(path: Path, *, specific_tags: list[str] | None, **options: Any) -> Dataset:
+        if path in lost and specific_tags is None:
+            raise OSError(errno.EIO, "Input/output error")
+        return read_bounded(path, specific_tags=specific_tags, **options)
+
+    monkeypatch.setattr("worker.reports.source.read_bounded", read)
+
+
+def test_an_image_whose_whole_header_the_storage_lost_is_replaced_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = ct_series(tmp_path, np.zeros((2, 8, 8), np.int16), PatientID="4711")
+    first = read_source(images).first.SOPInstanceUID
+    fail_whole_headers(monkeypatch, *(path for path in images if dcmread(path).SOPInstanceUID == first))
+
+    source = read_source(images)
+
+    assert (source.identity.PatientID, len(source.images)) == ("4711", 2)
+
+
+def test_a_storage_that_lost_every_whole_header_may_give_them_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = ct_series(tmp_path, np.zeros((2, 8, 8), np.int16))
+    fail_whole_headers(monkeypatch, *images)
+
+    with pytest.raises(PassingFailure, match="Input/output error"):
+        read_source(images)
