@@ -65,6 +65,16 @@ def sentences(findings: Findings, history: History) -> list[str]:
     return [conclusion(findings), *describe(history), *zones, *(flag.message for flag in findings.flags), _CAVEAT]
 
 
+def ranked_sentences(findings: Findings, history: History) -> list[str]:
+    """Return the same sentences, the most important first, for a page that may not have room for all.
+
+    Flags that withhold the percentage are not repeated, because the conclusion states them.
+    """
+    doubts = [flag.message for flag in findings.flags if not flag.withholds_percentage]
+    zones = [describe_zones(findings.severity)] if findings.severity else []
+    return [conclusion(findings), _CAVEAT, *doubts, *describe(history), *zones]
+
+
 def refusing_sentences(reason: RejectedInput) -> list[str]:
     """Return the report's sentences on a study that could not be measured."""
     return ["Not analysed. No figure is given.", f"Reason: {reason.message}", _CAVEAT]

@@ -26,7 +26,7 @@ from worker.reports.picture import draw_picture, slices_of_picture
 from worker.reports.revision import build_rejection_note, read_earlier
 from worker.reports.seg import SegmentReference, build_segmentation, segment_references
 from worker.reports.source import Source, read_source, source_of
-from worker.reports.sr import build_refusal, build_report, refusing_sentences, sentences
+from worker.reports.sr import build_refusal, build_report, ranked_sentences, refusing_sentences
 from worker.reports.trend import draw_trend
 from worker.volume import Volume
 
@@ -99,7 +99,7 @@ def write_reports(
         trend = build_key_image(draw_trend(history.curve), shown, shared, context.TREND)
         written.append(_write(trend, context.TREND, out))
     if settings.page:
-        page = draw_page(source.identity, sentences(findings, history), picture)
+        page = draw_page(source.identity, ranked_sentences(findings, history), picture)
         made_of = [(slice_.sop_class_uid, slice_.sop_instance_uid) for slice_ in shown]
         written.append(_write(build_page(page, made_of, shared), context.PAGE, out))
     written.extend(_withdraw_earlier(shared, settings, out))

@@ -11,7 +11,9 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.settings import ReportSettings
 from tests.worker.reports.results import MADE_AT, THRESHOLDS, Result, make_result
 from worker.reports import write_refusal, write_reports
-from worker.reports.page import draw_page
+from worker.reports.history import History
+from worker.reports.page import draw_page, fitting, wrap
+from worker.reports.sr import ranked_sentences
 
 WITH_PAGE = ReportSettings(page=True)
 
@@ -70,13 +72,83 @@ def test_a_refusal_has_a_page_too(result: Result, tmp_path: Path) -> None:
     assert sorted(named) == sorted(slice_.sop_instance_uid for slice_ in result.volume.slices)
 
 
-def test_the_picture_stands_below_the_words_however_many() -> None:
-    red = Image.new("RGB", (1280, 1060), (200, 0, 0))
-    words = ["word " * 40] * 12
+TWO_LINES = "word " * 40
+BOTTOM = 1634
+"""From this row on the warning has the page to itself."""
 
-    page = np.asarray(draw_page(Dataset(), words, red))
+
+@pytest.mark.parametrize("count", [12, 22, 200])
+def test_the_picture_stands_below_the_words_however_many(count: int) -> None:
+    red = Image.new("RGB", (1280, 1060), (200, 0, 0))
+
+    page = np.asarray(draw_page(Dataset(), [TWO_LINES] * count, red))
 
     rows = np.flatnonzero((page == (200, 0, 0)).all(-1).any(1))
-    assert rows.size > 300
+    assert rows.size > 500
     assert (page[: rows[0]] == 255).mean() > 0.8
     assert rows[-1] < page.shape[0] - 90  # the picture ends above the warning
+
+
+@pytest.mark.parametrize("words", [[TWO_LINES] * 200, ["word " * 10_000]], ids=["many", "long"])
+def test_words_without_a_picture_end_above_the_warning(words: list[str]) -> None:
+    blank = np.asarray(draw_page(Dataset(), [], None))
+
+    page = np.asarray(draw_page(Dataset(), words, None))
+
+    np.testing.assert_array_equal(page[BOTTOM:], blank[BOTTOM:])
+
+
+@pytest.mark.filterwarnings("ignore:The value length:UserWarning")
+def test_nothing_on_the_page_reaches_into_its_margins() -> None:
+    identity = Dataset()
+    identity.PatientID, identity.IssuerOfPatientID = "M" * 64, "M" * 5000
+
+    page = np.asarray(draw_page(identity, ["M" * 300, "M " * 300], None))
+
+    assert (page[:, 1175:] == 255).all()
+
+
+def test_words_that_fit_stand_all_on_the_page() -> None:
+    assert fitting(["one", TWO_LINES, "three"], 200) == [["one"], wrap(TWO_LINES), ["three"]]
+
+
+def test_what_does_not_fit_is_counted_and_said_to_stand_in_the_report() -> None:
+    *shown, last = fitting([f"{number} {TWO_LINES}" for number in range(30)], 500)
+
+    assert len(shown) < 10
+    missing = 30 - len(shown)
+    assert " ".join(last) == (
+        f"Not on this page, or not whole: {missing} of 30 remarks. The structured report has them all."
+    )
+
+
+def test_words_stand_whole_on_the_page_or_not_at_all() -> None:
+    words = [f"{number} {TWO_LINES}" for number in range(30)]
+
+    for room in range(200, 400, 10):
+        *shown, _ = fitting(words, room)
+        assert [" ".join(lines) for lines in shown] == [text.strip() for text in words[: len(shown)]]
+
+
+@pytest.mark.parametrize("long", ["word " * 10_000, "M" * 10_000])
+def test_very_long_words_are_cut_for_those_after_them(long: str) -> None:
+    cut, short, last = fitting([long, "and more"], 1000)
+
+    assert cut[-1].endswith("[...]")
+    assert short == ["and more"]
+    assert last == ["Not on this page, or not whole: 1 of 2 remarks. The structured report has them all."]
+
+
+def test_the_page_takes_the_most_important_sentences_first(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def draw(identity: Dataset, texts: list[str], picture: Image.Image | None) -> Image.Image:
+        drawn.extend(texts)
+        return draw_page(identity, texts, picture)
+
+    monkeypatch.setattr("worker.reports.write.draw_page", draw)
+    page_of(result, tmp_path / "out")
+
+    assert drawn == ranked_sentences(result.findings, History(None, (), None, ()))

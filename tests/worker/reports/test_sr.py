@@ -23,6 +23,8 @@ from tests.worker.reports.results import (
     report_masks,
 )
 from worker.reports import codes, write_refusal
+from worker.reports.history import History, Unmeasured
+from worker.reports.sr import ranked_sentences
 
 MISSING = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the whole series again")
 
@@ -351,3 +353,22 @@ def test_a_single_infected_voxel_is_not_rounded_to_nothing(tmp_path: Path) -> No
 
     assert measured["Volume"][0] == pytest.approx(0.000045, rel=0.05)
     assert measured["Proportion of infected region"][0] > 0
+
+
+def test_ranks_doubts_before_priors_and_zones(found: Result) -> None:
+    known = History(None, (), None, (), (Unmeasured(None, "a gap"),))
+
+    answer, caveat, doubt, prior, zones = ranked_sentences(found.findings, known)
+
+    assert answer.startswith("Proportion of infected region (PoIR): ")
+    assert caveat.endswith("Not for diagnostic use.")
+    assert doubt == TILTED.message
+    assert prior.startswith("No comparison")
+    assert zones.startswith("Score of each zone")
+
+
+def test_ranks_what_withholds_the_percentage_first_and_says_it_once(withheld: Result) -> None:
+    answer, *others = ranked_sentences(withheld.findings, History(None, (), None, ()))
+
+    assert CUT_OFF.message in answer
+    assert CUT_OFF.message not in others
