@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from dicom_node.folder import files_in, no_dicom
 from dicom_node.headers import UNREADABLE, why_unread
 from dicom_node.log import configure_logging
 from dicom_node.settings import AnyDestination, Destination, Settings, load_settings
+from dicom_node.terminal import progress_cleared, show_progress
 
 SPELLED_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>\d{1,5})")
 LAST_PORT = 65535
@@ -82,11 +82,10 @@ def send_with_progress(
 
     def on_answer(answer: Answer) -> None:
         answers[answer] += 1
-        if sys.stderr.isatty():
-            end = "\n" if answers.total() == len(objects) else ""
-            print(f"\r{answers.total()} of {len(objects)}", end=end, file=sys.stderr, flush=True)
+        show_progress(f"{answers.total()} of {len(objects)}")
 
-    send_files(peer, settings, objects, on_answer)
+    with progress_cleared():
+        send_files(peer, settings, objects, on_answer)
 
 
 def find_peer(name: str, settings: Settings) -> AnyDestination:

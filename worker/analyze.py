@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
 from dicom_node.settings import Settings, load_settings
 from dicom_node.study import JobState
+from dicom_node.terminal import progress_cleared, show_progress
 from worker.answer import Answer, answer_study
 from worker.method import choose_method, use_threads
 from worker.pipeline import Method
@@ -45,7 +45,7 @@ def run_analyze(arguments: argparse.Namespace) -> int:
             selection.rejection,
             arguments.out,
             settings.report,
-            show_progress,
+            show_stage,
             method=method,
             others=priors,
         )
@@ -66,7 +66,7 @@ def measured_priors(
     chosen = {folder: series_of_prior(folder, now, settings) for folder in folders}
     for folder, paths in chosen.items():
         with named(folder):
-            yield measure_prior(paths, method, lambda stage, share: show_progress(f"the prior: {stage}", share))
+            yield measure_prior(paths, method, lambda stage, share: show_stage(f"the prior: {stage}", share))
 
 
 def series_of_prior(folder: Path, now: Sequence[Path], settings: Settings) -> list[Path]:
@@ -102,24 +102,9 @@ def make_writable(out: Path) -> None:
         raise SettingsError("out-unwritable", f"--out {out} cannot be written: {error.strerror}") from error
 
 
-@contextmanager
-def progress_cleared() -> Iterator[None]:
-    """Clear the progress from the terminal when the ``with`` block ends, also with an error."""
-    try:
-        yield
-    finally:
-        rewrite_line("")
-
-
-def show_progress(stage: str, share: float) -> None:
-    """Print the current stage to standard error if that is a terminal."""
-    rewrite_line(f"{share:4.0%} {stage}")
-
-
-def rewrite_line(text: str) -> None:
-    """Print over the terminal's last line if standard error is a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+def show_stage(stage: str, share: float) -> None:
+    """Show the current stage and the share of the work done before it."""
+    show_progress(f"{share:4.0%} {stage}")
 
 
 def print_answer(answer: Answer, out: Path) -> None:

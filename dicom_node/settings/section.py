@@ -33,4 +33,4 @@ class Section(BaseModel):
     The docstring below a setting describes it to users.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

@@ -24,8 +24,9 @@ from sqlalchemy import Engine, inspect, update
 from dicom_node import cli
 from dicom_node.cli import Command
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.outgoing import Outgoing, read_outgoing
+from dicom_node.deliver.outgoing import Answer, Outcome, Outgoing, read_outgoing
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import make_engine
@@ -491,6 +492,21 @@ def test_sending_tells_what_was_taken(folder: Path, capsys: pytest.CaptureFixtur
         assert hilum(capsys, "echo", f"PACS@127.0.0.1:{pacs.port}")[0] == 0
     assert (status, out) == (0, "3 x 0x0000 taken\n1 x not sent: no DICOM file, or a damaged one\n")
     assert len(paths) == len(list((folder / "pacs").rglob("*.dcm")))
+
+
+def test_the_progress_of_sending_is_gone_from_a_terminal_before_an_error(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_up(*arguments: Any) -> None:
+        arguments[-1](Answer(Outcome.TAKEN, 0x0000))
+        raise PassingFailure("association-lost", "the association ended before the PACS answered")
+
+    ct_series(folder / "study", np.zeros((3, 8, 8), np.int16))
+    monkeypatch.setattr("dicom_node.peers.send_files", hang_up)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    status, _, error = hilum(capsys, "send", "PACS@127.0.0.1:104", str(folder / "study"))
+    assert status == 1
+    assert error.startswith("\r\033[K1 of 3\r\033[Khilum: the association ended")
 
 
 def test_a_file_that_may_not_be_read_is_named_and_nothing_is_sent(

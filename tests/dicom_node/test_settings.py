@@ -237,6 +237,8 @@ def test_variables_of_the_tests_are_no_settings(monkeypatch: pytest.MonkeyPatch)
     "content",
     [
         "[node]\nport = 70000\n",
+        "[node]\nnetwork_timeout_seconds = inf\n",
+        "[storage]\nkeep_days = nan\n",
         '[node]\nae_title = "SEVENTEEN_LETTERS"\n',
         '[node]\nae_title = "BACK\\\\SLASH"\n',
         "[node]\nquiet_seconds = 0\n",
