@@ -30,9 +30,10 @@ from training.datasets.sample import (
     RIGHT_LUNG,
     BadData,
 )
+from worker.geometry import Geometry
 from worker.reports.history import time_of
 from worker.reports.uids import is_derived
-from worker.volume import Volume
+from worker.volume import SourceSlice, Volume
 
 STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPACITY, CONSOLIDATION, PLEURAL_EFFUSION})
 
@@ -104,23 +105,61 @@ def _name_sources(ds: Dataset, volume: Volume) -> None:
 
 
 def _require_frames_on(volume: Volume, segmentation: Segmentation, path: Path) -> None:
-    """Refuse a SEG with a frame of other images; otherwise the volume's slices would all pass for empty."""
-    slices = {(slice_.sop_instance_uid, slice_.frame_number) for slice_ in volume.slices}
+    """Refuse a SEG with a frame of other images, whose masks would be lost, or placed otherwise, e.g. mirrored."""
+    slices = {(slice_.sop_instance_uid, slice_.frame_number): slice_ for slice_ in volume.slices}
     is_multiframe = volume.slices[0].frame_number is not None
     frames = segmentation.PerFrameFunctionalGroupsSequence
-    strange = 0
+    shared = next(iter(segmentation.get("SharedFunctionalGroupsSequence", ())), Dataset())
+    strange = displaced = 0
     for frame in frames:
         items = [item for of in frame.get("DerivationImageSequence", ()) for item in of.get("SourceImageSequence", ())]
         sources = {
             (item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber") if is_multiframe else None)
             for item in items
         }
-        strange += not sources or not sources <= slices
+        if not sources or not sources <= slices.keys():
+            strange += 1
+        elif not all(_lies_on(slices[source], frame, shared, volume.geometry) for source in sources):
+            displaced += 1
     if strange:
         raise BadData(
             "wrong-source",
             f"{path}: {strange} of {len(frames)} frames name no slices of its series as their source",
         )
+    if displaced:
+        raise BadData(
+            "wrong-place",
+            f"{path}: {displaced} of {len(frames)} frames lie elsewhere than the slices that they name, by their "
+            "position, orientation or pixel spacing; save it on the pixels of the CT",
+        )
+
+
+def _lies_on(slice_: SourceSlice, frame: Dataset, shared: Dataset, geometry: Geometry) -> bool:
+    """Whether each corner of a frame is that of a slice, to half a voxel; values that the frame lacks are the slice's.
+
+    Parameters
+    ----------
+    shared : Dataset
+        The functional groups that all frames share.
+    """
+
+    def value(sequence: str, keyword: str, default: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = numbers(nested(frame, sequence, keyword)) or numbers(nested(shared, sequence, keyword)) or ()
+        return np.array(found) if len(found) == len(default) else default
+
+    _, rows, columns = geometry.shape
+    spacing_mm = np.array(geometry.spacing_mm[1:])
+    to_mm = geometry.affine[:3, :3]
+    down, right = to_mm[:, 1], to_mm[:, 2]  # from one row, and from one column, to the next
+    cosines = np.concatenate([right / spacing_mm[1], down / spacing_mm[0]])
+    position = value("PlanePositionSequence", "ImagePositionPatient", np.array(slice_.position_mm))
+    along_row, along_column = value("PlaneOrientationSequence", "ImageOrientationPatient", cosines).reshape(2, 3)
+    row_mm, column_mm = value("PixelMeasuresSequence", "PixelSpacing", spacing_mm)
+    first = position - slice_.position_mm
+    last_in_row = first + (columns - 1) * (along_row * column_mm - right)
+    last_in_column = first + (rows - 1) * (along_column * row_mm - down)
+    voxels_off = np.linalg.solve(to_mm, np.stack([first, last_in_row, last_in_column], axis=1))
+    return bool(np.abs(voxels_off).max() < 0.5)
 
 
 def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], path: Path) -> NDArray[np.bool_]:

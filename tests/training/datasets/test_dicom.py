@@ -239,6 +239,24 @@ def test_a_segmentation_of_other_images_of_its_series_is_refused(tmp_path: Path,
         list(datasets.read("dicom", tmp_path))
 
 
+@pytest.mark.parametrize(("axis", "orientation"), [(2, (-1, 0, 0, 0, 1, 0)), (1, (1, 0, 0, 0, -1, 0))])
+def test_a_segmentation_whose_pixels_lie_elsewhere_than_those_of_its_slices_is_refused(
+    tmp_path: Path, chest: Chest, axis: int, orientation: Sequence[float]
+) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    path = tmp_path / "anna" / "seg.dcm"
+    mirrored = np.ascontiguousarray(np.flip(infection, axis)[..., None].astype(np.uint8))
+    write_seg(path, images, mirrored, [describe(1, "infection")])
+    ds = dcmread(path)  # rows or columns run the other way, and the header says so
+    ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = list(orientation)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.PlanePositionSequence[0].ImagePositionPatient[2 - axis] += 3 * (hu.shape[axis] - 1)
+    ds.save_as(path)
+    with pytest.raises(BadData, match=r"seg.dcm: 2 of 2 frames lie elsewhere than the slices that they name"):
+        list(datasets.read("dicom", tmp_path))
+
+
 @pytest.mark.parametrize("write_ct", [ct_series, multiframe_ct])
 def test_frames_that_name_no_source_lie_where_their_position_is(
     tmp_path: Path, chest: Chest, write_ct: Callable[..., list[Path]]
