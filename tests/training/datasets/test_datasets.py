@@ -83,7 +83,3 @@ def test_files_that_no_reader_reads_make_no_data_other_data(tmp_path: Path) -> N
     assert datasets.fingerprint(["dicom"], tmp_path) != datasets.fingerprint(["dicom", "labels"], tmp_path) != before
     drawn(tmp_path / "b", 1)
     assert datasets.fingerprint(["dicom"], tmp_path) != before
-
-
-def test_data_that_are_gone_have_no_fingerprint(tmp_path: Path) -> None:
-    assert datasets.fingerprint(["dicom", "labels"], tmp_path / "gone") == ""
