@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,13 @@ def find_samples(sets: Sequence[str], data: Path, scans: Collection[Prepared]) -
     SettingsError
         A scan is no longer in the data.
     """
-    wanted = {(scan.source, scan.name) for scan in scans}
+    wanted = {(scan.source, scan.name): scan for scan in scans}
     for name in sets:
         for sample in datasets.read(name, data):
             if (sample.source, sample.name) in wanted:
-                wanted.remove((sample.source, sample.name))
+                scan = wanted.pop((sample.source, sample.name))
                 if count(np.zeros(sample.image.shape, np.bool_), sample, INFECTION) != Confusion():
-                    yield sample
+                    yield replace(sample, patient=scan.patient)
     if wanted:
         raise SettingsError("scan-gone", f"{data} no longer holds {', '.join(sorted(name for _, name in wanted))}")
 

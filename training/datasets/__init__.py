@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
@@ -82,30 +82,35 @@ def read(name: str, data: Path) -> Iterator[Sample]:
 
 
 def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
-    """Yield the samples of several data sets.
+    """Yield the samples of several data sets; one person in several folders of a site's own sets is one patient.
 
     Raises
     ------
     BadData
-        When a set is missing, or the same image lies twice in a site's own sets, perhaps under two patients.
+        When a set is missing, a folder holds images of several patients, or the same image lies twice in a site's own
+        sets, perhaps under two patients.
     """
     called: dict[bytes, str] = {}
+    patients = owners(_own_folders(names, data))
     for name in names:
-        for sample in _read_or_advise(name, data):
-            if name in OWN:
-                content = hashlib.sha256(sample.image.tobytes()).digest()
-                other = called.setdefault(content, sample.name)
-                if other != sample.name:
-                    raise BadData("same-image", f"{sample.name}: has the image of {other}; leave one of the two out")
-            yield sample
+        if name not in OWN:
+            yield from _read_or_advise(name, data)
+            continue
+        for sample in read(name, data):
+            content = hashlib.sha256(sample.image.tobytes()).digest()
+            other = called.setdefault(content, sample.name)
+            if other != sample.name:
+                raise BadData("same-image", f"{sample.name}: has the image of {other}; leave one of the two out")
+            folder = folder_of(name, data) / str(sample.patient)
+            yield replace(sample, patient=patients.get(folder, sample.patient))
 
 
 def _read_or_advise(name: str, data: Path) -> Iterator[Sample]:
-    """Yield the samples of a set; if a public set is missing, the error says how to read one's own scans instead."""
+    """Yield the samples of a public set; if it is missing, the error says how to read one's own scans instead."""
     try:
         yield from read(name, data)
     except BadData as error:
-        if error.code != "missing-file" or name in OWN or folder_of(name, data) != data:
+        if error.code != "missing-file" or folder_of(name, data) != data:
             raise
         message = f"no data set {name} in {data} ({error.message}); your own scans: --sets labels or --sets dicom"
         raise BadData("no-data-set", message) from error
@@ -113,9 +118,12 @@ def _read_or_advise(name: str, data: Path) -> Iterator[Sample]:
 
 def own_patients(names: Sequence[str], data: Path) -> list[str]:
     """Return the patient of each folder without reading images; nothing unless all sets are a site's own."""
-    if not set(names) <= OWN.keys():
-        return []
-    return [patient for name in names for _, patient in owners(OWN[name].folders(folder_of(name, data)))]
+    return list(owners(_own_folders(names, data)).values()) if set(names) <= OWN.keys() else []
+
+
+def _own_folders(names: Sequence[str], data: Path) -> list[Path]:
+    """Return the folders of the patients in a site's own sets."""
+    return [folder for name in names if name in OWN for folder in OWN[name].folders(folder_of(name, data))]
 
 
 def folder_of(name: str, data: Path) -> Path:

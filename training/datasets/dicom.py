@@ -1,10 +1,10 @@
 """Folders of DICOM: CT series, with segmentations (SEG) drawn or corrected on them.
 
-Each folder in the given one is a patient; several with the same Patient ID are one patient. All its DICOM files are
-read, at any depth, except labels that ``hilum label`` did not finish. Each SEG belongs to the series it refers to. If
-several outline a structure, the newest counts, as a correction. A part drawn after the whole, such as consolidation
-after infection, is added to it; once all its parts are drawn, they replace it. SEGs that Hilum made itself, such as the
-first labels of ``hilum label``, count as older than any that others made.
+Each folder in the given one is a patient. All its DICOM files are read, at any depth, except labels that ``hilum
+label`` did not finish. Each SEG belongs to the series it refers to. If several outline a structure, the newest counts,
+as a correction. A part drawn after the whole, such as consolidation after infection, is added to it; once all its parts
+are drawn, they replace it. SEGs that Hilum made itself, such as the first labels of ``hilum label``, count as older
+than any that others made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydicom import dcmread
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import SeriesHeader, read_series
 from training.datasets.faults import Faults
-from training.datasets.own import UNFINISHED, owners
+from training.datasets.own import UNFINISHED
 from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
 from training.datasets.segmentations import read_masks, segmentations
 from worker.volume import Volume, read_volume
@@ -39,9 +39,9 @@ def read(folder: Path) -> Iterator[Sample]:
     if not patients:
         raise BadData("missing-file", f"{folder}: expected a folder for each patient, found none")
     faults, lies_in = Faults(), dict[str, Path]()
-    for patient, name in owners(patients):
+    for patient in patients:
         with faults.kept():
-            for sample in read_patient(patient, name):
+            for sample in read_patient(patient):
                 uid = sample.name.rpartition("/")[2]
                 other = lies_in.setdefault(uid, patient)
                 if other != patient:
@@ -69,7 +69,7 @@ def _may_be_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or start[:2] in {b"\x02\0", b"\x08\0"}
 
 
-def read_patient(folder: Path, patient: str) -> Iterator[Sample]:
+def read_patient(folder: Path) -> Iterator[Sample]:
     """Yield the samples of one of a patient's folders."""
     series = read_series(sorted(files(folder)))
     ct = {s.series_instance_uid: s for s in series if s.ct_images}
@@ -93,7 +93,7 @@ def read_patient(folder: Path, patient: str) -> Iterator[Sample]:
                 elif drawn and union in masks:
                     masks[union] = np.logical_or.reduce([masks[union], *(newer[part] for part in drawn)])
         name = f"{folder.name}/{uid}"
-        yield require_lungs(volume_sample(volume, name, "dicom", patient, masks, window_hu), folder)
+        yield require_lungs(volume_sample(volume, name, "dicom", folder.name, masks, window_hu), folder)
 
 
 def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, float] | None]:

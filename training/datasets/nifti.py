@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from training.datasets.calibrate import to_hu
 from training.datasets.faults import Faults
 from training.datasets.images import list_images
-from training.datasets.own import owners
 from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample, require_lungs
 
 Labels = Mapping[str, tuple[Path, int]]
@@ -74,11 +73,11 @@ def read_labels(folder: Path) -> Iterator[Sample]:
     if not patients:
         raise BadData("missing-file", f"{folder}: expected PATIENT/labels, as `hilum label` writes them; found none")
     faults = Faults()
-    for path, patient in owners(patients):
+    for path in patients:
         with faults.kept():
             ct, lungs, infection = label_files(path)
             labels = {LEFT_LUNG: (lungs, 1), RIGHT_LUNG: (lungs, 2), INFECTION: (infection, 1)}
-            yield replace(read_scan(ct, labels, "labels"), name=path.name, patient=patient, scan=path.name)
+            yield replace(read_scan(ct, labels, "labels"), name=path.name, patient=path.name, scan=path.name)
     faults.refuse()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from dicom_node.headers import read_header
+from dicom_node.headers import CT_STORAGE, read_header
+from training.datasets.faults import Faults
+from training.datasets.sample import BadData
 from training.datasets.segmentations import is_foreign
 from training.files import PARTIAL, read_json, write_json
 
@@ -18,11 +20,22 @@ FIRST = "first.json"
 """File in a folder of labels: the SHA-256 of each mask as ``hilum label`` wrote it, to recognise corrected ones."""
 
 
-def owners(folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield each folder with its patient: the name of the first folder that belongs to the same person."""
+def owners(folders: Iterable[Path]) -> dict[Path, str]:
+    """Return each folder's patient: the name of the first folder that belongs to the same person.
+
+    Raises
+    ------
+    BadData
+        Folders hold images of several patients; the message names all such folders.
+    """
     names: dict[tuple[str, ...], str] = {}
+    patients: dict[Path, str] = {}
+    faults = Faults()
     for folder in folders:
-        yield folder, names.setdefault(_person(folder), folder.name)
+        with faults.kept():
+            patients[folder] = names.setdefault(_person(folder), folder.name)
+    faults.refuse()
+    return patients
 
 
 def write_first(labels: Path) -> None:
@@ -52,9 +65,16 @@ def _sha256(path: Path) -> str:
 
 
 def _person(folder: Path) -> tuple[str, ...]:
-    """Return the Patient ID in a folder's first DICOM file that has one, with its issuer; else the folder's name."""
-    for path in sorted(folder.rglob("*")):
-        header = read_header(path) if path.is_file() else None
-        if header is not None and header.patient_id:
-            return header.issuer_of_patient_id, header.patient_id
-    return (folder.name,)
+    """Return Patient ID and issuer of a folder's CT images, else of its other DICOM files, else the folder's name.
+
+    Objects that viewers make, such as SEG, may lack the issuer or have another ID.
+    """
+    headers = [read_header(path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    named = [header for header in headers if header is not None and header.patient_id]
+    images = [header for header in named if header.sop_class_uid in CT_STORAGE] or named
+    issuers = {header.issuer_of_patient_id: header for header in images if header.issuer_of_patient_id}
+    for differing in ({header.patient_id: header for header in images}, issuers):
+        if len(differing) > 1:
+            paths = " and ".join(str(header.path) for header in list(differing.values())[:2])
+            raise BadData("several-patients", f"{folder}: holds images of several patients, such as {paths}")
+    return (images[0].patient_id, *issuers) if images else (folder.name,)

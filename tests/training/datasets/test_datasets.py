@@ -2,12 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dicom_node.errors import SettingsError
 from tests.factories import chest_hu, ct_series
 from tests.training.datasets.test_dicom import describe, write_seg
 from training import datasets
 from training.datasets.sample import BadData
+from training.label import save_nifti
+from worker.geometry import Geometry
 
 
 def test_an_unknown_data_set_is_refused_by_name(tmp_path: Path) -> None:
@@ -38,6 +41,16 @@ def drawn(folder: Path, seed: int, **attributes: str) -> None:
     write_seg(folder / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
 
 
+def labelled(folder: Path, seed: int, **attributes: str) -> None:
+    """Write a patient's folder: a series of four slices with NIfTI labels."""
+    hu, lungs, infection = chest_hu((4, 24, 32), seed=seed)
+    ct_series(folder / "ct", hu, **attributes)
+    (folder / "labels").mkdir()
+    geometry = Geometry(hu.shape, np.diag([6.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]], "")
+    for name, array in (("ct", hu), ("lungs", lungs), ("infection", infection.astype(np.uint8))):
+        save_nifti(folder / "labels" / f"{name}.nii.gz", array, geometry)
+
+
 def test_one_patient_in_two_folders_is_one_patient(tmp_path: Path) -> None:
     for seed, (name, patient, issuer) in enumerate(
         [("a", "7", "north"), ("b", "", ""), ("c", "7", "north"), ("d", "7", "south"), ("e", "", "")]
@@ -45,6 +58,32 @@ def test_one_patient_in_two_folders_is_one_patient(tmp_path: Path) -> None:
         drawn(tmp_path / name, seed, PatientID=patient, IssuerOfPatientID=issuer)
     patients = [sample.patient for sample in datasets.read_all(["dicom"], tmp_path)]
     assert patients == ["a", "b", "a", "d", "e"]
+
+
+def test_a_patient_is_told_by_the_ct_images_whatever_a_segmentation_lacks(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        drawn(tmp_path / name, seed, PatientID="7", IssuerOfPatientID="north")
+    seg = tmp_path / "b" / "a-seg.dcm"  # sorts before the images
+    (tmp_path / "b" / "seg.dcm").rename(seg)
+    ds = dcmread(seg)
+    ds.IssuerOfPatientID = ""
+    ds.save_as(seg)
+    assert [sample.patient for sample in datasets.read_all(["dicom"], tmp_path)] == ["a", "a"]
+
+
+def test_folders_with_images_of_several_patients_are_named_at_once(tmp_path: Path) -> None:
+    for name in "ab":
+        ct_series(tmp_path / name / "1", chest_hu((4, 24, 32))[0], PatientID="7")
+        ct_series(tmp_path / name / "2", chest_hu((4, 24, 32))[0], PatientID="8")
+    with pytest.raises(BadData, match=r"a: holds images of several patients, such as .*\n.*b: holds images of several"):
+        datasets.own_patients(["dicom"], tmp_path)
+
+
+def test_one_patient_in_two_sets_is_one_patient(tmp_path: Path) -> None:
+    drawn(tmp_path / "dicom" / "a", 0, PatientID="7")
+    labelled(tmp_path / "labels" / "b", 1, PatientID="7")
+    assert datasets.own_patients(["dicom", "labels"], tmp_path) == ["a", "a"]
+    assert [sample.patient for sample in datasets.read_all(["dicom", "labels"], tmp_path)] == ["a", "a"]
 
 
 def test_one_image_under_two_names_is_refused(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_labels_in_two_folders_of_one_patient_are_one_patients(tmp_path: Path) -
         for file, array in (("ct", hounsfield() + number), ("lungs", np.ones(SHAPE, np.uint8))):
             save(tmp_path / name / "labels" / f"{file}.nii.gz", array)
         save(tmp_path / name / "labels" / "infection.nii.gz", np.zeros(SHAPE, np.uint8))
-    assert [(s.name, s.patient) for s in datasets.read("labels", tmp_path)] == [("a", "a"), ("b", "b"), ("c", "a")]
+    samples = datasets.read_all(["labels"], tmp_path)
+    assert [(sample.name, sample.patient) for sample in samples] == [("a", "a"), ("b", "b"), ("c", "a")]
 
 
 def test_values_of_lung_that_are_not_hu_are_refused(tmp_path: Path) -> None:
