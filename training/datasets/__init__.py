@@ -18,7 +18,7 @@ from training.datasets import (
     nifti,
     phantom,
 )
-from training.datasets.own import owners
+from training.datasets.own import owners, with_infection_in_lung
 from training.datasets.sample import BadData, Sample
 
 READERS: Mapping[str, Callable[[Path], Iterator[Sample]]] = {
@@ -60,7 +60,7 @@ OWN: Mapping[str, Own] = {
 
 
 def read(name: str, data: Path) -> Iterator[Sample]:
-    """Yield the samples of a data set.
+    """Yield the samples of a data set; in a site's own, the lung includes all infection that was drawn.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def read(name: str, data: Path) -> Iterator[Sample]:
     """
     if name not in READERS:
         raise SettingsError("unknown-data-set", f"no data set {name!r}; known are {', '.join(READERS)}")
-    return READERS[name](folder_of(name, data))
+    samples = READERS[name](folder_of(name, data))
+    return map(with_infection_in_lung, samples) if name in OWN else samples
 
 
 def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from dicom_node.headers import CT_STORAGE, read_header
 from training.datasets.faults import Faults
-from training.datasets.sample import BadData
+from training.datasets.sample import INFECTION, LUNG, UNIONS, BadData, Sample
 from training.datasets.segmentations import is_foreign
 from training.files import PARTIAL, read_json, write_json
 
@@ -36,6 +39,19 @@ def owners(folders: Iterable[Path]) -> dict[Path, str]:
             patients[folder] = names.setdefault(_person(folder), folder.name)
     faults.refuse()
     return patients
+
+
+def with_infection_in_lung(sample: Sample) -> Sample:
+    """Return a scan with its infection added to its lung mask, if it has one.
+
+    Label maps give each voxel one label, and thresholds leave consolidation out of the lung; PoIR is over the lungs
+    with their infection.
+    """
+    infection = [mask for name, mask in sample.masks.items() if name in (INFECTION, *UNIONS[INFECTION])]
+    if not infection or not (LUNG in sample.masks or sample.masks.keys() >= set(UNIONS[LUNG])):
+        return sample
+    lung = np.logical_or.reduce([sample.mask(LUNG), *infection])
+    return replace(sample, masks={**sample.masks, LUNG: lung})
 
 
 def write_first(labels: Path) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import dcmread
 
 from dicom_node.errors import SettingsError
@@ -11,6 +12,8 @@ from training import datasets
 from training.datasets.sample import BadData
 from training.label import save_nifti
 from worker.geometry import Geometry
+
+STRUCTURES = ("Left lung", "Right lung", "Infection")
 
 
 def test_an_unknown_data_set_is_refused_by_name(tmp_path: Path) -> None:
@@ -41,14 +44,20 @@ def drawn(folder: Path, seed: int, **attributes: str) -> None:
     write_seg(folder / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
 
 
-def labelled(folder: Path, seed: int, **attributes: str) -> None:
-    """Write a patient's folder: a series of four slices with NIfTI labels."""
-    hu, lungs, infection = chest_hu((4, 24, 32), seed=seed)
-    ct_series(folder / "ct", hu, **attributes)
+def labelled(folder: Path, seed: int, **attributes: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Write a patient's folder: a series of eight slices, with labels as NIfTI and SEG that give each voxel one label.
+
+    Return the masks of the whole lungs and of the infection.
+    """
+    hu, lungs, infection = chest_hu((8, 24, 32), seed=seed)
+    labels = np.where(infection, 3, lungs).astype(np.uint8)
+    images = ct_series(folder / "ct", hu, **attributes)
+    write_seg(folder / "seg.dcm", images, labels, [describe(n + 1, name) for n, name in enumerate(STRUCTURES)])
     (folder / "labels").mkdir()
     geometry = Geometry(hu.shape, np.diag([6.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]], "")
-    for name, array in (("ct", hu), ("lungs", lungs), ("infection", infection.astype(np.uint8))):
+    for name, array in (("ct", hu), ("lungs", labels * (labels < 3)), ("infection", infection.astype(np.uint8))):
         save_nifti(folder / "labels" / f"{name}.nii.gz", array, geometry)
+    return lungs > 0, infection
 
 
 def test_one_patient_in_two_folders_is_one_patient(tmp_path: Path) -> None:
@@ -58,6 +67,14 @@ def test_one_patient_in_two_folders_is_one_patient(tmp_path: Path) -> None:
         drawn(tmp_path / name, seed, PatientID=patient, IssuerOfPatientID=issuer)
     patients = [sample.patient for sample in datasets.read_all(["dicom"], tmp_path)]
     assert patients == ["a", "b", "a", "d", "e"]
+
+
+@pytest.mark.parametrize("name", ["dicom", "labels"])
+def test_infection_drawn_outside_the_lung_is_part_of_the_lung(tmp_path: Path, name: str) -> None:
+    lungs, infection = labelled(tmp_path / "a", 0)
+    (sample,) = datasets.read(name, tmp_path)
+    assert np.array_equal(sample.mask("lung"), lungs)
+    assert np.array_equal(sample.mask("infection"), infection)
 
 
 def test_a_patient_is_told_by_the_ct_images_whatever_a_segmentation_lacks(tmp_path: Path) -> None:
