@@ -62,7 +62,7 @@ def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
     except _DAMAGES as error:
         raise BadData("unreadable-file", f"{path}: is no whole SEG: {error}") from error
     _require_frames_on(volume, segmentation, path)
-    structures = {number: structure_of(segmentation, number) for number in segmentation.get_segment_numbers()}
+    structures = {segment.SegmentNumber: structure_of(segment) for segment in segments_of(segmentation)}
     known = {number: structure for number, structure in structures.items() if structure is not None}
     if not known:
         raise BadData("unknown-structure", f"{path}: no segment is one of {', '.join(sorted(STRUCTURES))}")
@@ -74,19 +74,22 @@ def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
     return masks
 
 
-def structure_of(segmentation: Segmentation, number: int) -> str | None:
+def segments_of(ds: Dataset) -> list[Dataset]:
+    """Return the descriptions of a SEG's segments, without the background of a label map."""
+    background = ds.get("PixelPaddingValue", 0)
+    return [item for item in ds.get("SegmentSequence", ()) if item.get("SegmentNumber") != background]
+
+
+def structure_of(segment: Dataset) -> str | None:
     """Return the structure that a segment's label names, else the lung of its coded type and laterality, else None."""
-    description = segmentation.get_segment_description(number)
-    label = description.segment_label.strip().lower().replace(" ", "_").replace("-", "_")
+    label = str(segment.get("SegmentLabel", "")).strip().lower().replace(" ", "_").replace("-", "_")
     if label in STRUCTURES:
         return label
-    if description.segmented_property_type.value != "39607008":  # SCT, Lung
+    if nested(segment, "SegmentedPropertyTypeCodeSequence", "CodeValue") != "39607008":  # SCT, Lung
         return None
     sides = {"7771000": LEFT_LUNG, "24028007": RIGHT_LUNG}  # SCT, Left and Right
-    modifiers = description.get("SegmentedPropertyTypeCodeSequence")[0].get(
-        "SegmentedPropertyTypeModifierCodeSequence", []
-    )
-    return next((sides[m.CodeValue] for m in modifiers if m.CodeValue in sides), LUNG)
+    modifiers = segment.SegmentedPropertyTypeCodeSequence[0].get("SegmentedPropertyTypeModifierCodeSequence", [])
+    return next((sides[m.CodeValue] for m in modifiers if m.get("CodeValue") in sides), LUNG)
 
 
 def _name_sources(ds: Dataset, volume: Volume) -> None:
@@ -188,9 +191,11 @@ def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
     Raises
     ------
     BadData
-        When a SEG does not name its series, or the only possible corrections are of a class that Hilum does not read.
+        When a SEG does not name its series, the only possible corrections are of a class that Hilum does not read, or a
+        segment of an unknown structure lies beside first labels, which it may correct.
     """
     found, unread = [], []
+    first, unknown = set[str](), list[tuple[str, str]]()
     for image in (image for one in series for image in one.images):
         if image.sop_class_uid in SOP_CLASS_UIDS:
             ds = dcmread(image.path, stop_before_pixels=True)
@@ -199,12 +204,23 @@ def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
                 raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
             order = (not _is_hilums(ds), _made_at(ds))
             found.append((order, image.path, str(referred)))
+            if _is_hilums(ds):
+                first.add(str(referred))
+            elif labels := [
+                str(segment.get("SegmentLabel")) for segment in segments_of(ds) if structure_of(segment) is None
+            ]:
+                unknown.append((str(referred), f"{image.path}: Hilum knows no structure called {', '.join(labels)}"))
         elif image.modality in {"SEG", "RTSTRUCT"}:
             unread.append(image)
     is_corrected = any(is_foreign for (is_foreign, _), _, _ in found)
     if unread and not is_corrected:
         kind = UID(unread[0].sop_class_uid).name
         raise BadData("unread-correction", f"{unread[0].path}: Hilum does not read {kind}; save it as DICOM SEG")
+    for message in (message for referred, message in unknown if referred in first):
+        names = ", ".join(sorted(STRUCTURES))
+        raise BadData(
+            "unknown-structure", f"{message}, so that the first labels would stand; rename it ({names}), or remove it"
+        )
     return [(path, referred) for _, path, referred in sorted(found)]
 
 

@@ -194,6 +194,21 @@ def test_a_correction_of_a_kind_that_is_not_read_is_refused_beside_first_labels_
         list(datasets.read("dicom", tmp_path))
 
 
+def test_a_segment_of_an_unknown_name_is_refused_beside_first_labels_alone(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    masks = np.where(infection, 2, lungs > 0).astype(np.uint8)
+    write_seg(tmp_path / "anna" / "drawn.dcm", images, masks, [describe(1, "Lung"), describe(2, "GGO")])
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert sample.masks.keys() == {"lung"}
+    write_seg(tmp_path / "anna" / "a.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    first = dcmread(tmp_path / "anna" / "a.dcm")
+    first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
+    first.save_as(tmp_path / "anna" / "a.dcm")
+    with pytest.raises(BadData, match=r"drawn.dcm: Hilum knows no structure called GGO, so that the first labels"):
+        list(datasets.read("dicom", tmp_path))
+
+
 def test_a_segmentation_that_refers_to_no_series_is_named(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
