@@ -12,7 +12,6 @@ import numpy as np
 from dicom_node.headers import CT_STORAGE, read_header
 from training.datasets.faults import Faults
 from training.datasets.sample import INFECTION, LUNG, UNIONS, BadData, Sample
-from training.datasets.segmentations import is_foreign
 from training.files import PARTIAL, read_json, write_json
 
 LABELS = "labels"
@@ -56,24 +55,19 @@ def with_infection_in_lung(sample: Sample) -> Sample:
 
 def write_first(labels: Path) -> None:
     """Record the hashes of a folder's masks before anybody corrects them."""
-    write_json(labels / FIRST, {path.name: _sha256(path) for path in _masks(labels)})
+    write_json(labels / FIRST, {path.name: _sha256(path) for path in _masks(labels).values()})
 
 
-def has_corrected_nifti(patient: Path) -> bool:
-    """Whether a patient's NIfTI masks differ from those that ``hilum label`` wrote, or their hashes are missing."""
+def corrected_nifti(patient: Path) -> dict[str, bool]:
+    """Return for lung and infection whether the NIfTI mask differs from that of ``hilum label``, or has no hash."""
     labels = patient / LABELS
-    if not (labels / FIRST).exists():
-        return labels.is_dir()
-    return bool(read_json(labels / FIRST) != {path.name: _sha256(path) for path in _masks(labels)})
+    first = read_json(labels / FIRST) if (labels / FIRST).exists() else {}
+    masks = _masks(labels) if labels.is_dir() else {}
+    return {structure: first.get(path.name) != _sha256(path) for structure, path in masks.items()}
 
 
-def has_corrected_seg(patient: Path) -> bool:
-    """Whether a patient's folder contains a DICOM SEG that Hilum did not make."""
-    return any(is_foreign(path) for path in patient.rglob("*") if path.is_file())
-
-
-def _masks(labels: Path) -> list[Path]:
-    return [labels / "lungs.nii.gz", labels / "infection.nii.gz"]
+def _masks(labels: Path) -> dict[str, Path]:
+    return {LUNG: labels / "lungs.nii.gz", INFECTION: labels / "infection.nii.gz"}
 
 
 def _sha256(path: Path) -> str:

@@ -92,6 +92,11 @@ def structure_of(segment: Dataset) -> str | None:
     return next((sides[m.CodeValue] for m in modifiers if m.get("CodeValue") in sides), LUNG)
 
 
+def unknown_names(ds: Dataset) -> str:
+    """Return the labels of a SEG's segments that are no structure, separated by commas."""
+    return ", ".join(str(item.get("SegmentLabel")) for item in segments_of(ds) if structure_of(item) is None)
+
+
 def _name_sources(ds: Dataset, volume: Volume) -> None:
     """Set the source of each frame that names none, which is optional, to the slice at the frame's position."""
     for frame in ds.get("PerFrameFunctionalGroupsSequence", ()):
@@ -202,14 +207,12 @@ def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
             referred = nested(ds, "ReferencedSeriesSequence", "SeriesInstanceUID")
             if not referred:
                 raise BadData("missing-reference", f"{image.path}: does not say which CT series it was drawn on")
-            order = (not _is_hilums(ds), _made_at(ds))
+            order = (not is_hilums(ds), _made_at(ds))
             found.append((order, image.path, str(referred)))
-            if _is_hilums(ds):
+            if is_hilums(ds):
                 first.add(str(referred))
-            elif labels := [
-                str(segment.get("SegmentLabel")) for segment in segments_of(ds) if structure_of(segment) is None
-            ]:
-                unknown.append((str(referred), f"{image.path}: Hilum knows no structure called {', '.join(labels)}"))
+            elif names := unknown_names(ds):
+                unknown.append((str(referred), f"{image.path}: Hilum knows no structure called {names}"))
         elif image.modality in {"SEG", "RTSTRUCT"}:
             unread.append(image)
     is_corrected = any(is_foreign for (is_foreign, _), _, _ in found)
@@ -217,23 +220,23 @@ def segmentations(series: Sequence[SeriesHeader]) -> list[tuple[Path, str]]:
         kind = UID(unread[0].sop_class_uid).name
         raise BadData("unread-correction", f"{unread[0].path}: Hilum does not read {kind}; save it as DICOM SEG")
     for message in (message for referred, message in unknown if referred in first):
-        names = ", ".join(sorted(STRUCTURES))
+        known = ", ".join(sorted(STRUCTURES))
         raise BadData(
-            "unknown-structure", f"{message}, so that the first labels would stand; rename it ({names}), or remove it"
+            "unknown-structure", f"{message}, so that the first labels would stand; rename it ({known}), or remove it"
         )
     return [(path, referred) for _, path, referred in sorted(found)]
 
 
-def is_foreign(path: Path) -> bool:
-    """Whether a file is a SEG that Hilum did not make."""
+def read_seg_header(path: Path) -> Dataset | None:
+    """Return the header of a SEG, or None if the file is something else."""
     try:
         kind = read_file_meta_info(path).get("MediaStorageSOPClassUID")
-        return kind in SOP_CLASS_UIDS and not _is_hilums(dcmread(path, stop_before_pixels=True))
+        return dcmread(path, stop_before_pixels=True) if kind in SOP_CLASS_UIDS else None
     except UNREADABLE:
-        return False
+        return None
 
 
-def _is_hilums(ds: Dataset) -> bool:
+def is_hilums(ds: Dataset) -> bool:
     """Whether Hilum made an object, so that nobody has corrected it.
 
     Times do not tell: a viewer may be in another time zone than the machine that made the first labels. Nor does

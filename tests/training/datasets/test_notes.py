@@ -1,13 +1,17 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from pydicom import dcmread
 
 from dicom_node.errors import SettingsError
 from tests.factories import chest_hu, ct_series
 from tests.training.datasets.test_dicom import describe, write_seg
 from training.datasets.notes import MOST_NAMES, notes
 from training.datasets.own import write_first
+from worker.reports.uids import derive_uid
 
 
 def test_patients_without_labels_are_counted_and_named(tmp_path: Path) -> None:
@@ -24,25 +28,47 @@ def test_a_long_list_of_patients_is_cut_short(tmp_path: Path) -> None:
     assert said.endswith("p09 and 3 more")
 
 
+def first_labels(patient: Path, images: Sequence[Path], infection: NDArray[np.bool_]) -> None:
+    """Write first labels as ``hilum label`` does: a SEG of Hilum's own, and NIfTI masks with their hashes."""
+    labels = patient / "labels"
+    labels.mkdir(parents=True)
+    masks = np.where(infection, 2, 1).astype(np.uint8)
+    write_seg(labels / "first.dcm", images, masks, [describe(1, "Lung"), describe(2, "Infection")])
+    first = dcmread(labels / "first.dcm")
+    first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
+    first.save_as(labels / "first.dcm")
+    for mask in ("lungs", "infection"):
+        (labels / f"{mask}.nii.gz").write_bytes(b"first")
+    write_first(labels)
+
+
 def test_labels_that_nobody_corrected_are_counted_and_those_of_the_other_kind_told(tmp_path: Path) -> None:
-    for name in ("anna", "bert", "carl"):
-        labels = tmp_path / name / "labels"
-        labels.mkdir(parents=True)
-        for mask in ("lungs", "infection"):
-            (labels / f"{mask}.nii.gz").write_bytes(b"first")
-        write_first(labels)
-    (tmp_path / "carl" / "labels" / "infection.nii.gz").write_bytes(b"corrected")
     hu, _, infection = chest_hu((4, 24, 32))
-    images = ct_series(tmp_path / "bert" / "ct", hu)
-    write_seg(tmp_path / "bert" / "a.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
-    run = tmp_path / "run"
-    assert list(notes(["labels"], tmp_path, run)) == [
-        "2 of 3 patients have NIfTI masks that nobody corrected: anna, bert",
+    images = ct_series(tmp_path / "ct", hu)
+    data = tmp_path / "data"
+    for name in ("anna", "bert", "carl"):
+        first_labels(data / name, images, infection)
+    (data / "carl" / "labels" / "infection.nii.gz").write_bytes(b"corrected")
+    write_seg(data / "bert" / "a.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "Consolidation")])
+    assert list(notes(["labels"], data, data / "run")) == [
+        "3 of 3 patients have NIfTI masks of lung that nobody corrected: anna, bert, carl",
+        "2 of 3 patients have NIfTI masks of infection that nobody corrected: anna, bert",
         "of these 1 have corrected DICOM SEG, which --sets dicom reads: bert",
     ]
-    assert list(notes(["dicom"], tmp_path, run)) == [
-        "2 of 3 patients have DICOM SEG that nobody corrected: anna, carl",
+    assert list(notes(["dicom"], data, data / "run")) == [
+        "3 of 3 patients have DICOM SEG of lung that nobody corrected: anna, bert, carl",
+        "2 of 3 patients have DICOM SEG of infection that nobody corrected: anna, carl",
         "of these 1 have corrected NIfTI masks, which --sets labels reads: carl",
+    ]
+
+
+def test_segments_that_are_left_out_are_named(tmp_path: Path) -> None:
+    hu, _, infection = chest_hu((4, 24, 32))
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    masks = np.where(infection, 2, 1).astype(np.uint8)
+    write_seg(tmp_path / "anna" / "a.dcm", images, masks, [describe(1, "Lung"), describe(2, "GGO")])
+    assert list(notes(["dicom"], tmp_path, tmp_path / "run")) == [
+        f"{tmp_path}/anna/a.dcm: left out, because Hilum knows no structure called GGO"
     ]
 
 
