@@ -44,13 +44,11 @@ def measure_scans(networks: Mapping[str, ChestNetwork], samples: Iterable[Sample
     patients: dict[str, dict[str, Patient]] = {prefix: {} for prefix in networks}
     for sample in samples:
         for prefix, network in networks.items():
-            patient = patients[prefix].setdefault(sample.patient or sample.name, Patient(false_ml=0.0))
+            patient = patients[prefix].setdefault(sample.patient or sample.name, Patient())
             lung, infection = read_scan(network.method, sample)
-            of_infection = count(infection, sample, INFECTION)
-            patient.lung += count(lung, sample, LUNG)
-            patient.infection += of_infection
-            patient.slices += len(sample.image)
-            patient.false_ml += of_infection.false_positive * math.prod(sample.spacing_mm or [math.nan]) / 1000
+            voxel_ml = math.prod(sample.spacing_mm or [math.nan]) / 1000
+            counts = count(lung, sample, LUNG), count(infection, sample, INFECTION)
+            patient.add(*counts, len(sample.image), voxel_ml)
     return {
         f"{prefix}{name}": value
         for prefix, members in patients.items()

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training.datasets.sample import INFECTION, LUNG
 from training.metrics import (
     FEWEST_SLICES,
@@ -30,13 +33,33 @@ POIR_MEASURES: Mapping[str, Compare] = {
 
 @dataclass
 class Patient:
-    """Counts over a patient's slices."""
+    """Counts over a patient's scans, and sums over the scans with masks of both lung and infection, for PoIR."""
 
     lung: Confusion = field(default_factory=Confusion)
     infection: Confusion = field(default_factory=Confusion)
-    slices: int = 0
-    false_ml: float = math.nan
+    false_ml: float = 0.0
     """False positive infection in mL; NaN if the voxels' spacing is unknown."""
+    slices: int = 0
+    """Slices of the scans with both masks."""
+    found: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    """Infection and lung as they were found in these."""
+    true: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+
+    def add(self, lung: Confusion, infection: Confusion, slices: int, voxel_ml: float = math.nan) -> None:
+        """Add a scan, by its counts of lung and infection; all are 0 if nobody drew the structure.
+
+        Parameters
+        ----------
+        voxel_ml : float
+            NaN if the spacing is unknown.
+        """
+        self.lung += lung
+        self.infection += infection
+        self.false_ml += infection.false_positive * voxel_ml
+        if Confusion() not in (lung, infection):
+            self.slices += slices
+            self.found += [c.true_positive + c.false_positive for c in (infection, lung)]
+            self.true += [c.true_positive + c.false_negative for c in (infection, lung)]
 
 
 def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
@@ -44,6 +67,7 @@ def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
 
     A patient without infection has no Dice of infection, because one false voxel would make it 0; instead,
     ``infection/false_ml/NAME`` is the volume that was found. ``dice_global`` includes all patients.
+    ``poir/cases`` is the number of patients who have a PoIR: lungs and infection were drawn in enough slices.
     """
     patients = dict(sorted(patients.items()))
     figures: dict[str, float] = {}
@@ -56,8 +80,10 @@ def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
         figures[f"{structure}/cases"] = float(len(shown))
     healthy = {name: p for name, p in patients.items() if f"{INFECTION}/dice/{name}" not in figures}
     figures |= {f"{INFECTION}/false_ml/{name}": patient.false_ml for name, patient in healthy.items()}
-    volumes = {name: patient for name, patient in patients.items() if patient.slices >= FEWEST_SLICES}
-    figures |= {f"poir/{name}/{of}": poir(p, of) for name, p in volumes.items() for of in ("found", "true")}
+    volumes = {name: p for name, p in patients.items() if p.slices >= FEWEST_SLICES and p.true[1]}
+    figures |= {f"poir/{name}/found": poir(p.found) for name, p in volumes.items()}
+    figures |= {f"poir/{name}/true": poir(p.true) for name, p in volumes.items()}
+    figures["poir/cases"] = float(len(volumes))
     if len(volumes) > 1:
         for name, compare in POIR_MEASURES.items():
             figures |= with_interval(f"poir/{name}", partial(compared, compare), volumes)
@@ -66,12 +92,10 @@ def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:
 
 def compared(compare: Compare, patients: Sequence[Patient]) -> float:
     """Return a measure that compares the patients' found PoIR with their true PoIR."""
-    found, true = ([poir(patient, of) for patient in patients] for of in ("found", "true"))
-    return compare(found, true)
+    return compare([poir(patient.found) for patient in patients], [poir(patient.true) for patient in patients])
 
 
-def poir(patient: Patient, of: str) -> float:
-    """Return a patient's PoIR in percent; ``of`` is "found" or "true"."""
-    wrong = "false_positive" if of == "found" else "false_negative"
-    infection, lung = (c.true_positive + getattr(c, wrong) for c in (patient.infection, patient.lung))
-    return infected_percent(infection, lung)
+def poir(sums: NDArray[np.float64]) -> float:
+    """Return the PoIR in percent of the sums of infection and lung; 0 without infection, even if no lung was found."""
+    infection, lung = sums.tolist()
+    return infected_percent(infection, lung) if infection else 0.0

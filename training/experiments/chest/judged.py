@@ -58,9 +58,8 @@ def slice_figures(slices: Sequence[Read]) -> dict[str, float]:
     drawn_at: dict[tuple[float, str], Confusion] = {}
     for one in slices:
         patient = patients.setdefault(one.patient, Patient())
-        patient.lung += Confusion.of(one.lung, one.sample.mask(LUNG))
-        patient.infection += Confusion.of(one.infected, one.sample.mask(INFECTION))
-        patient.slices += len(one.sample.image)
+        lung = Confusion.of(one.lung, one.sample.mask(LUNG))
+        patient.add(lung, Confusion.of(one.infected, one.sample.mask(INFECTION)), len(one.sample.image))
         agreements[one.patient] = agreements.get(one.patient, Agreement()) + one.agreement
         for line in LINES:
             found = Confusion.of(one.infection >= line, one.sample.mask(INFECTION))

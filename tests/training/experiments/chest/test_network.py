@@ -12,8 +12,6 @@ from training.experiments.chest.judged import slice_figures, slice_tiles
 from training.experiments.chest.network import CHEST, FOLDS, OWN
 from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
 from training.files import write_json
-from training.metrics import Confusion
-from training.patients import Patient, poir
 from training.splits import NamedFolds
 from worker.chest_network import ChestNetwork
 from worker.networks.card import read_card
@@ -65,12 +63,6 @@ def test_dice_is_counted_by_patient_and_poir_is_compared() -> None:
     assert figures["infection/dice/a"] == figures["infection/dice/b"] > 0.7
     assert figures["infection/dice_per_case_low"] == figures["infection/dice_per_case_high"]
     assert figures["poir/m_ape"] < 60
-
-
-def test_poir_is_infection_over_lung_found_or_true() -> None:
-    patient = Patient(Confusion(90, 10, 110, 0), Confusion(5, 5, 15, 0), 10)
-    assert poir(patient, "found") == 10
-    assert poir(patient, "true") == 10
 
 
 def test_slices_are_shown_from_the_worst_to_the_best() -> None:
