@@ -6,7 +6,6 @@ is at the scan's own resolution.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,9 +45,8 @@ def measure_scans(networks: Mapping[str, ChestNetwork], samples: Iterable[Sample
         for prefix, network in networks.items():
             patient = patients[prefix].setdefault(sample.patient or sample.name, Patient())
             lung, infection = read_scan(network.method, sample)
-            voxel_ml = math.prod(sample.spacing_mm or [math.nan]) / 1000
             counts = count(lung, sample, LUNG), count(infection, sample, INFECTION)
-            patient.add(*counts, len(sample.image), voxel_ml)
+            patient.add(*counts, len(sample.image), sample.voxel_ml)
     return {
         f"{prefix}{name}": value
         for prefix, members in patients.items()

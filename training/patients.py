@@ -42,7 +42,7 @@ class Patient:
     slices: int = 0
     """Slices of the scans with both masks."""
     found: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    """Infection and lung as they were found in these."""
+    """Infection and lung as they were found in these, in mL, or in voxels if their spacing is unknown."""
     true: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
 
     def add(self, lung: Confusion, infection: Confusion, slices: int, voxel_ml: float = math.nan) -> None:
@@ -51,15 +51,16 @@ class Patient:
         Parameters
         ----------
         voxel_ml : float
-            NaN if the spacing is unknown.
+            NaN if the spacing is unknown; for PoIR, voxels are then alike.
         """
         self.lung += lung
         self.infection += infection
         self.false_ml += infection.false_positive * voxel_ml
         if Confusion() not in (lung, infection):
             self.slices += slices
-            self.found += [c.true_positive + c.false_positive for c in (infection, lung)]
-            self.true += [c.true_positive + c.false_negative for c in (infection, lung)]
+            size = 1.0 if math.isnan(voxel_ml) else voxel_ml
+            self.found += [size * (c.true_positive + c.false_positive) for c in (infection, lung)]
+            self.true += [size * (c.true_positive + c.false_negative) for c in (infection, lung)]
 
 
 def patient_figures(patients: Mapping[str, Patient]) -> dict[str, float]:

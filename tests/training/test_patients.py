@@ -43,3 +43,14 @@ def test_a_patient_in_whom_no_lung_was_found_has_a_poir_of_0_and_counts() -> Non
     figures = patient_figures({"a": patient((LUNG, infected(20, 20))), "b": missed})
     assert figures["poir/b/found"] == 0
     assert figures["poir/m_ape"] == pytest.approx(50)
+
+
+def test_scans_count_for_poir_by_their_volumes() -> None:
+    one = Patient()
+    one.add(LUNG, infected(10, 10), slices=10, voxel_ml=0.001)
+    one.add(LUNG, infected(50, 50), slices=10, voxel_ml=0.003)
+    assert patient_figures({"a": one})["poir/a/true"] == pytest.approx(40)
+
+
+def test_poir_needs_no_spacing() -> None:
+    assert patient_figures({"a": patient((LUNG, infected(10, 20)))})["poir/a/true"] == 20

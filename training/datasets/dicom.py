@@ -9,6 +9,7 @@ than any that others made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def volume_sample(
         intensity="hu",
         masks={structure: anatomical(mask) for structure, mask in masks.items()},
         spacing_mm=volume.geometry.anatomical_spacing_mm,
+        tilt_cosine=1000 * volume.geometry.voxel_volume_ml / math.prod(volume.geometry.spacing_mm),
         window_hu=window_hu,
         infected=infected,
     )

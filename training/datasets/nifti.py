@@ -137,6 +137,7 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
         intensity="hu",
         masks=masks,
         spacing_mm=image.spacing_mm,
+        tilt_cosine=float(abs(np.linalg.det(image.affine[:3, :3])) / np.prod(image.spacing_mm)),
     )
     return require_lungs(sample, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ class Sample:
         A structure that is not among the keys was not annotated: unknown, not absent.
     spacing_mm : tuple of float or None
         Along (slice, row, column).
+    tilt_cosine : float
+        Cosine of the gantry's tilt: the share of the spacing's product that is a voxel's volume.
     window_hu : tuple of float or None
         (lower, upper) of the window in the DICOM header, PS3.3 C.11.2.1.2.
     infected : ndarray of bool, shape (slices,), or None
@@ -83,6 +86,7 @@ class Sample:
     intensity: Intensity
     masks: Mapping[str, NDArray[np.bool_]]
     spacing_mm: tuple[float, float, float] | None = None
+    tilt_cosine: float = 1.0
     window_hu: tuple[float, float] | None = None
     infected: NDArray[np.bool_] | None = None
     usual_slice_mm: float | None = None
@@ -102,6 +106,11 @@ class Sample:
     def slice_mm(self) -> float | None:
         """Distance between slices, exact or approximate; None if unknown."""
         return self.usual_slice_mm if self.spacing_mm is None else self.spacing_mm[0]
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel; NaN if the spacing is unknown."""
+        return math.prod(self.spacing_mm or [math.nan]) * self.tilt_cosine / 1000
 
     def mask(self, structure: str) -> NDArray[np.bool_]:
         """Return the mask of a structure, or the union of the masks of its parts.

@@ -83,6 +83,14 @@ def test_segments_become_masks_on_the_slices_they_were_drawn_on(tmp_path: Path, 
     assert sample.window_hu == (-1250.5, 249.5)
 
 
+def test_voxels_of_a_tilted_gantry_have_their_true_volume(tmp_path: Path, chest: Chest) -> None:
+    images = ct_series(tmp_path / "anna" / "ct", chest[0], tilt_degrees=20)
+    masks = (chest[1] > 0)[..., None].astype(np.uint8)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung")])
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert sample.voxel_ml == pytest.approx(6 * 3 * 3 / 1000)
+
+
 def test_masks_of_feet_last_coronal_images_turn_with_them(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     # Row indices increase towards the feet, and slice indices towards the back.

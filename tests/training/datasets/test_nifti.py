@@ -47,6 +47,14 @@ def test_slices_run_to_the_head_rows_to_the_back_columns_to_the_left(
     assert sample.spacing_mm == pytest.approx((5.0, 0.8, 0.7))
 
 
+def test_voxels_of_a_tilted_gantry_have_their_true_volume(tmp_path: Path) -> None:
+    affine = np.diag([0.7, 0.8, 5.0, 1.0])
+    affine[1, 2] = 2  # each slice is shifted along its columns
+    assert covid_19_20(tmp_path, hounsfield(), np.zeros(SHAPE, np.uint8), affine=affine).voxel_ml == pytest.approx(
+        0.7 * 0.8 * 5 / 1000
+    )
+
+
 def test_left_and_right_lung_make_the_lung(tmp_path: Path) -> None:
     lungs = np.zeros(SHAPE, np.uint8)
     lungs[0], lungs[3] = 2, 1
