@@ -174,6 +174,9 @@ def _pixels(segmentation: Segmentation, volume: Volume, numbers: Sequence[int], 
     """Return masks (slices, rows, columns, segments), in the order of the volume's slices."""
     frames = [slice_.frame_number for slice_ in volume.slices if slice_.frame_number is not None]
     uids = [slice_.sop_instance_uid for slice_ in volume.slices]
+    if frames and len(set(uids)) > 1:  # frames of one number in several objects would be taken for each other
+        message = f"{path}: its series is {len(set(uids))} multi-frame objects, not one; save it as single slices"
+        raise BadData("several-multi-frame-objects", message)
     try:
         if frames:
             pixels = segmentation.get_pixels_by_source_frame(

@@ -111,6 +111,16 @@ def test_multi_frame_series_have_masks_too(tmp_path: Path, chest: Chest) -> None
     assert np.array_equal(sample.mask("infection"), infection)
 
 
+def test_a_series_of_several_multi_frame_objects_is_refused(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    uids = {name: generate_uid() for name in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")}
+    images = multiframe_ct(tmp_path / "anna" / "1", hu, **uids)
+    multiframe_ct(tmp_path / "anna" / "2", hu, origin_mm=(-150, -140, -200 + 6 * len(hu)), **uids)
+    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    with pytest.raises(BadData, match=r"seg.dcm: its series is 2 multi-frame objects"):
+        list(datasets.read("dicom", tmp_path))
+
+
 def test_several_segmentations_of_one_series_come_together(tmp_path: Path, chest: Chest) -> None:
     hu, lungs, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
