@@ -6,13 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dicom_node.errors import SettingsError
 from training.device import choose_device
 from training.experiment import Benchmark
 from training.files import read_json, write_json
-from training.provenance import describe_device, source_version
+from training.provenance import machine, source_version
 
 Figures = dict[str, float]
 
@@ -46,8 +44,7 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
         "parameters": 0,
         "seed": 0,
         "source": source,
-        "torch": torch.__version__,
-        "device": describe_device(choose_device()),
+        **machine(choose_device()),
         "measures": {
             name: {"mean": value, "standard_deviation": math.nan, "count": 1} for name, value in figures.items()
         },

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,6 +39,22 @@ def source_version() -> str:
         return version("hilum")
 
 
+def machine(device: torch.device) -> dict[str, str]:
+    """Return the version of torch and the name of the device, as results record them."""
+    return {"torch": torch.__version__, "device": describe_device(device)}
+
+
+def machines(splits: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, str]:
+    """Return the versions of torch and the names of the devices that trained splits; the present ones without splits.
+
+    Splits that earlier versions trained do not record theirs, and count as trained by the present ones.
+    """
+    return {
+        key: " and ".join(dict.fromkeys(split.get(key, here) for split in splits)) or here
+        for key, here in machine(device).items()
+    }
+
+
 def describe_device(device: torch.device) -> str:
     """Return the name of a device, such as "AMD EPYC, 2 threads" or "NVIDIA H100"."""
     if device.type == "cuda":
@@ -46,8 +63,8 @@ def describe_device(device: torch.device) -> str:
 
 
 def is_processor(description: str) -> bool:
-    """Whether a description by ``describe_device`` is of a CPU."""
-    return description.endswith(" threads")
+    """Whether a description by ``describe_device``, or several joined by "and", is of CPUs alone."""
+    return all(part.endswith(" threads") for part in description.split(" and "))
 
 
 def processor_name() -> str:

@@ -29,7 +29,7 @@ from training.metrics import Spread
 from training.prepared import Prepared, discard, prepare
 from training.pretrained import load_pretrained, open_pretrained, seen_before
 from training.processes import Processes
-from training.provenance import card_of, describe_device, source_version
+from training.provenance import card_of, machine, machines, source_version
 from training.reporter import Reporter, counted
 from training.state import Progress
 from worker.networks.card import Card, read_card
@@ -151,8 +151,7 @@ class Trial:
             "parameters": count_parameters(self._new_network()),
             "seed": self.seed,
             "source": ", ".join(dict.fromkeys(chain.from_iterable(card.commit.split(", ") for card in cards))),
-            "torch": torch.__version__,
-            "device": describe_device(self.processes.device),
+            **machines(splits, self.processes.device),
             "measures": {name: asdict(Spread.of(s["measures"].get(name) for s in splits)) for name in names},
             "published": [asdict(figure) for figure in self.experiment.published],
             "splits": splits,
@@ -285,17 +284,14 @@ class Trial:
         split = self.splits[number]
         return {
             "split": number,
-            "samples": {
-                "training": len(split.training),
-                "validation": len(split.validation),
-                "test": len(split.test),
-            },
+            "samples": {side: len(getattr(split, side)) for side in ("training", "validation", "test")},
             "claim": self.claim.begun_as,
             **self._patients(number),
             "epochs": len(progress.history),
             "kept": self.experiment.recipe.keep,
             "best_epoch": progress.best_epoch,
             "training_seconds": round(progress.seconds, 1),
+            **machine(self.processes.device),
             "loss_first": progress.history[0]["loss"],
             "loss_last": progress.history[-1]["loss"],
             "measures": measures,

@@ -5,7 +5,7 @@ import pytest
 
 from dicom_node.errors import SettingsError
 from training.files import write_json
-from training.report import Result, describe, plus_minus, read_results, rows, write_report
+from training.report import Result, describe, plus_minus, read_results, rows, title, write_report
 
 RESULT: dict[str, Any] = {
     "experiment": "wu-thresholds",
@@ -87,6 +87,12 @@ def test_figures_of_a_gpu_stand_beside_those_of_a_cpu(tmp_path: Path) -> None:
     write_report(runs(RESULT | {"device": "NVIDIA H100 80GB HBM3"}), path)
     titles = [line for line in path.read_text().splitlines() if line.startswith("## ")]
     assert titles == ["## wu-thresholds", "## wu-thresholds on NVIDIA H100 80GB HBM3"]
+
+
+def test_splits_of_a_gpu_and_a_cpu_are_no_result_of_a_cpu() -> None:
+    assert title(RESULT | {"device": "AMD EPYC, 2 threads and AMD EPYC, 4 threads"}, Path("run")) == "wu-thresholds"
+    mixed = "NVIDIA H100 and AMD EPYC, 2 threads"
+    assert title(RESULT | {"device": mixed}, Path("run")) == f"wu-thresholds on {mixed}"
 
 
 def test_two_runs_of_one_experiment_are_not_both_written_down(tmp_path: Path) -> None:

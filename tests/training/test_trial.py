@@ -14,6 +14,7 @@ from tests.training.trials import DISCS, read_discs, trial
 from training import datasets
 from training.datasets.sample import Sample
 from training.experiment import Short
+from training.files import read_json, write_json
 from training.overlays import TILE
 from worker.networks.checkpoint import load
 
@@ -100,6 +101,27 @@ def test_the_result_names_the_source_of_each_split(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr("training.trial.source_version", lambda source=source: source)
         result = trial(tmp_path, short=True, splits=[number]).train()
     assert result["source"] == "aaa, bbb"
+
+
+def test_the_result_names_the_device_and_torch_that_trained_each_split_not_those_that_test_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("NVIDIA H100", "AMD EPYC, 2 threads")):
+        there = {"torch": f"2.{number}", "device": name}
+        monkeypatch.setattr("training.trial.machine", lambda _device, there=there: there)
+        trial(tmp_path, short=True, splits=[number]).train()
+    result = trial(tmp_path, short=True, splits=[0]).evaluate()
+    assert result["device"] == "NVIDIA H100 and AMD EPYC, 2 threads"
+    assert result["torch"] == "2.0 and 2.1"
+
+
+def test_a_split_that_does_not_say_where_it_was_trained_counts_as_trained_here(tmp_path: Path) -> None:
+    begun = trial(tmp_path, short=True, splits=[0])
+    trained = begun.train()
+    path = tmp_path / "run" / "split-0" / "result.json"
+    earlier = {key: value for key, value in read_json(path).items() if key not in ("torch", "device")}
+    write_json(path, earlier)
+    assert begun.result()["device"] == trained["device"]
 
 
 def test_a_split_that_went_on_with_another_source_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
