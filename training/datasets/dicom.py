@@ -3,14 +3,14 @@
 Each folder in the given one is a patient. All its DICOM files are read, at any depth, except labels that ``hilum
 label`` did not finish. Each SEG belongs to the series it refers to. If several outline a structure, the newest counts,
 as a correction. A part drawn after the whole, such as consolidation after infection, is added to it; once all its parts
-are drawn, they replace it. SEGs that Hilum made itself, such as the first labels of ``hilum label``, count as older
-than any that others made.
+are drawn after it, they replace it. A whole drawn after parts replaces these. SEGs that Hilum made itself, such as the
+first labels of ``hilum label``, count as older than any that others made.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,18 +83,28 @@ def read_patient(folder: Path) -> Iterator[Sample]:
         if uid not in ct:
             raise BadData("missing-file", f"{paths[0]}: the CT series it was drawn on is not in {folder}")
         volume, window_hu = read_ct(ct[uid], folder)
-        masks: dict[str, NDArray[np.bool_]] = {}
-        for path in paths:
-            newer = read_masks(path, volume)
-            masks |= newer
-            for union in UNIONS.keys() - newer.keys():
-                drawn = newer.keys() & set(UNIONS[union])
-                if drawn and masks.keys() >= set(UNIONS[union]):
-                    masks.pop(union, None)  # its parts, some of them newer, replace it
-                elif drawn and union in masks:
-                    masks[union] = np.logical_or.reduce([masks[union], *(newer[part] for part in drawn)])
+        masks = combine(read_masks(path, volume) for path in paths)
         name = f"{folder.name}/{uid}"
         yield require_lungs(volume_sample(volume, name, "dicom", folder.name, masks, window_hu), folder)
+
+
+def combine(drawn: Iterable[Mapping[str, NDArray[np.bool_]]]) -> dict[str, NDArray[np.bool_]]:
+    """Return the masks by structure of several SEGs, from old to new, as their newest ones leave them."""
+    masks: dict[str, NDArray[np.bool_]] = {}
+    later: dict[str, set[str]] = {union: set() for union in UNIONS}  # parts that are newer than their whole
+    for newer in drawn:
+        masks |= newer
+        for union, parts in UNIONS.items():
+            if union in newer:
+                later[union].clear()
+                masks = {name: mask for name, mask in masks.items() if name in newer or name not in parts}
+                continue
+            later[union] |= newer.keys() & set(parts)
+            if later[union] == set(parts):
+                masks.pop(union, None)
+            elif union in masks:
+                masks[union] = np.logical_or.reduce([masks[union], *(masks[part] for part in later[union])])
+    return masks
 
 
 def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, float] | None]:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import highdicom
@@ -168,6 +168,36 @@ def test_a_part_of_infection_alone_is_not_taken_for_the_whole(tmp_path: Path, ch
     advice = "draw ground_glass_opacity too, or name the segment infection where it holds all of it"
     with pytest.raises(BadData, match=f"no mask of infection; .* consolidation is only a part of it: {advice}"):
         sample.mask("infection")
+
+
+def write_drawn(folder: Path, images: Sequence[Path], *drawn: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Write SEGs of masks by structure, each newer than the one before it."""
+    for number, masks in enumerate(drawn):
+        path = folder / f"{number}.dcm"
+        segments = [describe(n, name) for n, name in enumerate(masks, start=1)]
+        write_seg(path, images, np.stack(list(masks.values()), axis=-1).astype(np.uint8), segments)
+        ds = dcmread(path)
+        ds.ContentDate, ds.ContentTime = "20260101", f"{number:02d}0000"
+        ds.save_as(path)
+
+
+def test_a_part_drawn_after_the_whole_does_not_bring_older_parts_back(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, _ = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    first = {"left_lung": lungs == 1, "right_lung": lungs == 3}
+    write_drawn(tmp_path / "anna", images, first, {"lung": lungs > 0}, {"left_lung": lungs == 1})
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("lung"), lungs > 0)
+    assert sample.masks.keys() == {"lung", "left_lung"}
+
+
+def test_a_part_as_old_as_the_whole_does_not_replace_it(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, _ = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    first = {"lung": lungs > 0, "left_lung": lungs == 1, "right_lung": lungs == 3}
+    write_drawn(tmp_path / "anna", images, first, {"left_lung": lungs == 1})
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("lung"), lungs > 0)
 
 
 def test_a_fractional_segmentation_outlines_what_is_at_least_half(tmp_path: Path, chest: Chest) -> None:
