@@ -63,8 +63,8 @@ class Experiment:
         Whether test scans are judged as a worker reads them, at their own pixels, rather than on the network's grid.
     pretrained : Path or None
         Weights to begin with; a relative path is relative to the folder of the runs.
-    differs : str
-        How the experiment differs from the paper's.
+    differs, data_differ : str
+        How the experiment differs from the paper's: on any data, and on its own.
     may_lack : tuple of str
         Classes that the data need not have.
     """
@@ -85,6 +85,7 @@ class Experiment:
     pretrained: Path | None = None
     published: tuple[Published, ...] = ()
     differs: str = ""
+    data_differ: str = ""
     may_lack: tuple[str, ...] = ()
 
     @property
@@ -95,6 +96,16 @@ class Experiment:
         steps = f" of {recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else ""
         pretrained = ", from pretrained weights" if self.pretrained is not None else ""
         return f"{epochs} epochs{steps} at {size[0]}x{size[1]}{pretrained}"
+
+    @property
+    def differences(self) -> str:
+        """How the experiment, on the data that it has, differs from the paper's."""
+        return "; ".join(filter(None, (self.differs, self.data_differ)))
+
+    def on(self, data: tuple[str, ...]) -> Experiment:
+        """Return the experiment on data sets that may be others than its own."""
+        is_own = set(data) == set(self.data) or not self.data_differ
+        return replace(self, data=data, data_differ=self.data_differ if is_own else "other data")
 
     def shortened(self) -> Experiment:
         """Return the short form: fewer and shorter epochs, no earlier phases, perhaps smaller images."""

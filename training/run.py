@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Tria
     if isinstance(experiment, Benchmark):
         raise SettingsError("not-a-training", f"{experiment.name} has no weights; `hilum train` measures it again")
     if arguments.sets:
-        experiment = replace(experiment, data=tuple(arguments.sets))
+        experiment = experiment.on(tuple(arguments.sets))
     return Trial(
         experiment,
         arguments.data,

@@ -139,7 +139,7 @@ class Trial:
         result = {
             "experiment": self.experiment.name,
             "paper": self.experiment.paper,
-            "differs": self.experiment.differs,
+            "differs": self.experiment.differences,
             "data": self.experiment.data,
             "short": self.short,
             "splits_done": len(splits),

@@ -44,8 +44,8 @@ FOUR_CLASSES = replace(
         Published(f"{CONSOLIDATION}/dice_global", 0.62, GOAL),
         Published(f"{PLEURAL_EFFUSION}/dice_global", 0.30, GOAL),
     ),
-    differs="whole chests rather than lungs alone, and lung as a class of its own; split by slice, as the set has no "
-    "identities",
+    differs="whole chests rather than lungs alone, and lung as a class of its own",
+    data_differ="split by slice, as the set has no identities",
 )
 
 WITHIN_LUNGS = replace(
@@ -55,8 +55,9 @@ WITHIN_LUNGS = replace(
     arguments=FOLDS_2D.arguments,
     preprocess=replace(FOLDS_2D.preprocess, within_lungs=True),
     recipe=replace(FOUR_CLASSES.recipe, class_weights=(1.0, 1.0, 1.5, 3.0)),
-    differs="98 of the 100 slices, in estimated HU, blackened outside the annotated lungs as in the paper, which "
-    "hold most of the effusion: a worker has no such mask; the folds of chest-four-classes",
+    differs="blackened outside the annotated lungs as in the paper, which hold most of the effusion: a worker has no "
+    "such mask; the folds of chest-four-classes",
+    data_differ="98 of the 100 slices, in estimated HU",
 )
 
 EXPERIMENTS = (PRETRAINED, FOUR_CLASSES, WITHIN_LUNGS)

@@ -152,7 +152,8 @@ def experiment(
         split=split,
         short=Short(epochs=8),
         published=tuple(published),
-        differs="class weights from the training split alone; split by slice, as the set has no identities",
+        differs="class weights from the training split alone",
+        data_differ="split by slice, as the set has no identities",
     )
 
 

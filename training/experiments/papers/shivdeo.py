@@ -48,8 +48,8 @@ def experiment(name: str, network: str, stacking: Stacking, *published: Publishe
         short=SHORT_2D if is_2d else SHORT_3D,
         threshold=THRESHOLD,
         published=published,
-        differs=f"9 patients, three-fold; window of Wu et al., as these slices have no DICOM header; {BATCH}"
-        + ("" if is_2d else f"; {NO_TRUE_STACKS}"),
+        differs=f"window of Wu et al., as the slices at hand have no DICOM header; {BATCH}",
+        data_differ="9 patients, three-fold" + ("" if is_2d else f"; {NO_TRUE_STACKS}"),
     )
 
 
@@ -61,6 +61,7 @@ def on_dicom(original: Experiment) -> Experiment:
         data=("dicom",),
         preprocess=DICOM,
         differs=f"your own patients, three-fold; {BATCH}",
+        data_differ="",
     )
 
 

@@ -1,0 +1,10 @@
+from training import experiments
+from training.experiment import Experiment
+
+
+def test_an_experiment_on_other_data_does_not_say_how_its_own_differ() -> None:
+    wu = experiments.find("wu-infection-unet")
+    assert isinstance(wu, Experiment)
+    assert wu.differences.endswith("the paper names none; 9 patients, three-fold")
+    assert wu.on(("labels",)).differences.endswith("the paper names none; other data")
+    assert wu.on(wu.data) == wu
