@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SettingsError
+from training import experiments
 from training.datasets import OWN
+from training.experiment import Experiment
 from training.files import read_json, replace_file
 from training.provenance import is_processor
 
@@ -85,11 +87,13 @@ def _require_no_less(result: Result, section: str, there: str, folder: Path) -> 
 def title(result: Result, folder: Path) -> str:
     """Return the title of a result's section.
 
-    Figures of a GPU have their own section beside those of a CPU. So does each run on a site's own scans, because their
-    labels may be corrected between runs.
+    Figures of a GPU have their own section beside those of a CPU. So does each run on other data sets than the
+    experiment's, and on a site's own scans, because their labels may be corrected between runs.
     """
-    experiment, device = str(result["experiment"]), str(result["device"])
-    run = f"{experiment} in {folder.name}" if set(OWN) & set(result.get("data", ())) else experiment
+    name, device, sets = str(result["experiment"]), str(result["device"]), set(result.get("data", ()))
+    experiment = experiments.REGISTRY.get(name)
+    is_on_others = isinstance(experiment, Experiment) and sets != set(experiment.data)
+    run = f"{name} in {folder.name}" if sets & set(OWN) or is_on_others else name
     return run if is_processor(device) else f"{run} on {device}"
 
 
@@ -120,11 +124,8 @@ def describe(result: Result) -> str:
     if result["splits_all"]:
         parts.append(f"on {', '.join(result['data'])}")
         parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")
-    tested = {name for split in result["splits"] for name in split.get("tested", ())}
-    if tested:
-        parts.append(
-            f"tested {'patients' if result['split_by'] == 'patient' else 'images and patients'}: {len(tested)}"
-        )
+    if tested := count_tested(result["splits"]):
+        parts.append(f"tested {'patients' if result['split_by'] == 'patient' else 'images and patients'}: {tested}")
     if result.get("seen_before"):
         parts.append(f"{SEEN}{', '.join(result['seen_before'])}")
     if "judged" in result:  # results of benchmarks and of earlier versions lack it
@@ -141,6 +142,16 @@ def describe(result: Result) -> str:
     source = ", ".join(shortened(commit) for commit in result["source"].split(", "))
     parts.append(f"{result['device']}, torch {result['torch']}, source {source}, seed {result['seed']}")
     return "; ".join(parts)
+
+
+def count_tested(splits: Sequence[Result]) -> int:
+    """Return how many patients were tested; where figures say over how many they are, some may have been left out."""
+    figures: list[float] = [
+        split["measures"]["patients"] for split in splits if "patients" in split.get("measures", ())
+    ]
+    if figures:
+        return round(sum(figures))
+    return len({name for split in splits for name in split.get("tested", ())})
 
 
 def shortened(commit: str) -> str:

@@ -114,6 +114,12 @@ def test_runs_on_labels_that_were_corrected_in_between_stand_beside_each_other(t
     ]
 
 
+def test_a_run_on_other_sets_than_the_experiments_stands_beside_it() -> None:
+    saood = RESULT | {"experiment": "saood-segnet-binary"}
+    assert title(saood | {"data": ["medseg100"]}, Path("RUNS/a")) == "saood-segnet-binary"
+    assert title(saood | {"data": ["covid-19-20"]}, Path("RUNS/a")) == "saood-segnet-binary in a"
+
+
 def test_a_short_form_takes_the_place_of_no_full_one(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
     full = RESULT | {"short": False}
@@ -156,6 +162,14 @@ def test_the_page_says_when_pretraining_had_seen_the_patients() -> None:
 def test_the_page_says_how_many_were_tested() -> None:
     splits = [{"training_seconds": 60.0, "tested": names} for names in (["a", "b"], ["c"])]
     assert "by patient; tested patients: 3; " in describe(RESULT | {"splits": splits, "split_by": "patient"})
+
+
+def test_scans_that_the_test_left_out_are_not_counted_as_tested() -> None:
+    splits = [
+        {"training_seconds": 60.0, "tested": ["a", "b"], "measures": {"patients": 1.0}},
+        {"training_seconds": 60.0, "tested": ["c"], "measures": {"patients": 1.0}},
+    ]
+    assert "by patient; tested patients: 2; " in describe(RESULT | {"splits": splits, "split_by": "patient"})
 
 
 def test_nothing_is_said_of_a_loss_that_nobody_wrote_down() -> None:
