@@ -5,7 +5,8 @@
     image/000.png  lung/000.png (0, 1)  classes/000.png (0 background, 1 ground-glass opacity,
                                                          2 consolidation, 3 pleural effusion)
 
-HU are estimated in each image. Some slices carry arrows or circles.
+The files show the patient's left on the left; a sample's columns run the other way. HU are estimated in each image.
+Some slices carry arrows or circles.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def read(folder: Path) -> Iterator[Sample]:
         When a mask is missing, has another shape than its image, or a label that is no class.
     """
     for path in list_images(folder / "image", "*.png"):
-        gray = read_gray(path)
-        lung = read_gray(folder / "lung" / path.name) > 0
         classes_path = folder / "classes" / path.name
-        classes = read_gray(classes_path)
+        gray, lung_gray, classes = (
+            read_gray(file)[:, ::-1] for file in (path, folder / "lung" / path.name, classes_path)
+        )
+        lung = lung_gray > 0
         if classes.max() > max(LABELS.values()):
             raise BadData("unknown-label", f"{classes_path}: expected labels 0 to 3, got {classes.max()}")
         if not gray.shape == lung.shape == classes.shape:

@@ -30,6 +30,18 @@ def test_one_gray_scale_comes_out_of_any_window(tmp_path: Path, window: tuple[fl
     assert np.median(sample.image[~sample.mask("lung")]) == pytest.approx(45, abs=15)
 
 
+def test_columns_run_from_the_patients_right_to_the_left_unlike_in_the_files(tmp_path: Path) -> None:
+    gray, lung = chest(-1250, 250)
+    lung[:, 25:] = 0  # the file shows the patient's left side on the left
+    classes = np.zeros_like(lung)
+    classes[10:15, 10:15] = 1
+    write(tmp_path, gray, lung, classes)
+    (sample,) = datasets.read("medseg-chest", tmp_path)
+    assert np.array_equal(sample.mask("lung")[0], lung[:, ::-1] > 0)
+    assert np.array_equal(sample.mask("ground_glass_opacity")[0], classes[:, ::-1] > 0)
+    assert sample.image[0, 20, 10] < sample.image[0, 20, 5]
+
+
 def test_a_label_that_is_no_class_is_refused(tmp_path: Path) -> None:
     gray, lung = chest(-1250, 250)
     write(tmp_path, gray, lung, lung * 7)
