@@ -114,6 +114,8 @@ def infected_percent(infection_volume: float, lung_volume: float) -> float:
 def pearson_r(a: ArrayLike, b: ArrayLike) -> float:
     """Return Pearson's correlation coefficient, NaN where either does not vary. Wu et al. 2020, eq. 3."""
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not (np.ptp(x) and np.ptp(y)):  # by rounding, their differences from the mean may not be 0
+        return math.nan
     x, y = x - x.mean(), y - y.mean()
     return ratio(float(x @ y), math.sqrt(float(x @ x) * float(y @ y)))
 

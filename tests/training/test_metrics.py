@@ -95,6 +95,11 @@ def test_pearson_r_is_scipys(a: NDArray[np.float64], b: NDArray[np.float64]) -> 
     assert ours == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-9)
 
 
+def test_values_that_do_not_vary_correlate_with_nothing() -> None:
+    assert math.isnan(metrics.pearson_r([0.1] * 3, [0.1] * 3))
+    assert math.isnan(metrics.pearson_r([0.1] * 3, [0.1, 0.2, 0.3]))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_errors_are_scikit_learns(seed: int) -> None:
     random = np.random.default_rng(seed)
