@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,8 @@ def card_of(experiment: Experiment, classes: tuple[str, ...], commit: str, befor
         metrics={},
         short=short,
     )
+
+
+def with_figures(card: Card, measures: Mapping[str, float]) -> Card:
+    """Return a card with the measures that are numbers."""
+    return replace(card, metrics={name: value for name, value in measures.items() if not math.isnan(value)})

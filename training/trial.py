@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from training.metrics import Spread
 from training.prepared import Prepared, discard, prepare
 from training.pretrained import load_pretrained, open_pretrained, seen_before
 from training.processes import Processes
-from training.provenance import card_of, machine, machines, source_version
+from training.provenance import card_of, machine, machines, source_version, with_figures
 from training.reporter import Reporter, counted
 from training.state import Progress
 from worker.networks.card import Card, read_card
@@ -116,9 +115,10 @@ class Trial:
             raise SettingsError("not-trained", f"the splits that are trained are {trained}, got {list(self.chosen)}")
         if self.processes.rank == 0:
             for number in (n for n in self.chosen if n in trained):
-                path = self._split_folder(number) / "result.json"
-                measures = self._measure(*self._load(number), number)
-                write_json(path, read_json(path) | {"measures": measures})
+                folder, (network, card) = self._split_folder(number), self._load(number)
+                measures = self._measure(network, card, number)
+                write_json(folder / "weights.json", asdict(with_figures(card, measures)))
+                write_json(folder / "result.json", read_json(folder / "result.json") | {"measures": measures})
         self.processes.wait()
         return self.result()
 
@@ -176,8 +176,7 @@ class Trial:
             commit = ", ".join(progress.sources) or self.source
             card = card_of(self.experiment, self._classes(network), commit, before, short=self.short)
             measures = self._measure(network, card, number)
-            metrics = {name: value for name, value in measures.items() if not math.isnan(value)}
-            save(folder / "weights.safetensors", network, replace(card, metrics=metrics))
+            save(folder / "weights.safetensors", network, with_figures(card, measures))
             write_json(folder / "result.json", self._split_result(number, progress, measures))
         self.processes.wait()
 

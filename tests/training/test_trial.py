@@ -1,5 +1,6 @@
 import io
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,14 @@ def test_a_measure_that_was_added_later_is_a_mean_over_the_splits_that_have_it(
     measures = trial(tmp_path, short=True, splits=[0]).evaluate()["measures"]
     assert measures["later"] == {"mean": 0.5, "standard_deviation": None, "count": 1}
     assert measures["infection/dice_global"]["count"] == 1
+
+
+def test_the_card_has_the_figures_of_the_last_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial(tmp_path, short=True, splits=[0]).train()
+    monkeypatch.setattr("training.exam.measure", lambda judged, names: {"later": 0.5, "undefined": math.nan})
+    monkeypatch.setattr("training.exam.tuned_dice", lambda *_: {})
+    trial(tmp_path, short=True, splits=[0]).evaluate()
+    assert load(tmp_path / "run" / "split-0" / "weights.safetensors")[1].metrics == {"later": 0.5}
 
 
 def test_only_the_leader_of_torchrun_writes_what_it_evaluates(tmp_path: Path) -> None:
