@@ -13,6 +13,7 @@ from pathlib import Path
 from dicom_node.errors import SettingsError
 from training.experiments.chest.network import CHEST, FOLDS
 from training.files import read_json
+from training.run import read_claim
 from worker.models.store import CHEST_WEIGHTS
 from worker.networks.card import Card
 from worker.networks.checkpoint import load, save
@@ -25,7 +26,8 @@ def ship(runs: Path, path: Path = CHEST_WEIGHTS) -> Card:
     Raises
     ------
     SettingsError
-        The recipe was not trained or not judged (the card would have no figures), or only in short form.
+        The recipe was not trained or not judged (the card would have no figures), or only in short form, or the folds
+        that were judged had another recipe.
     """
     trained, judged = (runs / name / "result.json" for name in (CHEST.name, f"{FOLDS.name}-judged"))
     for result in (trained, judged):
@@ -33,6 +35,10 @@ def ship(runs: Path, path: Path = CHEST_WEIGHTS) -> Card:
             raise SettingsError("missing-run", f"expected {result}; `hilum train {result.parent.name}` makes it")
         if read_json(result)["short"]:
             raise SettingsError("short-run", f"{result.parent} is short; ship what was trained and judged in full")
+    recipes = {read_claim(runs / name).get("recipe") for name in (CHEST.name, FOLDS.name)}
+    if len(recipes) > 1:
+        folders = f"{runs / CHEST.name} and {runs / FOLDS.name}"
+        raise SettingsError("other-recipe", f"{folders} were trained by different recipes; train both again")
     network, card = load(trained.parent / "split-0" / "weights.safetensors")
     figures = {name: measure["mean"] for name, measure in read_json(judged)["measures"].items()}
     metrics = {name: round(value, 4) for name, value in figures.items() if value is not None}
