@@ -66,6 +66,9 @@ class PromptServer(ThreadedAssociationServer):
         self.socket = self._listener
         self.server_address = self._listener.getsockname()
 
+    def server_activate(self) -> None:
+        """Leave the socket as it is: it listens already, and here its queue would be cut to five connections."""
+
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection; of the processes that listen, the one with the fewest associations is the quickest."""
         time.sleep(DEFERENCE_SECONDS * len(self.active_associations))

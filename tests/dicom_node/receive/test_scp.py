@@ -10,9 +10,11 @@ import sqlite3
 import stat
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy import Engine, event
 
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.receive.server import PromptServer
 from dicom_node.record.schema import associations, instances, studies
 from dicom_node.settings import JobSettings
 from dicom_node.study import Ending, JobState, Priority
@@ -267,6 +270,23 @@ def test_more_associations_than_allowed_are_turned_away(sqlite_record: Engine, s
         ae.add_requested_context(CTImageStorage)
         refused = ae.associate("127.0.0.1", port, ae_title="HILUM")
         assert refused.acceptor.primitive.reason_str == "Local limit exceeded"
+
+
+def test_fifty_peers_that_come_at_once_are_connected_before_any_is_accepted(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, accept = threading.Event(), PromptServer.get_request
+
+    def accept_later(server: PromptServer) -> tuple[socket.socket, tuple[str, int]]:
+        busy.wait(60)
+        return accept(server)
+
+    monkeypatch.setattr(PromptServer, "get_request", accept_later)
+    with ExitStack() as peers:
+        peers.callback(busy.set)
+        # The system drops connections beyond those that may wait; they are tried again a second later.
+        for _ in range(50):
+            peers.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.9))
 
 
 # Refusals
