@@ -74,10 +74,10 @@ class Beside(threading.Thread):
         """Do the work."""
         try:
             self._work()
-        except Exception:  # the outermost frame of a thread: whatever failed, the process must not go on without it
-            log.exception("thread_broke", stage=self.name)
+        except BaseException:  # the outermost frame of a thread: whatever failed, the process must not go on without it
             self._broke = True
             self._stop_process.set()
+            log.exception("thread_broke", stage=self.name)
 
     def check(self) -> None:
         """Raise the error that ends the process if the work raised an exception.

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -23,11 +24,24 @@ FIELDS = frozenset(
 """The fields that a log line may have. None is for a data set, a patient's name or a file's path."""
 
 
+class SteadyLogger(structlog.PrintLogger):
+    """Drops a line that cannot be written (disk full, reader gone), so that no work fails because of it."""
+
+    def msg(self, message: str) -> None:
+        """Print a line."""
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            super().msg(message)
+
+    info = warning = error = critical = msg
+
+
 def configure_logging(process: str) -> None:
     """Write events to standard error: readable on a terminal, JSON otherwise.
 
-    The libraries' own warnings and logs are silenced: they quote values of data sets.
+    No line raises an exception, whether Hilum or a library logs it: one that cannot be written is dropped. The
+    libraries' own warnings and logs are silenced: they quote values of data sets.
     """
+    logging.raiseExceptions = False  # else `logging` writes about a line that failed, to where the line could not go
     warnings.filterwarnings("ignore", module=r"pydicom|pynetdicom|highdicom")
     for library in ("pydicom", "pynetdicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
@@ -42,7 +56,7 @@ def configure_logging(process: str) -> None:
             structlog.dev.ConsoleRenderer(event_key="action") if readable else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: SteadyLogger(sys.stderr),
         cache_logger_on_first_use=True,
     )
     # Python's own tracebacks quote the messages of exceptions, and libraries quote values in theirs.

@@ -150,9 +150,9 @@ class PromptAssociation(Association):
             if self._shake_hands():
                 self.run_reactor()
         except Exception:  # the edge of a thread: whatever broke, the peer must not wait for an answer
-            log.exception("association_broke")
             self.is_aborted, self.is_established = True, False
             self.dul.break_off()
+            log.exception("association_broke")
             evt.trigger(self, evt.EVT_ABORTED, {})
         finally:
             cast("PromptDIMSE", self.dimse).discard()

@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from dicom_node.log import get_logger
 from dicom_node.receive.reactor import PromptAssociation, PromptDIMSE, StorageHandler
 from dicom_node.receive.transport import PromptSocket, Waker
 from dicom_node.receive.upper_layer import PromptDUL
@@ -25,6 +26,8 @@ DEFERENCE_SECONDS = 0.002
 """For each association that it has open, a process waits this long for the others to accept a connection first."""
 TIMEVAL = struct.Struct("ll")
 """C's struct timeval: seconds and microseconds."""
+
+log = get_logger()
 
 
 def timeval(seconds: float) -> bytes:
@@ -85,6 +88,10 @@ class PromptServer(ThreadedAssociationServer):
     def verify_request(self, _request: object, _address: object) -> bool:
         """Whether a connection gets a thread: only while fewer than the maximum are open."""
         return len(self.active_associations) < self.ae.maximum_associations
+
+    def handle_error(self, _request: object, client_address: tuple[str, int]) -> None:
+        """Log that a connection could not be served; socketserver would print the exception with its message."""
+        log.exception("connection_broke", peer_address=client_address[0])
 
     def server_close(self) -> None:
         """Close the listening socket without shutting it down, which would end it for the other processes too."""

@@ -11,10 +11,26 @@ from dicom_node.beside import Beside, take_turns
 from dicom_node.errors import Defect, PassingFailure
 
 
-def test_work_that_breaks_stops_the_process_with_a_defect() -> None:
+@pytest.mark.parametrize("failure", [ZeroDivisionError, SystemExit])
+def test_work_that_breaks_stops_the_process_with_a_defect(failure: type[BaseException]) -> None:
+    def work() -> None:
+        raise failure
+
     stop = threading.Event()
-    beside = Beside("breaks", lambda: 1 / 0, stop)
+    beside = Beside("breaks", work, stop)
     assert stop.wait(5)
+    with pytest.raises(Defect):
+        beside.check()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_that_breaks_stops_the_process_though_the_log_breaks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr("dicom_node.beside.log", None)
+        beside = Beside("breaks", lambda: 1 / 0, stop)
+        beside.join(5)
+    assert stop.is_set()
     with pytest.raises(Defect):
         beside.check()
 

@@ -27,6 +27,29 @@ def test_an_event_is_a_line_of_json_with_its_process_and_time() -> None:
     assert line["timestamp"].endswith("Z")
 
 
+FULL_DISK = "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)"
+GONE_READER = "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 2)"
+CLOSED = "sys.stderr.close()"
+
+
+@pytest.mark.parametrize("output", [FULL_DISK, GONE_READER, CLOSED])
+@pytest.mark.parametrize("line", ["log.info('study_whole')", "logging.getLogger('celery').error('%d', 'no number')"])
+def test_a_line_that_cannot_be_written_is_dropped_and_breaks_nothing(output: str, line: str) -> None:
+    start = "import logging, os, sys\nfrom dicom_node.log import configure_logging, get_logger\nlog = get_logger()\n"
+    code = f"{start}configure_logging('test')\n{output}\n{line}\nprint('went on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "went on\n"
+
+
+def test_after_a_full_disk_lines_are_written_again() -> None:
+    lines = log_lines(
+        f"import os\ntrue = os.dup(2)\n{FULL_DISK}\n"
+        "for number in range(1000): log.info('lost', job_id=str(number))\n"
+        "os.dup2(true, 2)\nlog.info('study_whole')"
+    )
+    assert lines[-1]["action"] == "study_whole"
+
+
 def test_a_field_that_is_not_on_the_list_is_dropped() -> None:
     (line,) = log_lines(f"log.info('study_whole', patient_name='{TELLING_NAME}', job_id='1')")
     assert line["job_id"] == "1"
