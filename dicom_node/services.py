@@ -66,7 +66,7 @@ def run_node(_: argparse.Namespace) -> int:
 
     def receive_beside() -> None:
         with closing(AuditTrail(settings)) as trail:  # made after the fork, because it has a thread, which forks lose
-            receive(settings, trail, listener, tls, count, stop.wait)
+            receive(settings, trail, listener, tls, count, stop, stop.wait)
 
     others = Listeners(count - 1, receive_beside, stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
@@ -76,8 +76,10 @@ def run_node(_: argparse.Namespace) -> int:
         dispatcher = Dispatcher(engine, doorbell, settings)
         retention = Retention(engine, settings)
         removing = Beside("retention", lambda: retention.run(stop), stop)
-        receive(settings, trail, listener, tls, count, lambda: dispatcher.run(stop))
-        others.stop()
+        try:
+            receive(settings, trail, listener, tls, count, stop, lambda: dispatcher.run(stop))
+        finally:
+            others.stop()
         engine.dispose()
     removing.check()
     if others.ended_early:
@@ -103,20 +105,28 @@ def receive(
     listener: socket.socket,
     tls: ssl.SSLContext | None,
     sharers: int,
+    stop: threading.Event,
     work: Callable[[], object],
 ) -> None:
-    """Receive studies until ``work`` returns, as one of ``sharers`` processes that share the associations."""
+    """Receive studies until ``work`` returns, as one of ``sharers`` processes that share the associations.
+
+    Raises
+    ------
+    Defect
+        The thread that accepts connections broke. It has set ``stop``, with which ``work`` must end.
+    """
     engine = open_database(settings.database_url)
     share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
     commitments = Commitments(engine, settings.delivery)
     receiver = Receiver(Intake(engine), files, share, tls, trail, commitments.on_report)
-    receiver.start(listener)
+    receiver.start(stop, listener)
     try:
         work()
     finally:
         receiver.stop()
         engine.dispose()
+    receiver.check()
 
 
 def run_deliver(_: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 )
 from sqlalchemy.exc import DBAPIError
 
+from dicom_node.beside import Beside
 from dicom_node.errors import RejectedInput, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import get_logger
@@ -109,8 +110,11 @@ class Receiver:
         self._associations: weakref.WeakKeyDictionary[PynetdicomAssociation, Association] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def start(self, listener: socket.socket | None = None) -> None:
-        """Begin to accept connections on a listening socket, which several processes may share; return at once."""
+    def start(self, stop: threading.Event, listener: socket.socket | None = None) -> None:
+        """Begin to accept connections on a listening socket, which several processes may share; return at once.
+
+        If the thread that accepts them breaks, it sets ``stop``, and `check` raises.
+        """
         ae = self._ae
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -134,7 +138,7 @@ class Receiver:
             Doorkeeper(self._settings, self._trail),
             self._tls,
         )
-        threading.Thread(target=self._server.serve_forever, args=(ACCEPT_POLL_SECONDS,), daemon=True).start()
+        self._accepting = Beside("accept", lambda: self._server.serve_forever(ACCEPT_POLL_SECONDS), stop)
 
     @property
     def port(self) -> int:
@@ -144,6 +148,10 @@ class Receiver:
     def stop(self) -> None:
         """Stop listening and abort open associations; a sender keeps the instances that got no success response."""
         self._server.stop(STOPPING_SECONDS)
+
+    def check(self) -> None:
+        """Raise Defect if the thread that accepts connections broke."""
+        self._accepting.check()
 
     def open_data_set(
         self, association: PynetdicomAssociation, command: CommandSet, transfer_syntax_uid: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -42,7 +43,7 @@ def listening(
     receiver = Receiver(Intake(record), files, node, tls, trail or AuditTrail(Settings()), on_report)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # stops sooner
-        receiver.start()
+        receiver.start(threading.Event())
         try:
             yield receiver.port
         finally:

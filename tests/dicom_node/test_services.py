@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.errors import Defect, SettingsError
 from dicom_node.files import Files
 from dicom_node.receive.scp import listen
+from dicom_node.receive.server import PromptServer
 from dicom_node.security.audit import AuditTrail
 from dicom_node.services import receive, run_deliver, told
 from dicom_node.settings import NodeSettings, Settings
@@ -28,11 +30,12 @@ from tests.services import wait_until
 pytestmark = pytest.mark.node
 
 
-def serve(settings: Settings, sharers: int, work: Callable[[int], object]) -> None:
+def serve(settings: Settings, sharers: int, work: Callable[[int], object], stop: threading.Event | None = None) -> None:
     """Receive, as one of several processes, while ``work`` uses its port."""
     listener = listen(settings.node)
     Files(settings.storage.folder).make_folders()
-    receive(settings, AuditTrail(settings), listener, None, sharers, lambda: work(listener.getsockname()[1]))
+    trail, stop = AuditTrail(settings), stop or threading.Event()
+    receive(settings, trail, listener, None, sharers, stop, lambda: work(listener.getsockname()[1]))
 
 
 def test_associations_are_shared_out_among_the_listening_processes(tmp_path: Path, sqlite_url: str) -> None:
@@ -55,6 +58,21 @@ def test_below_refuse_free_gib_new_studies_are_answered_with_out_of_resources(tm
     assert statuses == [0xA700]
 
 
+def test_a_process_that_can_accept_no_more_connections_ends(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PromptServer, "get_request", lambda _: 1 / 0)
+    settings = Settings(node=NodeSettings(port=0), database={"url": sqlite_url}, storage={"folder": tmp_path})
+    stop = threading.Event()
+
+    def work(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)):
+            assert stop.wait(10)
+
+    with pytest.raises(Defect):
+        serve(settings, 1, work, stop)
+
+
 def test_a_node_that_breaks_tells_the_audit_trail_of_what_came_before_it_tells_of_its_stop(
     tmp_path: Path, sqlite_url: str
 ) -> None:
@@ -75,7 +93,7 @@ def test_a_node_that_breaks_tells_the_audit_trail_of_what_came_before_it_tells_o
             raise Defect("thread-broke", "a part of this process broke")
 
         with pytest.raises(Defect), told(settings) as trail:
-            receive(settings, trail, listener, None, 1, work)
+            receive(settings, trail, listener, None, 1, threading.Event(), work)
         wait_until(lambda: len(receiver.messages("110100")) == 2, "start and stop", 4)
         assert len(receiver.messages("110104")) == 1
 
