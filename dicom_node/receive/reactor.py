@@ -38,7 +38,7 @@ from dicom_node.receive.dimse import (
     read_command,
 )
 from dicom_node.receive.incoming import IncomingFile
-from dicom_node.receive.upper_layer import LONGEST_WAIT_SECONDS, PromptDUL
+from dicom_node.receive.upper_layer import LONGEST_WAIT_SECONDS, TIMEOUT, PromptDUL
 from dicom_node.security.access import GuardedACSE, Refusal
 from dicom_node.statuses import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED
 
@@ -225,7 +225,10 @@ class PromptAssociation(Association):
                 self._end()
             elif not self.dul.is_alive():
                 self.kill()
-            elif self._stopping or self.dul.idle_timer_expired():
+            elif self._stopping:
+                self.abort()
+            elif self.dul.idle_timer_expired():
+                self.dul.note_abort(TIMEOUT)
                 self.abort()
 
     def _end(self) -> None:

@@ -7,10 +7,12 @@ import time
 from typing import Any, Protocol, cast
 
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.pdu import A_ABORT_RQ
 
 from dicom_node.receive.dimse import P_DATA_TF_TYPE, presentation_data_values
 from dicom_node.receive.transport import PromptSocket, Waker
+from dicom_node.security.access import GuardedACSE
 
 LONGEST_WAIT_SECONDS = 1.0
 """The longest wait for the socket: timers (ARTIM, network idle) are checked at least this often."""
@@ -24,6 +26,12 @@ LEAST_PROGRESS_BYTES = 2**14
 sending a trickle."""
 ESTABLISHED = "Sta6"
 CLOSING = "Sta13"
+LOCAL_ABORT = "Evt15"
+ABORTING = ("AA-1", "AA-8")
+"""The actions that send an A-ABORT: at `LOCAL_ABORT`, or because of what the peer has sent (PS3.8 9.2.2)."""
+
+INVALID_PDU, LONG_PDU, INVALID_MESSAGE, TIMEOUT = "invalid-pdu", "pdu-too-long", "invalid-message", "timeout"
+"""Why Hilum aborts an association; the codes in the log."""
 
 
 class FragmentReader(Protocol):
@@ -40,6 +48,8 @@ class PromptDUL(DULServiceProvider):
     waker: Waker
     _serving = False
     _bytes_since_progress = 0
+    _fault = INVALID_PDU
+    """What is wrong with the PDU that was read, if it leads to an abort."""
 
     def start(self) -> None:
         """Begin to serve; unlike in pynetdicom, this starts no thread."""
@@ -66,7 +76,15 @@ class PromptDUL(DULServiceProvider):
                 if self._is_transport_event() and self._bytes_since_progress >= LEAST_PROGRESS_BYTES:
                     self.note_progress()
         if self.event_queue.queue:
-            self.state_machine.do_action(self.event_queue.get())
+            event = self.event_queue.get()
+            action = TRANSITION_TABLE.get((event, self.state_machine.current_state))
+            if action in ABORTING and event != LOCAL_ABORT:
+                self.note_abort(self._fault)
+            self.state_machine.do_action(event)
+
+    def note_abort(self, code: str) -> None:
+        """Log that the association is aborted, and why."""
+        cast("GuardedACSE", self.assoc.acse).doorkeeper.note_abort(self.assoc, code)
 
     def note_progress(self) -> None:
         """Restart the idle timer."""
@@ -97,6 +115,7 @@ class PromptDUL(DULServiceProvider):
             kind, length = PDU_HEADER.unpack(header)
             self._bytes_since_progress += length
             if length > (self.assoc.ae.maximum_pdu_size if kind == P_DATA_TF_TYPE else LONGEST_OTHER_PDU_BYTES):
+                self._fault = LONG_PDU if kind == P_DATA_TF_TYPE else INVALID_PDU
                 self.event_queue.put("Evt19")
             elif kind != P_DATA_TF_TYPE or self.state_machine.current_state != ESTABLISHED:
                 super()._read_pdu_data()
@@ -104,7 +123,10 @@ class PromptDUL(DULServiceProvider):
                 self.event_queue.put("Evt17")
             else:
                 self._take_data(pdu[PDU_HEADER.size :])
-        except OSError:
+        except OSError as error:
+            # BlockingIOError is the timeout of a socket without TLS. In the closing state, the abort is logged already.
+            if isinstance(error, TimeoutError | BlockingIOError) and self.state_machine.current_state != CLOSING:
+                self.note_abort(TIMEOUT)
             self.event_queue.put("Evt17")
 
     def _take_data(self, body: memoryview) -> None:
@@ -114,6 +136,7 @@ class PromptDUL(DULServiceProvider):
             for context_id, value in presentation_data_values(body):
                 dimse.take(context_id, value)
         except ValueError:
+            self._fault = INVALID_MESSAGE
             self.event_queue.put("Evt19")
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:

@@ -80,6 +80,18 @@ class Doorkeeper:
         )
         self._trail.refused(Participant(calling, address or "", is_requestor=True), refusal.code)
 
+    def note_abort(self, association: Association, code: str) -> None:
+        """Write to the log that Hilum aborts an association; if it is not established yet, to the audit trail too."""
+        request, address = association.requestor.primitive, association.requestor.address
+        calling, called = "", ""  # of a request that cannot be read
+        if isinstance(request, A_ASSOCIATE):
+            calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+        log.warning(
+            "association_aborted", code=code, calling_ae_title=calling, called_ae_title=called, peer_address=address
+        )
+        if not association.is_established:
+            self._trail.refused(Participant(calling, address or "", is_requestor=True), code)
+
     def has_room_for(self, association: Association) -> bool:
         """Whether one more association may be open; if so, this one counts as open from now on."""
         with self._lock:

@@ -19,6 +19,8 @@ from tests.dicom_node.raw import (
     ABORTED,
     CLOSED,
     DATA,
+    RELEASE_RP,
+    RELEASE_RQ,
     RawPeer,
     associate_request,
     command_set,
@@ -243,6 +245,63 @@ def test_a_command_that_is_none_ends_the_association_and_breaks_nothing(
         peer.send(pdu(DATA, fragment(b"\xff" * 40, command=True, last=True)))
         assert peer.status() == ABORTED
     assert "association_broke" not in "".join(capfd.readouterr())
+
+
+# What the log says of it
+
+
+@pytest.mark.parametrize("title", [b"CT1".ljust(16, b"\0"), b" " * 16, b"CT\\1".ljust(16), b"CT\xe91".ljust(16)])
+def test_a_request_that_cannot_be_read_is_logged_with_address_and_code(
+    port: int, capfd: pytest.CaptureFixture[str], title: bytes
+) -> None:
+    request = associate_request()
+    with RawPeer(port) as peer:
+        peer.send(request[:26] + title + request[42:])  # PS3.8 9.3.2: the calling AE title
+        assert peer.status() == ABORTED
+    said = "".join(capfd.readouterr())
+    assert all(word in said for word in ("association_aborted", "invalid-pdu", "127.0.0.1"))
+
+
+COMMAND = pdu(
+    DATA, fragment(command_set(store_command(has_data=False) | {0x0100: b"\x20\x00"}), command=True, last=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (struct.pack(">BxL", DATA, 2**16 + 1), "pdu-too-long"),
+        (COMMAND, "invalid-message"),
+        (pdu(DATA, b"no items"), "invalid-message"),
+        (struct.pack(">BxL", 8, 0), "invalid-pdu"),
+        (associate_request(), "invalid-pdu"),
+        (b"", "timeout"),
+        (struct.pack(">BxL", DATA, 1000), "timeout"),
+    ],
+    ids=["too long", "C-FIND", "no items", "of no type", "a second request", "nothing", "a part of a PDU"],
+)
+def test_an_association_that_hilum_aborts_is_logged_with_titles_address_and_code(
+    port: int, capfd: pytest.CaptureFixture[str], sent: bytes, code: str
+) -> None:
+    with RawPeer(port, patience_seconds=20).associate() as peer:
+        peer.send(sent)
+        assert peer.status() in ENDED
+    said = "".join(capfd.readouterr())
+    assert all(word in said for word in ("association_aborted", code, "FUZZ", "HILUM", "127.0.0.1"))
+    assert said.count("association_aborted") == 1
+
+
+@pytest.mark.parametrize("end", ["released", "aborted", "gone"])
+def test_an_association_that_its_peer_ends_is_not_logged_as_aborted(
+    port: int, capfd: pytest.CaptureFixture[str], end: str
+) -> None:
+    with RawPeer(port).associate() as peer:
+        assert peer.store(store_command(), encoded(data_set())) == 0x0000
+        if end != "gone":
+            peer.send(pdu(RELEASE_RQ if end == "released" else ABORT, bytes(4)))
+            assert peer.receive()[0] in (RELEASE_RP, 0)
+    time.sleep(0.2)
+    assert "association_aborted" not in "".join(capfd.readouterr())
 
 
 # What breaks

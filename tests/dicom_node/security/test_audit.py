@@ -25,6 +25,7 @@ from dicom_node.settings import AuditSettings, Destination, Settings, TLSSetting
 from tests.certificates import make_authority
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.dicomweb import Answer, Post, response, service, take_all
+from tests.dicom_node.raw import ABORTED, RawPeer, pdu
 from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.receiving import associated, listening, send
 from tests.factories import ct_series
@@ -204,6 +205,23 @@ def test_a_refused_association_is_a_security_alert(sqlite_record: Engine, tmp_pa
     assert event.get("EventOutcomeIndicator") == "4"
     assert event.findtext("EventOutcomeDescription") == "called-ae-title"
     assert participants(told)[None] == ("SENDER", "127.0.0.1")
+
+
+def test_an_association_that_is_aborted_before_it_is_established_is_a_security_alert_and_none_later(
+    sqlite_record: Engine, tmp_path: Path
+) -> None:
+    with receiving("udp") as receiver:
+        trail = AuditTrail(settings_for(receiver))
+        with listening(sqlite_record, tmp_path, trail=trail) as port:
+            with RawPeer(port).associate() as peer:
+                peer.send(pdu(8, b""))
+                assert peer.status() == ABORTED
+            with RawPeer(port) as peer:
+                peer.send(pdu(8, b""))
+                assert peer.status() == ABORTED
+        (told,) = wait_until(lambda: receiver.messages("110113"), "the alert")
+    assert told.findtext("EventIdentification/EventOutcomeDescription") == "invalid-pdu"
+    assert participants(told)[None] == ("", "127.0.0.1")
 
 
 def test_what_an_association_brought_is_told_study_by_study(sqlite_record: Engine, tmp_path: Path) -> None:
