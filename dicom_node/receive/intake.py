@@ -42,6 +42,17 @@ INSERT = instances.insert().values({c.name: bindparam(c.name) for c in instances
 CHANGE = (
     update(studies).where(ITS_STUDY).values({name: bindparam(name) for name in ("state", "priority", "conflicting")})
 )
+AGAIN = (
+    update(instances)
+    .where(
+        instances.c.study_instance_uid == bindparam("study"),
+        instances.c.sop_instance_uid == bindparam("sop"),
+        instances.c.sha256 == bindparam("content"),
+    )
+    .values(stored_at=bindparam("time"))
+)
+AGAIN_SECONDS = 60.0
+"""How often, at most, identical arrivals of a study are recorded as its activity: each would be one more write."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,9 @@ class Intake:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turn = Turn(engine)
-        self._lock, self._known, self._own, self._insert, self._change, self._begin_study = (
-            as_text(engine, statement) for statement in (LOCK, KNOWN, OWN, INSERT, CHANGE, begin_study(engine))
+        self._active_at: dict[str, float] = {}
+        self._lock, self._known, self._own, self._insert, self._change, self._again, self._begin_study = (
+            as_text(engine, statement) for statement in (LOCK, KNOWN, OWN, INSERT, CHANGE, AGAIN, begin_study(engine))
         )
 
     def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
@@ -83,6 +95,7 @@ class Intake:
         """Record stored instances in one transaction; return what the arrival of each one meant, in the same order.
 
         Only a new instance extends its study. A conflicting one flags the study, which keeps the bytes that came first.
+        An identical one counts as activity of its study, so that retention does not remove what was just acknowledged.
         """
         try:
             return self._record_all(arrivals)
@@ -100,12 +113,16 @@ class Intake:
         # All nodes must lock studies in the same order, or two of them could wait for each other.
         order = sorted(range(len(arrivals)), key=lambda n: arrivals[n].instance.study_instance_uid)
         receptions = {}
+        time = now()
+        active_at = {study: at for study, at in self._active_at.items() if abs(time - at) < AGAIN_SECONDS}
         with self._turn, transaction(self._engine) as cursor:
             for n in order:
-                receptions[n] = self._record(cursor, arrivals[n])
+                receptions[n] = self._record(cursor, arrivals[n], active_at)
+        self._active_at = active_at  # only now is it in the record
         return [receptions[n] for n in range(len(arrivals))]
 
-    def _record(self, cursor: Any, arrival: Arrival) -> Reception:
+    def _record(self, cursor: Any, arrival: Arrival, active_at: dict[str, float]) -> Reception:
+        """Record an instance; ``active_at`` holds when an identical arrival was last recorded as a study's activity."""
         instance = arrival.instance
         known = self._lock_study(cursor, instance, arrival.priority)
         reception = self._classify(cursor, instance, known)
@@ -114,7 +131,17 @@ class Intake:
             if changes := changed_study(reception, arrival.priority, known):
                 as_it_was = {"state": known.state, "priority": known.priority, "conflicting": known.conflicting}
                 cursor.execute(self._change, {"study": instance.study_instance_uid} | as_it_was | changes)
+        elif reception is Reception.IDENTICAL and known.state != StudyState.RECEIVING:
+            self._keep_active(cursor, instance, active_at)
         return reception
+
+    def _keep_active(self, cursor: Any, instance: Instance, active_at: dict[str, float]) -> None:
+        """Record an identical arrival as activity of its study, unless that was done a short time ago."""
+        study, time = instance.study_instance_uid, now()
+        if study not in active_at:
+            names = {"study": study, "sop": instance.sop_instance_uid, "content": instance.sha256}
+            cursor.execute(self._again, names | {"time": time})
+            active_at[study] = time
 
     def _lock_study(self, cursor: Any, instance: Instance, priority: Priority) -> Known:
         """Lock the study, adding its row if it is new; return what the record holds on it and on this SOP instance."""

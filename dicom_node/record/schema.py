@@ -82,6 +82,7 @@ instances = Table(
     Column("size_bytes", BYTES, nullable=False),
     Column("path", Text, nullable=False),
     Column("association_id", String(36), ForeignKey(associations.c.association_id), nullable=False),
+    # Later where the instance arrived again with the same bytes: then it is the time of an activity of the study.
     Column("stored_at", Float, nullable=False),
     Column("conflicts", Boolean, nullable=False, server_default="0"),
     UniqueConstraint("study_instance_uid", "sop_instance_uid", "sha256"),

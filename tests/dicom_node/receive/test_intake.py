@@ -13,12 +13,12 @@ from sqlalchemy import Engine, select
 
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.received import instances_of, receiving
-from dicom_node.receive.intake import Intake
+from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import associations, instances, studies
 from dicom_node.settings import JobSettings, Settings
 from dicom_node.study import Ending, JobState, Priority, Reception, StudyState
-from tests.dicom_node.recording import STUDY, instance, make_job, receive, record_one, results_of, rows, settled
+from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, record_one, results_of, rows, settled
 
 
 @pytest.fixture
@@ -43,13 +43,63 @@ def test_an_object_of_as_many_bytes_as_may_come_is_recorded(intake: Intake, reco
     assert [row["size_bytes"] for row in rows(record, instances)] == [size_bytes]
 
 
-def test_the_same_bytes_again_are_identical_and_change_nothing(intake: Intake, record: Engine) -> None:
+def test_the_same_bytes_again_are_identical_and_change_nothing(intake: Intake, record: Engine, clock: Clock) -> None:
     receive(intake, instance())
     (activity,) = receiving(record)
     assert settled(record, activity)
     before = (rows(record, studies), rows(record, instances))
     assert receive(intake, instance(), priority=Priority.STAT) == [Reception.IDENTICAL]
     assert (rows(record, studies), rows(record, instances)) == before
+
+
+def stored_at(record: Engine) -> dict[object, object]:
+    return {row["sop_instance_uid"]: row["stored_at"] for row in rows(record, instances)}
+
+
+def test_a_study_that_arrives_again_is_active_again_and_the_record_is_changed_once_a_minute(
+    intake: Intake, record: Engine, clock: Clock
+) -> None:
+    both = (instance("1.1"), instance("1.2"))
+    receive(intake, *both)
+    (activity,) = receiving(record)
+    assert settled(record, activity)
+    first = clock.seconds
+    clock.pass_(3600)
+    receive(intake, *both)
+    assert stored_at(record) == {"1.1": first + 3600, "1.2": first}
+    clock.pass_(61)
+    receive(intake, *reversed(both))
+    assert stored_at(record) == {"1.1": first + 3600, "1.2": first + 3661}
+
+
+def test_an_activity_that_the_record_lost_is_recorded_with_the_next_arrival(
+    intake: Intake, record: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+    record_one(intake, instance("1.1"), association)
+    (activity,) = receiving(record)
+    assert settled(record, activity)
+    clock.pass_(3600)
+    arrivals = [Arrival(one, association, Priority.ROUTINE) for one in (instance("1.1"), instance("1.2"))]
+    with monkeypatch.context() as broken:
+        broken.setattr("dicom_node.receive.intake.row", raise_error)
+        with pytest.raises(OSError, match="fails"):
+            intake.record_all(arrivals)
+    assert stored_at(record) == {"1.1": clock.seconds - 3600}
+    record_one(intake, instance("1.1"), association)
+    assert stored_at(record) == {"1.1": clock.seconds}
+
+
+def raise_error(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "it fails")
+
+
+def test_an_image_that_arrives_again_does_not_delay_its_study(intake: Intake, record: Engine, clock: Clock) -> None:
+    receive(intake, instance())
+    before = receiving(record)
+    clock.pass_(3600)
+    receive(intake, instance())
+    assert receiving(record) == before
 
 
 def test_other_bytes_under_the_same_uid_conflict_and_only_flag_the_study(intake: Intake, record: Engine) -> None:

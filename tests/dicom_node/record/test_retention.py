@@ -98,7 +98,7 @@ def test_a_delivered_study_goes_by_age_and_its_answer_stays_in_the_record(
     assert rows(record, studies)[0]["removed_at"] == clock.seconds
 
 
-@pytest.mark.parametrize("last", ["image", "answer", "delivery"])
+@pytest.mark.parametrize("last", ["image", "image again", "answer", "delivery"])
 def test_the_days_are_counted_from_the_last_that_happened(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, last: str
 ) -> None:
@@ -106,7 +106,11 @@ def test_the_days_are_counted_from_the_last_that_happened(
     if last == "delivery":
         answer(record, files)
     clock.pass_(0.75 * DAY)
-    if last == "image":
+    if last == "image again":
+        with record.begin() as connection:
+            connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
+        store(record, files, count=1)
+    elif last == "image":
         store(record, files)
         with record.begin() as connection:
             connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
