@@ -66,12 +66,15 @@ def require_one_of(names: Collection[str], name: str) -> None:
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
-    """Remove the files of a study whose answer is delivered; return 1 if it is not, or if files are left."""
+    """Remove the files of a study whose answer is delivered; return 1 if they may not go yet, or if files are left."""
     settings, engine = open_record("remove")
     find_study(engine, arguments.study)
     try:
         if not Retention(engine, settings).remove(arguments.study):
-            print("nothing removed: the study is not answered, its results are not all delivered, or no files are left")
+            print(
+                "nothing removed: the study is not answered, its results are not all delivered, images arrived in the "
+                "last five minutes, or no files are left"
+            )
             return 1
     except OSError as error:
         reason = error.strerror or type(error).__name__

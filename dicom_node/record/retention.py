@@ -32,6 +32,8 @@ FINISH_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 DEAD_SECONDS = 7 * DAY_SECONDS
 """An association that nobody closed, and that brought nothing that is kept, is forgotten after this: its node died."""
+ARRIVING_SECONDS = 300.0
+"""For so long after an image, more may arrive: a removal would leave the rest of the study to be measured alone."""
 BATCH = 100
 ANSWERED = (JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE)
 """Final states after which files may be removed. After FAILED, the study has no answer and stays until somebody has
@@ -167,7 +169,7 @@ class Retention:
         return and_(
             studies.c.state != StudyState.RECEIVING,
             received,
-            ~received.where(instances.c.stored_at >= before),
+            ~received.where(instances.c.stored_at >= min(before, now() - ARRIVING_SECONDS)),
             ~exists().where(of_study, or_(jobs.c.state.not_in(ANSWERED), jobs.c.finished_at >= before)),
             or_(~result, delivery),  # results without deliveries: nobody has the answer
             ~delivery.where(or_(deliveries.c.state != DeliveryState.SENT, deliveries.c.sent_at >= before, uncommitted)),

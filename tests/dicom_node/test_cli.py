@@ -30,7 +30,7 @@ from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import make_engine
-from dicom_node.record.schema import deliveries, jobs, series, studies
+from dicom_node.record.schema import deliveries, instances, jobs, series, studies
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import Ending, JobState, Priority
 from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
@@ -166,6 +166,13 @@ def finished(record: Engine) -> None:
     token, due = outbox.claim("PACS")
     outbox.sent(token, due[0], 0x0000)
     outbox.rejected(token, due[1], 0xC000, "the PACS answered 0xc000 and will not take it")
+
+
+def came_long_ago(record: Engine) -> None:
+    """Record that nobody sends images of a study any more, and that it went to the worker."""
+    with record.begin() as connection:
+        connection.execute(instances.update().values(stored_at=0.0))
+        connection.execute(studies.update().values(state="selected"))
 
 
 def test_no_studies_yet(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,8 +357,7 @@ def test_resend_makes_every_refused_delivery_due_again(record: Engine, capsys: p
 
 def test_a_study_is_removed_only_once_it_is_delivered(record: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     finished(record)
-    with record.begin() as connection:
-        connection.execute(studies.update().values(state="selected"))
+    came_long_ago(record)
     assert hilum(capsys, "remove", STUDY)[0] == 1
     with record.begin() as connection:
         connection.execute(deliveries.update().values(state="sent"))
@@ -367,8 +373,8 @@ def test_files_that_a_removal_leaves_are_told(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     finished(record)
+    came_long_ago(record)
     with record.begin() as connection:
-        connection.execute(studies.update().values(state="selected"))
         connection.execute(deliveries.update().values(state="sent"))
     monkeypatch.setattr(Files, "remove_study", refuse)
     status, out, _ = hilum(capsys, "remove", STUDY)
@@ -378,8 +384,8 @@ def test_files_that_a_removal_leaves_are_told(
 
 def test_what_is_logged_stands_beside_the_answer_and_not_in_it(record: Engine) -> None:
     finished(record)
+    came_long_ago(record)
     with record.begin() as connection:
-        connection.execute(studies.update().values(state="selected"))
         connection.execute(deliveries.update().values(state="sent"))
     command = [sys.executable, "-m", "dicom_node", "remove", STUDY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

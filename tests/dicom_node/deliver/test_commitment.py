@@ -19,7 +19,7 @@ from dicom_node.deliver.outbox import Outbox, retry_pause
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import reading
 from dicom_node.record.retention import Retention
-from dicom_node.record.schema import deliveries, studies
+from dicom_node.record.schema import deliveries, instances, studies
 from dicom_node.request.association import open_association
 from dicom_node.settings import (
     DeliverySettings,
@@ -245,6 +245,7 @@ def test_what_was_sent_of_a_study_that_was_removed_is_not_asked_for(record: Engi
     with record.begin() as connection:
         connection.execute(update(deliveries).values(state=DeliveryState.SENT, sent_at=0.0))
         connection.execute(update(studies).values(state=StudyState.SELECTED))
+        connection.execute(update(instances).values(stored_at=0.0))
     storage = StorageSettings(folder=tmp_path / "storage")
     assert Retention(record, Settings.model_construct(storage=storage, destinations=())).remove("1.2.3")
 

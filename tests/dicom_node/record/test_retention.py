@@ -190,6 +190,24 @@ def test_no_commitment_is_awaited_to_what_a_note_has_withdrawn(
     assert not any(path.exists() for path in images)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_study_whose_images_are_just_arriving_is_not_removed_by_hand(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock, again: bool
+) -> None:
+    images = store(record, files)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
+    if again:
+        clock.pass_(1000 * DAY)
+        store(record, files)
+    retention = Retention(record, settings(tmp_path))
+    clock.pass_(299)
+    assert not retention.remove(STUDY)
+    assert all(path.exists() for path in images)
+    clock.pass_(2)
+    assert retention.remove(STUDY)
+
+
 def test_a_study_that_was_set_aside_goes_by_age(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
     images = store(record, files)
     with record.begin() as connection:
@@ -223,6 +241,7 @@ def test_associations_go_with_the_last_study_they_brought(
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
     retention = Retention(record, settings(tmp_path))
+    clock.pass_(301)
 
     assert retention.remove("1.2.1")
     assert {row["association_id"] for row in rows(record, associations)} == {
@@ -295,6 +314,7 @@ def test_files_that_were_new_when_their_study_was_removed_go_an_hour_later(
 ) -> None:
     images, found = store(record, files), answer(record, files)
     send(record)
+    clock.pass_(301)
     for path in (*images, *found):
         os.utime(path, (clock.seconds, clock.seconds))
     retention = Retention(record, settings(tmp_path))
