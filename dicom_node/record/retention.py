@@ -23,7 +23,7 @@ from dicom_node.record.schema import (
     series,
     studies,
 )
-from dicom_node.record.withdrawal import withdrawn_at
+from dicom_node.record.withdrawal import is_of_earlier_answer, withdrawn_at
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import DeliveryState, JobState, StudyState
 
@@ -48,6 +48,18 @@ log = get_logger()
 def is_kept(job_id: ColumnElement[str]) -> ColumnElement[bool]:
     """Return the condition that the files of a job's study are kept: removing them deletes the job's input rows."""
     return exists().where(job_inputs.c.job_id == job_id)
+
+
+def went_nowhere() -> ColumnElement[bool]:
+    """Return the condition that a result is of the newest answer to its study and has no delivery: nobody has it.
+
+    A result of an earlier answer may have none, because the outbox deletes what a rejection note withdraws.
+    """
+    later = results.alias()
+    return and_(
+        ~exists().where(deliveries.c.sop_instance_uid == results.c.sop_instance_uid),
+        ~exists().where(*is_of_earlier_answer(results, later)),
+    )
 
 
 @contextmanager
@@ -155,7 +167,6 @@ class Retention:
     def _may_go(self, before: float) -> ColumnElement[bool]:
         of_study = jobs.c.study_instance_uid == studies.c.study_instance_uid
         received = exists().where(instances.c.study_instance_uid == studies.c.study_instance_uid)
-        result = exists().where(results.c.job_id == jobs.c.job_id, of_study)
         delivery = exists().where(
             deliveries.c.sop_instance_uid == results.c.sop_instance_uid, results.c.job_id == jobs.c.job_id, of_study
         )
@@ -171,6 +182,6 @@ class Retention:
             received,
             ~received.where(instances.c.stored_at >= min(before, now() - ARRIVING_SECONDS)),
             ~exists().where(of_study, or_(jobs.c.state.not_in(ANSWERED), jobs.c.finished_at >= before)),
-            or_(~result, delivery),  # results without deliveries: nobody has the answer
+            ~exists().where(results.c.job_id == jobs.c.job_id, of_study, went_nowhere()),
             ~delivery.where(or_(deliveries.c.state != DeliveryState.SENT, deliveries.c.sent_at >= before, uncommitted)),
         )

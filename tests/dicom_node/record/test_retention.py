@@ -157,6 +157,37 @@ def test_without_a_destination_nobody_has_the_answer_and_nothing_goes(
     assert all(path.exists() for path in images)
 
 
+def test_a_study_whose_newest_answer_went_nowhere_is_kept_though_an_earlier_one_was_delivered(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images = store(record, files)
+    answer(record, files)
+    send(record)
+    revise_study(record, destinations=())
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SELECTED))
+    clock.pass_(1000 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    assert all(path.exists() for path in images)
+
+
+def test_an_earlier_answer_that_a_note_has_withdrawn_before_it_was_delivered_keeps_nothing(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    images = store(record, files)
+    withdrawn = answer(record, files)
+    with record.begin() as connection:
+        connection.execute(deliveries.update().values(state="rejected"))
+    revise_study(record)
+    send(record)
+    assert len(rows(record, results)) - len(rows(record, deliveries)) == len(withdrawn)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SELECTED))
+    clock.pass_(2 * DAY)
+    Retention(record, settings(tmp_path)).turn()
+    assert not any(path.exists() for path in images)
+
+
 def test_where_commitment_is_asked_for_nothing_goes_before_it(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
