@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import redis
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
 
 from dicom_node.deliver.destination import verify
 from dicom_node.deliver.outbox import Outbox
@@ -160,7 +160,7 @@ def check_disk(settings: Settings) -> Check:
     """
     folder = wanted = settings.storage.folder.absolute()
     try:
-        folder = next(path for path in (wanted, *wanted.parents) if path.exists())
+        folder = closest_to(wanted)
         files = Files(folder)
         files.try_writing()
         free = files.free_bytes()
@@ -172,12 +172,17 @@ def check_disk(settings: Settings) -> Check:
     )
 
 
+def closest_to(folder: Path) -> Path:
+    """Return a folder if it exists, or else the closest one above it."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def check_database(settings: Settings) -> Check:
     """Open the record; look whether the storage holds its images, and for results that nobody sends."""
     try:
-        engine = open_database(settings.database_url)
+        engine = open_database(settings.database_url, must_exist=True)
     except HilumError as error:
-        return Check("record", False, error.message)
+        return check_new_record(settings) if error.code == "no-record" else Check("record", False, error.message)
     with reading(engine) as connection:
         count = connection.scalar(select(func.count()).select_from(studies))
     try:
@@ -190,6 +195,23 @@ def check_database(settings: Settings) -> Check:
         message = f"{waiting}, not in [[destinations]]: add it again, or run `hilum redirect FROM TO`"
         return Check("record", False, message)
     return Check("record", True, f"{engine.dialect.name}, {count} studies")
+
+
+def check_new_record(settings: Settings) -> Check:
+    """Report that there is no record yet; if it will be SQLite's, test that its folder, or one above, can be written.
+
+    Only a node creates it, for the same reason as the storage folder, and so that it belongs to the node's user.
+    """
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "postgresql":
+        return Check("record", True, "postgresql, no record yet: hilum node will create it")
+    file = Path(url.database or "").absolute()
+    try:
+        folder = closest_to(file.parent)
+        Files(folder).try_writing()
+    except OSError as error:
+        return Check("record", False, f"{folder} cannot be written: {error.strerror}")
+    return Check("record", True, f"sqlite, no record yet: hilum node will create {file}")
 
 
 def check_webhook(settings: Settings) -> Check:

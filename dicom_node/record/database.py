@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -50,7 +51,7 @@ def open_database(url: str, *, must_exist: bool = False) -> Engine:
     SettingsError
         The URL is of neither SQLite nor PostgreSQL, the record does not exist but must, or this Hilum cannot use it.
     PassingFailure
-        The database does not answer, or SQLite's file or its folder cannot be made.
+        The database does not answer, or SQLite's file or its folder cannot be made, or belongs to another user.
     """
     engine = make_engine(url, must_exist=must_exist)
     try:
@@ -99,9 +100,20 @@ def make_engine(url: str, *, must_exist: bool) -> Engine:
     except OSError as error:
         message = f"{file} cannot be made or written for the record: {error.strerror}"
         raise PassingFailure("database-folder", message) from error
+    if not os.access(file, os.R_OK | os.W_OK):
+        message = f"{file} cannot be read and written by this user; it belongs to {owner_of(file)}"
+        raise PassingFailure("database-file", message)
     engine = create_engine(parsed, pool_size=8, max_overflow=64)
     make_durable(engine)
     return engine
+
+
+def owner_of(file: Path) -> str:
+    """Return the name of the user to whom a file belongs, or the number if there is no such user."""
+    try:
+        return file.owner()
+    except KeyError:
+        return f"user {file.stat().st_uid}"
 
 
 def make_durable(engine: Engine) -> None:

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, inspect, make_url
 
 from dicom_node.check import check_access, check_database, check_disk, check_permissions, check_port, check_priors
 from dicom_node.dispatch.retrieve import FIND, GET, MOVE
@@ -146,6 +147,32 @@ def test_a_storage_that_is_not_mounted_is_told_before_what_waits_and_nothing_is_
     assert list((tmp_path / "mount point").iterdir()) == []
     Files(storage.folder).make_folders()
     assert "wait for 'OLD'" in check_database(settings).message
+
+
+def test_a_record_that_only_a_node_creates_is_not_created_in_a_mount_point(tmp_path: Path) -> None:
+    (tmp_path / "mount point").mkdir()
+    settings = Settings(storage=StorageSettings(folder=tmp_path / "mount point" / "hilum"))
+    check = check_database(settings)
+    assert check.passed
+    assert f"hilum node will create {tmp_path}/mount point/hilum/record.sqlite3" in check.message
+    assert list((tmp_path / "mount point").iterdir()) == []
+
+
+@pytest.mark.node
+def test_a_record_that_only_a_node_creates_is_not_created_in_a_server(postgres_url: str) -> None:
+    check = check_database(Settings(database=DatabaseSettings(url=postgres_url)))
+    assert check.passed
+    assert "hilum node will create it" in check.message
+    engine = create_engine(make_url(postgres_url).set(drivername="postgresql+psycopg"))
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+
+
+def test_a_place_where_a_node_cannot_create_the_record_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check = check_database(Settings(database=DatabaseSettings(url=f"sqlite:///{tmp_path}/file/record.sqlite3")))
+    assert not check.passed
+    assert f"{tmp_path}/file cannot be written" in check.message
 
 
 def test_who_has_the_port_is_named() -> None:

@@ -281,3 +281,13 @@ def test_lengthening_the_log_takes_no_room_in_the_record_itself(sqlite_url: str)
             connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("page_count", "page_size")
         )
     assert pages * page_bytes < LOG_BYTES / 4
+
+
+def test_a_record_of_another_user_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if `hilum check` had made it as root; the test may run as root, who may read everything."""
+    file = tmp_path / "record.sqlite3"
+    open_database(f"sqlite:///{file}").dispose()
+    owner = file.owner()
+    monkeypatch.setattr("dicom_node.record.database.os.access", lambda *_: False)
+    with pytest.raises(PassingFailure, match=f"{file} cannot be read and written by this user; it belongs to {owner}"):
+        open_database(f"sqlite:///{file}")
