@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import OperationalError
-
 from dicom_node.files import sync_folder
 from dicom_node.receive.intake import Arrival, Intake
+from dicom_node.receive.turn import is_silence
 from dicom_node.study import Reception
 
 
@@ -66,12 +65,3 @@ class Recorder:
         else:
             for one, reception in zip(batch, receptions, strict=True):
                 one.outcome = reception
-
-
-def is_silence(error: Exception) -> bool:
-    """Whether the database did not answer: there was no connection, or it timed out.
-
-    psycopg raises an OperationalError for deadlocks and the like too, but with an SQLSTATE, which only an answering
-    server sends. SQLite has no SQLSTATE: each of its OperationalErrors counts as no answer.
-    """
-    return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
