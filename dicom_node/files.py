@@ -32,6 +32,8 @@ ABANDONED_SECONDS = 3600.0
 """An association that brings nothing for this long is dead: node.network_timeout_seconds is far shorter."""
 OF_STUDIES = ("instances", "results", "priors")
 """The folders that hold one folder for each study."""
+MOST_SYNCED = 1000
+"""How many folders of series a process remembers as synced; the names of others are synced again."""
 ROOM_FOR_RESULTS_BYTES = 2**28
 """Enough for the segmentations of 2000 slices of 512x512, uncompressed."""
 
@@ -49,6 +51,7 @@ class Files:
         self._folder = folder.absolute()
         self._instances = self._folder / "instances"
         self._reserve_bytes = reserve_bytes
+        self._synced: set[Path] = set()
 
     def make_folders(self) -> None:
         """Create the folders for instances.
@@ -71,17 +74,25 @@ class Files:
         return folder / f"{safe_name(sop_instance_uid)}-{sha256[:16]}.dcm"
 
     def make_place(self, path: Path) -> None:
-        """Create the folder of an instance.
+        """Create the folder of an instance, and sync its name and the study's, even if others have created them.
 
         Raises
         ------
         OSError
             The disk failed, or the storage is not mounted; or the disk is nearly full and the study is new.
         """
-        if not path.parent.parent.is_dir():
+        series, study = path.parent, path.parent.parent
+        if series in self._synced and series.is_dir():
+            return
+        if not study.is_dir():
             require_folder(self._instances)
             self._require_room()
-        make_folder(path.parent, within=self._instances)
+        for folder in (study, series):
+            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            sync_folder(folder.parent)
+        if len(self._synced) >= MOST_SYNCED:
+            self._synced.clear()
+        self._synced.add(series)
 
     def _require_room(self) -> None:
         if self.free_bytes() < self._reserve_bytes:
@@ -244,13 +255,11 @@ def require_folder(folder: Path) -> None:
         raise OSError(errno.ENOENT, "no images are there; see that the storage is mounted")
 
 
-def make_folder(folder: Path, within: Path | None = None) -> None:
-    """Create a folder and its parents, each synced into the one above; the folder ``within`` has to exist already."""
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, each synced into the one above."""
     if folder.is_dir():
         return
-    if folder == within:
-        require_folder(folder)
-    make_folder(folder.parent, within)
+    make_folder(folder.parent)
     folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     sync_folder(folder.parent)
 

@@ -183,6 +183,36 @@ def test_a_nearly_full_disk_takes_no_new_study_and_goes_on_with_those_begun(
         files.make_place(files.instance_path("1.3", "1.3.3", "1.3.3.4", SHA256))
 
 
+def test_folders_that_another_process_has_just_made_are_synced_too_and_known_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files(tmp_path)
+    files.make_folders()
+    path = files.instance_path("1.2", "1.2.3", "1.2.3.4", SHA256)
+    path.parent.mkdir(parents=True)
+    synced: list[Path] = []
+    monkeypatch.setattr("dicom_node.files.sync_folder", synced.append)
+    files.make_place(path)
+    assert synced == [tmp_path / "instances", tmp_path / "instances" / "1.2"]
+    files.make_place(path.with_name("another.dcm"))
+    assert len(synced) == 2
+
+
+def test_folders_that_retention_removed_are_made_and_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files(tmp_path)
+    files.make_folders()
+    path = files.instance_path("1.2", "1.2.3", "1.2.3.4", SHA256)
+    files.make_place(path)
+    files.remove_study("1.2", time.time())
+    synced: list[Path] = []
+    monkeypatch.setattr("dicom_node.files.sync_folder", synced.append)
+    files.make_place(path)
+    assert path.parent.is_dir()
+    assert synced == [tmp_path / "instances", tmp_path / "instances" / "1.2"]
+
+
 def test_a_priors_images_are_there_all_at_once(tmp_path: Path) -> None:
     files = Files(tmp_path)
     with files.fetching_prior("1.2.3") as keep:
