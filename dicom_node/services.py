@@ -63,10 +63,11 @@ def run_node(_: argparse.Namespace) -> int:
     engine.dispose()
     listener = listen(settings.node)
     count = min(LISTENING_PROCESSES, len(os.sched_getaffinity(0)), settings.node.maximum_associations)
+    share, share_beside = shares(settings.node.maximum_associations, count)
 
     def receive_beside() -> None:
         with closing(AuditTrail(settings)) as trail:  # made after the fork, because it has a thread, which forks lose
-            receive(settings, trail, listener, tls, count, stop, stop.wait)
+            receive(settings, trail, listener, tls, share_beside, stop, stop.wait)
 
     others = Listeners(count - 1, receive_beside, stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
@@ -77,7 +78,7 @@ def run_node(_: argparse.Namespace) -> int:
         retention = Retention(engine, settings)
         removing = Beside("retention", lambda: retention.run(stop), stop)
         try:
-            receive(settings, trail, listener, tls, count, stop, lambda: dispatcher.run(stop))
+            receive(settings, trail, listener, tls, share, stop, lambda: dispatcher.run(stop))
         finally:
             others.stop()
         engine.dispose()
@@ -86,6 +87,12 @@ def run_node(_: argparse.Namespace) -> int:
         raise Defect("listener-ended", "a listening process ended by itself; the log above may say why")
     log.info("stopped")
     return 0
+
+
+def shares(associations: int, processes: int) -> tuple[int, int]:
+    """Return how many associations the first listening process may have, and each of the others: together, all."""
+    beside = associations // processes
+    return associations - (processes - 1) * beside, beside
 
 
 @contextmanager
@@ -104,11 +111,11 @@ def receive(
     trail: AuditTrail,
     listener: socket.socket,
     tls: ssl.SSLContext | None,
-    sharers: int,
+    share: int,
     stop: threading.Event,
     work: Callable[[], object],
 ) -> None:
-    """Receive studies until ``work`` returns, as one of ``sharers`` processes that share the associations.
+    """Receive studies, by at most ``share`` associations at a time, until ``work`` returns.
 
     Raises
     ------
@@ -116,10 +123,10 @@ def receive(
         The thread that accepts connections broke. It has set ``stop``, with which ``work`` must end.
     """
     engine = open_database(settings.database_url)
-    share = settings.node.model_copy(update={"maximum_associations": -(-settings.node.maximum_associations // sharers)})
+    node = settings.node.model_copy(update={"maximum_associations": share})
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
     commitments = Commitments(engine, settings.delivery)
-    receiver = Receiver(Intake(engine), files, share, tls, trail, commitments.on_report)
+    receiver = Receiver(Intake(engine), files, node, tls, trail, commitments.on_report)
     receiver.start(stop, listener)
     try:
         work()

@@ -19,7 +19,7 @@ from dicom_node.files import Files
 from dicom_node.receive.scp import listen
 from dicom_node.receive.server import PromptServer
 from dicom_node.security.audit import AuditTrail
-from dicom_node.services import receive, run_deliver, told
+from dicom_node.services import receive, run_deliver, shares, told
 from dicom_node.settings import NodeSettings, Settings
 from tests.dicom_node.receiving import associated, send
 from tests.dicom_node.security.test_access import answer
@@ -30,12 +30,12 @@ from tests.services import wait_until
 pytestmark = pytest.mark.node
 
 
-def serve(settings: Settings, sharers: int, work: Callable[[int], object], stop: threading.Event | None = None) -> None:
+def serve(settings: Settings, share: int, work: Callable[[int], object], stop: threading.Event | None = None) -> None:
     """Receive, as one of several processes, while ``work`` uses its port."""
     listener = listen(settings.node)
     Files(settings.storage.folder).make_folders()
     trail, stop = AuditTrail(settings), stop or threading.Event()
-    receive(settings, trail, listener, None, sharers, stop, lambda: work(listener.getsockname()[1]))
+    receive(settings, trail, listener, None, share, stop, lambda: work(listener.getsockname()[1]))
 
 
 def test_associations_are_shared_out_among_the_listening_processes(tmp_path: Path, sqlite_url: str) -> None:
@@ -46,7 +46,14 @@ def test_associations_are_shared_out_among_the_listening_processes(tmp_path: Pat
         with associated(port):
             assert answer(port) == "Local limit exceeded"
 
-    serve(settings, 2, work)
+    serve(settings, shares(2, 2)[1], work)
+
+
+@pytest.mark.parametrize(("associations", "processes"), [(1, 1), (3, 1), (2, 2), (3, 2), (64, 2)])
+def test_no_more_associations_are_shared_out_than_allowed(associations: int, processes: int) -> None:
+    share, share_beside = shares(associations, processes)
+    assert share + (processes - 1) * share_beside == associations
+    assert min(share, share_beside) >= 1
 
 
 def test_below_refuse_free_gib_new_studies_are_answered_with_out_of_resources(tmp_path: Path, sqlite_url: str) -> None:
@@ -54,7 +61,7 @@ def test_below_refuse_free_gib_new_studies_are_answered_with_out_of_resources(tm
     settings = Settings(node=NodeSettings(port=0), database={"url": sqlite_url}, storage=storage)
     (path,) = ct_series(tmp_path / "sent", np.zeros((1, 8, 8), np.int16))
     statuses: list[int] = []
-    serve(settings, 1, lambda port: statuses.extend(send(port, pydicom.dcmread(path))))
+    serve(settings, 64, lambda port: statuses.extend(send(port, pydicom.dcmread(path))))
     assert statuses == [0xA700]
 
 
@@ -93,7 +100,7 @@ def test_a_node_that_breaks_tells_the_audit_trail_of_what_came_before_it_tells_o
             raise Defect("thread-broke", "a part of this process broke")
 
         with pytest.raises(Defect), told(settings) as trail:
-            receive(settings, trail, listener, None, 1, threading.Event(), work)
+            receive(settings, trail, listener, None, settings.node.maximum_associations, threading.Event(), work)
         wait_until(lambda: len(receiver.messages("110100")) == 2, "start and stop", 4)
         assert len(receiver.messages("110104")) == 1
 
