@@ -139,8 +139,8 @@ def loose_paths(settings: Settings) -> Iterator[Path]:
     private = [settings.storage.folder, *secret_files()]
     credentials = [d.credentials for d in settings.destinations if isinstance(d, WebDestination)]
     private += [path for path in (settings.tls.key, settings.notification.secret, *credentials) if path]
-    backend, _, record = settings.database_url.partition(":///")
-    if backend.startswith("sqlite") and record:
+    is_file = settings.database_url.partition(":///")[0] in ("sqlite", "sqlite+pysqlite")
+    if is_file and (record := make_url(settings.database_url).database):
         private.append(Path(record))
     yield from (path for path in private if mode_of(path) & 0o077)
 

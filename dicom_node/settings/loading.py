@@ -120,7 +120,12 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """The record's URL, with the default filled in."""
-        return self.database.url or f"sqlite:///{self.storage.folder.absolute() / 'record.sqlite3'}"
+        if self.database.url:
+            return self.database.url
+        from sqlalchemy import URL  # imported here: not every command that reads settings needs it
+
+        file = self.storage.folder.absolute() / "record.sqlite3"
+        return URL.create("sqlite", database=str(file)).render_as_string()
 
     @classmethod
     def settings_customise_sources(

@@ -59,6 +59,14 @@ def test_a_store_that_others_can_read_is_named(settings: Settings, tmp_path: Pat
     assert str(path) in said(settings)
 
 
+def test_a_record_that_others_can_read_is_named_whatever_the_name_of_its_folder(tmp_path: Path) -> None:
+    settings = Settings(storage=StorageSettings(folder=tmp_path / "50%20?"))
+    open_database(settings.database_url).dispose()
+    record = tmp_path / "50%20?" / "record.sqlite3"
+    record.chmod(0o644)
+    assert str(record) in said(settings)
+
+
 def test_a_key_or_a_secret_that_others_can_read_is_named(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 from pynetdicom._validators import validate_ae
+from sqlalchemy import make_url
 
 from dicom_node.errors import SettingsError
 from dicom_node.settings import Destination, Settings, WebDestination, load_settings
@@ -378,6 +379,12 @@ def test_a_named_file_that_is_not_there_is_an_error(settings_file: Path) -> None
 def test_the_record_lies_in_the_storage_folder_unless_a_url_is_set(tmp_path: Path) -> None:
     settings = Settings.model_validate({"storage": {"folder": tmp_path}})
     assert settings.database_url == f"sqlite:///{tmp_path}/record.sqlite3"
+
+
+@pytest.mark.parametrize("name", ["a b", "a?b", "a%20b", "a#b", "a:b@c", "ä"])
+def test_the_record_lies_in_the_storage_folder_whatever_its_name(tmp_path: Path, name: str) -> None:
+    settings = Settings.model_validate({"storage": {"folder": tmp_path / name}})
+    assert make_url(settings.database_url).database == f"{tmp_path}/{name}/record.sqlite3"
 
 
 def test_a_relative_folder_lies_in_the_working_folder_wherever_the_settings_file_lies(
