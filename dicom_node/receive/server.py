@@ -24,6 +24,7 @@ from dicom_node.timers import use_steady_timers
 
 DEFERENCE_SECONDS = 0.002
 """For each association that it has open, a process waits this long for the others to accept a connection first."""
+ENDING_POLL_SECONDS = 0.01
 TIMEVAL = struct.Struct("ll")
 """C's struct timeval: seconds and microseconds."""
 
@@ -101,11 +102,11 @@ class PromptServer(ThreadedAssociationServer):
         """Stop listening, abort open associations, and wait at most ``seconds`` for them to end."""
         self.shutdown()
         deadline = time.monotonic() + seconds
-        open_associations = cast("list[PromptAssociation]", self.active_associations)
-        for association in open_associations:
-            association.stop()
-        for association in open_associations:
-            association.join(max(0.0, deadline - time.monotonic()))
+        # Ask each time: an association may be just beginning, and cannot be joined before its thread runs.
+        while time.monotonic() < deadline and (open_associations := self.active_associations):
+            for association in cast("list[PromptAssociation]", open_associations):
+                association.stop()
+            time.sleep(ENDING_POLL_SECONDS)
 
 
 class SharedContexts(list[PresentationContext]):

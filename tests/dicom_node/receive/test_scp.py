@@ -289,6 +289,25 @@ def test_fifty_peers_that_come_at_once_are_connected_before_any_is_accepted(
             peers.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.9))
 
 
+class Beginning(threading.Thread):
+    """A thread that is being started: `threading.enumerate` lists it, but it cannot be joined yet."""
+
+    was_stopped = False
+
+    def stop(self) -> None:
+        self.was_stopped = True
+
+
+def test_a_node_stops_though_an_association_is_just_beginning(
+    sqlite_record: Engine, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beginning = Beginning()
+    listed = property(lambda _: [] if beginning.was_stopped else [beginning])
+    with listening(sqlite_record, storage):
+        monkeypatch.setattr(PromptServer, "active_associations", listed)
+    assert beginning.was_stopped
+
+
 # Refusals
 
 
