@@ -159,9 +159,14 @@ class Files:
         sync_folder(path.parent)
 
     def half_written(self) -> list[tuple[Path, str]]:
-        """Return the half-written instances and priors; a prior with its study's folder name, an instance with ""."""
-        received = [(path, "") for path in self._folder.glob("incoming/*.part")]
-        return received + [(path, path.parent.name) for path in self._folder.glob("priors/*/*.part")]
+        """Return the half-written instances and priors, and the trial files, that processes have made and not removed.
+
+        Each comes with its study's folder name, if it is a prior, or "".
+        """
+        others = [
+            (path, "") for where in ("incoming/*.part", ".*.part", ".*.check") for path in self._folder.glob(where)
+        ]
+        return others + [(path, path.parent.name) for path in self._folder.glob("priors/*/*.part")]
 
     def with_files(self, study_instance_uids: Iterable[str]) -> list[str]:
         """Return those of these studies that have a folder on the disk; only three folders have to be listed."""

@@ -183,6 +183,24 @@ def test_a_nearly_full_disk_takes_no_new_study_and_goes_on_with_those_begun(
         files.make_place(files.instance_path("1.3", "1.3.3", "1.3.3.4", SHA256))
 
 
+def test_a_trial_file_that_a_dead_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    files = Files(tmp_path)
+    for killed_in in ("unlink", "replace"):  # when it was written, or before it had its name
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, killed_in, die)
+            with pytest.raises(KeyboardInterrupt):
+                files.try_writing()
+    left = list(tmp_path.iterdir())
+    assert len(left) == 2
+    for path in left:
+        os.utime(path, (0, 0))
+    assert [remove_abandoned(path) for path, _ in files.half_written()] == [True, True]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folders_that_another_process_has_just_made_are_synced_too_and_known_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
