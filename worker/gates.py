@@ -14,6 +14,7 @@ from dicom_node.errors import NotAnalysable, NotForHilum
 from dicom_node.kernels import is_sharp
 from worker.findings import Flag, Lungs, Measurement, Severity
 from worker.frames import names_chest, refusal
+from worker.lungs import TISSUE_HU
 from worker.volume import Volume
 
 FEWEST_SLICES = 10
@@ -104,7 +105,8 @@ def require_lungs(volume: Volume, lungs: Lungs) -> None:
 
 def flags_of(volume: Volume, lungs: Lungs, measurements: Sequence[Measurement]) -> tuple[Flag, ...]:
     """Return the doubts about a measurement, beginning with those found when the volume was read."""
-    return (*volume.flags, *_coverage(lungs), *_sides(volume, lungs), *_plausibility(measurements), *_protocol(volume))
+    scan = (*_empty_slices(volume, lungs), *_coverage(lungs), *_sides(volume, lungs))
+    return (*volume.flags, *scan, *_plausibility(measurements), *_protocol(volume))
 
 
 def disagreement(found_percent: float, difference_percent: float) -> Iterator[Flag]:
@@ -131,6 +133,19 @@ def unaerated(severity: Severity | None) -> Iterator[Flag]:
     if zones:
         where = f"{' and the '.join(zones)} zone{'s' if len(zones) > 1 else ''}"
         yield Flag("zone-without-lung", f"No aerated lung was found in the {where}: PoIR may be too low.")
+
+
+def _empty_slices(volume: Volume, lungs: Lungs) -> Iterator[Flag]:
+    """Yield a flag if a slice without tissue lies in the patient, which it divides, or beside lung, which it cuts off.
+
+    Lungs are sought only in the largest piece of the body. Empty slices beyond the patient do no harm.
+    """
+    has_tissue = np.array([plane.max() > TISSUE_HU for plane in volume.hu])
+    beside_lung = np.convolve(lungs.slice_voxels > 0, (1, 1, 1), "same") > 0
+    needed = np.flatnonzero(has_tissue | beside_lung)
+    if not has_tissue[needed[0] : needed[-1] + 1].all():
+        message = "A slice within the patient, or next to the lungs, is empty: parts of the lungs may be missing."
+        yield Flag("empty-slice", message, withholds_percentage=True)
 
 
 def _coverage(lungs: Lungs) -> Iterator[Flag]:

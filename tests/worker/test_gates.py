@@ -30,13 +30,18 @@ def labels(left_rows: slice = slice(0, 18), right_rows: slice = slice(20, 40)) -
 
 
 def flags(
-    array: np.ndarray, of: Volume, aerated: np.ndarray | None = None, infected: np.ndarray | None = None
+    array: np.ndarray,
+    of: Volume,
+    aerated: np.ndarray | None = None,
+    infected: np.ndarray | None = None,
+    empty: slice = slice(0),
 ) -> dict[str, bool]:
     """Return the codes of the flags, and whether each withholds the percentage, for lungs found in a volume.
 
-    The volume is soft tissue except where it is ``aerated``, by default in these lungs.
+    The volume is soft tissue except where it is ``aerated``, by default in these lungs, and in ``empty`` slices.
     """
     hu = np.where(array if aerated is None else aerated, of.hu, 40).astype(np.int16)
+    hu[empty], array[empty] = -1024, 0
     of, lungs = replace(of, hu=hu), Lungs(array, of.geometry)
     infection = Mask(np.zeros(SHAPE, bool) if infected is None else infected, of.geometry)
     return {f.code: f.withholds_percentage for f in flags_of(of, lungs, measure(of, lungs, infection))}
@@ -90,6 +95,16 @@ def test_the_end_that_is_cut_off_is_named_as_it_lies_in_the_patient(sign: int, s
     lungs = Lungs(array, of.geometry)
     told = [flag.message for flag in flags_of(of, lungs, measure(of, lungs, Mask(np.zeros(SHAPE, bool), of.geometry)))]
     assert f"The lungs reach beyond the {slice_}: the scan does not cover them whole." in told
+
+
+@pytest.mark.parametrize("empty", [slice(1, 2), slice(15, 16), slice(0, 2), slice(-2, None)])
+def test_an_empty_slice_in_the_patient_or_beside_lung_withholds_the_percentage(empty: slice) -> None:
+    assert flags(labels(), volume(), empty=empty) == {"empty-slice": True} | THICK
+
+
+@pytest.mark.parametrize("empty", [slice(0, 1), slice(-1, None)])
+def test_empty_slices_beyond_the_patient_raise_no_doubt(empty: slice) -> None:
+    assert flags(labels(), volume(), empty=empty) == THICK
 
 
 @pytest.mark.parametrize("open_slices", [slice(15, 20), slice(15, None), slice(0, 20)])
