@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
+from os import SEEK_CUR
 from pathlib import Path
 
 import numpy as np
 from libjpeg.utils import decode as decode_jpeg
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.encaps import generate_frames
+from pydicom.encaps import generate_frames, get_frame
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from dicom_node.bounded import LONGEST_HEADER_BYTES, read_bounded
 from worker.frames import Frame, refusal
@@ -24,6 +26,12 @@ RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 
 Retired from the standard and refused by pydicom, but still in archives; libjpeg decodes them.
 """
+
+END_OF_IMAGE = b"\xff\xd9"
+"""The marker that ends the bit stream of JPEG and JPEG-LS (EOI)."""
+
+PIXEL_DATA_HEADER_BYTES = 12
+"""Tag, VR and length of Pixel Data in Explicit VR, in which all compressed images are encoded (PS3.5 A.4)."""
 
 BYTES_PER_PIXEL = 4
 """The most that a stored pixel takes."""
@@ -56,7 +64,7 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
             "have the sender use Explicit VR Little Endian or a lossless JPEG"
         )
         raise refusal(first.body_part, "unsupported-transfer-syntax", message) from error
-    except (RuntimeError, ValueError, AttributeError, EOFError) as error:
+    except (RuntimeError, ValueError, AttributeError, EOFError, struct.error) as error:
         message = (
             f"expected pixel data of {first.rows} x {first.columns} in {first.transfer_syntax_uid.name}, "
             "got data that cannot be decoded; send the image again"
@@ -77,6 +85,8 @@ def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
     if syntax == DeflatedExplicitVRLittleEndian:  # deflated as a whole, so no frame can be sought
         claimed_bytes = (max(indices) + 1) * frames[0].rows * frames[0].columns * BYTES_PER_PIXEL
         return iter_pixels(read_bounded(path, LONGEST_HEADER_BYTES + claimed_bytes), indices=indices, raw=True)
+    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        _require_whole_frames(path, indices)
     return iter_pixels(path, indices=indices, raw=True, transfer_syntax_uid=syntax)
 
 
@@ -85,7 +95,23 @@ def _retired_jpeg(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.int
     count = int(ds.get("NumberOfFrames", 1))
     encoded = list(generate_frames(ds.PixelData, number_of_frames=count))
     for index in indices:
+        _require_whole(encoded[index])
         yield decode_jpeg(encoded[index])
+
+
+def _require_whole_frames(path: Path, indices: Sequence[int]) -> None:
+    with path.open("rb") as file:
+        header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+        file.seek(PIXEL_DATA_HEADER_BYTES, SEEK_CUR)
+        count = int(header.get("NumberOfFrames") or 1)
+        for index in indices:
+            _require_whole(get_frame(file, index, number_of_frames=count))
+
+
+def _require_whole(encoded: bytes) -> None:
+    """Raise ValueError if the end of a JPEG or JPEG-LS frame is missing: decoders would make up its last rows."""
+    if not encoded.rstrip(b"\0").endswith(END_OF_IMAGE):
+        raise ValueError("expected the marker that ends the image, got none: the pixel data was cut short")
 
 
 def _to_hu(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int16]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -31,6 +32,7 @@ LOSSLESS = [
     "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90",
     "1.2.840.10008.1.2.5",
 ]  # fmt: skip
+NATIVE = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"]
 LARGEST_DIFFERENCE_HU = {
     "1.2.840.10008.1.2.4.50": 65,  # JPEG baseline: 8 bits, 32 HU a step
     "1.2.840.10008.1.2.4.51": 40,  # JPEG extended, 12 bits, about 7:1
@@ -97,6 +99,46 @@ def test_pixels_cut_short_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(NotAnalysable, match="64 x 64"):
         list(decode_hu(read_frames(path)))
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 12, 18, 30, 40])
+def test_a_file_that_ends_in_its_compressed_pixel_data_is_refused(tmp_path: Path, kept_bytes: int) -> None:
+    (path,) = multiframe_ct(tmp_path, MANY[:3], transfer_syntax=JPEGLSLossless)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"\xe0\x7f\x10\x00") + kept_bytes])
+    with pytest.raises(NotAnalysable) as caught:
+        list(decode_hu(read_frames(path)))
+    assert caught.value.code == "damaged-pixels"
+
+
+@pytest.mark.parametrize("frame", [1, 2])
+def test_a_jpeg_ls_frame_cut_short_is_refused(tmp_path: Path, frame: int) -> None:
+    """The decoder gives such a frame with the missing rows made up."""
+    (path,) = multiframe_ct(tmp_path, MANY[:3], transfer_syntax=JPEGLSLossless)
+    ds = dcmread(path)
+    encoded = list(generate_frames(ds.PixelData, number_of_frames=3))
+    encoded[frame] = encoded[frame][: len(encoded[frame]) // 4 * 2]
+    ds.PixelData = encapsulate(encoded)
+    ds.save_as(path)
+    frames = read_frames(path)
+    assert len(list(decode_hu(frames[:frame]))) == frame
+    with pytest.raises(NotAnalysable) as caught:
+        list(decode_hu(frames[frame:]))
+    assert caught.value.code == "damaged-pixels"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("syntax", [s for s in (*LOSSLESS, *LARGEST_DIFFERENCE_HU) if s not in NATIVE])
+def test_a_compressed_frame_cut_short_is_refused(shared_data: Path, tmp_path: Path, syntax: str) -> None:
+    folder = shared_data / "odd-dicom" / "transfer-syntaxes"
+    ds = next(ds for path in sorted(folder.iterdir()) if (ds := dcmread(path)).file_meta.TransferSyntaxUID == syntax)
+    (encoded,) = generate_frames(ds.PixelData, number_of_frames=1)
+    ds.PixelData = encapsulate([encoded[: len(encoded) // 4 * 2]])
+    path = tmp_path / "cut.dcm"
+    ds.save_as(path)
+    with pytest.raises(NotAnalysable) as caught:
+        list(decode_hu(read_frames(path)))
+    assert caught.value.code == "damaged-pixels"
 
 
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, *RETIRED_JPEG])
