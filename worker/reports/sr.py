@@ -13,10 +13,11 @@ from worker.findings import Findings
 from worker.reports import codes, context
 from worker.reports.context import ResultContext
 from worker.reports.groups import Group, groups_of, summary
-from worker.reports.history import History, describe
+from worker.reports.history import History
 from worker.reports.outcome import Outcome, conclusion, describe_zones, outcome_of
 from worker.reports.revision import reports_among
 from worker.reports.seg import SegmentReference
+from worker.reports.sentences import describe
 from worker.reports.sliceareas import add_slice_areas
 from worker.volume import Volume
 

@@ -16,7 +16,7 @@ from tests.worker.reports.results import findings_of
 from tests.worker.reports.test_sr import figures, group, texts
 from worker.findings import Algorithm
 from worker.reports import write_reports
-from worker.reports.history import Prior, Unmeasured, Untimed, read_exam, signed, taken_at
+from worker.reports.history import Prior, Unmeasured, Untimed, read_exam, taken_at
 from worker.volume import read_volume
 
 SHAPE = (24, 48, 64)
@@ -268,11 +268,6 @@ def test_the_hours_since_a_prior_are_told_in_words(tmp_path: Path, time: str, to
     (said,) = (text for text in texts(report_of(out)) if text.startswith("Since"))
     assert said.startswith(f"Since the prior study of 2024-02-29, {told} before:")
     assert said.endswith("infected volume 0.0 mL (0.0 %), PoIR 0.0 percentage points.")
-
-
-@pytest.mark.parametrize(("value", "told"), [(-0.04, "0.0"), (0.04, "0.0"), (-0.06, "-0.1"), (1.0, "+1.0")])
-def test_a_change_that_rounds_to_nothing_has_no_sign(value: float, told: str) -> None:
-    assert signed(value) == told
 
 
 def test_patients_without_an_id_are_never_the_same(tmp_path: Path) -> None:
