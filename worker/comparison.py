@@ -138,6 +138,13 @@ def is_order_unknown(one: date | None, other: date | None) -> bool:
     return one is not None and other is not None and is_by_date(one, other) and _day(one) == _day(other)
 
 
+def is_later(then: date | None, now: date | None) -> bool:
+    """Whether a study is known to have been taken after this one, or at the same time."""
+    if then is None or now is None or is_order_unknown(then, now):
+        return False
+    return elapsed(then, now) <= timedelta(0)
+
+
 def _day(taken: date) -> date:
     return taken.date() if isinstance(taken, datetime) else taken
 

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.headers import UNREADABLE
 from dicom_node.study import MANUFACTURER
-from worker.comparison import Comparison, Exam, comparable, compare, is_order_unknown
+from worker.comparison import Comparison, Exam, comparable, compare, is_later, is_order_unknown
 from worker.findings import Algorithm, Findings
 from worker.reports import codes
 from worker.reports.context import time_zone
@@ -63,6 +63,11 @@ class Untimed(Unmeasured):
 
 
 @dataclass(frozen=True)
+class Unread(Unmeasured):
+    """Another study of the patient whose report, altered or damaged, cannot be read."""
+
+
+@dataclass(frozen=True)
 class History:
     """The current study in the context of the patient's other studies.
 
@@ -99,10 +104,13 @@ def history_of(
     takes precedence over what ``others`` holds on the same study: a measurement, or the reason why there is none.
     """
     now = exam_of(volume, findings, identity)
-    reports = [(exam, report) for report in _reports_on(identity, paths) if (exam := read_exam(report))]
-    priors = [*(Prior(exam, str(report.StudyInstanceUID), (report,)) for exam, report in reports)]
+    told = list(_told_by(_reports_on(identity, paths)))
+    priors = [prior for prior in told if isinstance(prior, Prior)]
     reported = {prior.study_instance_uid for prior in priors}
     others = [other for other in others if other.study_instance_uid not in reported]
+    known = {other.study_instance_uid for other in others}
+    unread = [other for other in told if isinstance(other, Unread) and other.study_instance_uid not in known]
+    others += [other for other in unread if not is_later(other.taken_at, now.taken_at)]
     priors += [other for other in others if isinstance(other, Prior)]
     unmeasured = (*(other for other in others if isinstance(other, Unmeasured)), *_untimed(now, priors))
     exams = [prior.exam for prior in priors]
@@ -111,6 +119,18 @@ def history_of(
     uids = sorted(str(ds.SOPInstanceUID) for prior in priors for ds in prior.evidence)
     uids += [f"{other.taken_at} {other.reason}" for other in unmeasured]
     return History(comparison, (*comparable(now, exams), now), compared, tuple(uids), unmeasured)
+
+
+def _told_by(reports: Sequence[Dataset]) -> Iterator[Prior | Unread]:
+    """Yield the studies that these reports describe; none for a report without figures."""
+    for report in reports:
+        try:
+            exam = read_exam(report)
+        except UNREADABLE:
+            yield Unread(taken_at(report), "its report cannot be read", str(report.StudyInstanceUID))
+            continue
+        if exam:
+            yield Prior(exam, str(report.StudyInstanceUID), (report,))
 
 
 def _untimed(now: Exam, priors: Sequence[Prior]) -> Iterator[Untimed]:
@@ -153,12 +173,20 @@ def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
 
 
 def read_exam(report: Dataset) -> Exam | None:
-    """Return the study that one of Hilum's reports describes; None if the report has no figures."""
+    """Return the study that one of Hilum's reports describes; None if the report has no figures.
+
+    Raises
+    ------
+    Exception
+        One of `UNREADABLE`: the report was altered or damaged.
+    """
     by_name = {texts(group, codes.TRACKING_IDENTIFIER)[0]: group for group in groups(report)}
     infection, lungs = by_name.get(codes.INFECTION.tracking_id), by_name.get(BOTH_LUNGS)
     technique = by_name.get(TECHNIQUE)
-    if infection is None or lungs is None or technique is None:
+    if not by_name:
         return None
+    if infection is None or lungs is None or technique is None:
+        raise ValueError("expected groups of infection, lungs and technique, got a report without them")
     infection_ml, lung_ml = figure(infection, codes.VOLUME), figure(lungs, codes.VOLUME)
     spacing_mm = figure(technique, codes.SPACING_BETWEEN_SLICES)
     if infection_ml is None or lung_ml is None or spacing_mm is None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from worker.comparison import Change
-from worker.reports.history import History, Untimed
+from worker.reports.history import History, Unread, Untimed
 
 
 def describe(history: History) -> Iterator[str]:
     """Yield sentences on the comparison and on studies that could not be compared; none if there is neither."""
     for other in history.unmeasured:
         day = "" if other.taken_at is None else f" of {other.taken_at:%Y-%m-%d}"
-        if isinstance(other, Untimed):
+        if isinstance(other, Untimed | Unread):
             yield f"No comparison with the study{day}: {other.reason}."
         else:
             yield f"No comparison with the prior study{day}, which was not measured: {other.reason}"

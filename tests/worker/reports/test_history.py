@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.results import findings_of
-from tests.worker.reports.test_sr import figures, group, texts
+from tests.worker.reports.test_sr import figures, group, items, texts
 from worker.findings import Algorithm
 from worker.reports import write_reports
 from worker.reports.history import Prior, Unmeasured, Untimed, read_exam, taken_at
@@ -297,6 +297,48 @@ def test_what_is_no_report_of_hilums_is_passed_over(tmp_path: Path, follow_up: P
     out = write(tmp_path / "now", "20240301", "101112", INFECTION, [gone, *others])
 
     assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
+def without_text(item: Dataset) -> None:
+    if "TextValue" in item:
+        del item.TextValue
+
+
+def with_empty_text(item: Dataset) -> None:
+    if "TextValue" in item:
+        item.TextValue = ""
+
+
+def without_figures(item: Dataset) -> None:
+    if "MeasuredValueSequence" in item:
+        item.MeasuredValueSequence = []
+
+
+@pytest.mark.parametrize("alter", [without_text, with_empty_text, without_figures])
+def test_an_altered_report_is_not_compared_with_and_the_report_says_so(
+    tmp_path: Path, prior: Path, alter: Callable[[Dataset], None]
+) -> None:
+    altered = dcmread(prior)
+    for item in items(altered):
+        alter(item)
+    altered.save_as(tmp_path / "altered.dcm")
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [tmp_path / "altered.dcm"])
+
+    assert "No comparison with the study of 2024-02-28: its report cannot be read." in texts(report_of(out))
+    results = json.loads((out / "results.json").read_text())
+    assert (results["comparison"], results["not_compared"]) == (None, ["its report cannot be read"])
+
+
+def test_an_altered_report_on_a_later_study_is_passed_over(tmp_path: Path, follow_up: Path) -> None:
+    altered = report_of(follow_up)
+    for item in items(altered):
+        without_text(item)
+    altered.save_as(tmp_path / "altered.dcm")
+
+    out = write(tmp_path / "now", "20240228", "101112", INFECTION, [tmp_path / "altered.dcm"])
+
+    assert json.loads((out / "results.json").read_text())["not_compared"] == []
 
 
 def test_another_prior_makes_another_result(tmp_path: Path, follow_up: Path) -> None:
