@@ -7,6 +7,7 @@
     │   ├── NotAnalysable      a chest CT that cannot be measured: answered with a report that says why
     │   └── NotForHilum        not a CT, or not of the chest: answered in the record only
     ├── PassingFailure     retried, with a bound
+    │   └── HungUp             a peer that was reached ended the connection or fell silent
     └── Defect             a mistake of Hilum's own, or of its set-up
         └── SettingsError
 
@@ -44,6 +45,10 @@ class NotForHilum(RejectedInput):
 
 class PassingFailure(HilumError):
     """Something outside failed and may work later: a PACS unreachable, memory or disk exhausted."""
+
+
+class HungUp(PassingFailure):
+    """A peer that was reached ended the connection amid an exchange, or fell silent."""
 
 
 class Defect(HilumError):

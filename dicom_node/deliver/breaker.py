@@ -1,4 +1,4 @@
-"""A circuit breaker: a peer that does not answer is left alone for a while. No clock is read: the time is passed in."""
+"""A circuit breaker: a peer that cannot be reached is left alone for a while. No clock is read: times are passed in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Breaker:
         return self._open_until is not None and time < self._open_until
 
     def failed(self, time: float) -> None:
-        """Take note that the peer could not be reached, or hung up."""
+        """Take note that the peer could not be reached."""
         self._failures += 1
         if self._failures >= FAILURES_TO_OPEN:
             doublings = min(self._failures - FAILURES_TO_OPEN, 64)

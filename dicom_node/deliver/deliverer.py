@@ -16,9 +16,10 @@ from dicom_node.beside import Beside, take_turns
 from dicom_node.deliver.breaker import Breaker
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, Commitments, ask
 from dicom_node.deliver.destination import Store, open_destination
+from dicom_node.deliver.order import TRIES_AHEAD
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import ObjectGone, ObjectUnreadable, Outcome, Outgoing
-from dicom_node.errors import PassingFailure
+from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.files import Files
 from dicom_node.log import get_logger
 from dicom_node.request.association import open_association
@@ -83,7 +84,8 @@ class Deliverer:
     def deliver(self, destination: AnyDestination, stop: threading.Event) -> None:
         """Send the due deliveries to one destination, over one connection for each job.
 
-        The remaining ones are released when told to stop, or if the destination fails to answer several times in a row.
+        The remaining ones are released when told to stop, or if the destination cannot be reached several times in a
+        row.
         """
         if self._breakers[destination.name].is_open(time.monotonic()):
             return
@@ -97,16 +99,20 @@ class Deliverer:
     ) -> None:
         breaker = self._breakers[destination.name]
         for _, group in groupby(due, key=lambda delivery: delivery.job_id):
-            if stop.is_set() or breaker.is_open(time.monotonic()):
-                self._outbox.release(token, list(group))
-            elif not self._send_job(token, destination, list(group)):
-                breaker.failed(time.monotonic())
-            elif breaker.succeeded():
-                self._outbox.hasten(destination.name)
+            remaining = list(group)
+            while remaining and not stop.is_set() and not breaker.is_open(time.monotonic()):
+                remaining = self._send_job(token, destination, remaining)
+            if remaining:
+                self._outbox.release(token, remaining)
 
-    def _send_job(self, token: str, destination: AnyDestination, deliveries: Sequence[Delivery]) -> bool:
-        """Send the results of a job; return whether the destination answered until the end."""
+    def _send_job(self, token: str, destination: AnyDestination, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Send the results of a job over one connection; return those that are still to be sent, over another.
+
+        There are some after an object on which the destination hangs up each time. Hanging up says nothing about other
+        jobs, so it does not count as a failure of the destination.
+        """
         started, remaining, taken = time.monotonic(), list(deliveries), list[Delivery]()
+        breaker, left = self._breakers[destination.name], list[Delivery]()
         try:
             with (
                 open_destination(destination, self._settings, [outgoing(d) for d in deliveries]) as store,
@@ -116,7 +122,13 @@ class Deliverer:
                     if self._send_one(token, store, remaining[0]):
                         taken.append(remaining[0])
                     remaining.pop(0)
+            if breaker.succeeded():
+                self._outbox.hasten(destination.name)
         except PassingFailure as error:
+            if not isinstance(error, HungUp):
+                breaker.failed(time.monotonic())
+            elif remaining[0].attempts >= TRIES_AHEAD:
+                remaining, left = remaining[:1], remaining[1:]
             for delivery in remaining:
                 self._outbox.failed(token, delivery, None, error.message)
             log.warning(
@@ -131,10 +143,10 @@ class Deliverer:
             destination=destination.name,
             job_id=deliveries[0].job_id,
             study_instance_uid=deliveries[0].study_instance_uid,
-            instances=len(deliveries) - len(remaining),
+            instances=len(deliveries) - len(remaining) - len(left),
             seconds=round(time.monotonic() - started, 3),
         )
-        return not remaining
+        return left
 
     def _send_one(self, token: str, store: Store, delivery: Delivery) -> bool:
         """Send an instance and record the destination's answer; return whether it took the instance."""

@@ -10,7 +10,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from dicom_node.errors import PassingFailure
+from dicom_node.errors import HungUp, PassingFailure
 
 CONNECTING_SECONDS = 10.0
 USER_AGENT = f"Hilum/{version('hilum')}"
@@ -33,10 +33,13 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
     Raises
     ------
     PassingFailure
-        The connection fails, at once or during the ``with``.
+        No connection can be made.
+    HungUp
+        The connection fails during the ``with``.
     """
     target = urlsplit(url)
     host, connecting = target.hostname or "", min(timeout_seconds, CONNECTING_SECONDS)
+    failure = PassingFailure
     try:
         connection = (  # if it gets no port, Python takes the end of an IPv6 address for the port
             HTTPSConnection(host, target.port or 443, timeout=connecting, context=tls or ssl.create_default_context())
@@ -47,13 +50,14 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
             connection.connect()
             connection.sock.settimeout(timeout_seconds)
             connection.timeout = timeout_seconds  # for the reconnection if the server closes this one after an answer
+            failure = HungUp
             yield connection
     except ssl.SSLCertVerificationError as error:
         raise PassingFailure(
             "server-untrusted", f"{host} presents a certificate that is not trusted: {error.verify_message}"
         ) from error
     except (OSError, HTTPException, UnicodeError) as error:
-        raise PassingFailure(
+        raise failure(
             "server-unreachable",
             f"{host} cannot be reached or does not answer ({type(error).__name__}); check the URL, firewall and TLS",
         ) from error

@@ -10,7 +10,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from dicom_node.deliver.outgoing import ObjectUnreadable, Outgoing, load
-from dicom_node.errors import PassingFailure
+from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
 from dicom_node.statuses import SOP_CLASS_NOT_SUPPORTED, SUCCESS
@@ -28,7 +28,7 @@ def send(association: Association, item: Outgoing) -> int:
     ------
     ObjectUnreadable
         The file is gone or damaged, or cannot be sent as it is: it lacks a UID, or differs from what its header says.
-    PassingFailure
+    HungUp
         The association ended before an answer came.
     """
     if not any(
@@ -44,7 +44,7 @@ def send(association: Association, item: Outgoing) -> int:
     except RuntimeError:  # the association has ended
         answer = Dataset()
     if "Status" not in answer:
-        raise PassingFailure("association-lost", "the association ended before the PACS answered")
+        raise HungUp("association-lost", "the association ended before the PACS answered")
     return int(answer.Status)
 
 

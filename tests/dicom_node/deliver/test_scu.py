@@ -16,7 +16,9 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Engine
 
+from dicom_node.deliver.breaker import FAILURES_TO_OPEN
 from dicom_node.deliver.destination import send_files
+from dicom_node.deliver.order import TRIES_AHEAD
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import Outgoing
 from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo
@@ -276,6 +278,36 @@ def test_what_was_taken_before_an_abort_is_not_sent_again(record: Engine) -> Non
     with pacs(answer) as peer:
         deliver(record, settings_for(peer.port))
     assert said(record) == [(DeliveryState.SENT, 0x0000), (DeliveryState.PENDING, None)]
+
+
+def hang_up_on(*sop_instance_uids: str) -> Answer:
+    """Return the answer of a PACS that ends the association at certain objects and takes all others."""
+
+    def answer(event: evt.Event) -> int:
+        if event.request.AffectedSOPInstanceUID in sop_instance_uids:
+            event.assoc.abort()
+        return 0x0000
+
+    return answer
+
+
+def test_objects_on_which_the_pacs_hangs_up_hold_up_no_other_study(sqlite_record: Engine, tmp_path: Path) -> None:
+    studies = [f"1.2.{number}" for number in range(FAILURES_TO_OPEN + 1)]
+    for study in studies:
+        finish_study(sqlite_record, tmp_path / study, study)
+    with pacs(hang_up_on(*(results_of(study)[0].sop_instance_uid for study in studies[:-1]))) as peer:
+        deliver(sqlite_record, settings_for(peer.port))
+    assert said(sqlite_record) == [(DeliveryState.PENDING, None)] * 6 + [(DeliveryState.SENT, 0x0000)] * 2
+
+
+def test_after_eight_attempts_an_object_on_which_the_pacs_hangs_up_does_not_hold_up_the_rest_of_its_answer(
+    record: Engine,
+) -> None:
+    with record.begin() as connection:
+        connection.execute(deliveries.update().values(attempts=TRIES_AHEAD))
+    with pacs(hang_up_on(results_of()[0].sop_instance_uid)) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.PENDING, None), (DeliveryState.SENT, 0x0000)]
 
 
 def test_a_pacs_that_hangs_up_between_two_instances_is_tried_again(

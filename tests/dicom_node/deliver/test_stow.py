@@ -14,6 +14,7 @@ from pydicom.uid import SegmentationStorage
 from sqlalchemy import Engine
 
 from dicom_node.cli import main
+from dicom_node.deliver.breaker import FAILURES_TO_OPEN
 from dicom_node.deliver.destination import verify
 from dicom_node.deliver.http import phrase
 from dicom_node.deliver.stow import CHUNK_BYTES, chunks
@@ -183,6 +184,22 @@ def test_an_answer_that_comes_before_all_is_sent_is_heard(record: Engine, tmp_pa
     deliver(record, settings_for(f"http://127.0.0.1:{listener.getsockname()[1]}"))
     thread.join()
     assert said(record) == [(REJECTED, None), (PENDING, None)]
+
+
+def test_objects_on_which_the_service_hangs_up_hold_up_no_other_study(sqlite_record: Engine, tmp_path: Path) -> None:
+    studies = [f"1.2.{number}" for number in range(FAILURES_TO_OPEN + 1)]
+    for study in studies:
+        finish_study(sqlite_record, tmp_path / study, study)
+    taken = [result.path.read_bytes() for result in results_of(studies[-1], tmp_path / studies[-1])]
+
+    def hang_up(post: Post) -> Answer:
+        if post.objects[0] not in taken:
+            raise ConnectionAbortedError
+        return take_all(post)
+
+    with service(hang_up) as peer:
+        deliver(sqlite_record, settings_for(peer.url))
+    assert said(sqlite_record) == [(PENDING, None)] * 6 + [(SENT, 0x0000)] * 2
 
 
 def test_a_service_that_hangs_up_after_each_answer_gets_all(record: Engine) -> None:
