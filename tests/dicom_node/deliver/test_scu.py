@@ -35,6 +35,7 @@ from dicom_node.settings import (
 )
 from dicom_node.statuses import is_passing, is_success
 from dicom_node.study import DeliveryState, Ending, JobState
+from tests.dicom_node.deliver.test_outbox import claimed
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.recording import STUDY, make_job, results_of, rows
 from tests.services import free_port, wait_until
@@ -308,6 +309,25 @@ def test_after_eight_attempts_an_object_on_which_the_pacs_hangs_up_does_not_hold
     with pacs(hang_up_on(results_of()[0].sop_instance_uid)) as peer:
         deliver(record, settings_for(peer.port))
     assert said(record) == [(DeliveryState.PENDING, None), (DeliveryState.SENT, 0x0000)]
+
+
+def test_a_second_answer_of_a_job_arrives_though_the_pacs_hangs_up_on_its_first(
+    sqlite_record: Engine, tmp_path: Path
+) -> None:
+    """`hilum retry` measures a study whose job was given up and reported as such."""
+    queue, job_id = Jobs(sqlite_record, JobSettings(maximum_attempts=1)), make_job(sqlite_record)
+    first, second = "1.2.3.1", "1.2.3.2"
+    for answer in (first, second):
+        write_results(tmp_path / answer, answer)
+    queue.give_back(claimed(queue, job_id), "defect", "it broke")
+    queue.finish(claimed(queue, job_id), Ending(JobState.REFUSED), results_of(first, tmp_path / first)[:1], ("PACS",))
+    assert queue.retry(STUDY) == 1
+    queue.finish(claimed(queue, job_id), Ending(JobState.DONE), results_of(second, tmp_path / second), ("PACS",))
+    with sqlite_record.begin() as connection:
+        connection.execute(deliveries.update().values(attempts=TRIES_AHEAD))
+    with pacs(hang_up_on(results_of(first)[0].sop_instance_uid)) as peer:
+        deliver(sqlite_record, settings_for(peer.port))
+    assert said(sqlite_record) == [(DeliveryState.PENDING, None), *[(DeliveryState.SENT, 0x0000)] * 2]
 
 
 def test_a_pacs_that_hangs_up_between_two_instances_is_tried_again(
