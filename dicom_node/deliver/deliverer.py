@@ -129,8 +129,9 @@ class Deliverer:
                 breaker.failed(time.monotonic())
             elif remaining[0].attempts >= TRIES_AHEAD:
                 remaining, left = remaining[:1], remaining[1:]
+            due_at = self._outbox.next_attempt(remaining)
             for delivery in remaining:
-                self._outbox.failed(token, delivery, None, error.message)
+                self._outbox.failed(token, delivery, None, error.message, due_at)
             log.warning(
                 "delivery_failed",
                 destination=destination.name,

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.deliver.order import TRIES_AHEAD, waits_before
+from dicom_node.deliver.order import TRIES_AHEAD, waits_before, waits_for_report
 from dicom_node.errors import SettingsError
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
@@ -101,7 +101,8 @@ class Outbox:
         Segmentations precede the report that refers to them, and an answer to a study precedes newer answers: otherwise
         a newer answer's rejection note could arrive before the objects that it withdraws. A newer answer waits until
         every delivery of the earlier ones was sent, rejected or tried `TRIES_AHEAD` times. Deliveries that were tried
-        that often are claimed together with it, due or not, and so tried once more before it by the same sender.
+        that often are claimed together with it, due or not, and so tried once more before it by the same sender. A
+        rejection note waits until the report of its own answer was sent.
         """
         time, token = now(), str(uuid.uuid4())
         earlier = deliveries.alias()
@@ -115,6 +116,7 @@ class Outbox:
             *free,
             is_due(deliveries.c.due_at, deliveries.c.attempts, time, self._settings),
             ~exists().where(*waits_before(earlier, deliveries), holds_up),
+            ~waits_for_report(deliveries),
         )
         in_order = select(deliveries.c.delivery_id).where(*due).order_by(deliveries.c.delivery_id).limit(BATCH)
         with reading(self._engine) as connection:
@@ -202,9 +204,15 @@ class Outbox:
         with self._engine.begin() as connection:
             return settle(connection, token, delivery, state=DeliveryState.REJECTED, status=status, message=message)
 
-    def failed(self, token: str, delivery: Delivery, status: int | None, message: str) -> bool:
-        """Record a passing failure and when to try again: exponential backoff with jitter."""
-        due_at = now() + retry_pause(self._settings, delivery.attempts)
+    def next_attempt(self, failed: Sequence[Delivery]) -> float:
+        """Return when to try again deliveries that failed together: exponential backoff with jitter."""
+        return now() + retry_pause(self._settings, min(delivery.attempts for delivery in failed))
+
+    def failed(
+        self, token: str, delivery: Delivery, status: int | None, message: str, due_at: float | None = None
+    ) -> bool:
+        """Record a passing failure and when to try again; by default, `next_attempt` of this delivery alone."""
+        due_at = due_at or self.next_attempt([delivery])
         with self._engine.begin() as connection:
             return settle(connection, token, delivery, status=status, message=message, due_at=due_at)
 

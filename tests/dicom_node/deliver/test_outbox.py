@@ -50,6 +50,12 @@ def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ..
     return report, note
 
 
+def send_all(outbox: Outbox) -> None:
+    token, due = outbox.claim("PACS")
+    for delivery in due:
+        outbox.sent(token, delivery, 0)
+
+
 @pytest.fixture
 def outbox(record: Engine) -> Outbox:
     return Outbox(record, SETTINGS)
@@ -192,14 +198,14 @@ def test_a_newer_revision_waits_until_the_earlier_one_is_taken_or_refused(
     token, due = outbox.claim("PACS")
     outbox.sent(token, due[0], 0)
     outbox.failed(token, due[1], 0xA700, "out of resources")
-    newer = revise_study(record)
+    newer, _ = revise_study(record)
     assert outbox.claim("PACS")[1] == []
     clock.pass_(10)
     token, (earlier,) = outbox.claim("PACS")
     assert earlier.delivery_id == due[1].delivery_id
     assert outbox.claim("PACS")[1] == []
     outbox.sent(token, earlier, 0) if is_taken else outbox.rejected(token, earlier, 0xC000, "no")
-    assert [d.result for d in outbox.claim("PACS")[1]] == list(newer)
+    assert [d.result for d in outbox.claim("PACS")[1]] == [newer]
 
 
 def test_a_second_answer_of_the_same_job_waits_for_its_first(outbox: Outbox, record: Engine, clock: Clock) -> None:
@@ -229,17 +235,17 @@ def test_a_revision_waits_neither_for_other_destinations_nor_for_other_studies(o
                 outbox.failed(token, delivery, 0xA700, "out of resources")
             else:
                 outbox.sent(token, delivery, 0)
-    newer = revise_study(record, destinations=("PACS", "ARCHIVE"))
-    newer_of_another = revise_study(record, "1.2.4")
-    assert [d.result for d in outbox.claim("PACS")[1]] == list(newer_of_another)
-    assert [d.result for d in outbox.claim("ARCHIVE")[1]] == list(newer)
+    newer, _ = revise_study(record, destinations=("PACS", "ARCHIVE"))
+    newer_of_another, _ = revise_study(record, "1.2.4")
+    assert [d.result for d in outbox.claim("PACS")[1]] == [newer_of_another]
+    assert [d.result for d in outbox.claim("ARCHIVE")[1]] == [newer]
 
 
 def test_an_earlier_revision_that_fails_every_time_is_tried_before_the_newer_and_holds_it_up_no_longer(
     outbox: Outbox, record: Engine, clock: Clock
 ) -> None:
     finish_study(record)
-    newer = revise_study(record)
+    newer, _ = revise_study(record)
     for _ in range(TRIES_AHEAD):
         token, due = outbox.claim("PACS")
         assert [d.result for d in due] == list(results_of())
@@ -247,11 +253,11 @@ def test_an_earlier_revision_that_fails_every_time_is_tried_before_the_newer_and
             outbox.failed(token, delivery, 0x0110, "processing failure")
         clock.pass_(longest_pause(SETTINGS, due[0].attempts))
     token, due = outbox.claim("PACS")
-    assert [d.result for d in due] == [*results_of(), *newer]
+    assert [d.result for d in due] == [*results_of(), newer]
     for delivery in due:
         outbox.failed(token, delivery, None, "unreachable")
     clock.pass_(longest_pause(SETTINGS, 0))
-    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
+    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), newer]
 
 
 def test_a_newer_revision_waits_for_an_earlier_one_that_another_sender_holds_however_often_it_failed(
@@ -264,11 +270,11 @@ def test_a_newer_revision_waits_for_an_earlier_one_that_another_sender_holds_how
             outbox.failed(token, delivery, 0x0110, "processing failure")
         clock.pass_(longest_pause(SETTINGS, due[0].attempts))
     token, due = outbox.claim("PACS")
-    newer = revise_study(record)
+    newer, _ = revise_study(record)
     assert outbox.claim("PACS")[1] == []
     for delivery in due:
         outbox.failed(token, delivery, 0x0110, "processing failure")
-    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
+    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), newer]
 
 
 def test_a_clock_set_back_holds_up_no_delivery(outbox: Outbox, record: Engine, clock: Clock) -> None:
@@ -349,25 +355,54 @@ def test_what_a_note_has_withdrawn_is_not_sent_after_it(outbox: Outbox, record: 
         outbox.rejected(token, due[1], 0xC000, "no")
         outbox.sent(token, due[0], 0) if destination == "PACS" else outbox.failed(token, due[0], None, "away")
     report, note = revise_study(record)
-    token, newer = outbox.claim("PACS")
-    outbox.sent(token, newer[0], 0)
+    send_all(outbox)
     assert len(rows(record, deliveries)) == 6
-    outbox.sent(token, newer[1], 0)
+    send_all(outbox)
     assert outbox.resend(destination="PACS") == 0
     assert outbox.redirect("OLD", "PACS") == 0
     sent = {results_of()[0].sop_instance_uid, report.sop_instance_uid, note.sop_instance_uid}
     assert {row["sop_instance_uid"] for row in rows(record, deliveries)} == sent
 
 
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_note_waits_until_the_report_of_its_answer_is_taken(
+    outbox: Outbox, record: Engine, clock: Clock, is_refused: bool
+) -> None:
+    """The note hides the earlier report: without the newer one, none would be left."""
+    finish_study(record)
+    send_all(outbox)
+    report, note = revise_study(record)
+    token, (delivery,) = outbox.claim("PACS")
+    assert delivery.result == report
+    assert outbox.claim("PACS")[1] == []
+    outbox.rejected(token, delivery, 0xC000, "no") if is_refused else outbox.failed(token, delivery, 0xA700, "full")
+    assert outbox.claim("PACS")[1] == []
+    assert outbox.resend(STUDY, waiting_too=True)
+    send_all(outbox)
+    assert [d.result for d in outbox.claim("PACS")[1]] == [note]
+
+
+def test_a_note_that_waits_for_the_report_of_its_answer_holds_up_no_newer_answer(
+    outbox: Outbox, record: Engine
+) -> None:
+    finish_study(record)
+    send_all(outbox)
+    revise_study(record)
+    token, (report,) = outbox.claim("PACS")
+    outbox.rejected(token, report, 0xC000, "no")
+    queue = Jobs(record, JobSettings())
+    newest = replace(report.result, sop_instance_uid="1.2.3.9.3")
+    queue.finish(claimed(queue, make_job(record, instances=4)), Ending(JobState.DONE), (newest,), ("PACS",))
+    assert [d.result for d in outbox.claim("PACS")[1]] == [newest]
+
+
 def test_an_earlier_note_is_sent_after_a_later_one_too(outbox: Outbox, record: Engine) -> None:
     """Each note withdraws other objects."""
     finish_study(record)
     revise_study(record)
-    token, due = outbox.claim("PACS")
-    for delivery in due:
-        outbox.sent(token, delivery, 0)
-    token, (report, note) = outbox.claim("PACS")
-    outbox.sent(token, report, 0)
+    for _ in range(2):
+        send_all(outbox)
+    token, (note,) = outbox.claim("PACS")
     outbox.rejected(token, note, 0xC000, "no")
     queue = Jobs(record, JobSettings())
     last = replace(note.result, sop_instance_uid="1.2.3.9.3")
@@ -379,14 +414,14 @@ def test_an_earlier_note_is_sent_after_a_later_one_too(outbox: Outbox, record: E
 
 def test_a_retry_holds_up_no_newer_revision_that_was_free_before(outbox: Outbox, record: Engine, clock: Clock) -> None:
     finish_study(record)
-    newer = revise_study(record)
+    newer, _ = revise_study(record)
     for _ in range(TRIES_AHEAD):
         token, due = outbox.claim("PACS")
         for delivery in due:
             outbox.failed(token, delivery, 0x0110, "processing failure")
         clock.pass_(longest_pause(SETTINGS, due[0].attempts))
     assert outbox.resend(STUDY, waiting_too=True) == 4
-    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), *newer]
+    assert [d.result for d in outbox.claim("PACS")[1]] == [*results_of(), newer]
 
 
 def test_what_was_sent_or_waits_is_no_dead_letter(outbox: Outbox, record: Engine) -> None:

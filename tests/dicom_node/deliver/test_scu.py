@@ -225,6 +225,11 @@ def test_a_pacs_that_is_away_is_tried_again(record: Engine) -> None:
     assert all("cannot be reached" in str(row["message"]) for row in rows(record, deliveries))
 
 
+def test_what_failed_together_is_tried_again_together(record: Engine) -> None:
+    deliver(record, settings_for(free_port()))
+    assert len({row["due_at"] for row in rows(record, deliveries)}) == 1
+
+
 def test_a_pacs_that_comes_back_gets_everything_once(record: Engine) -> None:
     port = free_port()
     settings = settings_for(port, first_retry_seconds=0.01)
