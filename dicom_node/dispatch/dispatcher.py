@@ -39,9 +39,14 @@ without it."""
 log = get_logger()
 
 
-def patient_of(found: Sequence[SeriesHeader]) -> Patient:
-    """Return the patient of a study; a Patient without an ID if its images disagree."""
-    patients = {Patient(image.patient_id, image.issuer_of_patient_id) for series in found for image in series.images}
+def patient_of(found: Sequence[SeriesHeader], chosen: SeriesHeader | None) -> Patient:
+    """Return the patient of a study; a Patient without an ID if its images disagree.
+
+    Only the images of the chosen series are asked, as by the worker; without one all CT images, without these all.
+    """
+    every = [image for series in found for image in series.images]
+    images = chosen.images if chosen else [image for image in every if image.sop_class_uid in CT_STORAGE] or every
+    patients = {Patient(image.patient_id, image.issuer_of_patient_id) for image in images}
     return patients.pop() if len(patients) == 1 else Patient("", "")
 
 
@@ -147,7 +152,7 @@ class Dispatcher:
         set_aside = isinstance(selection.rejection, NotForHilum)
         state = StudyState.SET_ASIDE if set_aside else StudyState.SELECTED
         reason = selection.rejection.message if selection.rejection else what_is_unread(*found)
-        patient = patient_of(found)
+        patient = patient_of(found, selection.series)
         if selection.series:
             self._priors.fetch(uid, patient, selection.series.images[0].taken_at)
         with self._engine.begin() as connection:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import EnhancedSRStorage, SegmentationStorage
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.jobs import Jobs
-from dicom_node.dispatch.priors import PriorFetcher
+from dicom_node.dispatch.priors import Patient, PriorFetcher
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
@@ -283,6 +283,19 @@ def test_what_is_urgent_goes_to_the_stat_queue(
     send(paths, Priority.STAT if by_title else Priority.ROUTINE)
     pass_quiet(dispatcher, clock)
     assert [priority for _, priority in bell.rung] == [Priority.STAT]
+
+
+def test_the_patient_is_that_of_the_chosen_series(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    """Issuer of Patient ID is optional, so a modality's other objects may lack it."""
+    other = {"SOPClassUID": EnhancedSRStorage, "Modality": "SR"}
+    send(
+        chest(tmp_path / "chosen", PatientID="4711", IssuerOfPatientID="HOSPITAL")
+        + chest(tmp_path / "other", series_uid="1.2.3.2", PatientID="4711", **other)[:1]
+    )
+    pass_quiet(dispatcher, clock)
+    assert [study["patient_key"] for study in rows(record, studies)] == [Patient("4711", "HOSPITAL").key]
 
 
 def test_a_broker_that_is_down_loses_nothing(
