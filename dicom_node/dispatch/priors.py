@@ -131,9 +131,10 @@ class PriorFetcher:
         """Get the patient's last chest CT before the study, unless there is a report on it."""
         if self._files.prior_images(study_instance_uid):
             return
-        found = find_last_chest_ct(source, self._settings, patient.patient_id, patient.issuer, taken_at)
-        others = {series.study_instance_uid for series in found} - {study_instance_uid}
-        if not others or self._is_reported(others):
+        found = find_last_chest_ct(
+            source, self._settings, patient.patient_id, patient.issuer, taken_at, study_instance_uid
+        )
+        if not found or self._is_reported({series.study_instance_uid for series in found}):
             return
         with self._files.fetching_prior(study_instance_uid) as keep:
             get_series(source, self._settings, found, keep)

@@ -102,7 +102,7 @@ def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer:
 
 
 def find_last_chest_ct(
-    peer: Destination, settings: Settings, patient_id: str, issuer: str, before: str
+    peer: Destination, settings: Settings, patient_id: str, issuer: str, before: str, own: str = ""
 ) -> list[FoundSeries]:
     """Return the chest series of the patient's last chest CT that a PACS holds from before a moment.
 
@@ -113,6 +113,8 @@ def find_last_chest_ct(
     ----------
     before : str
         Study Date and Time; the study must be earlier.
+    own
+        A Study Instance UID that does not count: the study that a prior is looked for.
 
     Raises
     ------
@@ -126,9 +128,8 @@ def find_last_chest_ct(
     )
     with associated(peer, settings, FIND) as association:
         studies = list(find(association, "STUDY", PatientID=patient_id, **returned))
-        earlier = [
-            study for study in studies if is_of(study, patient_id, issuer) and is_before(taken_at(study), before)
-        ]
+        others = [study for study in studies if is_of(study, patient_id, issuer) and study.StudyInstanceUID != own]
+        earlier = [study for study in others if is_before(taken_at(study), before)]
         for study in sorted(earlier, key=taken_at, reverse=True):
             if may_have(study, "CT") and (series := chest_series(association, study)):
                 return series
@@ -136,8 +137,9 @@ def find_last_chest_ct(
 
 
 def is_before(taken_at: str, moment: str) -> bool:
-    """Whether a study is known to precede a moment; a date without a time precedes no time on the same day."""
-    return "" < taken_at < moment and taken_at != moment[: len("YYYYMMDD")]
+    """Whether a study is known to precede a moment: by the digits of date and time that both have."""
+    known = min(len(taken_at), len(moment))
+    return taken_at[:known] < moment[:known]
 
 
 def chest_series(association: Association, study: Dataset) -> list[FoundSeries]:

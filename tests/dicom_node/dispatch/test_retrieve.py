@@ -22,6 +22,7 @@ from dicom_node.dispatch.retrieve import (
     find_last_chest_ct,
     find_reports,
     get_series,
+    is_before,
     move_series,
 )
 from dicom_node.errors import PassingFailure
@@ -153,6 +154,28 @@ def test_a_study_of_the_same_day_is_a_prior_only_where_both_tell_that_it_came_fi
     with pacs(answer) as peer:
         series = find_last_chest_ct(peer, Settings(), "4711", "", before)
     assert [s.study_instance_uid for s in series] == [found]
+
+
+@pytest.mark.parametrize("own_time", ["101530.123000", "101530", "101530.123", "1015", "101529"])
+def test_a_study_is_no_prior_of_itself_however_the_pacs_writes_its_time(own_time: str) -> None:
+    def answer(event: evt.Event) -> Answers:
+        if event.identifier.QueryRetrieveLevel == "SERIES":
+            yield 0xFF00, study(SeriesInstanceUID="1.2", SeriesDescription="CHEST")
+        else:
+            yield 0xFF00, study(StudyInstanceUID="1.7", StudyDate="20240223", StudyTime="101112")
+            yield 0xFF00, study(StudyInstanceUID="1.9", StudyDate="20240301", StudyTime=own_time)
+
+    with pacs(answer) as peer:
+        series = find_last_chest_ct(peer, Settings(), "4711", "", "20240301101530.123000", own="1.9")
+    assert [s.study_instance_uid for s in series] == ["1.7"]
+
+
+@pytest.mark.parametrize(
+    ("taken_at", "is_earlier"),
+    [("20240301101529", True), ("20240301101530", False), ("2024030110", False), ("202403011014", True), ("", False)],
+)
+def test_a_moment_precedes_another_if_the_digits_that_both_have_tell_so(taken_at: str, is_earlier: bool) -> None:
+    assert is_before(taken_at, "20240301101530.123000") == is_earlier
 
 
 def test_only_studies_with_ct_are_looked_into_for_images() -> None:
