@@ -31,6 +31,8 @@ BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 LARGEST_REASON = 0xFFFF
 OF_THE_OBJECT = dict.fromkeys((409, 413, 415, 422), Outcome.REFUSED) | dict.fromkeys((400, 500), Outcome.PASSING)
 """HTTP statuses that concern the object that was sent; all others concern the service, its URL or the client."""
+HELD = frozenset({HELD_ALREADY, 0xB00E})
+"""Failure reasons of an object that the service has already; the second is that of Azure's DICOM service."""
 READS_REQUESTS = frozenset({200, 202, 204, 400, 409, 413, 415, 422})
 """HTTP statuses with which a STOW-RS service may answer a request without an object."""
 ADVICE = {
@@ -173,7 +175,7 @@ def read_answer(said: bytes, sop_instance_uid: str) -> Answer | None:
         for item in ds.get("FailedSOPSequence") or []:
             if item.ReferencedSOPInstanceUID == sop_instance_uid:
                 reason = reason_in(item, "FailureReason", PROCESSING_FAILURE)
-                return Answer(Outcome.TAKEN, reason) if reason == HELD_ALREADY else failure(reason)
+                return Answer(Outcome.TAKEN, reason) if reason in HELD else failure(reason)
         for item in ds.get("ReferencedSOPSequence") or []:
             if item.ReferencedSOPInstanceUID == sop_instance_uid:
                 return Answer(Outcome.TAKEN, reason_in(item, "WarningReason", SUCCESS))

@@ -77,9 +77,9 @@ def test_a_warning_means_that_the_instance_was_kept(record: Engine, warning: int
 @pytest.mark.parametrize(
     ("reason", "state"),
     [
-        *((reason, REJECTED) for reason in (0xA900, 0xB00E, 0xC000, 0x0122)),
+        *((reason, REJECTED) for reason in (0xA900, 0xC000, 0x0122)),
         *((reason, PENDING) for reason in (0xA700, 0x0110)),
-        (0x0111, SENT),
+        *((reason, SENT) for reason in (0x0111, 0xB00E)),
     ],
 )
 def test_the_reason_of_a_failure_says_whether_it_is_tried_again(
