@@ -104,6 +104,8 @@ class Grid:
 
     def components(self, mask: Bools, smallest_ml: float = 0.0) -> NDArray[np.uint32]:
         """Label face-connected components from 1, largest first, and drop the small ones."""
+        if not mask.size:  # SimpleITK would crash the process
+            return np.zeros(mask.shape, np.uint32)
         labelled = sitk.ConnectedComponent(self._image(mask))
         smallest = max(1, round(smallest_ml / self.block_ml))
         return _numbered(sitk.RelabelComponent(labelled, minimumObjectSize=smallest))

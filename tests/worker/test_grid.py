@@ -105,6 +105,11 @@ def test_components_are_ordered_by_size_and_small_ones_dropped() -> None:
     assert labels[2, 9, 9] == 0
 
 
+def test_an_empty_grid_has_no_components() -> None:
+    """SimpleITK would crash the process on it."""
+    assert Grid((1, 1, 1), (10.0, 10.0, 10.0)).components(np.zeros((0, 10, 10), bool)).shape == (0, 10, 10)
+
+
 @given(MASKS)
 def test_what_is_enclosed_on_all_sides_is_enclosed_in_its_slice_too(mask: np.ndarray) -> None:
     result = with_enclosed(mask)

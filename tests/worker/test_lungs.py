@@ -123,6 +123,12 @@ def test_nothing_is_found_where_there_is_no_chest(value: int) -> None:
     assert not lungs.labels.any()
 
 
+def test_nothing_is_found_in_a_body_too_thin_to_have_a_lower_third() -> None:
+    hu = np.full((20, 64, 64), -1000, np.int16)
+    hu[10:12, 10:54, 10:54] = 20
+    assert not segment_lungs(volume_of(hu)).labels.any()
+
+
 def test_a_single_lung_lies_on_its_own_side() -> None:
     hu, truth, _ = chest_hu()
     hu[truth == 2] = 30
