@@ -45,7 +45,8 @@ def configure_logging(process: str) -> None:
     warnings.filterwarnings("ignore", module=r"pydicom|pynetdicom|highdicom")
     for library in ("pydicom", "pynetdicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
-    readable = sys.stderr.isatty()
+    output = sys.stderr  # as it is now: Celery replaces it by one that logs, and each line would be logged again
+    readable = output.isatty()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -56,7 +57,7 @@ def configure_logging(process: str) -> None:
             structlog.dev.ConsoleRenderer(event_key="action") if readable else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: SteadyLogger(sys.stderr),
+        logger_factory=lambda *_: SteadyLogger(output),
         cache_logger_on_first_use=True,
     )
     # Python's own tracebacks quote the messages of exceptions, and libraries quote values in theirs.

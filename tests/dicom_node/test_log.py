@@ -41,6 +41,11 @@ def test_a_line_that_cannot_be_written_is_dropped_and_breaks_nothing(output: str
     assert done.stdout == "went on\n"
 
 
+def test_lines_go_to_the_true_standard_error_though_a_library_replaces_it() -> None:
+    (line,) = log_lines("import io, sys\nsys.stderr = io.StringIO()\nlog.info('study_whole')")  # as Celery does
+    assert line["action"] == "study_whole"
+
+
 def test_after_a_full_disk_lines_are_written_again() -> None:
     lines = log_lines(
         f"import os\ntrue = os.dup(2)\n{FULL_DISK}\n"
