@@ -6,7 +6,11 @@ import re
 
 from pydicom.dataset import Dataset
 
-from dicom_node.headers import as_list
+from dicom_node.headers import as_list, number
+
+_HINTS = ("ContrastBolusRoute", "ContrastBolusStartTime", "ContrastBolusIngredient")
+CONTRAST_TAGS = ("ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", *_HINTS)
+"""The attributes that `has_contrast_agent` reads, beside the functional groups of a multi-frame CT."""
 
 _DENIALS = frozenset(
     "0 N NA NO NON NONE NONCONTRAST NIL NOT WO WITHOUT PLAIN UNENHANCED "
@@ -27,10 +31,31 @@ _ONE_WORD = ((r"\bN/A\b", "NA"), (r"\bW/O\b", "WO"), (r"\bI\.V\b", "IV"), (r"\b(
 _SIGNS = re.compile(r"[+&/]|\s-\s|\bAND\b|\bUND\b")
 
 
-def has_contrast_agent(ds: Dataset) -> bool:
-    """Whether the header names an agent, as a code or in a text that does not deny it."""
-    texts = map(str, as_list(ds.get("ContrastBolusAgent")))
-    return any(_names_agent(text) for text in texts) or bool(ds.get("ContrastBolusAgentSequence"))
+def has_contrast_agent(ds: Dataset, frame: int = 0) -> bool:
+    """Whether the header says that an agent was given for a frame, counted from 0.
+
+    It names the agent in a text that does not deny it, or as a code, unless the frame was taken before it was given. If
+    there is neither, because de-identification may blank the text, route, volume, start time or ingredient tell.
+    """
+    texts = as_list(ds.get("ContrastBolusAgent"))
+    if any(_names_agent(str(text)) for text in texts):
+        return True
+    if ds.get("ContrastBolusAgentSequence"):
+        return _is_used(ds, frame)
+    hints = [hint for keyword in _HINTS for hint in as_list(ds.get(keyword))]
+    volume_ml = number(ds.get("ContrastBolusVolume")) or 0.0
+    return not texts and (volume_ml > 0 or any(_names_agent(str(hint)) for hint in hints))
+
+
+def _is_used(ds: Dataset, frame: int) -> bool:
+    """Whether a frame was taken after an agent was given, or shows one (PS3.3 C.7.6.16.2.12); in doubt, it was."""
+    of_frames, shared = (ds.get(f"{of}FunctionalGroupsSequence") or [] for of in ("PerFrame", "Shared"))
+    groups = [*of_frames[frame : frame + 1], *shared]
+    usages = [usage for group in groups for usage in group.get("ContrastBolusUsageSequence") or []]
+    return not usages or any(
+        usage.get("ContrastBolusAgentAdministered") != "NO" or usage.get("ContrastBolusAgentDetected") == "YES"
+        for usage in usages
+    )
 
 
 def _names_agent(text: str) -> bool:

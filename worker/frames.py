@@ -23,7 +23,7 @@ from dicom_node.bounded import read_bounded
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.headers import UNREADABLE, kernel_of, number, require_storage
-from worker.contrast import has_contrast_agent
+from worker.contrast import CONTRAST_TAGS, has_contrast_agent
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
@@ -56,8 +56,7 @@ HEADER_TAGS = [
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "ConvolutionKernel",
-    "ContrastBolusAgent",
-    "ContrastBolusAgentSequence",
+    *CONTRAST_TAGS,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -231,7 +230,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
         padding=_padding(ds),
         kernel=kernel_of(ds, index or 0),
-        has_contrast_agent=has_contrast_agent(ds),
+        has_contrast_agent=has_contrast_agent(ds, index or 0),
     )
 
 

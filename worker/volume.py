@@ -98,7 +98,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         flags=_tilt_flags(geometry),
         body_part=frames[0].body_part,
         kernel=frames[0].kernel,
-        has_contrast_agent=frames[0].has_contrast_agent,
+        has_contrast_agent=any(frame.has_contrast_agent for frame in frames),
         slice_thickness_mm=Counter(frame.thickness_mm for frame in frames).most_common(1)[0][0],
     )
 

@@ -99,5 +99,38 @@ def test_an_agent_given_as_a_code_was_given() -> None:
     assert has_contrast_agent(header(ContrastBolusAgentSequence=[header(CodeMeaning="Iopamidol")]))
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"ContrastBolusRoute": "IV"},
+        {"ContrastBolusVolume": "80"},
+        {"ContrastBolusStartTime": "101000"},
+        {"ContrastBolusIngredient": "IODINE"},
+    ],
+)
+def test_an_agent_that_is_blanked_was_given_if_it_is_told_how(attributes: dict[str, str]) -> None:
+    assert has_contrast_agent(header(ContrastBolusAgent="", **attributes))
+    assert not has_contrast_agent(header(ContrastBolusAgent="NONE", **attributes))
+
+
+def test_a_blanked_agent_with_nothing_told_was_not_given() -> None:
+    told = {"ContrastBolusRoute": "NONE", "ContrastBolusVolume": "0", "ContrastBolusStartTime": ""}
+    assert not has_contrast_agent(header(ContrastBolusAgent="", **told))
+
+
+@pytest.mark.parametrize(
+    ("administered", "detected", "is_given"),
+    [("NO", "NO", False), ("NO", None, False), ("NO", "YES", True), ("YES", "NO", True), (None, None, True)],
+)
+@pytest.mark.parametrize("groups", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_an_agent_given_after_a_frame_was_not_given_for_it(
+    groups: str, administered: str | None, detected: str | None, is_given: bool
+) -> None:
+    usage = header(ContrastBolusAgentAdministered=administered, ContrastBolusAgentDetected=detected)
+    group = header(ContrastBolusUsageSequence=[usage])
+    ds = header(ContrastBolusAgentSequence=[header(CodeMeaning="Iopamidol")], **{groups: [group]})
+    assert has_contrast_agent(ds, 0) == is_given
+
+
 def test_a_header_without_an_agent_tells_of_none() -> None:
     assert not has_contrast_agent(header())

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from dicom_node.errors import NotAnalysable, NotForHilum, PassingFailure, RejectedInput
 from tests.factories import AXIAL, ct_series, multiframe_ct, slice_positions
@@ -369,6 +369,19 @@ def test_kernel_and_contrast_agent_travel_with_the_volume(tmp_path: Path) -> Non
     assert enhanced.has_contrast_agent
     iterative = read_volume(ct_series(tmp_path / "iterative", gradient(), ConvolutionKernel=["I70f", "2"]))
     assert iterative.kernel == "I70f 2"
+
+
+def test_a_volume_was_taken_with_contrast_if_any_frame_was(tmp_path: Path) -> None:
+    (path,) = multiframe_ct(tmp_path, gradient(), ContrastBolusAgentSequence=[Dataset()])
+    ds = dcmread(path)
+    groups = ds.PerFrameFunctionalGroupsSequence
+    for is_given in (False, True):
+        for index, group in enumerate(groups):
+            usage = Dataset()
+            usage.ContrastBolusAgentAdministered = "YES" if is_given and index == len(groups) - 1 else "NO"
+            group.ContrastBolusUsageSequence = [usage]
+        ds.save_as(path)
+        assert read_volume([path]).has_contrast_agent == is_given
 
 
 @pytest.mark.parametrize("legacy_converted", [False, True])
