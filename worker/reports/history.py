@@ -100,8 +100,8 @@ def history_of(
 ) -> History:
     """Compare with the patient's latest earlier study, taken from reports at ``paths`` and from ``others``.
 
-    Only Hilum's own reports on the same patient count; of several reports on one study, only the newest. A report
-    takes precedence over what ``others`` holds on the same study: a measurement, or the reason why there is none.
+    Only Hilum's own reports on the same patient count; of several on one study, only the newest that no other replaces.
+    A report takes precedence over what ``others`` holds on its study: a measurement, or the reason why there is none.
     """
     now = exam_of(volume, findings, identity)
     told = list(_told_by(_reports_on(identity, paths)))
@@ -205,15 +205,19 @@ def read_exam(report: Dataset) -> Exam | None:
 
 
 def _reports_on(identity: Dataset, paths: Sequence[Path]) -> list[Dataset]:
-    newest: dict[str, Dataset] = {}
-    for path in paths:
-        report = _read_report(path)
-        if report is None or not is_same_patient(report, identity):
-            continue
-        known = newest.get(report.StudyInstanceUID)
-        if known is None or _made_at(known) < _made_at(report):
-            newest[str(report.StudyInstanceUID)] = report
-    return list(newest.values())
+    """Return one report on each study of the patient: one that no other replaces, and of several such the newest."""
+    reports = [report for path in paths if (report := _read_report(path))]
+    replaced = {uid for report in reports for uid in _predecessors(report)}
+    reports.sort(key=lambda report: (report.SOPInstanceUID not in replaced, _made_at(report)))
+    return list({report.StudyInstanceUID: report for report in reports if is_same_patient(report, identity)}.values())
+
+
+def _predecessors(report: Dataset) -> Iterator[str]:
+    """Yield the SOP Instance UIDs of the documents that a report replaces (PS3.3 C.17.2)."""
+    for study in report.get("PredecessorDocumentsSequence") or []:
+        for series in study.get("ReferencedSeriesSequence") or []:
+            for instance in series.get("ReferencedSOPSequence") or []:
+                yield str(instance.get("ReferencedSOPInstanceUID"))
 
 
 def _read_report(path: Path) -> Dataset | None:

@@ -299,6 +299,31 @@ def test_what_is_no_report_of_hilums_is_passed_over(tmp_path: Path, follow_up: P
     assert json.loads((out / "results.json").read_text())["comparison"] is None
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_report_that_another_replaces_does_not_count_whatever_its_time(
+    tmp_path: Path, prior: Path, order: int
+) -> None:
+    """Content Time is local: it goes back at the end of summer time, and on a worker in another zone."""
+    revised = dcmread(prior)
+    revised.PredecessorDocumentsSequence = [predecessor(revised)]
+    revised.ContentDate, revised.SOPInstanceUID = "20240201", "1.2.3"
+    revised.save_as(tmp_path / "revised.dcm")
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [tmp_path / "revised.dcm", prior][::order])
+
+    (study,) = report_of(out).PertinentOtherEvidenceSequence
+    assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3"
+
+
+def predecessor(report: Dataset) -> Dataset:
+    """Return the reference by which a report names one that it replaces (PS3.3 C.17.2)."""
+    instance, series, study = Dataset(), Dataset(), Dataset()
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = report.SOPClassUID, report.SOPInstanceUID
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = report.SeriesInstanceUID, [instance]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = report.StudyInstanceUID, [series]
+    return study
+
+
 def without_text(item: Dataset) -> None:
     if "TextValue" in item:
         del item.TextValue
