@@ -54,8 +54,8 @@ class Source:
 def source_of(volume: Volume) -> Source:
     """Return the source that results of a volume are made from.
 
-    Only the first slice's header is read again. If it names no frame of reference, a UID is derived for the series,
-    because a segmentation must have one (PS3.3 A.51.3).
+    The first slice's header is read again, and further ones if it has no Patient ID. If it names no frame of reference,
+    a UID is derived for the series, because a segmentation must have one (PS3.3 A.51.3).
 
     Raises
     ------
@@ -80,14 +80,14 @@ def source_of(volume: Volume) -> Source:
         raise NotAnalysable("shared-uids", f"{expected}, got {len(uids)}: correct them at the sender")
     images = [_image(header, slice_.sop_class_uid, slice_.sop_instance_uid) for slice_ in of_each_file]
     images[0].update(_first_plane(header, volume))
-    return _source(header, images)
+    return _source(header, images, [slice_.path for slice_ in of_each_file])
 
 
 def read_source(paths: Sequence[Path]) -> Source:
     """Return the source that a result is made from if there is no volume, from the images at these paths.
 
     The images are ordered by SOP Instance UID, whatever the order of the files. The header of the first image that
-    can be read completely is used for all.
+    can be read completely is used for all; the identity is that of the first with a Patient ID.
 
     Raises
     ------
@@ -114,7 +114,8 @@ def read_source(paths: Sequence[Path]) -> Source:
             why = error
             continue
         if header is not None:
-            return _source(header, [_image(one, one.SOPClassUID, uid) for uid, _, one in found])
+            images = [_image(one, one.SOPClassUID, uid) for uid, _, one in found]
+            return _source(header, images, [path for _, path, _ in found])
     raise why
 
 
@@ -183,8 +184,23 @@ def _without_empty_compression(image: Dataset) -> None:
             del image[keyword]
 
 
-def _source(header: Dataset, images: Sequence[Dataset]) -> Source:
-    identity = identity_of(header)
+def _identified(header: Dataset, paths: Sequence[Path]) -> Dataset:
+    """Return the header of the first of these images that has a Patient ID, or this header if it has one or none has.
+
+    Images without a Patient ID are accepted among others, and a result without it would not be found.
+    """
+    for path in () if header.get("PatientID") else paths:
+        try:
+            other = _read_header(path)
+        except PassingFailure:
+            continue
+        if other is not None and other.get("PatientID"):
+            return other
+    return header
+
+
+def _source(header: Dataset, images: Sequence[Dataset], paths: Sequence[Path]) -> Source:
+    identity = identity_of(_identified(header, paths))
     images[0].Modality = "CT"
     images[0].update(clean(header, _OF_THE_SERIES))
     _without_empty_compression(images[0])

@@ -66,6 +66,24 @@ def test_a_file_that_is_no_dicom_among_images_is_passed_over(tmp_path: Path) -> 
     assert len(read_source([tmp_path / "notes", *images]).images) == 2
 
 
+@pytest.mark.parametrize("unnamed", [1, 3])
+def test_the_patient_is_the_one_of_the_first_image_that_has_an_id(tmp_path: Path, unnamed: int) -> None:
+    paths = ct_series(tmp_path, np.zeros((4, 8, 8), np.int16), PatientID="4711", PatientName="Anna")
+    for path in paths[:unnamed]:
+        ds = dcmread(path)
+        ds.PatientID, ds.PatientName = "", ""
+        ds.save_as(path)
+    for source in (source_of(read_volume(paths)), read_source(paths)):
+        assert (source.identity.PatientID, source.identity.PatientName) == ("4711", "Anna")
+        assert source.first.PatientID == "4711"
+
+
+def test_a_patient_without_an_id_stays_without(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path, np.zeros((4, 8, 8), np.int16), PatientID="", PatientName="Anna")
+    for source in (source_of(read_volume(paths)), read_source(paths)):
+        assert (source.identity.PatientID, source.identity.PatientName) == ("", "Anna")
+
+
 def fail_whole_headers(monkeypatch: pytest.MonkeyPatch, *lost: Path) -> None:
     """Let the storage give the beginning of these files, which has the UIDs, and no more."""
 
