@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ def run_analyze(arguments: argparse.Namespace) -> int:
     method = choose_method(settings.worker)
     with progress_cleared():
         priors = [] if selection.rejection else list(measured_priors(arguments.prior, paths, settings, method))
+        remove_result(arguments.out)
         answer = answer_study(
             paths,
             selection.rejection,
@@ -100,6 +102,21 @@ def make_writable(out: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise SettingsError("out-unwritable", f"--out {out} cannot be written: {error.strerror}") from error
+
+
+def remove_result(out: Path) -> None:
+    """Remove an earlier result from a folder, so that no other patient's objects stay beside the new ones.
+
+    Only the files that its results.json names are removed, and results.json and key-image.png themselves.
+    """
+    try:
+        written = json.loads((out / "results.json").read_text(encoding="utf-8"))["objects"]
+        names = [str(item["path"]) for item in written]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    for name in (*names, "key-image.png", "results.json"):
+        if Path(name).name == name and (out / name).is_file():
+            (out / name).unlink()
 
 
 def show_stage(stage: str, share: float) -> None:

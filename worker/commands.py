@@ -12,7 +12,11 @@ def add_analyze(parser: ArgumentParser) -> None:
     """Arguments of ``hilum analyze``."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="a study's DICOM files, also in subfolders")
     parser.add_argument(
-        "--out", metavar="OUT", type=Path, required=True, help="where SEG, SR, key image and results.json go"
+        "--out",
+        metavar="OUT",
+        type=Path,
+        required=True,
+        help="where SEG, SR, key image and results.json go; an earlier result there is replaced",
     )
     parser.add_argument(
         "--prior",

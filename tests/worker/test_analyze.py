@@ -15,7 +15,7 @@ from dicom_node import cli
 from dicom_node.study import Ending, JobState
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.test_sr import texts
-from worker.analyze import print_answer
+from worker.analyze import print_answer, remove_result
 from worker.answer import Answer
 
 
@@ -50,6 +50,32 @@ def test_the_folder_of_the_results_is_closed_to_other_users(tmp_path: Path, monk
     assert cli.main(["analyze", "in", "--out", "out"]) == 1  # too short to measure, so the report says that
     assert (tmp_path / "out" / "report.dcm").exists()
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_result_replaces_the_one_before_it_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    objects = [{"path": name} for name in ("lungs.dcm", "report.dcm", "../kept.dcm", "images", "gone.dcm", 7)]
+    (out / "results.json").write_text(json.dumps({"objects": objects}))
+    (out / "images").mkdir()
+    for name in ("lungs.dcm", "report.dcm", "key-image.png", "notes.txt", "../kept.dcm"):
+        (out / name).write_text("another patient's")
+    ct_series(tmp_path / "in", HU[:5], StudyDescription="Chest")
+
+    assert cli.main(["analyze", "in", "--out", "out"]) == 1  # too short to measure, so there is only a report
+
+    assert {path.name for path in out.iterdir()} == {"report.dcm", "results.json", "notes.txt", "images"}
+    assert dcmread(out / "report.dcm").Modality == "SR"
+    assert (tmp_path / "kept.dcm").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", "{}", '{"objects": 7}', '{"objects": [7]}'])
+def test_what_is_no_result_is_not_removed(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    (tmp_path / "key-image.png").write_text("somebody's")
+    remove_result(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "key-image.png"}
 
 
 @pytest.fixture
