@@ -259,6 +259,12 @@ def number(value: object) -> float | None:
     return parsed if math.isfinite(parsed) else None
 
 
+def length(value: object) -> float | None:
+    """Return a decimal string as a length, or None if it is no number above 0."""
+    found = number(value)
+    return found if found and found > 0 else None
+
+
 def numbers(value: object) -> tuple[float, ...] | None:
     """Return decimal strings as finite numbers, or None if there is none or one is not a finite number."""
     parsed = [number(v) for v in as_list(value)]

@@ -22,44 +22,12 @@ from pydicom.uid import (
 from dicom_node.bounded import read_bounded
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import UNREADABLE, kernel_of, number, require_storage
+from dicom_node.headers import UNREADABLE, kernel_of, length, number, require_storage
 from worker.contrast import CONTRAST_TAGS, has_contrast_agent
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName")
-
-HEADER_TAGS = [
-    *DESCRIPTIONS,
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "InstanceNumber",
-    "PatientID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-    "ImageType",
-    "BodyPartExamined",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "NumberOfFrames",
-    "BitsAllocated",
-    "BitsStored",
-    "PixelRepresentation",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "ConvolutionKernel",
-    *CONTRAST_TAGS,
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-]
 
 _GROUP_OF = {
     "ImagePositionPatient": "PlanePositionSequence",
@@ -71,6 +39,32 @@ _GROUP_OF = {
     "RescaleType": "PixelValueTransformationSequence",
 }
 """The functional group macro that carries an attribute in a multi-frame CT (PS3.3 C.7.6.16.2, C.8.15.3)."""
+
+HEADER_TAGS = [
+    *DESCRIPTIONS,
+    *_GROUP_OF,
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "InstanceNumber",
+    "PatientID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "ImageType",
+    "BodyPartExamined",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ConvolutionKernel",
+    *CONTRAST_TAGS,
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
 
 _NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 """Defined terms of Rescale Type that name another quantity (PS3.3 C.11.1.1.2).
@@ -225,7 +219,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         position=numbers("ImagePositionPatient", 3, "no-position"),
         orientation=numbers("ImageOrientationPatient", 6, "no-orientation").reshape(2, 3),
         spacing_mm=(float(row_mm), float(column_mm)),
-        thickness_mm=_length(_attribute(ds, "SliceThickness", index)),
+        thickness_mm=length(_attribute(ds, "SliceThickness", index)),
         slope=float(numbers("RescaleSlope", 1, "no-rescale")[0]),
         intercept=float(numbers("RescaleIntercept", 1, "no-rescale")[0]),
         padding=_padding(ds),
@@ -273,11 +267,6 @@ def _coded_body_part(ds: Dataset) -> str:
 def _instance_number(ds: Dataset) -> int | None:
     value = number(ds.get("InstanceNumber"))
     return int(value) if value is not None and value.is_integer() else None
-
-
-def _length(value: object) -> float | None:
-    found = number(value)
-    return found if found and found > 0 else None
 
 
 def _padding(ds: Dataset) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.bounded import read_bounded
 from dicom_node.errors import HilumError, NotAnalysable, NotForHilum, PassingFailure
-from dicom_node.headers import UNREADABLE, number, require_storage
+from dicom_node.headers import UNREADABLE, length, require_storage
 from worker.reports.identity import clean, identity_of
 from worker.reports.uids import derive_uid
 from worker.volume import Volume
@@ -154,8 +154,8 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
 
     Orientation, spacing and thickness are the first slice's; those of other slices may differ in the last digit,
     although all were accepted as one volume. In a multi-frame object they are in the per-frame or the shared
-    functional groups (PS3.3 C.7.6.16.2). A thickness (mm) that is not a number is left empty, because nothing is
-    measured with it.
+    functional groups (PS3.3 C.7.6.16.2). A thickness (mm) that is no number above 0 is left empty, because nothing
+    is measured with it.
     """
     plane = Dataset()
     orientation = measures = header
@@ -168,7 +168,7 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
         )
     plane["ImageOrientationPatient"] = orientation["ImageOrientationPatient"]
     plane["PixelSpacing"] = measures["PixelSpacing"]
-    plane.SliceThickness = number(measures.get("SliceThickness"))
+    plane.SliceThickness = length(measures.get("SliceThickness"))
     plane.ImagePositionPatient = list(volume.slices[0].position_mm)
     _, plane.Rows, plane.Columns = volume.geometry.shape
     own = volume.geometry.frame_of_reference_uid

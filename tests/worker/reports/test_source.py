@@ -28,9 +28,9 @@ def test_functional_groups_may_all_be_the_frames_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
-@pytest.mark.parametrize("written", [b"1,25  ", b"5.0mm ", b"NaN   ", b"inf   ", b"1\\2   "])
+@pytest.mark.parametrize("written", [b"1,25  ", b"5.0mm ", b"NaN   ", b"inf   ", b"1\\2   ", b"0     ", b"-1.5  "])
 @pytest.mark.parametrize("write", [ct_series, multiframe_ct])
-def test_a_thickness_that_is_no_number_is_left_empty(
+def test_a_thickness_that_is_no_length_is_left_empty(
     tmp_path: Path, write: Callable[..., list[Path]], written: bytes
 ) -> None:
     paths = write(tmp_path, np.zeros((4, 8, 8), np.int16), spacing_mm=(6.1234, 3.0, 2.0))
