@@ -16,7 +16,14 @@ from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import Connection, Engine, Select, select, update
 
 from dicom_node.bounded import read_bounded
-from dicom_node.dispatch.retrieve import FoundSeries, find_last_chest_ct, find_reports, get_series, move_series
+from dicom_node.dispatch.retrieve import (
+    FoundSeries,
+    NotSent,
+    find_last_chest_ct,
+    find_reports,
+    get_series,
+    move_series,
+)
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.headers import UNREADABLE
@@ -112,7 +119,8 @@ class PriorFetcher:
             if self._settings.priors.analyze:
                 self._fetch_images(source, study_instance_uid, patient, taken_at)
         except (PassingFailure, OSError) as error:
-            self._not_before = time.monotonic() + PAUSE_SECONDS
+            if not isinstance(error, NotSent):  # which says nothing about the next study
+                self._not_before = time.monotonic() + PAUSE_SECONDS
             code, reason = (
                 (error.code, error.message) if isinstance(error, PassingFailure) else ("disk", error.strerror)
             )

@@ -7,20 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLETransferSyntaxes,
-)
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
@@ -30,9 +17,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 )
 
 from dicom_node.deadline import hung_up_after
+from dicom_node.dispatch.ct_images import CT_IMAGES
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
-from dicom_node.errors import PassingFailure
-from dicom_node.headers import CT_STORAGE, as_list, taken_at
+from dicom_node.errors import HungUp, PassingFailure
+from dicom_node.headers import as_list, taken_at
 from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
 from dicom_node.statuses import OUT_OF_RESOURCES, PENDING, SUCCESS
@@ -49,17 +37,6 @@ REPORTS_OF_HILUM = "Hilum*"
 Response = tuple[Dataset, Dataset | None]
 """A status, and the identifier that came with it."""
 
-CT_IMAGES = tuple(
-    (str(sop_class_uid), str(transfer_syntax_uid))
-    for sop_class_uid in sorted(CT_STORAGE)
-    for transfer_syntax_uid in (
-        *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian),
-        *(JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + RLETransferSyntaxes),
-        *(JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K),
-    )
-)
-"""SOP class and transfer syntax of the CT images that a worker can read, and a C-GET may bring."""
-
 
 @dataclass(frozen=True)
 class FoundSeries:
@@ -67,6 +44,10 @@ class FoundSeries:
 
     study_instance_uid: str
     series_instance_uid: str
+
+
+class NotSent(PassingFailure):
+    """The PACS answered that it cannot send the images, or not all of them."""
 
 
 def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer: str) -> list[FoundSeries]:
@@ -174,6 +155,8 @@ def get_series(
 ) -> None:
     """Have a PACS send the CT images of series over the same association; return when it is done.
 
+    A series of which it sends nothing is left out, such as one of screens (Secondary Capture), if it sends another.
+
     Parameters
     ----------
     keep
@@ -181,29 +164,44 @@ def get_series(
 
     Raises
     ------
+    NotSent
+        The PACS could send no series, or one only in part.
     PassingFailure
-        The PACS could not send them, or not all of them.
+        The PACS cannot be reached, does not offer C-GET, or hung up.
+    OSError
+        An image could not be kept.
     """
+    got, lost = list[str](), list[OSError]()
 
     def on_store(event: evt.Event) -> int:
+        uid = str(event.file_meta.MediaStorageSOPInstanceUID)
         try:
-            keep(str(event.file_meta.MediaStorageSOPInstanceUID), event.encoded_dataset())
-        except OSError:
+            keep(uid, event.encoded_dataset())
+        except OSError as error:
+            lost.append(error)
             return OUT_OF_RESOURCES
+        got.append(uid)
         return SUCCESS
 
+    refusal = None
     with associated(peer, settings, GET, CT_IMAGES, on_store) as association:
         for series in found:
             query = identifier(
                 "SERIES", StudyInstanceUID=series.study_instance_uid, SeriesInstanceUID=series.series_instance_uid
             )
+            before = len(got)
             *_, (status, _) = ask(association.send_c_get, query, GET)
-            if status.get("Status") != SUCCESS:
-                raise PassingFailure(
-                    "not-got",
-                    f"{peer.name} answered {said(status)} to C-GET, and has not sent all; it must be done within "
-                    "priors.longest_seconds",
-                )
+            if lost:
+                raise lost[0]
+            if "Status" not in status:
+                message = f"{peer.name} hung up amid C-GET, or was not done within priors.longest_seconds"
+                raise HungUp("association-lost", message)
+            if status.Status != SUCCESS:
+                refusal = NotSent("not-got", f"{peer.name} answered {said(status)} to C-GET, and has not sent all")
+                if len(got) > before:
+                    raise refusal
+        if refusal and not got:
+            raise refusal
 
 
 def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeries]) -> None:

@@ -10,7 +10,6 @@ from pydicom import dcmread
 
 from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.retrieve import find_last_chest_ct, get_series
-from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database
@@ -81,14 +80,14 @@ def test_images_come_as_they_are_stored(source: Destination, tmp_path: Path) -> 
         assert ds.pixel_array.shape == HU.shape[1:]
 
 
-def test_a_disk_that_fails_is_a_passing_failure(source: Destination, tmp_path: Path) -> None:
+def test_a_disk_that_fails_is_the_reason(source: Destination, tmp_path: Path) -> None:
     settings = settings_for(source, tmp_path)
     found = find_last_chest_ct(source, settings, "MEASURED-PRIOR-1", "HOSPITAL", "20240301")
 
     def fail(_uid: str, _content: bytes) -> None:
         raise OSError(28, "no space")
 
-    with pytest.raises(PassingFailure, match="has not sent all"):
+    with pytest.raises(OSError, match="no space"):
         get_series(source, settings, found, fail)
 
 

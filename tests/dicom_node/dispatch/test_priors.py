@@ -16,9 +16,9 @@ from sqlalchemy import Engine, event
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, prior_reports, remember_patient
 from dicom_node.dispatch.received import instances_of
-from dicom_node.dispatch.retrieve import FoundSeries
+from dicom_node.dispatch.retrieve import FoundSeries, NotSent
 from dicom_node.dispatch.transitions import enqueue
-from dicom_node.errors import PassingFailure
+from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import reading
@@ -150,6 +150,7 @@ class Source:
         self.found = [FoundSeries(study, f"{study}.1")]
         self.asked: list[str] = []
         self.fails = False
+        self.failure: PassingFailure = HungUp("association-lost", "it broke off")
         self.reports: list[FoundSeries] = []
         self.moved: list[FoundSeries] = []
         monkeypatch.setattr("dicom_node.dispatch.priors.find_reports", lambda *_: self.reports)
@@ -165,7 +166,7 @@ class Source:
         self.asked.append("get")
         keep("1.2.4.1.1", b"image")
         if self.fails:
-            raise PassingFailure("not-got", "it broke off")
+            raise self.failure
 
 
 @pytest.fixture
@@ -282,6 +283,14 @@ def test_images_that_come_in_part_are_none_and_the_pacs_is_left_alone(
     source.fails = True
     assert fetch(record, tmp_path, times=2) == []
     assert source.asked == ["find", "get"]
+
+
+def test_a_pacs_that_cannot_send_the_images_of_one_study_is_asked_for_the_next(
+    record: Engine, tmp_path: Path, source: Source
+) -> None:
+    source.fails, source.failure = True, NotSent("not-got", "it answered 0xa702")
+    assert fetch(record, tmp_path, times=2) == []
+    assert source.asked == ["find", "get"] * 2
 
 
 def test_a_pacs_that_failed_is_asked_again_after_five_minutes(

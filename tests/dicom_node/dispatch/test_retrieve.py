@@ -7,16 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelFind as Find,
+)
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
+    StudyRootQueryRetrieveInformationModelGet as Get,
 )
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from dicom_node.dispatch.retrieve import (
     FIND,
     FoundSeries,
+    NotSent,
     associated,
     find,
     find_last_chest_ct,
@@ -25,7 +30,7 @@ from dicom_node.dispatch.retrieve import (
     is_before,
     move_series,
 )
-from dicom_node.errors import PassingFailure
+from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.settings import Destination, PriorSettings, Settings
 
 pytestmark = pytest.mark.node
@@ -68,6 +73,70 @@ def study(**attributes: str | list[str]) -> Dataset:
 def test_a_pacs_that_does_not_offer_the_service_is_a_passing_failure(ask: Callable[[Destination], object]) -> None:
     with pacs() as peer, pytest.raises(PassingFailure, match="PACS does not let HILUM ask by C-"):
         ask(peer)
+
+
+Sent = Callable[[evt.Event], Iterator[object]]
+
+
+@contextmanager
+def sending(answer: Sent) -> Iterator[Destination]:
+    """Run a PACS that answers C-GET with ``answer``."""
+    ae = AE("PACS")
+    ae.add_supported_context(Get)
+    ae.add_supported_context(CTImageStorage, ExplicitVRLittleEndian, scu_role=True, scp_role=True)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_GET, answer)])
+    assert server is not None
+    try:
+        yield Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
+    finally:
+        ae.shutdown()
+
+
+def image(series: str, sop_class_uid: str) -> Dataset:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = sop_class_uid, f"{series}.1", series
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return ds
+
+
+def holding_a_screen(event: evt.Event) -> Iterator[object]:
+    """Send a CT image of series 1.2.4.1; of any other a screen, for which Hilum has no presentation context."""
+    series = event.identifier.SeriesInstanceUID
+    yield 1
+    yield 0xFF00, image(series, CTImageStorage if series == "1.2.4.1" else SecondaryCaptureImageStorage)
+
+
+def test_a_series_that_the_pacs_cannot_send_is_left_out() -> None:
+    got = dict[str, bytes]()
+    with sending(holding_a_screen) as peer:
+        get_series(peer, Settings(), [FoundSeries("1.2.4", "1.2.4.2"), *SERIES], got.__setitem__)
+    assert list(got) == ["1.2.4.1.1"]
+
+
+def test_if_the_pacs_cannot_send_any_series_its_status_is_the_reason() -> None:
+    screen = [FoundSeries("1.2.4", "1.2.4.2")]
+    with sending(holding_a_screen) as peer, pytest.raises(NotSent, match="PACS answered 0xa702 to C-GET"):
+        get_series(peer, Settings(), screen, lambda *_: None)
+
+
+def test_a_series_that_comes_in_part_is_no_prior() -> None:
+    def answer(event: evt.Event) -> Iterator[object]:
+        yield 2
+        yield 0xFF00, image(event.identifier.SeriesInstanceUID, CTImageStorage)
+        yield 0xFF00, image(event.identifier.SeriesInstanceUID, SecondaryCaptureImageStorage)
+
+    with sending(answer) as peer, pytest.raises(NotSent, match="has not sent all"):
+        get_series(peer, Settings(), SERIES, lambda *_: None)
+
+
+def test_a_pacs_that_hangs_up_during_c_get_has_hung_up() -> None:
+    def answer(event: evt.Event) -> Iterator[object]:
+        yield 1
+        event.assoc.abort()
+
+    with sending(answer) as peer, pytest.raises(HungUp, match=r"priors\.longest_seconds"):
+        get_series(peer, Settings(), SERIES, lambda *_: None)
 
 
 def test_an_association_that_has_ended_is_a_passing_failure() -> None:
