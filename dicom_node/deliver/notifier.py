@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 
-from sqlalchemy import Engine, or_, select, update
+from sqlalchemy import ColumnElement, Engine, exists, or_, select, update
 
 from dicom_node.beside import take_turns
 from dicom_node.deliver.breaker import Breaker
@@ -15,6 +15,7 @@ from dicom_node.deliver.webhook import is_passing, is_success, post, read_key
 from dicom_node.errors import PassingFailure
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.notified import notification_number
 from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import Settings
 from dicom_node.study import DeliveryState, Notification
@@ -34,7 +35,10 @@ class Notifications:
         self._settings = settings.delivery
 
     def claim(self) -> tuple[str, Notification] | None:
-        """Return a lease's token and the notification that has been due longest; None if none is due."""
+        """Return a lease's token and the notification that has been due longest; None if none is due.
+
+        A notification waits for earlier ones about its study, so that the receiver hears of the last outcome last.
+        """
         moment, token = now(), str(uuid.uuid4())
         due = (
             notifications.c.state == DeliveryState.PENDING,
@@ -47,7 +51,7 @@ class Notifications:
         longest = (
             select(notifications, jobs.c.study_instance_uid)
             .join(jobs, jobs.c.job_id == notifications.c.job_id)
-            .where(*due)
+            .where(*due, ~follows_another())
             .order_by(notifications.c.due_at)
             .limit(1)
         )
@@ -105,6 +109,20 @@ class Notifications:
                 .where(*which)
                 .values(state=DeliveryState.PENDING, attempts=0, due_at=now(), message="")
             ).rowcount
+
+
+def follows_another() -> ColumnElement[bool]:
+    """Whether an earlier notification about the same study is still to be sent."""
+    earlier, its_job = notifications.alias(), jobs.alias()
+    number, its_number = (notification_number(table.c.notification_id) for table in (notifications, earlier))
+    is_earlier_in_job = (its_job.c.job_id == jobs.c.job_id) & (its_number < number)
+    return exists().where(
+        its_job.c.study_instance_uid == jobs.c.study_instance_uid,
+        earlier.c.job_id == its_job.c.job_id,
+        # Written as "is PENDING", this could make SQLite read every pending notification for each one that is due.
+        earlier.c.state.not_in((DeliveryState.SENT, DeliveryState.REJECTED)),
+        or_(its_job.c.revision < jobs.c.revision, is_earlier_in_job),
+    )
 
 
 class Notifier:

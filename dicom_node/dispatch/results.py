@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
-from dicom_node.record.database import insert_if_absent
+from dicom_node.record.notified import notification_number
 from dicom_node.record.schema import deliveries, jobs, notifications, results
 from dicom_node.study import REJECTION_NOTE, DeliveryState, Job, Notification, Result
 
@@ -47,12 +48,24 @@ def insert_results(
 
 
 def insert_notification(connection: Connection, notification: Notification, time: float) -> None:
-    """Queue a notification, but no second one for a job that was retried and ended in the same way."""
+    """Queue a notification, unless the job was retried and has ended as its last notification says.
+
+    The job's second notification and those after it have their number at the end of their identifier.
+    """
+    of_job = notifications.c.job_id == notification.job_id
+    number = notification_number(notifications.c.notification_id)
+    known = list(connection.scalars(select(notifications.c.notification_id).where(of_job).order_by(number)))
+    notification_id, body = notification.notification_id, notification.body
+    if known:
+        if known[-1].split(".")[:2] == notification_id.split("."):
+            return
+        notification_id = f"{notification_id}.{len(known) + 1}"
+        body = json.dumps(json.loads(body) | {"id": notification_id})
     connection.execute(
-        insert_if_absent(connection.engine, notifications).values(
-            notification_id=notification.notification_id,
+        notifications.insert().values(
+            notification_id=notification_id,
             job_id=notification.job_id,
-            body=notification.body,
+            body=body,
             state=DeliveryState.PENDING,
             due_at=time,
         )

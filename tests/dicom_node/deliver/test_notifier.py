@@ -90,7 +90,54 @@ def test_a_job_that_was_retried_is_told_again_only_if_it_ends_in_another_way(rec
         with record.begin() as connection:
             connection.execute(jobs.update().values(given_up=True))
         queue.retry(STUDY)
-    assert [row["notification_id"] for row in rows(record, notifications)] == [f"{job_id}.refused", f"{job_id}.done"]
+    assert [row["notification_id"] for row in rows(record, notifications)] == [
+        f"{job_id}.refused",
+        f"{job_id}.done.2",
+    ]
+
+
+def test_a_study_whose_outcome_changes_back_is_told_again(record: Engine, away: Settings) -> None:
+    queue, job_id = Jobs(record, JobSettings()), make_job(record)
+    for ending in (REFUSED, DONE, REFUSED):
+        job = queue.claim(job_id)
+        assert job is not None
+        assert finish(record, job, away, ending)
+        with record.begin() as connection:
+            connection.execute(jobs.update().values(given_up=True))
+        queue.retry(STUDY)
+    told = rows(record, notifications)
+    assert [row["notification_id"] for row in told] == [f"{job_id}.refused", f"{job_id}.done.2", f"{job_id}.refused.3"]
+    assert [json.loads(str(row["body"]))["id"] for row in told] == [row["notification_id"] for row in told]
+
+
+def test_a_notification_waits_for_the_earlier_ones_of_its_study(record: Engine, away: Settings, clock: Clock) -> None:
+    """Else the receiver would be left with an outcome that has been replaced."""
+    outbox, queue = Notifications(record, away), Jobs(record, JobSettings(maximum_attempts=1))
+    job_id = make_job(record)
+    for ending in (REFUSED, DONE):
+        job = queue.claim(job_id)
+        assert job is not None
+        assert finish(record, job, away, ending)
+        with record.begin() as connection:
+            connection.execute(jobs.update().values(given_up=True))
+        queue.retry(STUDY)
+    revised = queue.claim(make_job(record, instances=3))
+    assert revised is not None
+    assert finish(record, revised, away)
+    end_study(record, away, "1.2.4")
+    first = outbox.claim()
+    assert first is not None
+    outbox.failed(*first, None, "away")
+    other = outbox.claim()
+    assert other is not None
+    assert other[1].study_instance_uid == "1.2.4"
+    assert outbox.claim() is None
+    clock.pass_(10)
+    heard = []
+    while claimed := outbox.claim():
+        heard.append(claimed[1].notification_id)
+        outbox.sent(*claimed, 200)
+    assert heard == [f"{job_id}.refused", f"{job_id}.done.2", f"{revised.job_id}.done"]
 
 
 def test_a_revised_study_is_told_again_with_its_revision(record: Engine, away: Settings) -> None:
