@@ -29,22 +29,22 @@ def enqueue(
     series_instance_uid: str | None,
     rejection: RejectedInput | None,
 ) -> bool:
-    """Record a job for these inputs unless the study has one already; return whether it was recorded.
+    """Record a job for these inputs unless the study's newest one has the same; return whether it was recorded.
 
     Runs in the transaction that settles the study. The new job supersedes earlier revisions that are still queued.
-    If the study has a job with the same inputs, and a removal has deleted its rows of inputs, it gets them back, so
-    that it can be retried. A superseded job with the same inputs does not count.
+    If the newest job has the same inputs, and a removal has deleted its rows of inputs, it gets them back, so that it
+    can be retried.
     """
     digest = input_sha256(inputs, rejection)
     of_study = jobs.c.study_instance_uid == study_instance_uid
     earlier = {row.input_sha256: row for row in connection.execute(select(jobs).where(of_study))}
     same = earlier.get(digest)
-    if same and same.code != SUPERSEDED:
+    if same and same.revision == len(earlier):
         held = select(job_inputs.c.instance_id).where(job_inputs.c.job_id == same.job_id).limit(1)
         if connection.scalar(held) is None:
             _insert_inputs(connection, same.job_id, inputs)
         return False
-    if same:  # superseded; a study may have each digest only once, so the new revision takes it over
+    if same:  # replaced by a newer revision; a study may have each digest only once, so the new revision takes it over
         connection.execute(update(jobs).where(jobs.c.job_id == same.job_id).values(input_sha256=same.job_id))
     job_id, time = str(uuid.uuid4()), now()
     connection.execute(

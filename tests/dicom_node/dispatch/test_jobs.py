@@ -560,6 +560,25 @@ def test_inputs_that_are_chosen_again_after_others_took_their_place_are_measured
     assert job.paths == tuple(image.path for image in two_images)
 
 
+def test_inputs_that_are_chosen_again_after_others_were_answered_are_answered_again(
+    queue: Jobs, record: Engine
+) -> None:
+    """Else the study's newest answer would be one to other images, such as to a part of those sent again."""
+    for images in (2, 3):
+        job = queue.claim(make_job(record, instances=images))
+        assert job
+        queue.finish(job, Ending(JobState.DONE), results_of(f"1.2.{images}"), [])
+    inputs = instances_of(record, STUDY)[:2]
+    with record.begin() as connection:
+        assert enqueue(connection, STUDY, Priority.ROUTINE, inputs, f"{STUDY}.1", None)
+        assert not enqueue(connection, STUDY, Priority.ROUTINE, inputs, f"{STUDY}.1", None)
+    assert sorted((row["revision"], row["state"]) for row in rows(record, jobs)) == [
+        (1, JobState.DONE),
+        (2, JobState.DONE),
+        (3, JobState.QUEUED),
+    ]
+
+
 def test_a_newer_revision_waits_for_the_one_before_it_so_that_its_report_can_name_it(
     queue: Jobs, record: Engine, clock: Clock
 ) -> None:
