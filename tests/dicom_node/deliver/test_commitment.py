@@ -257,9 +257,12 @@ def test_what_was_sent_of_a_study_that_was_removed_is_not_asked_for(record: Engi
 
 
 def send_all(outbox: Outbox) -> None:
+    """Send what is due; a rejection note is only once its report was sent."""
     token, due = outbox.claim("PACS")
-    for delivery in due:
-        outbox.sent(token, delivery, 0x0000)
+    while due:
+        for delivery in due:
+            outbox.sent(token, delivery, 0x0000)
+        token, due = outbox.claim("PACS")
 
 
 def report_missing(request: Request, count: int) -> Dataset:
@@ -311,8 +314,9 @@ def test_what_a_note_withdraws_at_the_moment_of_a_report_is_not_sent_again(
         asked = commitments.begin("PACS")
         assert asked is not None
         revise_study(record)
-        token, (report, note) = outbox.claim("PACS")
+        token, (report,) = outbox.claim("PACS")
         outbox.sent(token, report, 0x0000)
+        token, (note,) = outbox.claim("PACS")
         pauses = 0
 
         def pause(settings: DeliverySettings, attempts: int) -> float:
