@@ -183,7 +183,7 @@ def _as_read(volume: Volume) -> list[object]:
     ]
     geometry = volume.geometry
     lies = [geometry.shape, geometry.affine.tolist(), geometry.frame_of_reference_uid]
-    return [slices, lies, volume.kernel, volume.has_contrast_agent]
+    return [slices, lies, volume.kernel, volume.has_contrast_agent, volume.slice_thickness_mm]
 
 
 def source_image(sop_class_uid: str, sop_instance_uid: str) -> Dataset:

@@ -123,8 +123,9 @@ def test_other_pixels_under_the_same_uids_give_other_uids(series: list[Path], tm
         lambda v: replace(v, slices=(replace(v.slices[0], instance_number=99), *v.slices[1:])),
         lambda v: replace(v, kernel="B70f"),
         lambda v: replace(v, has_contrast_agent=True),
+        lambda v: replace(v, slice_thickness_mm=8.0),
     ],
-    ids=["affine", "frame of reference", "position", "number", "kernel", "contrast"],
+    ids=["affine", "frame of reference", "position", "number", "kernel", "contrast", "thickness"],
 )
 def test_what_was_corrected_under_the_same_uids_gives_other_uids(
     series: list[Path], tmp_path: Path, corrected: Callable[[Volume], Volume]
