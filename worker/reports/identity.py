@@ -85,6 +85,7 @@ _FORMS = {
 }
 _TIMEZONE = re.compile(r"(-(0\d|1[0-2])|\+(0\d|1[0-4]))[0-5]\d")
 _SEX = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"}
+_CHARACTER_SET = Tag("SpecificCharacterSet")
 _ISO_IR_58_ESCAPE = b"\x1b$)A"
 
 
@@ -122,12 +123,18 @@ def _clean(header: Dataset, tags: Iterable[BaseTag], encodings: list[str]) -> Da
             continue
         vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
         if vr == "SQ" and header[tag].VR == "SQ":
-            items = (_clean(item, item.keys(), encodings) for item in header[tag].value)
+            items = (_clean_item(item, encodings) for item in header[tag].value)
             cleaned.add_new(tag, vr, [item for item in items if item])
         elif vr in _TEXT_VRS or vr in _FORMS or vr == "UI":
             value = _well_formed(keyword_for_tag(tag), vr, _text(header, tag, vr, encodings))
             cleaned.add_new(tag, vr, value)
     return cleaned
+
+
+def _clean_item(item: Dataset, encodings: list[str]) -> Dataset:
+    """Return an item, decoded by its own character set if it declares one (PS3.5 7.5.3), without declaring it."""
+    own = _declared_encodings(item) if item.get("SpecificCharacterSet") else encodings
+    return _clean(item, item.keys() - {_CHARACTER_SET}, own)
 
 
 def _well_formed(keyword: str, vr: str, text: str) -> str:

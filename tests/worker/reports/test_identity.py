@@ -145,3 +145,17 @@ def test_sequences_of_identity_come_along() -> None:
     identity = identity_of(header(IssuerOfPatientIDQualifiersSequence=sequence))
 
     assert written(identity).IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == "1.2.40"
+
+
+@pytest.mark.parametrize("parent", ["ISO_IR 100", "ISO_IR 192"])
+@pytest.mark.parametrize("own", ["ISO_IR 144", None])
+def test_an_item_is_decoded_by_its_own_character_set_and_written_in_that_of_all(parent: str, own: str | None) -> None:
+    ds, item = Dataset(), Dataset()
+    ds.SpecificCharacterSet = parent
+    if own:
+        item.SpecificCharacterSet = own
+    item.PatientID = "Щ" if own else "Ü"
+    ds.OtherPatientIDsSequence = [item]
+    (other,) = written(identity_of(written(ds))).OtherPatientIDsSequence
+    assert other.PatientID == item.PatientID
+    assert "SpecificCharacterSet" not in other
