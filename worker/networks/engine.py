@@ -24,7 +24,11 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Library, device and precision, such as ``openvino-cpu-bf16``; results may differ in the last digits."""
+        """Library, device and precision, such as ``openvino-cpu-bf16``.
+
+        Results of the same precision differ in the last digits. In 16 bits they differ by more: the infected volume of
+        one study was 1.5 % smaller than in 32 bits.
+        """
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's logits for its input."""
