@@ -11,16 +11,41 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom_node.headers import UNREADABLE, require_storage
+from dicom_node.log import get_logger
 from worker.reports import codes, context
 from worker.reports.context import ResultContext
+
+log = get_logger()
+
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 _WHY = "Replaced by a new result of the same study."
 """True in every case: more images arrived, or a job that had been given up was run again."""
 
 
 def read_earlier(paths: Iterable[Path]) -> tuple[Dataset, ...]:
-    """Return the headers of an earlier result's objects, without those whose files retention has removed."""
-    return tuple(dcmread(path, stop_before_pixels=True) for path in paths if path.is_file())
+    """Return the headers of an earlier result's objects, without those whose files retention has removed.
+
+    Damaged ones are left out too, and logged: nothing can refer to them, so they are not withdrawn.
+
+    Raises
+    ------
+    PassingFailure
+        The storage fails to read one of them.
+    """
+    return tuple(ds for path in paths if path.is_file() and (ds := _read_header(path)))
+
+
+def _read_header(path: Path) -> Dataset | None:
+    try:
+        ds = dcmread(path, stop_before_pixels=True)
+        if all(ds.get(keyword) for keyword in ("Modality", *_UIDS)):
+            return ds
+    except UNREADABLE as error:
+        require_storage(error)
+    log.warning("earlier_result_damaged", reason=f"the earlier {path.stem} cannot be read, and is not withdrawn")
+    return None
 
 
 def reports_among(earlier: Iterable[Dataset]) -> list[Dataset]:
@@ -60,6 +85,6 @@ def _as_evidence(ds: Dataset, shared: ResultContext) -> Dataset:
             evidence[keyword] = ds[keyword]
     evidence.update(shared.source.identity)
     evidence.add_new("PatientName", "PN", "")  # see `source._source`
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+    for keyword in _UIDS:
         evidence[keyword] = ds[keyword]
     return evidence

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicom_node.errors import NotAnalysable
+from dicom_node.errors import NotAnalysable, PassingFailure
 from dicom_node.settings import ReportSettings
 from tests.worker.reports.results import MADE_AT, THRESHOLDS, Result, make_result
 from worker.reports import write_refusal, write_reports
+from worker.reports.revision import read_earlier
 
 GAPS = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps")
+HEAD = bytes(128) + b"DICM"
 WITH_NOTE = ReportSettings(rejection_note=True)
 
 
@@ -105,3 +108,31 @@ def test_what_retention_removed_is_not_named(first: Result, tmp_path: Path) -> N
     written = write_reports(first.volume, first.findings, tmp_path, WITH_NOTE, MADE_AT, gone)
 
     assert "rejection-note" not in {item.kind for item in written}
+
+
+@pytest.mark.parametrize("content", [b"", b"no DICOM", HEAD + b"\x08\x00\x60\x00CS\xff\xff", HEAD])
+def test_what_is_damaged_is_logged_and_not_named(
+    first: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    damaged = tmp_path / "damaged.dcm"
+    damaged.write_bytes(content)
+    earlier = [damaged, *(item.path for item in first.objects)]
+
+    written = write_reports(first.volume, first.findings, tmp_path, WITH_NOTE, MADE_AT, earlier)
+
+    note = dcmread(next(item.path for item in written if item.kind == "rejection-note"))
+    (study,) = note.CurrentRequestedProcedureEvidenceSequence
+    withdrawn = [ref for series in study.ReferencedSeriesSequence for ref in series.ReferencedSOPSequence]
+    assert {ref.ReferencedSOPInstanceUID for ref in withdrawn} == {item.sop_instance_uid for item in first.objects}
+    assert "earlier_result_damaged" in "".join(capsys.readouterr())
+
+
+def test_a_storage_that_fails_may_give_the_earlier_result_later(
+    first: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Dataset:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("worker.reports.revision.dcmread", fail)
+    with pytest.raises(PassingFailure):
+        read_earlier([item.path for item in first.objects])
