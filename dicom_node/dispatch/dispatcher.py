@@ -59,10 +59,11 @@ def most_slices(stored: Sequence[StoredInstance]) -> defaultdict[str, float]:
     return most
 
 
-def is_measured(connection: Connection, study_instance_uid: str) -> bool:
-    """Whether a study has been measured."""
-    done = jobs.c.study_instance_uid == study_instance_uid, jobs.c.state == JobState.DONE
-    return connection.scalar(select(jobs.c.job_id).where(*done).limit(1)) is not None
+def is_answered(connection: Connection, study_instance_uid: str) -> bool:
+    """Whether a study has been measured, or was refused before retention removed its images."""
+    refused = (jobs.c.state == JobState.REFUSED) & studies.c.removed_at.is_not(None)
+    answered = jobs.c.study_instance_uid == study_instance_uid, (jobs.c.state == JobState.DONE) | refused
+    return connection.scalar(select(jobs.c.job_id).join(studies).where(*answered).limit(1)) is not None
 
 
 class Dispatcher:
@@ -159,9 +160,9 @@ class Dispatcher:
             if not settle(connection, activity, state, reason, selection.reasons, chosen):
                 return
             remember_patient(connection, [uid], patient)
-            # If retention has removed a measured study's images, late images come alone and may not be measurable; the
-            # measurement stays the study's answer.
-            if not set_aside and not (selection.rejection and is_measured(connection, uid)):
+            # If retention has removed an answered study's images, late images come alone and may not be measurable; the
+            # answer stays.
+            if not set_aside and not (selection.rejection and is_answered(connection, uid)):
                 inputs = [
                     i for i in stored if i.sop_class_uid in CT_STORAGE and chosen in (None, i.series_instance_uid)
                 ]

@@ -79,6 +79,7 @@ def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer:
                 Modality="SR",
                 SeriesDescription=REPORTS_OF_HILUM,
             )
+            if str(series.get("SeriesDescription") or "Hilum").startswith("Hilum")  # the PACS need not match it
         ]
 
 

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, and_, bindparam, select, update
+from sqlalchemy import Engine, and_, bindparam, null, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ClauseElement
@@ -17,8 +17,8 @@ from dicom_node.headers import CT_STORAGE
 from dicom_node.receive.turn import Turn
 from dicom_node.record.database import insert_if_absent, now
 from dicom_node.record.retention import forget_associations
-from dicom_node.record.schema import associations, instances, results, studies
-from dicom_node.study import Association, Instance, Priority, Reception, StudyState
+from dicom_node.record.schema import associations, instances, jobs, results, studies
+from dicom_node.study import Association, Instance, JobState, Priority, Reception, StudyState
 
 # These statements run for every instance. On PostgreSQL, LOCK first locks the study's row, so that two senders of one
 # study take turns. KNOWN is a statement of its own because a statement sees what was committed when it began, not what
@@ -53,6 +53,11 @@ AGAIN = (
 )
 AGAIN_SECONDS = 60.0
 """How often, at most, identical arrivals of a study are recorded as its activity: each would be one more write."""
+HURRY = (  # a bell rings for the job in its new queue
+    update(jobs)
+    .where(jobs.c.study_instance_uid == bindparam("study"), jobs.c.state == bindparam("queued"))
+    .values(priority=bindparam("stat"), rung_at=null())
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,9 @@ class Intake:
         self._engine = engine
         self._turn = Turn(engine)
         self._active_at: dict[str, float] = {}
-        self._lock, self._known, self._own, self._insert, self._change, self._again, self._begin_study = (
-            as_text(engine, statement) for statement in (LOCK, KNOWN, OWN, INSERT, CHANGE, AGAIN, begin_study(engine))
+        statements = LOCK, KNOWN, OWN, INSERT, CHANGE, HURRY, AGAIN, begin_study(engine)
+        self._lock, self._known, self._own, self._insert, self._change, self._hurry, self._again, self._begin_study = (
+            as_text(engine, statement) for statement in statements
         )
 
     def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
@@ -96,6 +102,7 @@ class Intake:
 
         Only a new instance extends its study. A conflicting one flags the study, which keeps the bytes that came first.
         An identical one counts as activity of its study, so that retention does not remove what was just acknowledged.
+        A new or known instance that is urgent makes its study urgent, and the study's job if it still waits.
         """
         try:
             return self._record_all(arrivals)
@@ -128,10 +135,13 @@ class Intake:
         reception = self._classify(cursor, instance, known)
         if reception in (Reception.NEW, Reception.CONFLICT):
             cursor.execute(self._insert, row(arrival, conflicts=reception is Reception.CONFLICT))
-            if changes := changed_study(reception, arrival.priority, known):
-                as_it_was = {"state": known.state, "priority": known.priority, "conflicting": known.conflicting}
-                cursor.execute(self._change, {"study": instance.study_instance_uid} | as_it_was | changes)
-        elif reception is Reception.IDENTICAL and known.state != StudyState.RECEIVING:
+        if changes := changed_study(reception, arrival.priority, known):
+            study = {"study": instance.study_instance_uid}
+            as_it_was = {"state": known.state, "priority": known.priority, "conflicting": known.conflicting}
+            cursor.execute(self._change, study | as_it_was | changes)
+            if "priority" in changes:
+                cursor.execute(self._hurry, study | {"queued": JobState.QUEUED.value, "stat": Priority.STAT.value})
+        if reception is Reception.IDENTICAL and known.state != StudyState.RECEIVING:
             self._keep_active(cursor, instance, active_at)
         return reception
 
@@ -243,8 +253,10 @@ def changed_study(reception: Reception, priority: Priority, known: Known) -> dic
     """Return the columns that an instance changes in the row of its study; mostly none."""
     if reception is Reception.CONFLICT:
         return {"conflicting": True}
+    if reception is Reception.OWN_RESULT:
+        return {}
     changes: dict[str, object] = {}
-    if known.state != StudyState.RECEIVING:
+    if reception is Reception.NEW and known.state != StudyState.RECEIVING:
         changes["state"] = StudyState.RECEIVING.value
     if priority is Priority.STAT and known.priority != Priority.STAT:
         changes["priority"] = Priority.STAT.value

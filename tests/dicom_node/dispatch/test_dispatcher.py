@@ -285,6 +285,24 @@ def test_what_is_urgent_goes_to_the_stat_queue(
     assert [priority for _, priority in bell.rung] == [Priority.STAT]
 
 
+def test_a_late_image_changes_no_refusal_of_a_removed_study(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    send(chest(tmp_path / "a"))
+    pass_quiet(dispatcher, clock)
+    queue = Jobs(record, JobSettings())
+    job = queue.claim(jobs_in(record)[0]["job_id"])
+    assert job is not None
+    queue.finish(job, Ending(JobState.REFUSED), results_of(), ())
+    with record.begin() as connection:  # as retention removes them
+        connection.execute(job_inputs.delete())
+        connection.execute(instances.delete())
+        connection.execute(studies.update().values(removed_at=clock.seconds))
+    send(chest(tmp_path / "b")[:1])
+    pass_quiet(dispatcher, clock)
+    assert [job["state"] for job in jobs_in(record)] == [JobState.REFUSED]
+
+
 def test_the_patient_is_that_of_the_chosen_series(
     dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
 ) -> None:

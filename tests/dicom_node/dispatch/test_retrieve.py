@@ -200,6 +200,20 @@ def test_only_studies_that_may_have_a_report_are_looked_into(modalities: str | l
     assert levels == ["STUDY", "SERIES"][:queries]
 
 
+@pytest.mark.parametrize(("description", "found"), [("Hilum report", ["1.2.4.9"]), ("", ["1.2.4.9"]), ("Dose", [])])
+def test_a_report_of_another_maker_is_left_out_though_the_pacs_matches_no_description(
+    description: str, found: list[str]
+) -> None:
+    def answer(event: evt.Event) -> Answers:
+        if event.identifier.QueryRetrieveLevel == "STUDY":
+            yield 0xFF00, study(StudyInstanceUID="1.2.4")
+        else:
+            yield 0xFF00, study(SeriesInstanceUID="1.2.4.9", SeriesDescription=description)
+
+    with pacs(answer) as peer:
+        assert [s.series_instance_uid for s in find_reports(peer, Settings(), "4711", "")] == found
+
+
 @pytest.mark.parametrize(
     ("same_day", "before", "found"),
     [

@@ -48,7 +48,7 @@ def test_the_same_bytes_again_are_identical_and_change_nothing(intake: Intake, r
     (activity,) = receiving(record)
     assert settled(record, activity)
     before = (rows(record, studies), rows(record, instances))
-    assert receive(intake, instance(), priority=Priority.STAT) == [Reception.IDENTICAL]
+    assert receive(intake, instance()) == [Reception.IDENTICAL]
     assert (rows(record, studies), rows(record, instances)) == before
 
 
@@ -153,6 +153,16 @@ def test_one_stat_instance_makes_the_study_stat_for_good(intake: Intake, record:
     receive(intake, instance("1.2"), priority=Priority.STAT)
     receive(intake, instance("1.3"), priority=Priority.ROUTINE)
     assert study_row(record)["priority"] == Priority.STAT
+
+
+@pytest.mark.parametrize("sop", ["1.2.3.1.0", "1.2.3.1.9"])
+def test_a_job_that_waits_becomes_urgent_with_its_study(intake: Intake, record: Engine, sop: str) -> None:
+    """Whether an image comes once more or anew: the radiologist cannot wait, and the job may be the last in a queue."""
+    queue, job_id = Jobs(record, JobSettings()), make_job(record)
+    assert queue.to_ring(lambda _: 0) == [(job_id, Priority.ROUTINE)]
+    receive(intake, instance(sop), priority=Priority.STAT)
+    assert study_row(record)["priority"] == Priority.STAT
+    assert queue.to_ring(lambda _: 0) == [(job_id, Priority.STAT)]
 
 
 def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: str) -> None:
