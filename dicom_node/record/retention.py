@@ -36,8 +36,8 @@ ARRIVING_SECONDS = 300.0
 """For so long after an image, more may arrive: a removal would leave the rest of the study to be measured alone."""
 BATCH = 100
 ANSWERED = (JobState.DONE, JobState.REFUSED, JobState.SET_ASIDE)
-"""Final states after which files may be removed. After FAILED, the study has no answer and stays until somebody has
-looked at it."""
+"""Final states after which files may be removed. If its newest revision is FAILED, the study has no answer and stays
+until somebody has looked at it."""
 
 HELD = exists().where(instances.c.association_id == associations.c.association_id)
 """The condition that an instance refers to an association."""
@@ -167,6 +167,11 @@ class Retention:
     def _may_go(self, before: float) -> ColumnElement[bool]:
         of_study = jobs.c.study_instance_uid == studies.c.study_instance_uid
         received = exists().where(instances.c.study_instance_uid == studies.c.study_instance_uid)
+        newer = jobs.alias()
+        replaced = exists().where(
+            newer.c.study_instance_uid == jobs.c.study_instance_uid, newer.c.revision > jobs.c.revision
+        )
+        unanswered = and_(jobs.c.state.not_in(ANSWERED), ~and_(jobs.c.state == JobState.FAILED, replaced))
         delivery = exists().where(
             deliveries.c.sop_instance_uid == results.c.sop_instance_uid, results.c.job_id == jobs.c.job_id, of_study
         )
@@ -181,7 +186,7 @@ class Retention:
             studies.c.state != StudyState.RECEIVING,
             received,
             ~received.where(instances.c.stored_at >= min(before, now() - ARRIVING_SECONDS)),
-            ~exists().where(of_study, or_(jobs.c.state.not_in(ANSWERED), jobs.c.finished_at >= before)),
+            ~exists().where(of_study, or_(unanswered, jobs.c.finished_at >= before)),
             ~exists().where(results.c.job_id == jobs.c.job_id, of_study, went_nowhere()),
             ~delivery.where(or_(deliveries.c.state != DeliveryState.SENT, deliveries.c.sent_at >= before, uncommitted)),
         )

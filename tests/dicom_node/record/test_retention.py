@@ -98,6 +98,21 @@ def test_a_delivered_study_goes_by_age_and_its_answer_stays_in_the_record(
     assert rows(record, studies)[0]["removed_at"] == clock.seconds
 
 
+def test_a_study_goes_though_an_earlier_revision_failed(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock
+) -> None:
+    """`hilum retry` queues the newest revision alone, so nothing could end the wait for an earlier one."""
+    store(record, files)
+    answer(record, files, state=JobState.FAILED)
+    for _ in revise_study(record):  # the note follows the report
+        send(record)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SELECTED))
+    clock.pass_(DAY + 1)
+    Retention(record, settings(tmp_path)).turn()
+    assert rows(record, instances) == []
+
+
 @pytest.mark.parametrize("last", ["image", "image again", "answer", "delivery"])
 def test_the_days_are_counted_from_the_last_that_happened(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, last: str
