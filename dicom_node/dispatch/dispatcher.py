@@ -43,10 +43,11 @@ def patient_of(found: Sequence[SeriesHeader], chosen: SeriesHeader | None) -> Pa
     """Return the patient of a study; a Patient without an ID if its images disagree.
 
     Only the images of the chosen series are asked, as by the worker; without one all CT images, without these all.
+    Images without a Patient ID count for nothing.
     """
     every = [image for series in found for image in series.images]
     images = chosen.images if chosen else [image for image in every if image.sop_class_uid in CT_STORAGE] or every
-    patients = {Patient(image.patient_id, image.issuer_of_patient_id) for image in images}
+    patients = {Patient(image.patient_id, image.issuer_of_patient_id) for image in images if image.patient_id}
     return patients.pop() if len(patients) == 1 else Patient("", "")
 
 

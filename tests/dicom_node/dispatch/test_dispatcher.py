@@ -316,6 +316,15 @@ def test_the_patient_is_that_of_the_chosen_series(
     assert [study["patient_key"] for study in rows(record, studies)] == [Patient("4711", "HOSPITAL").key]
 
 
+def test_an_image_without_a_patient_id_leaves_the_study_its_patient(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+) -> None:
+    """The worker measures such a series too, under the ID that its other images have."""
+    send(chest(tmp_path / "some", PatientID="4711") + chest(tmp_path / "one", PatientID="", InstanceNumber=99)[:1])
+    pass_quiet(dispatcher, clock)
+    assert [study["patient_key"] for study in rows(record, studies)] == [Patient("4711", "").key]
+
+
 def test_a_broker_that_is_down_loses_nothing(
     dispatcher: Dispatcher, send: Send, clock: Clock, bell: Bell, record: Engine, tmp_path: Path
 ) -> None:
