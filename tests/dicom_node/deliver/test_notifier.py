@@ -50,6 +50,19 @@ def end_study(record: Engine, settings: Settings, study: str = STUDY, ending: En
     assert finish(record, job, settings, ending)
 
 
+def end_again_and_again(record: Engine, settings: Settings, *endings: Ending) -> str:
+    """End one job in each of these ways, with a retry after each; return its ID."""
+    queue, job_id = Jobs(record, JobSettings()), make_job(record)
+    for ending in endings:
+        job = queue.claim(job_id)
+        assert job is not None
+        assert finish(record, job, settings, ending)
+        with record.begin() as connection:
+            connection.execute(jobs.update().values(given_up=True))
+        queue.retry(STUDY)
+    return job_id
+
+
 def take_turn(record: Engine, settings: Settings) -> None:
     """Send due notifications as a newly started process does."""
     Notifier(Notifications(record, settings), settings).turn(threading.Event())
@@ -82,14 +95,7 @@ def test_what_is_told_is_recorded_with_the_outcome_or_not_at_all(record: Engine,
 
 
 def test_a_job_that_was_retried_is_told_again_only_if_it_ends_in_another_way(record: Engine, away: Settings) -> None:
-    queue, job_id = Jobs(record, JobSettings()), make_job(record)
-    for ending in (REFUSED, REFUSED, DONE):
-        job = queue.claim(job_id)
-        assert job is not None
-        assert finish(record, job, away, ending)
-        with record.begin() as connection:
-            connection.execute(jobs.update().values(given_up=True))
-        queue.retry(STUDY)
+    job_id = end_again_and_again(record, away, REFUSED, REFUSED, DONE)
     assert [row["notification_id"] for row in rows(record, notifications)] == [
         f"{job_id}.refused",
         f"{job_id}.done.2",
@@ -97,14 +103,7 @@ def test_a_job_that_was_retried_is_told_again_only_if_it_ends_in_another_way(rec
 
 
 def test_a_study_whose_outcome_changes_back_is_told_again(record: Engine, away: Settings) -> None:
-    queue, job_id = Jobs(record, JobSettings()), make_job(record)
-    for ending in (REFUSED, DONE, REFUSED):
-        job = queue.claim(job_id)
-        assert job is not None
-        assert finish(record, job, away, ending)
-        with record.begin() as connection:
-            connection.execute(jobs.update().values(given_up=True))
-        queue.retry(STUDY)
+    job_id = end_again_and_again(record, away, REFUSED, DONE, REFUSED)
     told = rows(record, notifications)
     assert [row["notification_id"] for row in told] == [f"{job_id}.refused", f"{job_id}.done.2", f"{job_id}.refused.3"]
     assert [json.loads(str(row["body"]))["id"] for row in told] == [row["notification_id"] for row in told]
@@ -113,14 +112,7 @@ def test_a_study_whose_outcome_changes_back_is_told_again(record: Engine, away: 
 def test_a_notification_waits_for_the_earlier_ones_of_its_study(record: Engine, away: Settings, clock: Clock) -> None:
     """Else the receiver would be left with an outcome that has been replaced."""
     outbox, queue = Notifications(record, away), Jobs(record, JobSettings(maximum_attempts=1))
-    job_id = make_job(record)
-    for ending in (REFUSED, DONE):
-        job = queue.claim(job_id)
-        assert job is not None
-        assert finish(record, job, away, ending)
-        with record.begin() as connection:
-            connection.execute(jobs.update().values(given_up=True))
-        queue.retry(STUDY)
+    job_id = end_again_and_again(record, away, REFUSED, DONE)
     revised = queue.claim(make_job(record, instances=3))
     assert revised is not None
     assert finish(record, revised, away)

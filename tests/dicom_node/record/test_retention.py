@@ -81,6 +81,16 @@ def send(record: Engine, count: int = 2) -> None:
         outbox.sent(token, delivery, 0x0000)
 
 
+def revise(record: Engine, to: tuple[str, ...] = ("PACS",)) -> list[str]:
+    """Answer the study anew and deliver that; return its new SOP Instance UIDs."""
+    newer = [result.sop_instance_uid for result in revise_study(record, destinations=to)]
+    for _ in newer if to else ():  # the note follows the report
+        send(record)
+    with record.begin() as connection:
+        connection.execute(studies.update().values(state=StudyState.SELECTED))
+    return newer
+
+
 def test_a_delivered_study_goes_by_age_and_its_answer_stays_in_the_record(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
@@ -104,10 +114,7 @@ def test_a_study_goes_though_an_earlier_revision_failed(
     """`hilum retry` queues the newest revision alone, so nothing could end the wait for an earlier one."""
     store(record, files)
     answer(record, files, state=JobState.FAILED)
-    for _ in revise_study(record):  # the note follows the report
-        send(record)
-    with record.begin() as connection:
-        connection.execute(studies.update().values(state=StudyState.SELECTED))
+    revise(record)
     clock.pass_(DAY + 1)
     Retention(record, settings(tmp_path)).turn()
     assert rows(record, instances) == []
@@ -178,9 +185,7 @@ def test_a_study_whose_newest_answer_went_nowhere_is_kept_though_an_earlier_one_
     images = store(record, files)
     answer(record, files)
     send(record)
-    revise_study(record, destinations=())
-    with record.begin() as connection:
-        connection.execute(studies.update().values(state=StudyState.SELECTED))
+    revise(record, to=())
     clock.pass_(1000 * DAY)
     Retention(record, settings(tmp_path)).turn()
     assert all(path.exists() for path in images)
@@ -193,11 +198,8 @@ def test_an_earlier_answer_that_a_note_has_withdrawn_before_it_was_delivered_kee
     withdrawn = answer(record, files)
     with record.begin() as connection:
         connection.execute(deliveries.update().values(state="rejected"))
-    for _ in revise_study(record):  # the note follows the report
-        send(record)
+    revise(record)
     assert len(rows(record, results)) - len(rows(record, deliveries)) == len(withdrawn)
-    with record.begin() as connection:
-        connection.execute(studies.update().values(state=StudyState.SELECTED))
     clock.pass_(2 * DAY)
     Retention(record, settings(tmp_path)).turn()
     assert not any(path.exists() for path in images)
@@ -225,11 +227,8 @@ def test_no_commitment_is_awaited_to_what_a_note_has_withdrawn(
     images = store(record, files)
     answer(record, files)
     send(record)
-    newer = [result.sop_instance_uid for result in revise_study(record)]
-    for _ in newer:  # the note follows the report
-        send(record)
+    newer = revise(record)
     with record.begin() as connection:
-        connection.execute(studies.update().values(state=StudyState.SELECTED))
         theirs = deliveries.c.sop_instance_uid.in_(newer)
         connection.execute(deliveries.update().where(theirs).values(committed_at=clock.seconds))
     clock.pass_(2 * DAY)
