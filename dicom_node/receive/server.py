@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import socket
 import ssl
@@ -25,6 +26,9 @@ from dicom_node.timers import use_steady_timers
 DEFERENCE_SECONDS = 0.002
 """For each association that it has open, a process waits this long for the others to accept a connection first."""
 ENDING_POLL_SECONDS = 0.01
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accept(2) reports if this process or the machine has no more file descriptors or memory."""
+EXHAUSTED_PAUSE_SECONDS = 1.0
 TIMEVAL = struct.Struct("ll")
 """C's struct timeval: seconds and microseconds."""
 
@@ -76,7 +80,13 @@ class PromptServer(ThreadedAssociationServer):
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection; of the processes that listen, the one with the fewest associations is the quickest."""
         time.sleep(DEFERENCE_SECONDS * len(self.active_associations))
-        peer, address = super().get_request()
+        try:
+            peer, address = super().get_request()
+        except OSError as error:
+            if error.errno in EXHAUSTED:  # the connection stays in the queue, and socketserver would spin silently
+                log.warning("connection_waits", reason=error.strerror)
+                time.sleep(EXHAUSTED_PAUSE_SECONDS)
+            raise
         # A peer that stalls within a PDU must not hold a thread forever. (settimeout would poll before each read.)
         timeout = timeval(self.ae.network_timeout or 0)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
