@@ -1,4 +1,4 @@
-"""The shipped network judged as the worker runs it, beside the HU thresholds, on patients that it never saw."""
+"""The shipped network's recipe judged beside the HU thresholds, on patients and studies that it never saw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Let the folds' networks read the patients that they never saw, as the worker does."""
+"""Let the folds' networks read the patients that they never saw, slice by slice.
+
+Each slice is read as the worker reads it. What the worker then removes in 3D is not removed: the slices with masks are
+cropped one by one and do not form a volume.
+"""
 
 from __future__ import annotations
 
