@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SettingsError
-from training.device import choose_device
 from training.experiment import Benchmark
 from training.files import read_json, write_json
+from training.fit.device import choose_device
 from training.provenance import machine, source_version
 
 Figures = dict[str, float]

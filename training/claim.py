@@ -14,8 +14,8 @@ from dicom_node.errors import SettingsError
 from training import datasets
 from training.experiment import Experiment
 from training.files import read_json, write_json
-from training.prepared import describe
-from training.pretrained import open_pretrained
+from training.fit.pretrained import open_pretrained
+from training.prepare.prepared import describe
 
 
 def finished_splits(run: Path) -> dict[int, Path]:

@@ -121,7 +121,7 @@ COMMANDS = (
     Command(
         "dream",
         "picture what a trained network looks for in each class",
-        "training.deep_dream:dream",
+        "training.evaluate.deep_dream:dream",
         _dream_arguments,
         extra="training",
     ),

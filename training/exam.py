@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from training.area_plots import write_area_plots
-from training.as_worker import find_samples, measure_scans, scans_of
-from training.evaluate import Judged, judge, measure, tuned_dice
+from training.evaluate.area_plots import write_area_plots
+from training.evaluate.as_worker import find_samples, measure_scans, scans_of
+from training.evaluate.compare import Judged, judge, measure, tuned_dice
+from training.evaluate.overlays import write_slices
 from training.experiment import Experiment
-from training.overlays import write_slices
-from training.prepared import Prepared, scans
+from training.prepare.prepared import Prepared, scans
 from training.reporter import counted
 from worker.chest_network import ChestNetwork
 from worker.networks.card import Card

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from training.examples import Stacking
-from training.preprocess import Preprocess
-from training.recipe import Recipe
-from training.splits import SplitRule
-from training.target import Target
+from training.fit.recipe import Recipe
+from training.prepare.examples import Stacking
+from training.prepare.preprocess import Preprocess
+from training.prepare.splits import SplitRule
+from training.prepare.target import Target
 
 
 @dataclass(frozen=True)

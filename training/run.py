@@ -17,7 +17,7 @@ from training import experiments, report
 from training.benchmark import run_benchmark
 from training.experiment import Benchmark, Experiment
 from training.files import read_json
-from training.processes import Processes, join
+from training.fit.processes import Processes, join
 from training.trial import Trial
 
 

@@ -15,22 +15,22 @@ from rich.console import Console
 from dicom_node.errors import SettingsError
 from training import datasets
 from training.claim import Claim, finished_splits
-from training.classes import missing_classes
 from training.datasets.notes import notes
-from training.evaluate import Judged, foreground_dice
+from training.evaluate.compare import Judged, foreground_dice
+from training.evaluate.metrics import Spread
 from training.exam import Exam, Weights
-from training.examples import cut
 from training.experiment import Experiment
 from training.files import read_json, write_json
-from training.fit import Training
-from training.losses import build_loss, median_frequency_weights
-from training.metrics import Spread
-from training.prepared import Prepared, discard, prepare
-from training.pretrained import load_pretrained, open_pretrained, seen_before
-from training.processes import Processes
+from training.fit.loop import Training
+from training.fit.losses import build_loss, median_frequency_weights
+from training.fit.pretrained import load_pretrained, open_pretrained, seen_before
+from training.fit.processes import Processes
+from training.fit.state import Progress
+from training.prepare.classes import missing_classes
+from training.prepare.examples import cut
+from training.prepare.prepared import Prepared, discard, prepare
 from training.provenance import card_of, machine, machines, source_version, with_figures
 from training.reporter import Reporter, counted
-from training.state import Progress
 from worker.networks.card import Card, read_card
 from worker.networks.checkpoint import save
 from worker.networks.network import SegmentationNetwork, count_parameters

@@ -18,8 +18,9 @@ from worker.grid import Bools, Grid, bounding_box, with_enclosed
 from worker.layers import LOWEST_MM, LOWEST_SLICES, by_size_and_place
 from worker.lungs import body_of, bowel_gas, divide
 from worker.networks.card import Card, read_card
-from worker.networks.engine import Engine, open_engine
+from worker.networks.engine import Engine
 from worker.networks.errors import NetworkError
+from worker.networks.opening import open_engine
 from worker.pipeline import Method
 from worker.slabs import Slabs
 from worker.volume import Volume

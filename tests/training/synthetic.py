@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from training.augment import Augmentation
 from training.datasets.sample import INFECTION, LUNG, Sample
-from training.evaluate import foreground_dice
-from training.examples import Stacking, cut
-from training.fit import Training, Validate
-from training.losses import Loss, build_loss
-from training.prepared import Prepared, prepare
-from training.preprocess import Preprocess
-from training.processes import Processes
-from training.recipe import Recipe
+from training.evaluate.compare import foreground_dice
+from training.fit.loop import Training, Validate
+from training.fit.losses import Loss, build_loss
+from training.fit.processes import Processes
+from training.fit.recipe import Recipe
+from training.fit.schedules import Optimiser
+from training.prepare.augment import Augmentation
+from training.prepare.examples import Stacking, cut
+from training.prepare.prepared import Prepared, prepare
+from training.prepare.preprocess import Preprocess
+from training.prepare.target import Target
 from training.reporter import Reporter
-from training.schedules import Optimiser
-from training.target import Target
 from worker.networks.network import SegmentationNetwork
 from worker.networks.registry import build
 

@@ -20,9 +20,9 @@ from tests.training.trials import DISCS, read_discs, trial
 from training import datasets
 from training.claim import finished_splits
 from training.datasets.sample import BadData, Sample
-from training.examples import Stacking
 from training.experiment import Experiment, Short
-from training.splits import KFold
+from training.prepare.examples import Stacking
+from training.prepare.splits import KFold
 from worker.networks.checkpoint import load, save
 
 

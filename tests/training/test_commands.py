@@ -13,7 +13,7 @@ from dicom_node.errors import SettingsError
 from training import experiments
 from training.experiment import Benchmark, Experiment, Short
 from training.experiments import REGISTRY, find
-from training.preprocess import Preprocess
+from training.prepare.preprocess import Preprocess
 from training.run import listing
 
 

@@ -14,9 +14,9 @@ from tests.training.synthetic import disc_sample
 from tests.training.trials import DISCS, read_discs, trial
 from training import datasets
 from training.datasets.sample import Sample
+from training.evaluate.overlays import TILE
 from training.experiment import Short
 from training.files import read_json, write_json
-from training.overlays import TILE
 from worker.networks.checkpoint import load
 
 

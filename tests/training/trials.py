@@ -11,10 +11,10 @@ from rich.console import Console
 from tests.training.synthetic import RECIPE, SIZE, disc_sample
 from training.datasets.sample import INFECTION, Sample
 from training.experiment import Experiment, Published, Short
-from training.preprocess import Preprocess
-from training.processes import Processes
-from training.splits import KFold
-from training.target import Target
+from training.fit.processes import Processes
+from training.prepare.preprocess import Preprocess
+from training.prepare.splits import KFold
+from training.prepare.target import Target
 from training.trial import Trial
 
 DISCS = Experiment(

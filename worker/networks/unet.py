@@ -101,7 +101,7 @@ class UNet25D(UNet):
     """U-Net on three neighbouring slices: (n, 3, rows, columns) to (n, classes, 3, rows, columns).
 
     All three slices get a mask. Neighbouring windows overlap, and their predictions are averaged when a
-    scan is segmented (``training.scan``). Wu et al. 2020, "Network structure".
+    scan is segmented (``training.evaluate.scan``). Wu et al. 2020, "Network structure".
     """
 
     layout: ClassVar[Layout] = "2.5d"

@@ -8,7 +8,7 @@ from PIL import Image
 from training import datasets
 from training.datasets.sample import BadData
 from training.experiments.papers.saood import TARGETS
-from training.losses import median_frequency_weights
+from training.fit.losses import median_frequency_weights
 
 
 def write(folder: Path, image: np.ndarray, classes: np.ndarray) -> Path:

@@ -14,10 +14,10 @@ from tests.worker.networks.test_checkpoint import CARD
 from worker.networks import dense_unet
 from worker.networks.card import Card
 from worker.networks.checkpoint import load, save
-from worker.networks.engine import open_engine
 from worker.networks.errors import NetworkError
 from worker.networks.export import convert, export
 from worker.networks.network import Network
+from worker.networks.opening import open_engine
 from worker.networks.openvino_engine import OpenVinoEngine
 from worker.networks.registry import build
 from worker.networks.torch_engine import TorchEngine

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import NotAnalysable, NotForHilum
+from training.evaluate.metrics import ratio
 from training.experiment import Benchmark
 from training.experiments.chest.judged import files_of
 from training.experiments.chest.network import FOLDS
 from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
-from training.metrics import ratio
-from training.preprocess import WU_WINDOW_HU
+from training.prepare.preprocess import WU_WINDOW_HU
 from worker.chest_network import Agreement
 from worker.pipeline import Method, examine
 from worker.volume import Volume, read_volume

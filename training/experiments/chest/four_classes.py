@@ -8,8 +8,8 @@ from pathlib import Path
 from training.datasets.sample import CONSOLIDATION, GROUND_GLASS_OPACITY, LUNG, PLEURAL_EFFUSION
 from training.experiment import Published
 from training.experiments.chest.network import FOLDS_2D, WINDOWS_AND_KERNELS
-from training.splits import KFold, Named
-from training.target import Target
+from training.prepare.splits import KFold, Named
+from training.prepare.target import Target
 
 GOAL = "goal"
 

@@ -12,12 +12,12 @@ import numpy as np
 from dicom_node.headers import read_series
 from training.datasets.ct_studies import HEALTHY, read_verdicts
 from training.datasets.sample import INFECTION, LUNG
+from training.evaluate.metrics import Confusion, Roc, Spread, ratio
+from training.evaluate.overlays import Tile, in_lung_window, worst_middle_best, write_page
+from training.evaluate.patients import Patient, patient_figures
 from training.experiment import Benchmark, Published
 from training.experiments.chest.network import FOLDS
 from training.experiments.chest.reading import Read, open_folds, read_folds
-from training.metrics import Confusion, Roc, Spread, ratio
-from training.overlays import Tile, in_lung_window, worst_middle_best, write_page
-from training.patients import Patient, patient_figures
 from worker.chest_network import Agreement
 from worker.findings import Findings
 from worker.pipeline import THRESHOLDS, Method, analyze

@@ -19,11 +19,11 @@ from dicom_node.errors import SettingsError
 from training import datasets
 from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG, Sample
+from training.evaluate.metrics import Confusion, Spread, with_interval
+from training.evaluate.scan import Segmenter, open_segmenter
 from training.experiment import Benchmark, Experiment, Published
 from training.experiments.chest.network import FOLDS_2D, FOLDS_3D, FOLDS_25D
 from training.experiments.chest.reading import fold_weights
-from training.metrics import Confusion, Spread, with_interval
-from training.scan import Segmenter, open_segmenter
 from worker.chest_network import INFECTED, WHOLE_LUNG
 from worker.framing import Framing
 from worker.models.store import weights_at

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.augment import Augmentation
-from training.chest_target import ChestTarget
 from training.datasets.sample import INFECTION, LUNG, PLEURAL_EFFUSION
-from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
-from training.opacities import Opacities
-from training.preprocess import WU_WINDOW_HU, Preprocess
-from training.recipe import Recipe
-from training.schedules import Optimiser
-from training.splits import Holdout, Named, NamedFolds
-from training.target import TargetClass
+from training.fit.recipe import Recipe
+from training.fit.schedules import Optimiser
+from training.prepare.augment import Augmentation
+from training.prepare.chest_target import ChestTarget
+from training.prepare.examples import Stacking
+from training.prepare.opacities import Opacities
+from training.prepare.preprocess import WU_WINDOW_HU, Preprocess
+from training.prepare.splits import Holdout, Named, NamedFolds
+from training.prepare.target import TargetClass
 from worker.models.store import CHEST_WEIGHTS
 
 WINDOWS_AND_KERNELS = Augmentation(

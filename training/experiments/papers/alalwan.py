@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from training import augment, schedules
 from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG
-from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
-from training.preprocess import WU_WINDOW_HU, Preprocess
-from training.recipe import Recipe
-from training.splits import KFold
-from training.target import Target
+from training.fit import schedules
+from training.fit.recipe import Recipe
+from training.prepare import augment
+from training.prepare.examples import Stacking
+from training.prepare.preprocess import WU_WINDOW_HU, Preprocess
+from training.prepare.splits import KFold
+from training.prepare.target import Target
 
 CLASS_WEIGHTS = (0.2, 1.2, 2.2)
 """Section 3.1: background, liver, lesion."""

@@ -20,19 +20,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from dicom_node.errors import SettingsError
-from training import augment
 from training.datasets.sample import INFECTION, LUNG
-from training.device import choose_device
-from training.evaluate import Judged, foreground_dice
-from training.examples import Stacking, cut
-from training.experiment import Benchmark, Published
-from training.experiments.chest.network import FOLDS_2D
-from training.experiments.earlier_run import earlier_run
-from training.experiments.papers import wu
-from training.files import read_json
-from training.fit import Training
-from training.losses import build_loss
-from training.metrics import (
+from training.evaluate.compare import Judged, foreground_dice
+from training.evaluate.metrics import (
     FEWEST_SLICES,
     Confusion,
     Roc,
@@ -43,12 +33,22 @@ from training.metrics import (
     mean_absolute_percent_error,
     pearson_r,
 )
-from training.patches import CandidatePatch, PatchMap, find_patches
-from training.prepared import Prepared, pixel_volumes
-from training.processes import Processes
-from training.recipe import Recipe
+from training.experiment import Benchmark, Published
+from training.experiments.chest.network import FOLDS_2D
+from training.experiments.earlier_run import earlier_run
+from training.experiments.papers import wu
+from training.files import read_json
+from training.fit.device import choose_device
+from training.fit.loop import Training
+from training.fit.losses import build_loss
+from training.fit.processes import Processes
+from training.fit.recipe import Recipe
+from training.fit.schedules import Optimiser
+from training.prepare import augment
+from training.prepare.examples import Stacking, cut
+from training.prepare.patches import CandidatePatch, PatchMap, find_patches
+from training.prepare.prepared import Prepared, pixel_volumes
 from training.reporter import Reporter
-from training.schedules import Optimiser
 from training.trial import Trial
 
 RECIPE = Recipe(

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from training import datasets
-from training.device import choose_device, forward, lay_out, mixed_precision
+from training.evaluate.scan import Segmenter
 from training.experiment import Benchmark, Published
 from training.experiments.papers import alalwan
-from training.losses import build_loss
-from training.prepared import Prepared, prepare
-from training.scan import Segmenter
-from training.schedules import ALALWAN
+from training.fit.device import choose_device, forward, lay_out, mixed_precision
+from training.fit.losses import build_loss
+from training.fit.schedules import ALALWAN
+from training.prepare.prepared import Prepared, prepare
 from worker.networks.engine import Engine
 from worker.networks.export import convert
 from worker.networks.network import SegmentationNetwork, count_parameters, count_running_statistics

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from training import augment, schedules
 from training.datasets.sample import CONSOLIDATION, GROUND_GLASS_OPACITY, PLEURAL_EFFUSION
 from training.experiment import Experiment, Published, Short
-from training.preprocess import Preprocess
-from training.recipe import Recipe
-from training.splits import Holdout, KFold, SplitRule
-from training.target import Target, TargetClass
+from training.fit import schedules
+from training.fit.recipe import Recipe
+from training.prepare import augment
+from training.prepare.preprocess import Preprocess
+from training.prepare.splits import Holdout, KFold, SplitRule
+from training.prepare.target import Target, TargetClass
 
 Net = Literal["segnet", "unet"]
 Network = Literal["segnet", "unet", "segnet-vgg16"]

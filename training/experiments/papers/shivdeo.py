@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from training import schedules
 from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION
-from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
-from training.preprocess import Preprocess
-from training.recipe import Recipe
-from training.splits import KFold
-from training.target import Target
+from training.fit import schedules
+from training.fit.recipe import Recipe
+from training.prepare.examples import Stacking
+from training.prepare.preprocess import Preprocess
+from training.prepare.splits import KFold
+from training.prepare.target import Target
 
 THRESHOLD = 0.2
 """Section 5.2."""

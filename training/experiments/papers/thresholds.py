@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
+from training.evaluate.metrics import Confusion, Spread
 from training.experiment import Benchmark, Published
-from training.metrics import Confusion, Spread
 
 THRESHOLDS_HU = range(-800, 1, 50)
 DATA = "infection-slices"

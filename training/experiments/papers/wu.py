@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from training import augment
 from training.datasets.infection_slices import NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG
-from training.examples import Stacking
 from training.experiment import Experiment, Published, Short
-from training.preprocess import WU_WINDOW_HU, Preprocess
-from training.recipe import Recipe
-from training.schedules import Optimiser
-from training.splits import KFold
-from training.target import Target
+from training.fit.recipe import Recipe
+from training.fit.schedules import Optimiser
+from training.prepare import augment
+from training.prepare.examples import Stacking
+from training.prepare.preprocess import WU_WINDOW_HU, Preprocess
+from training.prepare.splits import KFold
+from training.prepare.target import Target
 
 NETWORKS = {"unet": ("unet", Stacking(1)), "unet-2.5d": ("unet-2.5d", Stacking(3, 2 / 3))}
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from dicom_node.errors import SettingsError
 from tests.training.experiments.chest.test_network import slices_of
 from tests.worker.test_chest_network import CARD, ByGray
+from training.evaluate.scan import Segmenter
 from training.experiments.chest import layouts
 from training.experiments.chest.layouts import LAYOUTS, Reader, Score, figures, kept_aside, open_folds, score_scan
 from training.files import write_json
-from training.scan import Segmenter
 from worker.networks.checkpoint import save
 from worker.networks.engine import Engine
 from worker.networks.network import Layout

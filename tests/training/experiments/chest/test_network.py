@@ -12,7 +12,7 @@ from training.experiments.chest.judged import slice_figures, slice_tiles
 from training.experiments.chest.network import CHEST, FOLDS, OWN
 from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
 from training.files import write_json
-from training.splits import NamedFolds
+from training.prepare.splits import NamedFolds
 from worker.chest_network import ChestNetwork
 from worker.networks.card import read_card
 from worker.networks.checkpoint import save

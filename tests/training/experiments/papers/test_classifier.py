@@ -15,10 +15,10 @@ from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Experiment, Short
 from training.experiments.papers import classifier, wu
-from training.preprocess import Preprocess
-from training.processes import Processes
-from training.splits import KFold
-from training.target import Target
+from training.fit.processes import Processes
+from training.prepare.preprocess import Preprocess
+from training.prepare.splits import KFold
+from training.prepare.target import Target
 from training.trial import Trial
 
 

@@ -13,11 +13,11 @@ import torch
 
 from training import datasets, experiments
 from training.datasets.sample import Sample
-from training.device import forward, lay_out, mixed_precision
-from training.examples import Example, cut
 from training.experiment import Experiment
-from training.losses import build_loss, median_frequency_weights
-from training.prepared import prepare
+from training.fit.device import forward, lay_out, mixed_precision
+from training.fit.losses import build_loss, median_frequency_weights
+from training.prepare.examples import Example, cut
+from training.prepare.prepared import prepare
 from worker.networks.network import SegmentationNetwork
 from worker.networks.registry import build
 

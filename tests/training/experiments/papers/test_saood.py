@@ -1,6 +1,6 @@
 from training.experiments import find
 from training.experiments.papers.saood import SETTINGS
-from training.recipe import Recipe
+from training.fit.recipe import Recipe
 
 
 def recipe(name: str) -> Recipe:

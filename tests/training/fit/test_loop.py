@@ -1,0 +1,182 @@
+import io
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from dicom_node.errors import Defect, SettingsError
+from tests.training.synthetic import RECIPE, train_discs
+from training.fit.processes import Processes
+from training.prepare.augment import NONE
+from training.reporter import Reporter
+
+CHILD = """
+import io, sys
+from pathlib import Path
+from rich.console import Console
+from tests.training.synthetic import RECIPE, train_discs
+from training.prepare.augment import NONE
+from training.reporter import Reporter
+
+class Halting(Reporter):
+    def step(self, done):
+        super().step(done)
+        if done == int(sys.argv[2]):
+            print("halted", flush=True)
+            sys.stdin.readline()
+
+train_discs(Path(sys.argv[1]), reporter=Halting(Console(file=io.StringIO()), "child"))
+"""
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}.safetensors")
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        assert torch.equal(value, b[key]), key
+
+
+@pytest.mark.fault
+def test_a_training_killed_in_mid_epoch_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+    # An epoch has two steps, so the kill comes in the middle of the second epoch.
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "3"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "halted\n"
+        child.kill()
+        assert child.wait() == -9
+    assert not (tmp_path / "killed" / "last.safetensors").exists()
+
+    taken_up = train_discs(tmp_path / "killed")
+    unbroken = train_discs(tmp_path / "unbroken")
+
+    assert_same(weights(tmp_path / "killed"), weights(tmp_path / "unbroken"))
+    assert_same(weights(tmp_path / "killed", "best"), weights(tmp_path / "unbroken", "best"))
+    assert taken_up.progress.history == unbroken.progress.history
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    progress = train_discs(tmp_path, replace(RECIPE, epochs=40)).progress
+    assert progress.history[-1]["loss"] < 0.6 * progress.history[0]["loss"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_the_loss_falls_on_a_gpu(tmp_path: Path) -> None:
+    gpu = Processes(0, 1, torch.device("cuda", 0))
+    progress = train_discs(tmp_path, replace(RECIPE, epochs=40), processes=gpu).progress
+    assert progress.history[-1]["loss"] < 0.6 * progress.history[0]["loss"]
+
+
+def test_every_epoch_says_how_it_went_and_how_long_it_will_take(tmp_path: Path) -> None:
+    told = io.StringIO()
+    train_discs(tmp_path, reporter=Reporter(Console(file=told), "discs"))
+    lines = told.getvalue().splitlines()
+    assert len(lines) == RECIPE.epochs
+    assert re.fullmatch(
+        r"discs: phase 1, epoch 1: loss \d\.\d+, validation Dice \d\.\d+, learning rate \S+, 0:\d\d:\d\d left", lines[0]
+    )
+    assert lines[-1].endswith("0:00:00 left")
+
+
+def test_curves_are_drawn_for_tensorboard(tmp_path: Path) -> None:
+    train_discs(tmp_path)
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("loss", "validation Dice", "learning rate"):
+        assert len(curves.Scalars(name)) == RECIPE.epochs
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    assert_same(weights_after(tmp_path / "a"), weights_after(tmp_path / "b"))
+
+
+def weights_after(folder: Path) -> dict[str, torch.Tensor]:
+    train_discs(folder)
+    return weights(folder)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    train_discs(tmp_path)
+    written = (tmp_path / "last.safetensors").stat().st_mtime_ns
+    again = train_discs(tmp_path)
+    assert (tmp_path / "last.safetensors").stat().st_mtime_ns == written
+    assert again.progress.finished
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    stuck = replace(RECIPE, epochs=50, stop_after=2, optimiser=replace(RECIPE.optimiser, rate=0.0))
+    progress = train_discs(tmp_path, stuck).progress
+    assert len(progress.history) == 3
+
+
+def test_without_anything_to_validate_on_the_latest_weights_are_kept(tmp_path: Path) -> None:
+    stopping = replace(RECIPE, epochs=4, stop_after=2, keep="best")
+    training = train_discs(tmp_path, stopping, validate=lambda network: float("nan"))
+    assert len(training.progress.history) == 4
+    assert_same(weights(tmp_path, "best"), weights(tmp_path, "last"))
+
+
+class Interrupted(Reporter):
+    """A reporter that interrupts the training after a number of steps."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(Console(file=io.StringIO()), "interrupted")
+        self.after = after
+
+    def step(self, done: int) -> None:
+        super().step(done)
+        if done == self.after:
+            raise KeyboardInterrupt
+
+
+def test_a_second_phase_starts_from_the_best_weights_of_the_first(tmp_path: Path) -> None:
+    scores = iter((0.2, 0.8, 0.4))
+    with pytest.raises(KeyboardInterrupt):
+        train_discs(tmp_path, replace(RECIPE, phases=(3,)), Interrupted(after=6), validate=lambda network: next(scores))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["progress"]["phase"], state["progress"]["step"]) == (1, 0)
+    assert state["optimiser"]["state"] == {}
+    assert_same(state["network"], weights(tmp_path, "best"))
+
+
+def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path: Path) -> None:
+    with pytest.raises(Defect, match="lower the learning rate"):
+        train_discs(tmp_path, replace(RECIPE, epochs=20, optimiser=replace(RECIPE.optimiser, rate=1e30)))
+
+
+def test_population_statistics_are_those_of_all_training_examples(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1, augmentation=NONE, population_statistics=True)
+    training = train_discs(tmp_path, recipe)
+    network = training.load_kept_weights()
+    first = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    convolution = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    # There are nine examples in batches of four: the last one, alone in its batch, must count as much as the others.
+    with torch.no_grad():
+        seen = convolution(torch.stack([torch.from_numpy(e.image()).float() for e in training.examples]))
+    assert first.running_mean is not None
+    assert first.running_var is not None
+    assert torch.allclose(first.running_mean, seen.mean(dim=(0, 2, 3)), atol=2e-3)
+    assert torch.allclose(first.running_var, seen.var(dim=(0, 2, 3), correction=0), rtol=2e-2)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training_before_it_spoils_the_weights(tmp_path: Path) -> None:
+    def root(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (logits - logits.detach()).abs().sum().sqrt()  # 0, with a gradient that is not finite
+
+    with pytest.raises(Defect, match="gradient is not finite at step 0"):
+        train_discs(tmp_path, loss=root)
+
+
+def test_a_batch_that_processes_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a batch of 4 cannot be shared evenly by 3 processes"):
+        train_discs(tmp_path, processes=Processes(0, 3, torch.device("cpu")))

@@ -1,0 +1,1 @@
+"""Evaluating: from weights and samples to the papers' measures and pictures."""

@@ -1,0 +1,1 @@
+"""Fitting: from a recipe and batches to weights, resumable at every step."""

@@ -1,0 +1,1 @@
+"""Preparing: from a sample to the augmented batches that a network sees."""
