@@ -92,7 +92,7 @@ def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
 
 def _retired_jpeg(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
     ds = dcmread(path, specific_tags=["PixelData", "NumberOfFrames"])
-    count = int(ds.get("NumberOfFrames", 1))
+    count = int(ds.get("NumberOfFrames") or 1)
     encoded = list(generate_frames(ds.PixelData, number_of_frames=count))
     for index in indices:
         _require_whole(encoded[index])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     JPEG2000,
@@ -41,6 +41,7 @@ LARGEST_DIFFERENCE_HU = {
     "1.2.840.10008.1.2.4.81": 2,  # JPEG-LS near lossless
     "1.2.840.10008.1.2.4.91": 6,  # JPEG 2000, about 4:1
 }
+ENCAPSULATED = [syntax for syntax in (*LOSSLESS, *LARGEST_DIFFERENCE_HU) if syntax not in NATIVE]
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
@@ -127,11 +128,16 @@ def test_a_jpeg_ls_frame_cut_short_is_refused(tmp_path: Path, frame: int) -> Non
     assert caught.value.code == "damaged-pixels"
 
 
+def slice_in(shared_data: Path, syntax: str) -> Dataset:
+    """Return the slice that is stored in every transfer syntax, in this one."""
+    stored = map(dcmread, sorted((shared_data / "odd-dicom" / "transfer-syntaxes").iterdir()))
+    return next(ds for ds in stored if ds.file_meta.TransferSyntaxUID == syntax)
+
+
 @pytest.mark.data
-@pytest.mark.parametrize("syntax", [s for s in (*LOSSLESS, *LARGEST_DIFFERENCE_HU) if s not in NATIVE])
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
 def test_a_compressed_frame_cut_short_is_refused(shared_data: Path, tmp_path: Path, syntax: str) -> None:
-    folder = shared_data / "odd-dicom" / "transfer-syntaxes"
-    ds = next(ds for path in sorted(folder.iterdir()) if (ds := dcmread(path)).file_meta.TransferSyntaxUID == syntax)
+    ds = slice_in(shared_data, syntax)
     (encoded,) = generate_frames(ds.PixelData, number_of_frames=1)
     ds.PixelData = encapsulate([encoded[: len(encoded) // 4 * 2]])
     path = tmp_path / "cut.dcm"
@@ -139,6 +145,19 @@ def test_a_compressed_frame_cut_short_is_refused(shared_data: Path, tmp_path: Pa
     with pytest.raises(NotAnalysable) as caught:
         list(decode_hu(read_frames(path)))
     assert caught.value.code == "damaged-pixels"
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore:A value of 'None' for .0028,0008.:UserWarning")
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
+def test_a_compressed_frame_is_read_though_its_number_of_frames_is_empty(
+    shared_data: Path, tmp_path: Path, syntax: str
+) -> None:
+    ds = slice_in(shared_data, syntax)
+    ds.NumberOfFrames = None
+    path = tmp_path / "empty.dcm"
+    ds.save_as(path)
+    assert len(list(decode_hu(read_frames(path)))) == 1
 
 
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, *RETIRED_JPEG])
