@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from safetensors.torch import save_file
 from tests.training.synthetic import discs, train_discs
-from tests.training.test_processes import SHARED, differences, network_without_statistics
+from tests.training.fit.test_processes import SHARED, differences, network_without_statistics
 from training.fit.processes import join
 
 out = Path(sys.argv[1])
@@ -62,7 +62,7 @@ def test_two_processes_of_torchrun_end_with_the_weights_of_one(tmp_path: Path) -
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     subprocess.run([*torchrun, script, tmp_path], check=True, cwd=root, env=environment)
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
