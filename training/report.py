@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,21 @@ from training import experiments
 from training.datasets import OWN
 from training.experiment import Experiment
 from training.files import read_json, replace_file
+from training.overview import SHORT, SPLITS, overview
 from training.provenance import is_processor
 
 Result = Mapping[str, Any]
 """The content of a run's ``result.json``."""
 
-SHORT = "SHORT: "
-"""Begins the description of a short result."""
-
 SEEN = "NO MEASURE OF NEW PATIENTS: pretraining had seen those of "
 """Begins the warning about figures on patients that the pretrained weights had learned from."""
-
-SPLITS_DONE = re.compile(r"; (\d+) of \d+ splits, by ")
 
 HEAD = """\
 # The papers' tables, regenerated
 
 Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit. What
-it says about experiments without a run in RUNS stays as it was.
+it says about experiments without a run in RUNS stays as it was. The first table has one figure of each experiment,
+the first Dice if the paper has one; the experiment's section has all of them.
 "Here" is the mean ± sample standard deviation over the finished splits, if there are several. A short run says SHORT
 and is no measure of the method. For most papers, the data differ: see the line below each title.
 `tuned/...` uses the threshold that was best on the validation part; the papers' figures, and all others here, use the
@@ -66,7 +62,7 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
             _require_no_less(result, sections[name], f"{name} on {path}", folder)
         written[name] = folder
     sections |= {name: "\n".join(section(name, results[folder])) for name, folder in written.items()}
-    text = "\n".join([HEAD, *(sections[name] for name in sorted(sections))])
+    text = "\n".join([HEAD, *overview(sections), *(sections[name] for name in sorted(sections))])
     replace_file(path, lambda partial: partial.write_text(text))
 
 
@@ -75,11 +71,11 @@ def _require_no_less(result: Result, section: str, there: str, folder: Path) -> 
     is_full = SHORT not in section
     if result["short"] and is_full:
         raise SettingsError("short-run", f"{folder} is short, {there} is not; move it out of the folder of runs")
-    splits = SPLITS_DONE.search(section)
-    if splits and bool(result["short"]) is not is_full and result["splits_done"] < int(splits[1]):
+    splits = SPLITS.search(section)
+    if splits and bool(result["short"]) is not is_full and result["splits_done"] < int(splits[2]):
         raise SettingsError(
             "fewer-splits",
-            f"{folder} has {result['splits_done']} splits, {there} {splits[1]}; train the others, or move it out of "
+            f"{folder} has {result['splits_done']} splits, {there} {splits[2]}; train the others, or move it out of "
             "the folder of runs",
         )
 

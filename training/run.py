@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -75,7 +74,7 @@ def listing(registry: Mapping[str, Experiment | Benchmark]) -> Iterator[str]:
         paper, _, place = entry.paper.partition(", ")
         data = "measured, not trained" if isinstance(entry, Benchmark) else ", ".join(entry.data)
         rows = papers.setdefault(paper, {})
-        rows[re.sub(r"-setting-\d+$", "-setting-N", name)] = f"{place:<22} {data}"
+        rows[experiments.without_number(name)] = f"{place:<22} {data}"
     for paper, rows in papers.items():
         yield paper
         yield from (f"  {name:<31} {row}" for name, row in rows.items())

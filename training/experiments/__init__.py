@@ -6,6 +6,7 @@ To add an experiment, add an entry to a file's ``EXPERIMENTS``; to add a file, a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 from dicom_node.errors import SettingsError
@@ -46,3 +47,8 @@ def find(name: str) -> Entry:
         hint = f"did you mean {', '.join(nearest)}? " if nearest else ""
         raise SettingsError("unknown-experiment", f"no experiment {name!r}; {hint}`hilum experiments` lists all")
     return REGISTRY[name]
+
+
+def without_number(name: str) -> str:
+    """Return the name that experiments which differ only in the number of a setting share."""
+    return re.sub(r"-setting-\d+$", "-setting-N", name)
