@@ -46,10 +46,16 @@ def read(_folder: Path) -> Iterator[Sample]:
     return iter([scan("a"), scan("b", INFECTION), scan("c", LUNG), scan("d", slices=9)])
 
 
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> list[Prepared]:
+    folder = tmp_path_factory.mktemp("run")
+    return prepare(read(folder), OWN.preprocess, OWN.target, folder / "prepared")
+
+
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
+def prepared(on_disk: list[Prepared], monkeypatch: pytest.MonkeyPatch) -> list[Prepared]:
     monkeypatch.setattr(datasets, "READERS", {"labels": read})
-    return prepare(read(tmp_path), OWN.preprocess, OWN.target, tmp_path / "prepared")
+    return on_disk
 
 
 def unet() -> SegmentationNetwork:
