@@ -17,20 +17,14 @@ from sqlalchemy.schema import Table
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.files import PRIVATE_FILE, make_folder
 from dicom_node.log import get_logger
+from dicom_node.record.postgres import make_postgres_engine, patient
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOG_BYTES = 4 * 2**20
 """The length of SQLite's write-ahead log: SQLite writes it from the start again after 1000 pages of 4 KB."""
 LATEST_REVISION = "0008"
-GIVING_UP = {
-    "connect_timeout": "10",
-    "tcp_user_timeout": "20000",  # milliseconds
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-}
-"""Connection parameters with which a PostgreSQL server that vanishes, as in a power cut, is given up after half a
-minute; TCP alone would wait a quarter of an hour. Parameters in the query of the URL take precedence."""
+MIGRATION_SECONDS = 3600.0
+"""How long a statement of a migration may take, which may rewrite a table of millions of rows."""
 URL_EXPECTED = "expected a database.url that starts with sqlite:/// or postgresql://"
 
 log = get_logger()
@@ -86,8 +80,7 @@ def make_engine(url: str, *, must_exist: bool) -> Engine:
         # The cause would quote the URL and the password in it.
         raise SettingsError("database-url", URL_EXPECTED) from None
     if parsed.get_backend_name() == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg", query=GIVING_UP | dict(parsed.query))
-        return create_engine(parsed, pool_pre_ping=True, pool_size=8, max_overflow=64)
+        return make_postgres_engine(parsed)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise SettingsError("database-url", URL_EXPECTED)
     file = Path(parsed.database)
@@ -181,7 +174,7 @@ def migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
+    with engine.begin() as connection, patient(connection, MIGRATION_SECONDS):
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(4854)"))
         config.attributes["connection"] = connection

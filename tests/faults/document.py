@@ -56,6 +56,7 @@ TAIL = """\
 | a worker out of memory | the study is reported; the queue goes on | test_workers.py |
 | two workers with one job | it is done once | test_workers.py |
 | PostgreSQL away | 0xA700; Hilum continues once PostgreSQL is back; no other process ends | test_postgresql.py |
+| PostgreSQL hangs (all its processes stopped) | 0xA700; Hilum continues once PostgreSQL does | test_postgresql.py |
 | PostgreSQL killed while images arrive | what was acknowledged is there and answered | test_postgresql.py |
 | the clock set while a study arrives | the study is neither split nor delayed | test_clock.py |
 | the clock set while a job, a dead worker's job, a delivery or a commitment waits | it continues | test_clock.py |

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.faults.conftest import Hospital, hospital_in
@@ -45,6 +46,23 @@ def test_senders_keep_their_copies_while_postgresql_is_away(hospital: Hospital) 
     for study in (before, meanwhile):
         hospital.settled(study)
     hospital.assert_answered_once(before, meanwhile)
+
+
+def test_senders_are_told_while_postgresql_hangs(hospital: Hospital) -> None:
+    study = Scanner(33).study(1, late=11)  # one image at first: each takes half a minute
+    server = psutil.Process(hospital.site.services["postgresql"].pid)
+    hanging = [server, *server.children()]
+    for process in hanging:
+        process.suspend()
+    try:
+        assert set(send_once(hospital.site.port, study)) == {OUT_OF_RESOURCES}
+    finally:
+        for process in hanging:
+            process.resume()
+    study.images, study.late = study.images + study.late, []
+    hospital.send(study)
+    hospital.settled(study)
+    hospital.assert_answered_once(study)
 
 
 def test_what_is_acknowledged_while_postgresql_dies_is_kept_and_answered(hospital: Hospital) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic import command
@@ -13,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from dicom_node.errors import PassingFailure, SettingsError
@@ -210,35 +209,6 @@ def test_a_postgres_that_does_not_answer_is_a_passing_failure_without_its_passwo
     with pytest.raises(PassingFailure) as raised:
         open_database(f"postgresql://hilum:s3cret@127.0.0.1:{free_port()}/hilum")
     assert "s3cret" not in raised.value.message
-
-
-def asked_of_the_driver(url: str) -> dict[str, Any]:
-    """Return the options with which an engine would connect."""
-    asked: dict[str, Any] = {}
-    engine = make_engine(url, must_exist=False)
-
-    @event.listens_for(engine, "do_connect")
-    def note(_dialect: object, _record: object, _args: object, options: dict[str, Any]) -> None:
-        asked.update(options)
-        raise ConnectionAbortedError
-
-    with pytest.raises(ConnectionAbortedError):
-        engine.connect()
-    return asked
-
-
-def test_a_postgres_that_vanishes_is_given_up_within_half_a_minute() -> None:
-    asked = asked_of_the_driver("postgresql://hilum@database/hilum")
-    seconds = {name: int(asked[name]) for name in ("connect_timeout", "keepalives_idle", "keepalives_interval")}
-    assert seconds["connect_timeout"] <= 30
-    assert seconds["keepalives_idle"] + int(asked["keepalives_count"]) * seconds["keepalives_interval"] <= 30
-    assert int(asked["tcp_user_timeout"]) <= 30_000
-
-
-def test_the_url_of_a_postgres_may_say_how_soon_it_is_given_up() -> None:
-    asked = asked_of_the_driver("postgresql://hilum@database/hilum?connect_timeout=60&sslmode=require")
-    assert (asked["connect_timeout"], asked["sslmode"]) == ("60", "require")
-    assert int(asked["keepalives_idle"]) <= 30
 
 
 def test_a_folder_that_cannot_be_made_is_a_passing_failure(tmp_path: Path) -> None:
