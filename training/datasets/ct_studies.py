@@ -11,7 +11,6 @@ labels has no verdict.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from dicom_node.headers import read_series
 from training.datasets.dicom import read_ct, volume_sample
 from training.datasets.sample import INFECTION, BadData, Sample
+from training.datasets.tables import read_rows
 from worker.volume import Volume
 
 HEALTHY = "normal"
@@ -55,11 +55,11 @@ def read_verdicts(path: Path, volume: Volume) -> NDArray[np.bool_] | None:
     """Return whether each slice is infected, feet to head, or None where there is no file."""
     if not path.exists():
         return None
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"sop_instance_uid", "infected"} <= set(rows.fieldnames or ()):
-            raise BadData("missing-column", f"{path}: expected the columns sop_instance_uid and infected")
-        verdicts = {row["sop_instance_uid"]: row["infected"] == "1" for row in rows}
+    verdicts = {}
+    for row in read_rows(path, {"sop_instance_uid", "infected"}):
+        if row["infected"] not in ("0", "1"):
+            raise BadData("unknown-verdict", f"{path}: infected is 0 or 1, got {row['infected']!r}")
+        verdicts[row["sop_instance_uid"]] = row["infected"] == "1"
     unlabelled = sum(slice_.sop_instance_uid not in verdicts for slice_ in volume.slices)
     if unlabelled:
         raise BadData("missing-label", f"{path}: {unlabelled} of {len(volume.slices)} slices have no row")

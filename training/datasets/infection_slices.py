@@ -14,8 +14,7 @@ is impossible; their HU are estimated from each image instead.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from training.datasets.calibrate import scale_of_window, to_hu
 from training.datasets.images import read_gray
 from training.datasets.sample import INFECTION, LUNG, BadData, Sample
+from training.datasets.tables import read_number, read_rows
 
 MASK_LEVEL = 127
 """Masks are 0 or 255; pixels above this belong to the structure."""
@@ -47,24 +47,28 @@ def read(folder: Path) -> Iterator[Sample]:
     BadData
         When a file is missing or malformed, or a volume has no row in ``pseudo_hu.csv``.
     """
-    scales = _read_rows(folder / "pseudo_hu.csv", {"volume", "hu_at_gray0", "hu_per_gray"})
-    for row in _read_rows(folder / "index.csv", {"name", "patient", "volume", "slice_index", "image"}):
-        is_windowed = row["volume"].startswith("radiopaedia")
-        gray = _stand_up(read_gray(folder / "image" / row["image"]), upside_down=is_windowed)
+    index = folder / "index.csv"
+    for row in read_rows(index, {"name", "patient", "volume", "slice_index", "image"}):
+        path, is_windowed = folder / "image" / row["image"], row["volume"].startswith("radiopaedia")
+        gray = _stand_up(read_gray(path), upside_down=is_windowed)
         lung, infection = (
             _stand_up(read_gray(folder / name / f"{row['name']}.png"), upside_down=is_windowed) > MASK_LEVEL
             for name in ("lung", "infection")
         )
         if not gray.shape == lung.shape == infection.shape:
             shapes = f"image {gray.shape}, lung {lung.shape}, infection {infection.shape}"
-            raise BadData("wrong-shape", f"{folder / 'image' / row['image']}: {shapes}")
-        scale = scale_of_window(gray, lung, lung & ~infection) if is_windowed else _scale_of(row["volume"], scales)
+            raise BadData("wrong-shape", f"{path}: {shapes}")
+        scale = (
+            scale_of_window(gray, lung, lung & ~infection, str(path))
+            if is_windowed
+            else _scale_of(row["volume"], folder / "pseudo_hu.csv")
+        )
         yield Sample(
             name=row["name"],
             source="infection-slices",
             patient=row["patient"],
             scan=row["volume"],
-            position=int(row["slice_index"]),
+            position=int(read_number(index, row, "slice_index")),
             image=to_hu(gray, *scale)[None],
             intensity="hu",
             masks={LUNG: lung[None], INFECTION: infection[None]},
@@ -77,18 +81,8 @@ def _stand_up(image: NDArray[Any], *, upside_down: bool) -> NDArray[Any]:
     return upright[::-1] if upside_down else upright
 
 
-def _scale_of(volume: str, scales: Sequence[Mapping[str, str]]) -> tuple[float, float]:
-    for row in scales:
+def _scale_of(volume: str, path: Path) -> tuple[float, float]:
+    for row in read_rows(path, {"volume", "hu_at_gray0", "hu_per_gray"}):
         if fnmatch(volume, row["volume"]):
-            return float(row["hu_at_gray0"]), float(row["hu_per_gray"])
-    raise BadData("no-gray-scale", f"pseudo_hu.csv has no row for the volume {volume}")
-
-
-def _read_rows(path: Path, columns: Set[str]) -> list[dict[str, str]]:
-    if not path.exists():
-        raise BadData("missing-file", f"{path}: missing")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not columns <= set(rows[0]):
-        raise BadData("malformed-file", f"{path}: expected rows with the columns {', '.join(sorted(columns))}")
-    return rows
+            return read_number(path, row, "hu_at_gray0"), read_number(path, row, "hu_per_gray")
+    raise BadData("no-gray-scale", f"{path}: has no row for the volume {volume}")

@@ -47,8 +47,11 @@ def read(folder: Path) -> Iterator[Sample]:
             images, lungs, names = arrays["image"], arrays["lung"], arrays["name"]
     except (ValueError, EOFError, BadZipFile) as error:
         raise BadData("unreadable-file", f"{path}: {error}") from error
-    if images.shape != lungs.shape or len(images) != len(names):
-        raise BadData("wrong-shape", f"{path}: image {images.shape}, lung {lungs.shape}, {len(names)} names")
+    if images.shape != lungs.shape or images.ndim != 3 or names.shape != images.shape[:1]:
+        raise BadData("wrong-shape", f"{path}: image {images.shape}, lung {lungs.shape}, name {names.shape}")
+    if images.dtype != np.int16 or lungs.dtype != np.bool_:
+        types = f"image {images.dtype}, lung {lungs.dtype}"
+        raise BadData("wrong-type", f"{path}: expected image int16 and lung bool, got {types}")
     for image, lung, name in zip(images, lungs, names, strict=True):
         yield Sample(
             name=str(name),
@@ -56,16 +59,16 @@ def read(folder: Path) -> Iterator[Sample]:
             patient=str(name).split("_Z_")[0],
             scan=str(name),
             position=0,
-            image=_calibrated(image, lung)[None],
+            image=_calibrated(image, lung, f"{path}, {name}")[None],
             intensity="hu",
             masks={LUNG: lung[None]},
         )
 
 
-def _calibrated(image: NDArray[np.int16], lung: NDArray[np.bool_]) -> NDArray[np.int16]:
+def _calibrated(image: NDArray[np.int16], lung: NDArray[np.bool_], where: str) -> NDArray[np.int16]:
     outside = image[~lung]
-    air = mode(outside, PADDING, -500, 10)
-    soft = mode(outside, -250, 250, 10)
+    air = mode(outside, PADDING, -500, 10, where)
+    soft = mode(outside, -250, 250, 10, where)
     soft_hu = FAT_HU if soft < FAT_BELOW else SOFT_TISSUE_HU
     hu = to_hu(image, *line_through(air, AIR_HU, soft, soft_hu))
     return np.where(image < PADDING, np.int16(AIR_HU), np.maximum(hu, np.int16(DARKEST_HU)))

@@ -52,7 +52,7 @@ def read(folder: Path) -> Iterator[Sample]:
             patient=None,
             scan=path.stem,
             position=0,
-            image=to_hu(gray, *scale_of_window(gray, lung, lung & (classes == 0)))[None],
+            image=to_hu(gray, *scale_of_window(gray, lung, lung & (classes == 0), str(path)))[None],
             intensity="hu",
             masks={
                 LUNG: lung[None],

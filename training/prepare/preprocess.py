@@ -70,11 +70,12 @@ class Preprocess:
             return sample.image.astype(np.float32) / np.float32(255)
         window = sample.window_hu if self.window_hu == "header" else self.window_hu
         if window is None:
-            raise BadData(
-                "no-window",
-                f"{sample.name}: no window in the DICOM header; choose a window_hu instead",
-            )
+            raise BadData("no-window", f"{sample.name}: no window in the DICOM header; choose a window_hu instead")
         lower, upper = window
+        if not lower < upper:
+            raise BadData(
+                "no-window", f"{sample.name}: the window in the DICOM header has no width; choose a window_hu"
+            )
         clipped: NDArray[np.float32] = np.clip(sample.image.astype(np.float32), lower, upper)
         return (clipped - np.float32(lower)) / np.float32(upper - lower)
 

@@ -46,7 +46,15 @@ def test_a_slice_without_a_label_is_an_error_that_names_the_file(tmp_path: Path)
 def test_labels_without_their_columns_are_named(tmp_path: Path) -> None:
     ct_series(tmp_path / "covid-1", chest_hu((5, 24, 32))[0])
     (tmp_path / "covid-1.labels.csv").write_text("uid;infected\n")
-    with pytest.raises(BadData, match=r"covid-1.labels.csv: expected the columns sop_instance_uid and infected"):
+    with pytest.raises(BadData, match=r"covid-1.labels.csv: expected rows with the columns infected, sop_instance_uid"):
+        list(datasets.read("ct-studies", tmp_path))
+
+
+def test_a_verdict_other_than_0_or_1_is_named(tmp_path: Path) -> None:
+    images, table = ct_series(tmp_path / "covid-1", chest_hu((5, 24, 32))[0]), tmp_path / "covid-1.labels.csv"
+    write_labels(table, images, {1})
+    table.write_text(table.read_text().replace(",1\n", ",yes\n"))
+    with pytest.raises(BadData, match=r"covid-1.labels.csv: infected is 0 or 1, got 'yes'"):
         list(datasets.read("ct-studies", tmp_path))
 
 

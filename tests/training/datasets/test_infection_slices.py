@@ -60,6 +60,40 @@ def test_a_table_without_its_columns_is_named(tmp_path: Path, name: str, content
         list(datasets.read("infection-slices", tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [("index.csv", ",07,", ",seven,"), ("pseudo_hu.csv", "-1024", "dark"), ("pseudo_hu.csv", "1,-1024,10", "1,-1024,")],
+)
+def test_a_table_without_a_number_is_named(tmp_path: Path, name: str, right: str, wrong: str) -> None:
+    write(tmp_path, "coronacases_001", UPRIGHT)
+    table = tmp_path / name
+    table.write_text(table.read_text().replace(right, wrong))
+    with pytest.raises(BadData, match=f"{name}: expected a number as "):
+        list(datasets.read("infection-slices", tmp_path))
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "coronacases_001", UPRIGHT)
+    (tmp_path / "index.csv").write_bytes(b"name,patient,volume,slice_index,image\nM\xfcller")
+    with pytest.raises(BadData, match=r"index.csv: expected a table in UTF-8"):
+        list(datasets.read("infection-slices", tmp_path))
+
+
+def test_a_slice_without_lung_cannot_be_calibrated_and_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "radiopaedia_27_0", np.full((40, 40), 20, np.uint8))
+    with pytest.raises(BadData, match=r"radiopaedia_27_0_07.png: its lung mask is empty"):
+        list(datasets.read("infection-slices", tmp_path))
+
+
+def test_a_uniform_slice_cannot_be_calibrated_and_is_named(tmp_path: Path) -> None:
+    uniform = np.full((40, 40), 200, np.uint8)
+    write(tmp_path, "radiopaedia_27_0", uniform)
+    uniform[:20] = 0
+    Image.fromarray(uniform).save(tmp_path / "lung" / "radiopaedia_27_0_07.png")
+    with pytest.raises(BadData, match=r"radiopaedia_27_0_07.png: lung \(gray 200\) is no darker than soft tissue"):
+        list(datasets.read("infection-slices", tmp_path))
+
+
 @pytest.mark.data
 def test_the_real_slices_are_of_nine_patients_in_one_gray_scale(shared_data: Path) -> None:
     samples = list(datasets.read("infection-slices", shared_data))

@@ -54,5 +54,22 @@ def test_a_damaged_file_is_named(tmp_path: Path, length: int) -> None:
 def test_arrays_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
     image, lung = compressed_chest()
     np.savez(tmp_path / "lung-slices.npz", image=image[None], lung=lung[None, :9], name=np.array(["a"]))
-    with pytest.raises(BadData, match=r"lung-slices.npz: image \(1, 40, 40\), lung \(1, 9, 40\), 1 names"):
+    with pytest.raises(BadData, match=r"lung-slices.npz: image \(1, 40, 40\), lung \(1, 9, 40\), name \(1,\)"):
+        list(datasets.read("lung-slices", tmp_path))
+
+
+@pytest.mark.parametrize(("image_type", "lung_type"), [(np.float32, np.bool_), (np.int16, np.uint8)])
+def test_arrays_of_other_types_are_named(tmp_path: Path, image_type: type, lung_type: type) -> None:
+    image, lung = compressed_chest()
+    arrays = {"image": image[None].astype(image_type), "lung": lung[None].astype(lung_type)}
+    np.savez(tmp_path / "lung-slices.npz", **arrays, name=np.array(["a"]))
+    with pytest.raises(BadData, match=r"lung-slices.npz: expected image int16 and lung bool"):
+        list(datasets.read("lung-slices", tmp_path))
+
+
+def test_an_image_without_soft_tissue_is_named(tmp_path: Path) -> None:
+    image, lung = compressed_chest()
+    image[:] = -500
+    np.savez(tmp_path / "lung-slices.npz", image=image[None], lung=lung[None], name=np.array(["ID_7"]))
+    with pytest.raises(BadData, match=r"lung-slices.npz, ID_7: no pixel outside the lung has -250 to 250"):
         list(datasets.read("lung-slices", tmp_path))

@@ -41,6 +41,11 @@ def test_a_missing_window_is_an_error_that_names_the_sample() -> None:
         Preprocess((1, 3), "header").image(sample(hu(-500, 0, 500)))
 
 
+def test_a_window_without_width_is_an_error_that_names_the_sample() -> None:
+    with pytest.raises(BadData, match="a: the window in the DICOM header has no width"):
+        Preprocess((1, 3), "header").image(sample(hu(-500, 0, 500), window_hu=(40, 40)))
+
+
 def test_eight_bit_images_are_divided_by_255() -> None:
     image = Preprocess((1, 2)).image(sample(np.array([[[0, 255]]], np.uint8)))
     assert image[0, 0].tolist() == [0, 1]
