@@ -208,12 +208,13 @@ class Roc:
         return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
 
     def best_threshold(self) -> tuple[float, float]:
-        """Return the threshold of the highest accuracy, and that accuracy.
+        """Return the score that is the threshold of the highest accuracy, and that accuracy.
 
-        Wu et al. 2020, "Performance of binary classifier": accuracy 93.8 % at 0.45.
+        Wu et al. 2020, "Performance of binary classifier": accuracy 93.8 % at 0.45. A threshold above all scores is
+        none: the classifier would call nothing positive.
         """
         correct = self.true_positive_rate * self.positives + (1 - self.false_positive_rate) * self.negatives
-        best = int(np.argmax(correct))
+        best = 1 + int(np.argmax(correct[1:]))
         return float(self.thresholds[best]), float(correct[best]) / (self.positives + self.negatives)
 
 

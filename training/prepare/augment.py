@@ -259,4 +259,4 @@ STRONG = Augmentation(
     coarse=1.5,
     erase=0.2,
 )
-"""The default: prepares for scans of other windows, kernels, doses and resolutions than those trained on."""
+"""Ours: prepares for scans of other windows, kernels, doses and resolutions than those trained on."""

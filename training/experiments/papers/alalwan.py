@@ -28,7 +28,7 @@ def experiments() -> Iterator[Experiment]:
     for kind, separable in (("separable", True), ("standard", False)):
         yield Experiment(
             name=f"alalwan-{kind}",
-            paper="Alalwan et al. 2021, table 1",
+            paper="Alalwan et al. 2021, table 1" if separable else "Alalwan et al. 2021, tables 2 and 3",
             data=("infection-slices",),
             target=Target.of(LUNG, INFECTION),
             preprocess=Preprocess(size=(224, 224), window_hu=WU_WINDOW_HU),
