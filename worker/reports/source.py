@@ -189,14 +189,19 @@ def _identified(header: Dataset, paths: Sequence[Path]) -> Dataset:
 
     Images without a Patient ID are accepted among others, and a result without it would not be found.
     """
-    for path in () if header.get("PatientID") else paths:
+    for path in () if _has_patient_id(header) else paths:
         try:
             other = _read_header(path)
         except PassingFailure:
             continue
-        if other is not None and other.get("PatientID"):
+        if other is not None and _has_patient_id(other):
             return other
     return header
+
+
+def _has_patient_id(header: Dataset) -> bool:
+    """Whether a header has a Patient ID; asked of a copy, because pydicom decodes in place what it is asked for."""
+    return bool(clean(header, ["PatientID"]).get("PatientID"))
 
 
 def _source(header: Dataset, images: Sequence[Dataset], paths: Sequence[Path]) -> Source:

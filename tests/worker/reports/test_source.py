@@ -84,6 +84,17 @@ def test_a_patient_without_an_id_stays_without(tmp_path: Path) -> None:
         assert (source.identity.PatientID, source.identity.PatientName) == ("", "Anna")
 
 
+@pytest.mark.parametrize("character_set", [None, "ISO_IR 999"])
+def test_a_patient_id_of_no_known_character_set_is_read_as_utf_8_like_all_text(
+    tmp_path: Path, character_set: str | None
+) -> None:
+    paths = ct_series(tmp_path, np.zeros((4, 8, 8), np.int16), PatientID="ID-12ab ", SpecificCharacterSet=character_set)
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"ID-12ab ", "ÄÖ-12".encode() + b" "))
+    for source in (source_of(read_volume(paths)), read_source(paths)):
+        assert source.identity.PatientID == "ÄÖ-12"
+
+
 def fail_whole_headers(monkeypatch: pytest.MonkeyPatch, *lost: Path) -> None:
     """Let the storage give the beginning of these files, which has the UIDs, and no more."""
 
