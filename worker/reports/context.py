@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
+from io import BytesIO
 from typing import TypedDict
 
 import numpy as np
 from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -166,13 +168,20 @@ def result_key(
     """
     digest = hashlib.sha256()
     images = [[str(image.SOPInstanceUID), str(image.SeriesInstanceUID)] for image in source.images]
-    headers = [source.identity.to_json_dict(), source.first.to_json_dict()]
+    headers = [_encoded(source.identity).hex(), _encoded(source.first).hex()]
     made_by = [version("hilum"), *astuple(algorithm), settings]
     read = _as_read(volume) if volume else []
     digest.update(json.dumps([images, headers, read, made_by, list(related)]).encode())
     if volume is not None:
         digest.update(np.ascontiguousarray(volume.hu).data)
     return digest.hexdigest()
+
+
+def _encoded(header: Dataset) -> bytes:
+    """Return a header as it would be written; some names with a backslash have no JSON."""
+    file = BytesIO()
+    dcmwrite(file, header, implicit_vr=False, little_endian=True)
+    return file.getvalue()
 
 
 def _as_read(volume: Volume) -> list[object]:

@@ -258,6 +258,20 @@ def test_answers_a_study_whose_attributes_are_malformed(tmp_path: Path) -> None:
         assert not any((ds.PatientSex, ds.StudyDate, ds.StudyTime, ds.PatientBirthDate, ds.PatientAge))
 
 
+@pytest.mark.parametrize("name", [b"DOE^JOHN\\ ", b"\\DOE^JOHN ", "LIN^CHENGGONG=林成功 ".encode("big5")])
+def test_answers_a_study_whose_name_has_an_empty_part(tmp_path: Path, name: bytes) -> None:
+    """As names in Big5 or Shift JIS have whose second bytes are backslashes, if no character set is declared."""
+    hu, labels, infection = chest_hu(SHAPE)
+    paths = ct_series(tmp_path / "ct", hu, SpecificCharacterSet=None, PatientName="x" * len(name))
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"x" * len(name), name))
+
+    found = report_masks(tmp_path, paths, labels, infection)
+    refused = write_refusal(paths, NotAnalysable("torn", "a slice is torn"), THRESHOLDS, tmp_path)
+
+    assert len({str(dcmread(item.path).PatientName) for item in (*found.objects, *refused)}) == 1
+
+
 def test_slices_that_share_a_uid_are_refused(tmp_path: Path) -> None:
     hu, labels, infection = chest_hu(SHAPE)
 
