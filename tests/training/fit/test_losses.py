@@ -92,6 +92,14 @@ def test_focal_tversky_punishes_what_is_missed_more_than_what_is_too_much() -> N
     assert loss(missed, labels) > loss(too_much, labels)
 
 
+def test_focal_tversky_is_that_of_its_equation() -> None:
+    labels = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    labels[..., :2] = 1
+    halfway = torch.zeros(1, 1, 1, 4, 4)  # a probability of 0.5 everywhere: of 8 infected pixels, 4 are found
+    index = 4 / (4 + 0.3 * 4 + 0.7 * 4)
+    assert build_loss("focal_tversky")(halfway, labels).item() == pytest.approx((1 - index) ** 0.75, rel=1e-4)
+
+
 def test_a_class_is_weighted_by_its_share_of_the_images_that_show_it() -> None:
     images = [torch.tensor([0] * 90 + [1] * 10), torch.tensor([0] * 95 + [2] * 5), torch.tensor([0] * 100)]
     frequencies = np.array([285 / 300, 10 / 100, 5 / 100])
