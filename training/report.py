@@ -26,8 +26,9 @@ HEAD = """\
 Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit. What
 it says about experiments without a run in RUNS stays as it was. The first table has one figure of each experiment,
 the first Dice if the paper has one; the experiment's section has all of them.
-"Here" is the mean ± sample standard deviation over the finished splits, if there are several. A short run says SHORT
-and is no measure of the method. For most papers, the data differ: see the line below each title.
+"Here" is the mean ± sample standard deviation over the finished splits, if there are several; `cases` and `patients`
+are sums. A short run says SHORT and is no measure of the method. For most papers, the data differ: see the line below
+each title.
 `tuned/...` uses the threshold that was best on the validation part; the papers' figures, and all others here, use the
 experiment's own threshold. "(goal)" marks what the project set out to reach. Convolutions are trained in bfloat16 if
 the hardware computes in it, 3D ones on CPU in 32 bits, as the papers' probably were. `cpu_seconds` is the time that the

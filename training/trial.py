@@ -17,7 +17,7 @@ from training import datasets
 from training.claim import Claim, finished_splits
 from training.datasets.notes import notes
 from training.evaluate.compare import Judged, foreground_dice
-from training.evaluate.metrics import Spread
+from training.evaluate.metrics import over_splits
 from training.exam import Exam, Weights
 from training.experiment import Experiment
 from training.files import read_json, write_json
@@ -152,7 +152,7 @@ class Trial:
             "seed": self.seed,
             "source": ", ".join(dict.fromkeys(chain.from_iterable(card.commit.split(", ") for card in cards))),
             **machines(splits, self.processes.device),
-            "measures": {name: asdict(Spread.of(s["measures"].get(name) for s in splits)) for name in names},
+            "measures": {name: asdict(over_splits(name, (s["measures"].get(name) for s in splits))) for name in names},
             "published": [asdict(figure) for figure in self.experiment.published],
             "splits": splits,
         }

@@ -106,6 +106,16 @@ class Spread:
         return cls(float(np.mean(numbers)), deviation, len(numbers))
 
 
+COUNTS = ("cases", "patients")
+"""Last parts of the names of figures that are counts."""
+
+
+def over_splits(name: str, values: Iterable[float | None]) -> Spread:
+    """Summarise a figure's values over the splits: counts add up, because every case is tested once."""
+    spread = Spread.of(values)
+    return Spread(spread.mean * spread.count, math.nan, spread.count) if name.split("/")[-1] in COUNTS else spread
+
+
 def infected_percent(infection_volume: float, lung_volume: float) -> float:
     """Return PoIR, the proportion of infected region, in percent. Wu et al. 2020, eq. 2."""
     return 100 * ratio(infection_volume, lung_volume)

@@ -152,6 +152,11 @@ def test_no_score_is_a_more_accurate_threshold_than_the_best(
     assert accuracy >= max(sk.accuracy_score(truth, scores >= score) for score in scores) - 1e-12
 
 
+def test_counts_add_up_over_splits_and_all_else_is_averaged() -> None:
+    assert metrics.over_splits("lung/cases", [3.0, None, 4.0]).mean == 7
+    assert metrics.over_splits("lung/dice_per_case", [0.5, None, 0.7]).mean == pytest.approx(0.6)
+
+
 def test_an_area_plot_weighs_each_slice_by_the_size_of_its_pixels() -> None:
     masks = np.ones((3, 2, 2), np.bool_)
     assert metrics.area_plot(masks, [1.0, 2.0, 0.5]).tolist() == [0.5, 1, 0.25]
