@@ -180,7 +180,7 @@ def closest_to(folder: Path) -> Path:
 def check_database(settings: Settings) -> Check:
     """Open the record; look whether the storage holds its images, and for results that nobody sends."""
     try:
-        engine = open_database(settings.database_url, must_exist=True)
+        engine = open_database(settings.database_url, settings.storage.folder, must_exist=True)
     except HilumError as error:
         return check_new_record(settings) if error.code == "no-record" else Check("record", False, error.message)
     with reading(engine) as connection:

@@ -58,7 +58,8 @@ def run_node(_: argparse.Namespace) -> int:
     require_security(settings.node, tls=settings.tls.enabled)
     tls = server_context(settings.tls)
     stop = stop_on_signals()
-    engine = open_database(settings.database_url)  # migrate once, before several processes try to
+    # Migrate once, before several processes try to.
+    engine = open_database(settings.database_url, settings.storage.folder)
     open_storage(engine, settings.storage.folder)
     engine.dispose()
     listener = listen(settings.node)
@@ -72,7 +73,7 @@ def run_node(_: argparse.Namespace) -> int:
     others = Listeners(count - 1, receive_beside, stop)
     log.info("listening", port=listener.getsockname()[1], called_ae_title=settings.node.ae_title)
     with told(settings) as trail:
-        engine = open_database(settings.database_url)
+        engine = open_database(settings.database_url, settings.storage.folder)
         lengthen_log(engine)
         dispatcher = Dispatcher(engine, doorbell, settings)
         retention = Retention(engine, settings)
@@ -122,7 +123,7 @@ def receive(
     Defect
         The thread that accepts connections broke. It has set ``stop``, with which ``work`` must end.
     """
-    engine = open_database(settings.database_url)
+    engine = open_database(settings.database_url, settings.storage.folder)
     node = settings.node.model_copy(update={"maximum_associations": share})
     files = Files(settings.storage.folder, settings.storage.refuse_free_gib * 2**30)
     commitments = Commitments(engine, settings.delivery)
@@ -144,7 +145,7 @@ def run_deliver(_: argparse.Namespace) -> int:
     if settings.tls.enabled:
         client_context(settings.tls)  # raises now if something is wrong with the certificate's files
     stop = stop_on_signals()
-    engine = open_database(settings.database_url)
+    engine = open_database(settings.database_url, settings.storage.folder)
     log.info("delivering", destination=", ".join(d.name for d in settings.destinations) or "nowhere")
     notifying = start_notifying(engine, settings, stop)
     with told(settings) as trail:

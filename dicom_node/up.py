@@ -49,7 +49,8 @@ def run_up(_: argparse.Namespace) -> int:
     configure_logging("up")
     keep_private()
     stop = stop_on_signals()
-    open_database(settings.database_url).dispose()  # migrate once, before three processes try to
+    # Migrate once, before three processes try to.
+    open_database(settings.database_url, settings.storage.folder).dispose()
     children: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="hilum-") as runtime:
         try:

@@ -87,14 +87,14 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest.fixture(scope="session")
 def _migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("record") / "record.sqlite3"
-    open_database(f"sqlite:///{path}").dispose()
+    open_database(f"sqlite:///{path}", path.parent).dispose()
     return path
 
 
 @pytest.fixture(scope="session")
 def _migrated_postgres(postgres: PostgresServer) -> str:
     postgres.execute("CREATE DATABASE migrated")
-    open_database(postgres.url("migrated")).dispose()
+    open_database(postgres.url("migrated"), Path("/storage")).dispose()
     return "migrated"
 
 

@@ -161,7 +161,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], hilum: Destination, setti
 
 def wait_for_answer(settings: Settings, study_instance_uid: str) -> dict[str, Any]:
     """Print each stage as it begins; return the study's record once it has ended and no delivery is pending."""
-    engine, said = open_database(settings.database_url), ""
+    engine, said = open_database(settings.database_url, settings.storage.folder), ""
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         study = show_study(engine, study_instance_uid)

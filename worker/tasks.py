@@ -61,7 +61,8 @@ class JobRunner:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._jobs = Jobs(open_database(settings.database_url), settings.jobs, settings.notification)
+        engine = open_database(settings.database_url, settings.storage.folder)
+        self._jobs = Jobs(engine, settings.jobs, settings.notification)
         self._files = Files(settings.storage.folder)
         self._method = choose_method(settings.worker)
         self._heartbeat = Heartbeat(self._jobs, settings.jobs.lease_seconds / 3)

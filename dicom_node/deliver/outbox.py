@@ -7,7 +7,6 @@ import threading
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from sqlalchemy import (
     ColumnElement,
@@ -29,6 +28,7 @@ from dicom_node.deliver.order import TRIES_AHEAD, waits_before, waits_for_report
 from dicom_node.errors import SettingsError
 from dicom_node.log import get_logger
 from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.paths import as_file
 from dicom_node.record.schema import deliveries, jobs, results
 from dicom_node.record.withdrawal import withdrawn_at
 from dicom_node.settings import DeliverySettings
@@ -152,7 +152,11 @@ class Outbox:
                 destination=destination,
                 attempts=row.attempts,
                 result=Result(
-                    row.sop_instance_uid, row.sop_class_uid, row.transfer_syntax_uid, row.kind, Path(row.path)
+                    row.sop_instance_uid,
+                    row.sop_class_uid,
+                    row.transfer_syntax_uid,
+                    row.kind,
+                    as_file(self._engine, row.path),
                 ),
             )
             for row in rows

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from sqlalchemy import ColumnElement, Engine, case, exists, func, or_, select, update
 
@@ -17,6 +16,7 @@ from dicom_node.dispatch.priors import prior_reports
 from dicom_node.dispatch.results import earlier_results, insert_notification, insert_results
 from dicom_node.dispatch.transitions import give_up, requeue
 from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.paths import as_file
 from dicom_node.record.retention import is_kept
 from dicom_node.record.schema import instances, job_inputs, jobs
 from dicom_node.settings import JobSettings, NotificationSettings
@@ -115,12 +115,13 @@ class Jobs:
             ).one_or_none()
             if row is None:
                 return None
-            paths = connection.scalars(
+            recorded_paths = connection.scalars(
                 select(instances.c.path)
                 .join(job_inputs, job_inputs.c.instance_id == instances.c.instance_id)
                 .where(job_inputs.c.job_id == job_id)
                 .order_by(instances.c.sop_instance_uid)
             ).all()
+            paths = tuple(as_file(connection, path) for path in recorded_paths)
             earlier = earlier_results(connection, row.study_instance_uid)
             priors = prior_reports(connection, row.study_instance_uid)
         return Job(
@@ -129,7 +130,7 @@ class Jobs:
             revision=row.revision,
             attempt=row.attempts,
             lease_token=token,
-            paths=tuple(Path(path) for path in paths),
+            paths=paths,
             refusal=(row.refusal_code, row.refusal_message) if row.refusal_code else None,
             earlier=earlier,
             priors=priors,

@@ -29,6 +29,7 @@ from dicom_node.files import Files
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import get_logger
 from dicom_node.record.database import reading
+from dicom_node.record.paths import as_file
 from dicom_node.record.schema import instances, jobs, results, studies
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import MANUFACTURER, REPORT, JobState
@@ -91,7 +92,7 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
     last = {row.study_instance_uid: row.revision for row in rows}
     answers = [row for row in rows if row.revision == last[row.study_instance_uid]]
     paths = {row.path for row in answers if row.state == JobState.DONE}
-    return tuple(Path(path) for path in sorted(paths.union(connection.scalars(received))))
+    return tuple(as_file(connection, path) for path in sorted(paths.union(connection.scalars(received))))
 
 
 class PriorFetcher:
@@ -178,8 +179,8 @@ class PriorFetcher:
         with reading(self._engine) as connection:
             if connection.scalars(with_own_report(study_instance_uids)).first():
                 return True
-            paths = connection.scalars(received).all()
-        return any(is_made_by_hilum(Path(path)) for path in paths)
+            paths = [as_file(connection, path) for path in connection.scalars(received)]
+        return any(is_made_by_hilum(path) for path in paths)
 
 
 def with_own_report(study_instance_uids: Set[str]) -> Select[tuple[str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, case, func, select, update
 
 from dicom_node.record.database import reading
+from dicom_node.record.paths import as_file
 from dicom_node.record.schema import associations, instances, series, studies
 from dicom_node.study import Priority, StudyActivity, StudyState
 
@@ -56,7 +57,7 @@ def instances_of(engine: Engine, study_instance_uid: str) -> list[StoredInstance
         instances.c.path,
     ).where(instances.c.study_instance_uid == study_instance_uid, instances.c.conflicts.is_(False))
     with reading(engine) as connection:
-        return [StoredInstance(*row[:-1], path=Path(row.path)) for row in connection.execute(query)]
+        return [StoredInstance(*row[:-1], path=as_file(connection, row.path)) for row in connection.execute(query)]
 
 
 def say_why_it_waits(engine: Engine, study_instance_uid: str, reason: str) -> None:

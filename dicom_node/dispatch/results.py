@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select
 
 from dicom_node.record.notified import notification_number
+from dicom_node.record.paths import as_file, as_recorded
 from dicom_node.record.schema import deliveries, jobs, notifications, results
 from dicom_node.study import REJECTION_NOTE, DeliveryState, Job, Notification, Result
 
@@ -33,7 +34,7 @@ def insert_results(
                 transfer_syntax_uid=result.transfer_syntax_uid,
                 kind=result.kind,
                 position=position,
-                path=str(result.path),
+                path=as_recorded(connection, result.path),
             )
         )
         for destination in destinations:
@@ -81,4 +82,4 @@ def earlier_results(connection: Connection, study_instance_uid: str) -> tuple[Pa
         .where(of_study, results.c.kind != REJECTION_NOTE)
         .order_by(results.c.answer.desc(), results.c.position)
     ).all()
-    return tuple(Path(row.path) for row in rows if row.answer == rows[0].answer)
+    return tuple(as_file(connection, row.path) for row in rows if row.answer == rows[0].answer)

@@ -16,6 +16,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from dicom_node.headers import CT_STORAGE
 from dicom_node.receive.turn import Turn
 from dicom_node.record.database import insert_if_absent, now
+from dicom_node.record.paths import as_recorded
 from dicom_node.record.retention import forget_associations
 from dicom_node.record.schema import associations, instances, jobs, results, studies
 from dicom_node.study import Association, Instance, JobState, Priority, Reception, StudyState
@@ -134,7 +135,8 @@ class Intake:
         known = self._lock_study(cursor, instance, arrival.priority)
         reception = self._classify(cursor, instance, known)
         if reception in (Reception.NEW, Reception.CONFLICT):
-            cursor.execute(self._insert, row(arrival, conflicts=reception is Reception.CONFLICT))
+            path = as_recorded(self._engine, instance.path)
+            cursor.execute(self._insert, row(arrival, path, conflicts=reception is Reception.CONFLICT))
         if changes := changed_study(reception, arrival.priority, known):
             study = {"study": instance.study_instance_uid}
             as_it_was = {"state": known.state, "priority": known.priority, "conflicting": known.conflicting}
@@ -231,7 +233,7 @@ def begin_study(engine: Engine) -> ClauseElement:
     )
 
 
-def row(arrival: Arrival, *, conflicts: bool) -> dict[str, object]:
+def row(arrival: Arrival, path: str, *, conflicts: bool) -> dict[str, object]:
     """Return the row of a stored instance."""
     instance = arrival.instance
     return {
@@ -242,7 +244,7 @@ def row(arrival: Arrival, *, conflicts: bool) -> dict[str, object]:
         "transfer_syntax_uid": instance.transfer_syntax_uid,
         "sha256": instance.sha256,
         "size_bytes": instance.size_bytes,
-        "path": str(instance.path),
+        "path": path,
         "association_id": arrival.association.association_id,
         "stored_at": now(),
         "conflicts": conflicts,

@@ -17,12 +17,13 @@ from sqlalchemy.schema import Table
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.files import PRIVATE_FILE, make_folder
 from dicom_node.log import get_logger
+from dicom_node.record.paths import set_storage, storage_of
 from dicom_node.record.postgres import make_postgres_engine, patient
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOG_BYTES = 4 * 2**20
 """The length of SQLite's write-ahead log: SQLite writes it from the start again after 1000 pages of 4 KB."""
-LATEST_REVISION = "0008"
+LATEST_REVISION = "0009"
 MIGRATION_SECONDS = 3600.0
 """How long a statement of a migration may take, which may rewrite a table of millions of rows."""
 URL_EXPECTED = "expected a database.url that starts with sqlite:/// or postgresql://"
@@ -30,13 +31,15 @@ URL_EXPECTED = "expected a database.url that starts with sqlite:/// or postgresq
 log = get_logger()
 
 
-def open_database(url: str, *, must_exist: bool = False) -> Engine:
+def open_database(url: str, storage: Path, *, must_exist: bool = False) -> Engine:
     """Return an engine for the record, migrated to the latest revision.
 
     SQLite runs in WAL mode with synchronous=FULL, so that a commit is on the disk before it returns.
 
     Parameters
     ----------
+    storage : Path
+        The folder to which the record's paths of files are relative.
     must_exist : bool
         Raise an error if there is no record. A command that only shows the record must not make a new, empty one.
 
@@ -48,6 +51,7 @@ def open_database(url: str, *, must_exist: bool = False) -> Engine:
         The database does not answer, or SQLite's file or its folder cannot be made, or belongs to another user.
     """
     engine = make_engine(url, must_exist=must_exist)
+    set_storage(engine, storage)
     try:
         if must_exist and current_revision(engine) is None:
             raise no_record(engine.url)
@@ -178,6 +182,7 @@ def migrate(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(4854)"))
         config.attributes["connection"] = connection
+        config.attributes["storage"] = storage_of(engine)
         try:
             command.upgrade(config, "head")
         except CommandError as error:

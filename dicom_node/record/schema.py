@@ -80,6 +80,7 @@ instances = Table(
     Column("transfer_syntax_uid", UID, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BYTES, nullable=False),
+    # Relative to the storage folder, as in all tables: see record/paths.py.
     Column("path", Text, nullable=False),
     Column("association_id", String(36), ForeignKey(associations.c.association_id), nullable=False),
     # Later where the instance arrived again with the same bytes: then it is the time of an activity of the study.

@@ -43,5 +43,5 @@ def require_mounted(engine: Engine, folder: Path) -> None:
     if was_used:
         where = folder.absolute()
         found = f"the record holds studies, and {where} none of their images"
-        advice = f"mount {where}, or where it is new make the folder instances in it"
+        advice = f"mount {where} or move the storage there; if it is lost, make the folder instances in it"
         raise PassingFailure("storage-not-mounted", f"{found}: {advice}")

@@ -14,6 +14,7 @@ from dicom_node.errors import NotForHilum
 from dicom_node.headers import UNREADABLE
 from dicom_node.log import configure_logging
 from dicom_node.record.database import open_database, reading
+from dicom_node.record.paths import as_file
 from dicom_node.record.schema import deliveries, instances, jobs, notifications, results, series, studies
 from dicom_node.settings import Settings, load_settings
 from dicom_node.study import DeliveryState
@@ -28,7 +29,7 @@ def open_record(process: str) -> tuple[Settings, Engine]:
     """Return the settings and the record; log to standard error, as standard output is for the answer alone."""
     settings = load_settings()
     configure_logging(process)
-    return settings, open_database(settings.database_url, must_exist=True)
+    return settings, open_database(settings.database_url, settings.storage.folder, must_exist=True)
 
 
 def list_studies(engine: Engine, limit: int, among: Sequence[str] | None = None) -> list[Row]:
@@ -47,8 +48,8 @@ def studies_with(engine: Engine, accession_number: str) -> list[str]:
     firsts = select(func.min(instances.c.instance_id)).group_by(instances.c.study_instance_uid)
     query = select(instances.c.study_instance_uid, instances.c.path).where(instances.c.instance_id.in_(firsts))
     with reading(engine) as connection:
-        rows = connection.execute(query).all()
-    return [row.study_instance_uid for row in rows if accession_number_in(Path(row.path)) == accession_number]
+        found = [(uid, as_file(connection, path)) for uid, path in connection.execute(query)]
+    return [uid for uid, path in found if accession_number_in(path) == accession_number]
 
 
 def accession_number_in(path: Path) -> str | None:

@@ -111,7 +111,7 @@ def hilum_with_orthanc(folder: Path) -> Iterator[tuple[Up, Engine]]:
         settings = {"HILUM_NODE__QUIET_SECONDS": str(QUIET_SECONDS), "HILUM_DESTINATIONS": json.dumps([pacs])}
         with hilum_up(folder, **settings) as up:
             wait_until(up.ready, "node and worker", 60)
-            record = open_database(f"sqlite:///{folder}/data/record.sqlite3")
+            record = open_database(f"sqlite:///{folder}/data/record.sqlite3", folder / "data")
             try:
                 yield up, record
             finally:

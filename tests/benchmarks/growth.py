@@ -116,7 +116,7 @@ def measure_associations(rounds: int, folder: Path) -> Iterator[Comparison]:
 def measure_record(rounds: int, folder: Path) -> Iterator[Comparison]:
     """Fill a record step by step; at each size, measure listing studies and claiming a job."""
     listing, claiming = Figures(list), Figures(list)
-    record = open_database(f"sqlite:///{folder / 'record.sqlite3'}")
+    record = open_database(f"sqlite:///{folder / 'record.sqlite3'}", folder)
     Jobs(record, JobSettings()).claim(wait_in_record(record, "the first"))  # the first claim takes longer, at any size
     list_studies(record, LISTED)
     held = 0

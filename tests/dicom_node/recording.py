@@ -29,12 +29,14 @@ from dicom_node.record.schema import jobs
 from dicom_node.study import Association, Instance, Priority, Reception, Result, StudyActivity, StudyState
 
 STUDY = "1.2.3"
+STORAGE = Path("/storage")
+"""The storage of a record, unless a test says otherwise. Files elsewhere have absolute paths in the record."""
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Engine]:
+def opened(url: str, storage: Path = STORAGE) -> Iterator[Engine]:
     """Open a record until the ``with`` block ends."""
-    engine = open_database(url)
+    engine = open_database(url, storage)
     try:
         yield engine
     finally:
@@ -78,7 +80,7 @@ class RecordMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.clock = Clock(self.patch)
         self.folder = tempfile.TemporaryDirectory()
-        self.engine = open_database(f"sqlite:///{self.folder.name}/record.sqlite3")
+        self.engine = open_database(f"sqlite:///{self.folder.name}/record.sqlite3", STORAGE)
 
     def teardown(self) -> None:
         self.engine.dispose()

@@ -35,7 +35,7 @@ OPEN = "0.0.0.0"  # noqa: S104 - what is tested
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)
     settings = Settings(storage=StorageSettings(folder=tmp_path / "data"))
-    open_database(settings.database_url).dispose()
+    open_database(settings.database_url, settings.storage.folder).dispose()
     return settings
 
 
@@ -61,7 +61,7 @@ def test_a_store_that_others_can_read_is_named(settings: Settings, tmp_path: Pat
 
 def test_a_record_that_others_can_read_is_named_whatever_the_name_of_its_folder(tmp_path: Path) -> None:
     settings = Settings(storage=StorageSettings(folder=tmp_path / "50%20?"))
-    open_database(settings.database_url).dispose()
+    open_database(settings.database_url, settings.storage.folder).dispose()
     record = tmp_path / "50%20?" / "record.sqlite3"
     record.chmod(0o644)
     assert str(record) in said(settings)
@@ -145,7 +145,7 @@ def test_a_storage_that_is_not_mounted_is_told_before_what_waits_and_nothing_is_
     database = DatabaseSettings(url=f"sqlite:///{tmp_path}/record.sqlite3")
     storage = StorageSettings(folder=tmp_path / "mount point" / "hilum", warn_free_gib=0, refuse_free_gib=0)
     settings = Settings(storage=storage, database=database)
-    record = open_database(database.url)
+    record = open_database(database.url, storage.folder)
     assert check_database(settings).passed
     finish_study(record, destinations=("OLD",))
     checked = check_disk(settings)

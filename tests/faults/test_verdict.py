@@ -14,7 +14,7 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
 from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import Ending, JobState
-from tests.dicom_node.recording import make_job, results_of
+from tests.dicom_node.recording import STORAGE, make_job, results_of
 from tests.faults.document import write_documents
 from tests.faults.pacs import Held, Mood
 from tests.faults.senders import Study
@@ -27,7 +27,7 @@ IMAGES = {"1.2.3.1.0", "1.2.3.1.1"}
 
 @pytest.fixture
 def record(sqlite_url: str) -> Engine:
-    return open_database(sqlite_url)
+    return open_database(sqlite_url, STORAGE)
 
 
 class PACS:

@@ -13,6 +13,7 @@ from dicom_node.dispatch.retrieve import find_last_chest_ct, get_series
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
 from dicom_node.record.database import open_database
+from dicom_node.record.paths import as_file
 from dicom_node.record.schema import jobs, results, studies
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import Instance, JobState
@@ -95,7 +96,7 @@ def test_the_comparison_with_a_prior_that_nobody_analysed_stands_in_the_report(
     source: Destination, tmp_path: Path
 ) -> None:
     settings = settings_for(source, tmp_path)
-    record = open_database(settings.database_url)
+    record = open_database(settings.database_url, settings.storage.folder)
     images = study(settings.storage.folder / "instances", "20240301", "1.2.826.7")
     receive(Intake(record), *(as_instance(path) for path in images))
 
@@ -106,7 +107,7 @@ def test_the_comparison_with_a_prior_that_nobody_analysed_stands_in_the_report(
     assert [row["state"] for row in rows(record, jobs)] == [JobState.DONE]
     assert len(Files(settings.storage.folder).prior_images("1.2.826.7")) == len(HU)
     assert [row["study_instance_uid"] for row in rows(record, studies)] == ["1.2.826.7"]
-    sent = [dcmread(str(row["path"])) for row in rows(record, results)]
+    sent = [dcmread(as_file(record, str(row["path"]))) for row in rows(record, results)]
     assert {ds.StudyInstanceUID for ds in sent} == {"1.2.826.7"}
     said = texts(next(ds for ds in sent if ds.Modality == "SR"))
     assert "For the comparison the prior study of 2024-02-20 was measured now, in the same way." in said

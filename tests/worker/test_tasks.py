@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.files import Files, make_folder
 from dicom_node.record.database import open_database
+from dicom_node.record.paths import as_file
 from dicom_node.record.schema import deliveries, jobs, notifications, results
 from dicom_node.settings import Settings
 from dicom_node.study import DeliveryState, Ending, Job, JobState
@@ -45,7 +46,7 @@ def test_a_worker_records_what_the_webhook_is_told_and_needs_no_secret(
     monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
     webhook = {"url": "https://worklist.example/hilum", "secret": tmp_path / "nowhere"}
     settings = Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}, notification=webhook)
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     job_id = make_job(record)
 
     JobRunner(settings).run(job_id)
@@ -76,7 +77,7 @@ def test_a_job_that_failed_with_a_prior_goes_on_without_it(
     )
     with Files(tmp_path).fetching_prior(STUDY) as keep:
         keep("1.2.9", b"image")
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     job_id = make_job(record)
     with record.begin() as connection:
         connection.execute(update(jobs).values(attempts=attempts))
@@ -95,7 +96,7 @@ def test_a_worker_that_can_begin_no_more_threads_answers_all_the_same(
 
     monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(Ending(JobState.REFUSED)))
     monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     job_id = make_job(record)
     runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
     monkeypatch.setattr(threading.Thread, "start", refuse)
@@ -108,7 +109,7 @@ def test_a_worker_that_can_begin_no_more_threads_answers_all_the_same(
 def test_every_job_of_a_worker_keeps_its_lease_though_the_record_fails_once(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     failures = iter([MemoryError()])
     renew = Jobs.renew
 
@@ -143,7 +144,7 @@ def test_while_the_storage_fails_no_job_is_claimed(
     monkeypatch.setattr("worker.tasks.answer_study", lambda *_: Answer(Ending(JobState.DONE)))
     monkeypatch.setattr("worker.tasks.sync_tree", lambda _: None)
     monkeypatch.setattr("worker.tasks.STORAGE_PAUSE_SECONDS", 0)
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     job_id = make_job(record)
     runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
 
@@ -163,7 +164,7 @@ def test_a_record_that_does_not_answer_costs_a_bell_and_a_line(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     job_id = make_job(record)
     runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
 
@@ -189,7 +190,7 @@ def test_a_job_during_which_the_storage_fails_is_tried_again_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("worker.tasks.answer_study", fill_the_disk)
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     job_id = make_job(record)
 
     JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path})).run(job_id)
@@ -224,7 +225,7 @@ def test_every_folder_of_a_job_is_synced_into_the_one_above_before_the_record_na
 
     monkeypatch.setattr("worker.tasks.answer_study", write)
     monkeypatch.setattr(Jobs, "finish", checked_finish)
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     job_id = make_job(record)
     runner = JobRunner(Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}))
     monkeypatch.setattr("os.mkdir", logged_mkdir)
@@ -260,11 +261,11 @@ def test_results_stay_where_the_answer_to_their_commit_is_lost(
     monkeypatch.setattr("worker.tasks.answer_study", write)
     monkeypatch.setattr(Jobs, "finish", finish_and_die)
     monkeypatch.setattr(Jobs, "give_back", give_back_if_it_is_back)
-    record = open_database(sqlite_url)
+    record = open_database(sqlite_url, tmp_path)
     pacs = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
     settings = Settings(database={"url": sqlite_url}, storage={"folder": tmp_path}, destinations=[pacs])
 
     JobRunner(settings).run(make_job(record))
 
-    assert [Path(str(row["path"])).read_bytes() for row in rows(record, results)] == [b"report"]
+    assert [as_file(record, str(row["path"])).read_bytes() for row in rows(record, results)] == [b"report"]
     assert [row["state"] for row in rows(record, deliveries)] == [DeliveryState.PENDING]

@@ -23,7 +23,7 @@ from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import Ending, Job, JobState
 from tests.dicom_node.deliver.test_scu import pacs, write_results
-from tests.dicom_node.recording import STUDY, Clock, make_job, results_of, rows
+from tests.dicom_node.recording import STORAGE, STUDY, Clock, make_job, results_of, rows
 from tests.dicom_node.webhooks import SECRET, answering, is_from_hilum, receiving, webhook
 from tests.services import free_port, wait_until
 
@@ -307,7 +307,7 @@ def test_what_waits_is_told_with_the_first_that_a_receiver_takes_after_a_start(r
 
 def test_two_senders_never_hold_the_same(record: Engine, record_url: str, away: Settings) -> None:
     end_study(record, away)
-    other = open_database(record_url)
+    other = open_database(record_url, STORAGE)
     claimed = [Notifications(engine, away).claim() for engine in (record, other)]
     other.dispose()
     assert claimed[0] is not None

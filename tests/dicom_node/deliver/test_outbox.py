@@ -20,7 +20,7 @@ from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import REJECTION_NOTE, REPORT, Delivery, DeliveryState, Ending, Job, JobState, Result
-from tests.dicom_node.recording import STUDY, Clock, RecordMachine, make_job, results_of, rows
+from tests.dicom_node.recording import STORAGE, STUDY, Clock, RecordMachine, make_job, results_of, rows
 from tests.services import wait_until
 
 SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)
@@ -181,7 +181,7 @@ def test_a_retry_leaves_other_studies_alone(outbox: Outbox, record: Engine) -> N
 def test_two_senders_never_hold_the_same_delivery(record_url: str, record: Engine) -> None:
     for number in range(5):
         finish_study(record, f"1.2.{number}")
-    engines = [open_database(record_url) for _ in range(4)]
+    engines = [open_database(record_url, STORAGE) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         claimed = list(pool.map(lambda engine: Outbox(engine, SETTINGS).claim("PACS")[1], engines))
     ids = [delivery.delivery_id for due in claimed for delivery in due]

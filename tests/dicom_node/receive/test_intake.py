@@ -18,7 +18,18 @@ from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import associations, instances, studies
 from dicom_node.settings import JobSettings, Settings
 from dicom_node.study import Ending, JobState, Priority, Reception, StudyState
-from tests.dicom_node.recording import STUDY, Clock, instance, make_job, receive, record_one, results_of, rows, settled
+from tests.dicom_node.recording import (
+    STORAGE,
+    STUDY,
+    Clock,
+    instance,
+    make_job,
+    receive,
+    record_one,
+    results_of,
+    rows,
+    settled,
+)
 
 
 @pytest.fixture
@@ -167,7 +178,7 @@ def test_a_job_that_waits_becomes_urgent_with_its_study(intake: Intake, record: 
 
 def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: str) -> None:
     """Each node has its own engine, as separate processes have."""
-    nodes = [Intake(open_database(record_url)) for _ in range(2)]
+    nodes = [Intake(open_database(record_url, STORAGE)) for _ in range(2)]
     arrived = [node.open_association("SENDER", "HILUM", "127.0.0.1") for node in nodes]
     with ThreadPoolExecutor(2) as pool:
         for number in range(15):
@@ -184,7 +195,7 @@ def test_two_nodes_that_get_one_instance_at_once_agree_on_the_first(record_url: 
 
 
 def test_two_nodes_that_get_the_same_bytes_at_once_both_succeed(record_url: str) -> None:
-    nodes = [Intake(open_database(record_url)) for _ in range(2)]
+    nodes = [Intake(open_database(record_url, STORAGE)) for _ in range(2)]
     arrived = [node.open_association("SENDER", "HILUM", "127.0.0.1") for node in nodes]
     with ThreadPoolExecutor(2) as pool:
         for number in range(15):

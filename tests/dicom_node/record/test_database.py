@@ -27,7 +27,7 @@ from dicom_node.record.database import (
     reading,
 )
 from dicom_node.record.schema import associations, instances, jobs, metadata, results, studies
-from tests.dicom_node.recording import opened, rows
+from tests.dicom_node.recording import STORAGE, opened, rows
 from tests.services import free_port
 
 ASSOCIATION = dict.fromkeys(("calling_ae_title", "called_ae_title", "peer_address"), "") | {
@@ -133,6 +133,28 @@ def test_results_of_before_are_of_the_answers_that_their_revisions_gave(empty_ur
         assert {row["sop_instance_uid"]: row["answer"] for row in rows(engine, results)} == {"1.1": 1, "1.2": 2}
 
 
+def test_paths_of_before_become_relative_to_the_storage_if_they_lie_in_it(empty_url: str) -> None:
+    earlier = record_of("0008", empty_url)
+    before = {"in it": "/data/hilum/instances/1.dcm", "beside": "/data/hilum2/1.dcm", "other case": "/Data/hilum/1.dcm"}
+    job = {"job_id": "job", "study_instance_uid": "1", "input_sha256": "", "revision": 1}
+    job |= dict.fromkeys(("priority", "state"), "") | dict.fromkeys(("created_at", "due_at"), 0.0)
+    result = dict.fromkeys(("sop_class_uid", "transfer_syntax_uid", "kind"), "") | {"job_id": "job", "position": 0}
+    with earlier.begin() as connection:
+        connection.execute(
+            studies.insert().values(study_instance_uid="1", state="", priority="routine", first_instance_at=0)
+        )
+        connection.execute(associations.insert().values(ASSOCIATION))
+        connection.execute(jobs.insert().values(job))
+        for name, path in before.items():
+            connection.execute(instances.insert().values(instance_row(name) | {"size_bytes": 1, "path": path}))
+            connection.execute(results.insert().values(**result, sop_instance_uid=name, path=path))
+    earlier.dispose()
+    with opened(empty_url, Path("/data/hilum")) as engine:
+        for table in (instances, results):
+            after = {str(row["sop_instance_uid"]): row["path"] for row in rows(engine, table)}
+            assert after == before | {"in it": "instances/1.dcm"}
+
+
 @pytest.mark.parametrize(("table", "column"), [("job_inputs", "instance_id"), ("instances", "association_id")])
 def test_what_refers_to_a_row_that_goes_is_found_by_an_index(sqlite_url: str, table: str, column: str) -> None:
     """SQLite looks for such references at each deleted row, while no other connection can write."""
@@ -143,7 +165,7 @@ def test_what_refers_to_a_row_that_goes_is_found_by_an_index(sqlite_url: str, ta
 
 
 def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
-    code = f"from dicom_node.record.database import open_database; open_database({empty_url!r}).dispose()"
+    code = f"from tests.dicom_node.recording import opened\nwith opened({empty_url!r}): pass"
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(4)]
     errors = [process.communicate(timeout=60)[1].decode() for process in started]
     assert [process.returncode for process in started] == [0] * 4, errors
@@ -155,7 +177,7 @@ def test_a_record_of_a_newer_hilum_is_refused(empty_url: str) -> None:
     with opened(empty_url) as engine, engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SettingsError, match="9999"):
-        open_database(empty_url)
+        open_database(empty_url, STORAGE)
 
 
 def test_sqlite_is_durable_and_checks_foreign_keys(sqlite_url: str) -> None:
@@ -202,29 +224,29 @@ def test_a_transaction_that_fails_leaves_nothing(record_url: str) -> None:
 )
 def test_a_url_of_no_known_database_is_a_settings_error(url: str) -> None:
     with pytest.raises(SettingsError, match=r"database\.url"):
-        open_database(url)
+        open_database(url, STORAGE)
 
 
 def test_a_postgres_that_does_not_answer_is_a_passing_failure_without_its_password() -> None:
     with pytest.raises(PassingFailure) as raised:
-        open_database(f"postgresql://hilum:s3cret@127.0.0.1:{free_port()}/hilum")
+        open_database(f"postgresql://hilum:s3cret@127.0.0.1:{free_port()}/hilum", STORAGE)
     assert "s3cret" not in raised.value.message
 
 
 def test_a_folder_that_cannot_be_made_is_a_passing_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(PassingFailure, match="record"):
-        open_database(f"sqlite:///{tmp_path}/file/record.sqlite3")
+        open_database(f"sqlite:///{tmp_path}/file/record.sqlite3", STORAGE)
 
 
 def test_a_file_that_is_no_database_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "record.sqlite3").write_text("something else" * 100)
     with pytest.raises(SettingsError, match="not a database"):
-        open_database(f"sqlite:///{tmp_path}/record.sqlite3")
+        open_database(f"sqlite:///{tmp_path}/record.sqlite3", STORAGE)
 
 
 def test_commits_write_over_the_log_once_it_has_its_length(sqlite_url: str) -> None:
-    engine = open_database(sqlite_url)
+    engine = open_database(sqlite_url, STORAGE)
     lengthen_log(engine)
     log = Path(f"{engine.url.database}-wal")
     length = log.stat().st_size
@@ -237,14 +259,14 @@ def test_commits_write_over_the_log_once_it_has_its_length(sqlite_url: str) -> N
 
 
 def test_lengthening_the_log_leaves_the_schema_as_it_was(sqlite_url: str) -> None:
-    engine = open_database(sqlite_url)
+    engine = open_database(sqlite_url, STORAGE)
     before = inspect(engine).get_table_names()
     lengthen_log(engine)
     assert inspect(engine).get_table_names() == before
 
 
 def test_lengthening_the_log_takes_no_room_in_the_record_itself(sqlite_url: str) -> None:
-    engine = open_database(sqlite_url)
+    engine = open_database(sqlite_url, STORAGE)
     lengthen_log(engine)
     with engine.connect() as connection:
         pages, page_bytes = (
@@ -256,8 +278,8 @@ def test_lengthening_the_log_takes_no_room_in_the_record_itself(sqlite_url: str)
 def test_a_record_of_another_user_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if `hilum check` had made it as root; the test may run as root, who may read everything."""
     file = tmp_path / "record.sqlite3"
-    open_database(f"sqlite:///{file}").dispose()
+    open_database(f"sqlite:///{file}", STORAGE).dispose()
     owner = file.owner()
     monkeypatch.setattr("dicom_node.record.database.os.access", lambda *_: False)
     with pytest.raises(PassingFailure, match=f"{file} cannot be read and written by this user; it belongs to {owner}"):
-        open_database(f"sqlite:///{file}")
+        open_database(f"sqlite:///{file}", STORAGE)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.record import postgres
 from dicom_node.record.database import current_revision, make_engine, open_database
+from tests.dicom_node.recording import STORAGE
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_a_migration_may_take_longer(engine: Engine, postgres_url: str) -> None:
     with engine.connect() as other:
         other.execute(text("SELECT pg_advisory_xact_lock(4854)"))  # as another process that migrates
         Timer(2.5, other.rollback).start()
-        migrated = open_database(postgres_url)
+        migrated = open_database(postgres_url, STORAGE)
     assert current_revision(migrated) is not None
     with migrated.connect() as connection, pytest.raises(OperationalError):
         connection.execute(text("SELECT pg_sleep(5)"))

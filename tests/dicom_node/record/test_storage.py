@@ -27,7 +27,7 @@ def test_one_that_did_finds_its_storage_or_does_not_start(record: Engine, tmp_pa
     open_storage(record, storage)
     storage.rename(tmp_path / "unmounted")
     storage.mkdir()
-    with pytest.raises(PassingFailure, match=f"mount {storage}, or where it is new make the folder instances in it"):
+    with pytest.raises(PassingFailure, match=f"mount {storage} or move the storage there; if it is lost, make"):
         open_storage(record, storage)
     assert list(storage.iterdir()) == []
     (storage / "instances").mkdir()
