@@ -76,7 +76,7 @@ class Jobs:
         with self._engine.begin() as connection:
             rows = connection.execute(
                 update(jobs)
-                .where(*waiting, or_(never, long_ago & jobs.c.priority.in_(again)))
+                .where(not_locked(*waiting, or_(never, long_ago & jobs.c.priority.in_(again))))
                 .values(rung_at=time)
                 .returning(jobs.c.job_id, jobs.c.priority)
             )
@@ -189,10 +189,13 @@ class Jobs:
             if not connection.scalar(select(func.count()).select_from(jobs).where(*lost)):
                 return 0
         spent = jobs.c.attempts >= self._settings.maximum_attempts
+        free = not_locked(*lost)
         with self._engine.begin() as connection:
             message = "the workers that measured it stopped answering"
-            given_up = give_up(connection, (*lost, spent), self._notification, code="worker-lost", message=message)
-            return given_up + requeue(connection, lost, now(), code="worker-lost", message="a worker stopped answering")
+            given_up = give_up(connection, (free, spent), self._notification, code="worker-lost", message=message)
+            return given_up + requeue(
+                connection, (free, ~spent), now(), code="worker-lost", message="a worker stopped answering"
+            )
 
     def retry(self, study_instance_uid: str) -> int:
         """Queue a study's newest revision again if it was given up or failed; return how many jobs were queued.
@@ -225,6 +228,15 @@ class Jobs:
                     message="",
                 )
             ).rowcount
+
+
+def not_locked(*which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition for jobs that meet these conditions and are not locked by another transaction.
+
+    A transaction of a host that vanished may hold one job for a while; a statement that waited for it would hold up all
+    others. SQLite locks no rows.
+    """
+    return jobs.c.job_id.in_(select(jobs.c.job_id).where(*which).with_for_update(skip_locked=True))
 
 
 def held_by(job: Job) -> tuple[ColumnElement[bool], ...]:

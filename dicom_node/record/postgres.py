@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that give up on a server that does not answer, whether it vanished or hangs."""
+"""Connections to PostgreSQL that give up on a server that vanished or hangs, and on locks of a host that did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 
 LONGEST_ANSWER_SECONDS = 15.0
@@ -24,6 +24,10 @@ GIVING_UP = {
 }
 """Connection parameters with which a server that vanishes, as in a power cut, is given up after half a minute; TCP
 alone would wait a quarter of an hour. Parameters in the query of the URL take precedence."""
+LIMITS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "20s"}
+"""Limits that the server applies, because a host that vanishes or is frozen amid a transaction leaves locks there: the
+server would keep them for hours or forever. Who waits for such a lock must hear of it from the server, before
+``LONGEST_ANSWER_SECONDS`` are over: else the server itself would seem to hang, and other studies would be refused."""
 
 Answer = TypeVar("Answer")
 
@@ -62,18 +66,26 @@ def make_postgres_engine(url: URL) -> Engine:
     def connect(_dialect: object, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
         return ImpatientConnection.connect(*arguments, **options)
 
+    @event.listens_for(engine, "connect")
+    def set_limits(connection: ImpatientConnection, _record: object) -> None:
+        # Not by the connection parameter `options`: PgBouncer refuses it, and it would replace the user's PGOPTIONS.
+        for name, value in LIMITS.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        connection.commit()
+
     return engine
 
 
 @contextmanager
 def patient(connection: Connection, seconds: float) -> Iterator[None]:
-    """Allow statements more time, for example to migrate a large table or to wait for another process that does."""
+    """Allow a transaction's statements more time, for example to migrate a large table or to wait for whoever does."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, ImpatientConnection):  # SQLite
         yield
         return
     driver.longest_seconds = seconds
     try:
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
         yield
     finally:
         driver.longest_seconds = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,17 @@ from dicom_node.record.database import reading
 from dicom_node.record.schema import deliveries, job_inputs, jobs, results
 from dicom_node.settings import JobSettings
 from dicom_node.study import FINAL_JOB_STATES, REJECTION_NOTE, DeliveryState, Ending, Job, JobState, Priority
-from tests.dicom_node.recording import STUDY, Clock, RecordMachine, instance, make_job, receive, results_of, rows
+from tests.dicom_node.recording import (
+    STUDY,
+    Clock,
+    RecordMachine,
+    instance,
+    make_job,
+    opened,
+    receive,
+    results_of,
+    rows,
+)
 
 SETTINGS = JobSettings(lease_seconds=60, sweep_seconds=15, maximum_attempts=3, retry_seconds=30)
 TOO_SHORT = NotAnalysable("no-fitting-series", "expected at least 10 slices, got 5")
@@ -46,6 +58,14 @@ def claimed(queue: Jobs, job_id: str) -> Job:
 def state_of(record: Engine, job_id: str) -> dict[str, Any]:
     with reading(record) as connection:
         return dict(connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().one())
+
+
+@contextmanager
+def locked(record: Engine, job_id: str) -> Iterator[None]:
+    """Hold the lock of a job's row in PostgreSQL, as a host does that vanished amid a transaction."""
+    with record.connect() as vanished:
+        vanished.execute(select(jobs).where(jobs.c.job_id == job_id).with_for_update())
+        yield
 
 
 # Enqueueing
@@ -112,6 +132,15 @@ def test_more_bells_than_routine_jobs_hide_no_lost_bell_of_an_urgent_one(
     queue.to_ring(unheard.__getitem__)
     clock.pass_(15)
     assert queue.to_ring(unheard.__getitem__) == [(urgent, Priority.STAT)]
+
+
+@pytest.mark.node
+def test_a_job_that_a_vanished_host_has_locked_keeps_no_bell_of_another_from_ringing(postgres_url: str) -> None:
+    with opened(postgres_url) as record:
+        queue, stuck, other = Jobs(record, SETTINGS), make_job(record, study="1.1"), make_job(record, study="1.2")
+        with locked(record, stuck):
+            assert queue.to_ring(none_unheard) == [(other, Priority.ROUTINE)]
+        assert queue.to_ring(none_unheard) == [(stuck, Priority.ROUTINE)]
 
 
 def test_no_bell_rings_for_a_job_that_runs_or_is_done(queue: Jobs, record: Engine, clock: Clock) -> None:
@@ -206,6 +235,22 @@ def test_a_lease_that_ran_out_is_taken_back_and_can_do_nothing(queue: Jobs, reco
     assert not queue.finish(lost, Ending(JobState.DONE), results_of(), ["PACS"])
     assert rows(record, results) == []
     assert queue.finish(taken, Ending(JobState.DONE), results_of(), ["PACS"])
+
+
+@pytest.mark.node
+def test_a_job_that_a_vanished_host_has_locked_keeps_no_other_from_being_taken_back(
+    postgres_url: str, clock: Clock
+) -> None:
+    with opened(postgres_url) as record:
+        queue, stuck, other = Jobs(record, SETTINGS), make_job(record, study="1.1"), make_job(record, study="1.2")
+        for job_id in (stuck, other):
+            claimed(queue, job_id)
+        clock.pass_(61)
+        with locked(record, stuck):
+            assert queue.sweep() == 1
+            assert state_of(record, other)["state"] == JobState.QUEUED
+        assert queue.sweep() == 1
+        assert state_of(record, stuck)["state"] == JobState.QUEUED
 
 
 def test_a_lease_is_as_long_as_the_settings_of_its_worker_say(queue: Jobs, record: Engine, clock: Clock) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from psycopg.errors import DeadlockDetected
+from sqlalchemy import select
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from dicom_node.receive import recorder
-from dicom_node.receive.intake import Arrival
+from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.receive.recorder import Recorder
+from dicom_node.record import postgres
+from dicom_node.record.schema import studies
 from dicom_node.study import Association, Instance, Priority, Reception
+from tests.dicom_node.recording import instance, opened, record_one
 from tests.services import wait_until
 
 
@@ -105,6 +110,31 @@ def test_a_value_that_the_database_does_not_take_is_looked_for(intake: SlowIntak
 def test_a_deadlock_is_an_answer_and_each_instance_is_tried_alone(intake: SlowIntake, tmp_path: Path) -> None:
     failed_together(intake, tmp_path, OperationalError(None, None, DeadlockDetected()))
     assert [len(batch) for batch in intake.batches] == [1, 5, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.node
+def test_a_study_that_a_vanished_host_has_locked_is_not_the_other_studies_failure(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(postgres.LIMITS, "lock_timeout", "200ms")
+    with opened(postgres_url) as engine, engine.connect() as vanished, ThreadPoolExecutor() as pool:
+        intake = Intake(engine)
+        association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+        record_one(intake, instance("1.1.1", study="1.1"), association)
+        vanished.execute(select(studies.c.state).where(studies.c.study_instance_uid == "1.1").with_for_update())
+        subject = Recorder(intake)
+
+        def arriving(study: str) -> Arrival:
+            return Arrival(
+                replace(instance(f"{study}.2", study=study), path=tmp_path / study), association, Priority.ROUTINE
+            )
+
+        with subject._turn:
+            locked, other = (pool.submit(subject.record, arriving(study)) for study in ("1.1", "1.2"))
+            wait_until(lambda: len(subject._waiting) == 2, "two wait")
+        assert other.result() == Reception.NEW
+        with pytest.raises(OperationalError, match="lock timeout"):
+            locked.result()
 
 
 def test_the_folder_is_synced_before_the_record_hears_of_a_file(

@@ -1,4 +1,4 @@
-"""A PostgreSQL that vanishes or hangs is given up, not waited for."""
+"""A PostgreSQL that vanishes or hangs is given up, not waited for, and so is a lock of another host that does."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
+from dicom_node.receive.turn import is_silence
 from dicom_node.record import postgres
 from dicom_node.record.database import current_revision, make_engine, open_database
 from tests.dicom_node.recording import STORAGE
+from tests.services import wait_until
 
 
 @pytest.fixture
 def engine(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """An empty database that is given up after a second."""
+    """An empty database that is given up after a second, and a lock in it after less."""
     monkeypatch.setattr(postgres, "LONGEST_ANSWER_SECONDS", 1.0)
+    monkeypatch.setitem(postgres.LIMITS, "lock_timeout", "200ms")
+    monkeypatch.setitem(postgres.LIMITS, "idle_in_transaction_session_timeout", "5s")
     engine = make_engine(postgres_url, must_exist=False)
     yield engine
     engine.dispose()
@@ -81,6 +85,31 @@ def test_a_migration_may_take_longer(engine: Engine, postgres_url: str) -> None:
     with migrated.connect() as connection, pytest.raises(OperationalError):
         connection.execute(text("SELECT pg_sleep(5)"))
     migrated.dispose()
+
+
+@pytest.mark.node
+def test_a_lock_of_a_host_that_vanished_is_not_waited_for_and_soon_released(engine: Engine) -> None:
+    vanished = engine.connect()
+    vanished.execute(text("SELECT pg_advisory_xact_lock(1)"))
+    with engine.connect() as connection:
+        with pytest.raises(OperationalError, match="lock timeout") as failed:
+            connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        assert not is_silence(failed.value)
+        connection.rollback()
+        wait_until(lambda: connection.scalar(text("SELECT pg_try_advisory_xact_lock(1)")), "the lock is released")
+    vanished.invalidate()
+    vanished.close()
+
+
+@pytest.mark.node
+def test_the_server_gives_up_a_lock_before_the_node_gives_up_the_server(postgres_url: str) -> None:
+    engine = make_engine(postgres_url, must_exist=False)
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT name, setting FROM pg_settings WHERE unit = 'ms'"))
+        milliseconds = {name: int(setting) for name, setting in found}
+    engine.dispose()
+    assert 0 < milliseconds["lock_timeout"] < 1000 * postgres.LONGEST_ANSWER_SECONDS
+    assert 0 < milliseconds["idle_in_transaction_session_timeout"] <= 30_000
 
 
 def asked_of_the_driver(url: str) -> dict[str, Any]:
