@@ -39,11 +39,11 @@ def configure_logging(process: str) -> None:
     """Write events to standard error: readable on a terminal, JSON otherwise.
 
     No line raises an exception, whether Hilum or a library logs it: one that cannot be written is dropped. The
-    libraries' own warnings and logs are silenced: they quote values of data sets.
+    libraries' own warnings and logs are silenced: they quote values of data sets, or write a traceback of many lines.
     """
     logging.raiseExceptions = False  # else `logging` writes about a line that failed, to where the line could not go
     warnings.filterwarnings("ignore", module=r"pydicom|pynetdicom|highdicom")
-    for library in ("pydicom", "pynetdicom", "highdicom"):
+    for library in ("pydicom", "pynetdicom", "highdicom", "sqlalchemy"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     output = sys.stderr  # as it is now: Celery replaces it by one that logs, and each line would be logged again
     readable = output.isatty()

@@ -79,7 +79,7 @@ def test_a_chained_exception_keeps_the_first_message_out_too() -> None:
     assert TELLING_NAME not in json.dumps(line)
 
 
-@pytest.mark.parametrize("library", ["pydicom", "pynetdicom", "pynetdicom.assoc", "highdicom"])
+@pytest.mark.parametrize("library", ["pydicom", "pynetdicom", "pynetdicom.assoc", "highdicom", "sqlalchemy.pool"])
 def test_the_libraries_own_logs_are_silent(library: str) -> None:
     assert log_lines(f"import logging, pynetdicom\nlogging.getLogger('{library}').critical('{TELLING_NAME}')") == []
 
