@@ -12,6 +12,7 @@ from libjpeg.utils import decode as decode_jpeg
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.encaps import generate_frames, get_frame
+from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
@@ -32,6 +33,9 @@ END_OF_IMAGE = b"\xff\xd9"
 
 PIXEL_DATA_HEADER_BYTES = 12
 """Tag, VR and length of Pixel Data in Explicit VR, in which all compressed images are encoded (PS3.5 A.4)."""
+
+DAMAGED_ATTRIBUTE = (BytesLengthException, TypeError, KeyError, IndexError, OverflowError)
+"""What pydicom raises on an attribute of the wrong length or type, such as Bits Allocated as text."""
 
 BYTES_PER_PIXEL = 4
 """The most that a stored pixel takes."""
@@ -56,7 +60,7 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
     """
     first = frames[0]
     try:
-        for frame, stored in zip(frames, _stored_values(frames), strict=True):
+        for frame, stored in zip(frames, _decoded(frames), strict=True):
             yield _to_hu(frame, stored)
     except NotImplementedError as error:  # pydicom raises it for a transfer syntax that it has no decoder for
         message = (
@@ -75,6 +79,14 @@ def decode_hu(frames: Sequence[Frame]) -> Iterator[NDArray[np.int16]]:
 def is_read_whole(frame: Frame) -> bool:
     """Whether single frames cannot be read from the file, so that every call of `decode_hu` reads all of it."""
     return frame.transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, *RETIRED_JPEG)
+
+
+def _decoded(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
+    """Yield the stored values of frames; raise ValueError if an attribute that describes the pixels is damaged."""
+    try:
+        yield from _stored_values(frames)
+    except DAMAGED_ATTRIBUTE as error:  # caught only here: outside the decoders, most of these are defects of Hilum
+        raise ValueError("expected attributes that describe the pixels, got damaged ones") from error
 
 
 def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:

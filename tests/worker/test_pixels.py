@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.tag import Tag
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -93,6 +96,34 @@ def test_a_rescale_that_gives_no_hounsfield_units_is_refused(tmp_path: Path, slo
     with pytest.raises(NotAnalysable, match="expected Rescale Slope and Intercept that give HU") as caught:
         list(decode_hu(read_frames(path)))
     assert caught.value.code == "no-rescale"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR IS:UserWarning")
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        (0x00280100, b""),  # Bits Allocated
+        (0x00280100, b"\x10"),
+        (0x00280004, b""),  # Photometric Interpretation
+        (0x00280004, b"MONOCHROME2\\RGB"),
+        (0x00280008, b"inf "),  # Number of Frames
+    ],
+)
+def test_a_damaged_attribute_of_the_pixels_is_refused(tmp_path: Path, tag: int, value: bytes) -> None:
+    (path,) = ct_series(tmp_path, SLICE)
+    ds = dcmread(path)
+    ds[tag] = RawDataElement(Tag(tag), dictionary_VR(tag), len(value), value, 0, False, True)
+    ds.save_as(path)
+    with pytest.raises(NotAnalysable) as caught:
+        list(decode_hu(read_frames(path)))
+    assert caught.value.code == "damaged-pixels"
+
+
+def test_a_defect_of_hilum_is_not_taken_for_damaged_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = ct_series(tmp_path, SLICE)
+    monkeypatch.setattr("worker.pixels._to_hu", None)
+    with pytest.raises(TypeError):
+        list(decode_hu(read_frames(path)))
 
 
 def test_pixels_cut_short_are_refused(tmp_path: Path) -> None:
