@@ -69,6 +69,8 @@ class InstanceHeader:
     issuer_of_patient_id: str = ""
     taken_at: str = ""
     """Study Date and Time as one string that sorts by time; empty without a date."""
+    series_description: str = ""
+    protocol_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,10 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
     positions = [p for p in (numbers(nested(g, "PlanePositionSequence", "ImagePositionPatient")) for g in groups) if p]
     thickness = [t for t in (nested(g, "PixelMeasuresSequence", "SliceThickness") for g in groups) if t]
     position = numbers(ds.get("ImagePositionPatient"))
-    words = ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
+    part, study, series, protocol = (
+        str(ds.get(keyword, "") or "").strip().upper()
+        for keyword in ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
+    )
     return InstanceHeader(
         study_instance_uid=str(ds.get("StudyInstanceUID", "")),
         series_instance_uid=str(ds.get("SeriesInstanceUID", "")),
@@ -157,13 +162,15 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
         orientation=numbers(ds.get("ImageOrientationPatient")) or (orientations[0] if orientations else None),
         positions=tuple((p[0], p[1], p[2]) for p in ([position] if position else positions) if p and len(p) == 3),
         frames=int(ds.get("NumberOfFrames", None) or 1),
-        words=" ".join(str(ds.get(word, "") or "") for word in words).upper(),
-        body_part=str(ds.get("BodyPartExamined", "") or "").strip().upper(),
+        words=f"{part} {study} {series} {protocol}",
+        body_part=part,
         urgent=str(ds.get("RequestedProcedurePriority", "")).upper() in ("STAT", "HIGH"),
         path=path,
         patient_id=str(ds.get("PatientID", "") or "").strip(),
         issuer_of_patient_id=str(ds.get("IssuerOfPatientID", "") or "").strip(),
         taken_at=taken_at(ds),
+        series_description=series,
+        protocol_name=protocol,
     )
 
 

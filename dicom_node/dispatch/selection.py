@@ -20,8 +20,9 @@ AXIAL_WITHIN_DEGREES = 35.0
 LEAST_SINE = 1e-6
 """Least sine of the angle between row and column; directions that are closer to parallel span no plane."""
 
-Quality = tuple[bool, bool, float, float]
-"""Whether a series is derived; whether its kernel is sharp; how far its thickness is off, in mm; minus its slices."""
+Quality = tuple[bool, bool, bool, float, bool, float]
+"""Whether a series names another part than the chest; whether it is derived; whether its kernel is sharp; how far its
+thickness is off, in mm; whether it does not name the chest; minus its slices."""
 
 _CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULM")
 
@@ -31,6 +32,9 @@ _OTHER_PARTS = re.compile(
     r"|PETROUS(?: BONES?)?|MASTOIDS?|FELSENBEINE?|ROCHERS?)\b"
 )
 """Body parts that hold no lung; others, such as ABDOMEN, may be coded beside a chest."""
+
+_BELOW_CHEST = re.compile(r"ABD|ADDOM|BAUCH|LIVER|LEBER|HEPAT|KIDNEY|RENAL|PELVI|BECKEN|SPINE|[腹盆肝]")
+"""Parts whose series may reach into the lungs: they are measured, but only if no series is of the chest."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,9 @@ class Selection:
 def select_series(found: Sequence[SeriesHeader], settings: SelectionSettings) -> Selection:
     """Choose the series to measure.
 
-    Each rule may reject a series. Among the series left, the preferences decide, in this order: original before
-    derived, a smooth kernel before a sharp one, the thickness nearest to the preferred one, the most slices.
+    Each rule may reject a series. Among the series left, the preferences decide, in this order: any other before one
+    that names another part than the chest, original before derived, a smooth kernel before a sharp one, the thickness
+    nearest to the preferred one, one that names the chest, the most slices.
     """
     reasons = {s.series_instance_uid: rejected_because(s, settings) for s in found}
     fit = sorted((s for s in found if not reasons[s.series_instance_uid]), key=lambda s: preference(s, settings))
@@ -91,6 +96,22 @@ def speaks_of_chest(words: str) -> bool:
 def holds_no_lung(body_part: str) -> bool:
     """Whether Body Part Examined names a part of the body without lungs, and nothing else."""
     return bool(_OTHER_PARTS.fullmatch(body_part.strip().upper()))
+
+
+def is_named_chest(series: SeriesHeader) -> bool | None:
+    """Whether a series names the chest, False if only another part, None if it names no part.
+
+    Its own description goes before the body part and this before the protocol, because in a study of several parts all
+    series often share these two; they always share the study's description, which is not asked. A name such as THORAX
+    ABDOMEN is one of the chest.
+    """
+    for attribute in ("series_description", "body_part", "protocol_name"):
+        words = str(series.most_common(attribute) or "")
+        if speaks_of_chest(words):
+            return True
+        if _OTHER_PARTS.search(words) or _BELOW_CHEST.search(words):
+            return False
+    return None
 
 
 def must_be_ct(series: SeriesHeader, _: SelectionSettings) -> str:
@@ -170,14 +191,21 @@ def preference(series: SeriesHeader, settings: SelectionSettings) -> tuple[Quali
 
 
 def quality(series: SeriesHeader, settings: SelectionSettings, slices: float) -> Quality:
-    """Return how good a series would be with so many slices; lower is better."""
+    """Return how good a series would be with so many slices; lower is better.
+
+    A series of another part may hold no lung at all, so this weighs most. One that names no part is no worse for it: in
+    a study of the chest alone, a thin soft series without a description is better than a sharp one named LUNG.
+    """
+    of_chest = is_named_chest(series)
     image_type = series.most_common("image_type")
     thickness = series.most_common("thickness_mm")
     off = abs(thickness - settings.preferred_thickness_mm) if isinstance(thickness, float) else math.inf
     return (
+        of_chest is False,
         isinstance(image_type, tuple) and image_type[:1] == ("DERIVED",),
         is_sharp(str(series.most_common("kernel"))),
         off,
+        not of_chest,
         -slices,
     )
 
@@ -197,12 +225,13 @@ def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str]) -> Reje
 
 
 def describe(series: SeriesHeader) -> str:
-    """Return a series' number of slices, thickness, kernel and unread files, for the text of a reason."""
+    """Return what decides between series, and the unread files, for the text of a reason."""
     thickness = series.most_common("thickness_mm")
     kernel = series.most_common("kernel") or "unnamed"
     width = f"{thickness:g}" if isinstance(thickness, float) else "unknown"
     described = f"{series.slices} slices of {width} mm, kernel {kernel}"
-    return ", ".join(part for part in (described, what_is_unread(series)) if part)
+    named = {True: "", False: "named as another part", None: "not named as the chest"}[is_named_chest(series)]
+    return ", ".join(part for part in (described, named, what_is_unread(series)) if part)
 
 
 def normal(orientation: tuple[float, ...]) -> Vector:

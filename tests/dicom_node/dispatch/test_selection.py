@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from dicom_node.dispatch.selection import Selection, might_be_chosen, normal, se
 from dicom_node.errors import NotAnalysable, NotForHilum
 from dicom_node.headers import InstanceHeader, SeriesHeader, read_series
 from dicom_node.settings import SelectionSettings
+from tests.factories import ct_series
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -138,6 +140,64 @@ def test_among_those_that_fit_the_better_is_preferred(better: dict[str, Any], wo
     assert "was preferred to" in selection.reasons["1"]
 
 
+CHEST: dict[str, Any] = {"series_description": "THORAX 2.0", "body_part": "CHEST"}
+ABDOMEN: dict[str, Any] = {"series_description": "ABDOMEN PV 2.0", "body_part": "ABDOMEN"}
+UNNAMED: dict[str, Any] = {"series_description": "PV 2.0", "body_part": ""}
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (CHEST, ABDOMEN | {"slices": 200}),
+        (CHEST | {"kernel": "B70S", "thickness_mm": 5.0}, ABDOMEN),  # a sharp kernel is better than no lung
+        (CHEST | {"image_type": ("DERIVED", "PRIMARY")}, ABDOMEN),
+        (CHEST, ABDOMEN | {"body_part": "CHEST", "slices": 200}),  # one body part for the whole study
+        (CHEST | {"body_part": "ABDOMEN"}, ABDOMEN | {"slices": 200}),
+        (CHEST, ABDOMEN | {"protocol_name": "CT THORAX ABDOMEN", "slices": 200}),  # one protocol for the whole study
+        (CHEST, UNNAMED | {"body_part": "ABDOMENPELVIS", "slices": 200}),
+        (CHEST, UNNAMED | {"protocol_name": "LIVER", "slices": 200}),
+        (CHEST, UNNAMED | {"slices": 200}),
+        (UNNAMED | {"kernel": "B70S"}, ABDOMEN),
+        ({"series_description": "THORAX ABDOMEN 2.0", "slices": 200}, CHEST),  # the part beside the chest is no fault
+        ({"series_description": "", "slices": 200}, CHEST),  # its body part names the chest
+        (UNNAMED | {"protocol_name": "THORAX", "slices": 200}, CHEST),
+        # In a study of the chest alone, a series need not name it to be the better one.
+        (UNNAMED | {"kernel": "B30F"}, {"series_description": "LUNG 1.0", "kernel": "B70S"}),
+        (UNNAMED | {"thickness_mm": 1.5}, CHEST | {"thickness_mm": 5.0}),
+    ],
+)
+def test_a_series_of_the_chest_is_preferred_to_one_of_another_part(
+    better: dict[str, Any], worse: dict[str, Any]
+) -> None:
+    selection = select(series("1", **worse), series("2", **better))
+    assert selection.series is not None
+    assert selection.series.series_instance_uid == "2"
+
+
+def test_a_reason_says_that_a_series_does_not_name_the_chest() -> None:
+    reasons = select(series("1", **CHEST), series("2", 200, **ABDOMEN), series("3", 200, **UNNAMED)).reasons
+    assert reasons["1"] == "selected: 100 slices of 2 mm, kernel B40F"
+    assert reasons["2"].endswith("to 200 slices of 2 mm, kernel B40F, named as another part")
+    assert reasons["3"].endswith("to 200 slices of 2 mm, kernel B40F, not named as the chest")
+
+
+def test_the_only_series_is_selected_whatever_part_it_names() -> None:
+    assert select(series(**ABDOMEN)).series is not None
+
+
+def test_a_series_is_read_with_its_own_names(tmp_path: Path) -> None:
+    """The study's description is not among them: all its series share it."""
+    chest_and_belly = {"StudyDescription": "CT Thorax/Abdomen", "StudyInstanceUID": "1.2"}
+    for part, slices in (("Chest", 20), ("Abdomen", 30)):
+        ct_series(
+            tmp_path / part, np.zeros((slices, 4, 4), np.int16), SeriesDescription=f"{part} 2.0", BodyPartExamined="",
+            ProtocolName=part, **chest_and_belly,
+        )  # fmt: skip
+    selection, _ = select_in(tmp_path)
+    assert selection.series is not None
+    assert selection.series.slices == 20
+
+
 @given(st.permutations(["1", "2", "3", "4"]))
 def test_the_choice_does_not_depend_on_the_order_of_arrival(order: list[str]) -> None:
     selection = select(*(series(uid) for uid in order))
@@ -155,7 +215,8 @@ def test_the_choice_does_not_depend_on_the_order_of_arrival(order: list[str]) ->
                 "orientation": st.none() | st.sampled_from([AXIAL, CORONAL]) | st.tuples(*[st.floats(-1, 1)] * 6),
                 "image_type": st.lists(st.sampled_from(["ORIGINAL", "DERIVED", "SECONDARY", "LOCALIZER"])).map(tuple),
                 "sop_class_uid": st.sampled_from([CTImageStorage, MRImageStorage]),
-                "body_part": st.sampled_from(["", "CHEST", "HEAD"]),
+                "body_part": st.sampled_from(["", "CHEST", "HEAD", "ABDOMEN"]),
+                "series_description": st.sampled_from(["", "THORAX", "ABDOMEN", "PV"]),
             }
         ),
         max_size=4,
@@ -176,6 +237,7 @@ def test_every_series_has_a_reason_and_there_is_a_choice_or_a_rejection(found: l
         (98, 1, {}, math.inf, True),
         (99, 1, {"kernel": "B70F"}, 100, False),
         (99, 1, {"thickness_mm": 3.0}, 100, False),
+        (99, 1, {"series_description": "ABDOMEN"}, 200, False),
         (99, 1, {"orientation": CORONAL}, 100, False),
         (99, 1, {"thickness_mm": 10.0}, 100, False),
         (5, 95, {"kernel": "B70F"}, 100, True),
