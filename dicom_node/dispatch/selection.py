@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,7 +25,11 @@ Quality = tuple[bool, bool, bool, float, bool, float]
 """Whether a series names another part than the chest; whether it is derived; whether its kernel is sharp; how far its
 thickness is off, in mm; whether it does not name the chest; minus its slices."""
 
-_CHEST = re.compile(r"CHEST|THORA|TORAX|LUNG|PULM")
+_CHEST = re.compile(
+    r"CHEST|THORA(?!CIC SPINE|COLUMB)|TORAX|TORAKS|LUNG|PULM|POLMON|胸[部腹腔]|肺"
+    r"|(?<!COLUNA )(?<!COLUMNA )(?<!COLONNA )(?<!RACHIDE )TORAC(?!OLOM|OLUM)"
+)
+"""Words for the chest, without accents; not those for its spine or for the sternum."""
 
 _OTHER_PARTS = re.compile(
     r"\b(?:HEAD|BRAIN|SKULL|NECK|SINUS(?:ES)?|PNS|NNH|ORBITS?|CSPINE|LSPINE|PELVIS|HIPS?|LEG|KNEES?|ANKLE|FOOT|ARM"
@@ -90,6 +95,7 @@ def might_be_chosen(
 
 def speaks_of_chest(words: str) -> bool:
     """Whether words, in upper case, name the chest; HRCT does too unless a body part without lungs is named as well."""
+    words = "".join(letter for letter in unicodedata.normalize("NFKD", words) if not unicodedata.combining(letter))
     return bool(_CHEST.search(words)) or ("HRCT" in words and not _OTHER_PARTS.search(words))
 
 

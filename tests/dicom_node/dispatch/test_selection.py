@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 
-from dicom_node.dispatch.selection import Selection, might_be_chosen, normal, select_series
+from dicom_node.dispatch.selection import Selection, might_be_chosen, normal, select_series, speaks_of_chest
 from dicom_node.errors import NotAnalysable, NotForHilum
 from dicom_node.headers import InstanceHeader, SeriesHeader, read_series
 from dicom_node.settings import SelectionSettings
@@ -299,6 +299,29 @@ def test_a_ct_of_high_resolution_of_another_part_is_not_for_hilum(part: str, wor
 
 def test_a_ct_of_high_resolution_alone_is_a_chest() -> None:
     assert isinstance(select(series(slices=5, body_part="", words="HRCT 1.0")).rejection, NotAnalysable)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CT CHEST", "CT THORACIC AORTA", "SCANNER THORACIQUE", "TC TORAX", "TC TÓRAX", "TC TO\u0301RAX", "TC TORACE",
+        "TAC TORACICO", "TC TORÁCICA", "TORACOABDOMINAL", "BT TORAKS", "TC POLMONI", "TC PULMÃO", "胸部CT", "ＣＴ胸部",
+        "胸腹部", "肺窗",
+    ],
+)  # fmt: skip
+def test_the_chest_is_recognised_in_several_languages(words: str) -> None:
+    assert speaks_of_chest(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CT ABDOMEN", "TÊTE", "TORSO", "EXTRACTION", "COLUNA TORÁCICA", "COLUMNA TORACICA", "COLONNA TORACICA",
+        "RACHIDE TORACICO", "COLUNA TORACOLOMBAR", "CT THORACIC SPINE", "THORACOLUMBAR SPINE", "胸椎CT", "胸骨", "腹部",
+    ],
+)  # fmt: skip
+def test_the_thoracic_spine_and_other_parts_are_not_the_chest(words: str) -> None:
+    assert not speaks_of_chest(words)
 
 
 @given(st.tuples(*[st.floats(-1, 1)] * 6))
