@@ -26,7 +26,7 @@ Quality = tuple[bool, bool, bool, float, bool, float]
 thickness is off, in mm; whether it does not name the chest; minus its slices."""
 
 _CHEST = re.compile(
-    r"CHEST|THORA(?!CIC SPINE|COLUMB)|TORAX|TORAKS|LUNG|PULM|POLMON|胸[部腹腔]|肺"
+    r"CHEST|THORA(?!CIC SPINE|COLUMB)|TORAX|TORAKS|LUNG|PULM|POLMON|MEDIAST|胸[部腹腔]|肺|[纵縦]隔"
     r"|(?<!COLUNA )(?<!COLUMNA )(?<!COLONNA )(?<!RACHIDE )TORAC(?!OLOM|OLUM)"
 )
 """Words for the chest, without accents; not those for its spine or for the sternum."""
@@ -39,7 +39,7 @@ _OTHER_PARTS = re.compile(
 """Body parts that hold no lung; others, such as ABDOMEN, may be coded beside a chest."""
 
 _BELOW_CHEST = re.compile(r"ABD|ADDOM|BAUCH|LIVER|LEBER|HEPAT|KIDNEY|RENAL|PELVI|BECKEN|SPINE|[腹盆肝]")
-"""Parts whose series may reach into the lungs: they are measured, but only if no series is of the chest."""
+"""Parts whose series may reach into the lungs: they are measured, but only if there is no other series."""
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,10 @@ UNNAMED: dict[str, Any] = {"series_description": "PV 2.0", "body_part": ""}
         (CHEST, UNNAMED | {"protocol_name": "LIVER", "slices": 200}),
         (CHEST, UNNAMED | {"slices": 200}),
         (UNNAMED | {"kernel": "B70S"}, ABDOMEN),
+        (
+            {"series_description": "MEDIASTINUM 2.0", "body_part": "ABDOMEN"},
+            {"series_description": "LUNG 1.0", "body_part": "ABDOMEN", "kernel": "B70S"},
+        ),
         ({"series_description": "THORAX ABDOMEN 2.0", "slices": 200}, CHEST),  # the part beside the chest is no fault
         ({"series_description": "", "slices": 200}, CHEST),  # its body part names the chest
         (UNNAMED | {"protocol_name": "THORAX", "slices": 200}, CHEST),
@@ -306,7 +310,7 @@ def test_a_ct_of_high_resolution_alone_is_a_chest() -> None:
     [
         "CT CHEST", "CT THORACIC AORTA", "SCANNER THORACIQUE", "TC TORAX", "TC TÓRAX", "TC TO\u0301RAX", "TC TORACE",
         "TAC TORACICO", "TC TORÁCICA", "TORACOABDOMINAL", "BT TORAKS", "TC POLMONI", "TC PULMÃO", "胸部CT", "ＣＴ胸部",
-        "胸腹部", "肺窗",
+        "胸腹部", "肺窗", "纵隔窗", "MEDIASTINUM 2.0", "MÉDIASTIN",
     ],
 )  # fmt: skip
 def test_the_chest_is_recognised_in_several_languages(words: str) -> None:
