@@ -27,7 +27,7 @@ from dicom_node.study import Association, Instance, JobState, Priority, Receptio
 ITS_STUDY = studies.c.study_instance_uid == bindparam("study")
 LOCK = select(studies.c.state).where(ITS_STUDY).with_for_update()
 KNOWN = (
-    select(studies.c.state, studies.c.priority, studies.c.conflicting, instances.c.sha256)
+    select(studies.c.state, studies.c.priority, studies.c.conflicting, studies.c.reason, instances.c.sha256)
     .select_from(studies)
     .outerjoin(
         instances,
@@ -40,9 +40,8 @@ KNOWN = (
 )
 OWN = select(results.c.sop_instance_uid).where(results.c.sop_instance_uid == bindparam("sop"))
 INSERT = instances.insert().values({c.name: bindparam(c.name) for c in instances.c if c.name != "instance_id"})
-CHANGE = (
-    update(studies).where(ITS_STUDY).values({name: bindparam(name) for name in ("state", "priority", "conflicting")})
-)
+CHANGED = "state", "priority", "conflicting", "reason"
+CHANGE = update(studies).where(ITS_STUDY).values({name: bindparam(name) for name in CHANGED})
 AGAIN = (
     update(instances)
     .where(
@@ -139,7 +138,7 @@ class Intake:
             cursor.execute(self._insert, row(arrival, path, conflicts=reception is Reception.CONFLICT))
         if changes := changed_study(reception, arrival.priority, known):
             study = {"study": instance.study_instance_uid}
-            as_it_was = {"state": known.state, "priority": known.priority, "conflicting": known.conflicting}
+            as_it_was = {name: getattr(known, name) for name in CHANGED}
             cursor.execute(self._change, study | as_it_was | changes)
             if "priority" in changes:
                 cursor.execute(self._hurry, study | {"queued": JobState.QUEUED.value, "stat": Priority.STAT.value})
@@ -164,14 +163,14 @@ class Intake:
             new = names | {"state": state, "priority": priority.value, "first_instance_at": now()}
             cursor.execute(self._begin_study, new)
             rows = self._look(cursor, names)
-        state, recorded_priority, conflicting, _ = rows[0]
-        return Known(state, recorded_priority, conflicting, frozenset(sha256 for *_, sha256 in rows if sha256))
+        state, recorded_priority, conflicting, reason, _ = rows[0]
+        return Known(state, recorded_priority, conflicting, reason, frozenset(sha256 for *_, sha256 in rows if sha256))
 
-    def _look(self, cursor: Any, names: dict[str, str]) -> list[tuple[str, str, bool, str | None]]:
+    def _look(self, cursor: Any, names: dict[str, str]) -> list[tuple[str, str, bool, str, str | None]]:
         if self._engine.dialect.name == "postgresql":
             cursor.execute(self._lock, names)
         cursor.execute(self._known, names)
-        found: list[tuple[str, str, bool, str | None]] = cursor.fetchall()
+        found: list[tuple[str, str, bool, str, str | None]] = cursor.fetchall()
         return found
 
     def _classify(self, cursor: Any, instance: Instance, known: Known) -> Reception:
@@ -193,6 +192,7 @@ class Known:
     state: str
     priority: str
     conflicting: bool
+    reason: str
     sha256s: frozenset[str]
 
 
@@ -259,7 +259,8 @@ def changed_study(reception: Reception, priority: Priority, known: Known) -> dic
         return {}
     changes: dict[str, object] = {}
     if reception is Reception.NEW and known.state != StudyState.RECEIVING:
-        changes["state"] = StudyState.RECEIVING.value
+        # The reason was that of the earlier state; from now on, it says why the study waits.
+        changes |= {"state": StudyState.RECEIVING.value, "reason": ""}
     if priority is Priority.STAT and known.priority != Priority.STAT:
         changes["priority"] = Priority.STAT.value
     return changes

@@ -17,7 +17,7 @@ from dicom_node.record.database import open_database, reading
 from dicom_node.record.paths import as_file
 from dicom_node.record.schema import deliveries, instances, jobs, notifications, results, series, studies
 from dicom_node.settings import Settings, load_settings
-from dicom_node.study import DeliveryState
+from dicom_node.study import DeliveryState, StudyState
 
 Row = dict[str, Any]
 
@@ -81,16 +81,18 @@ def summaries(connection: Connection, rows: list[Row]) -> list[Row]:
 
 def summary(study: Row, job: Any, stored: int, delivered: dict[str, int], told: dict[str, int]) -> Row:
     """Return what a list shows of a study, from its row, that of its last job, and counts."""
+    # While images that came after the job still wait, the job's state would hide that, and why they wait.
+    goes_by_job = job and study["state"] != StudyState.RECEIVING
     return {
         "study_instance_uid": study["study_instance_uid"],
         "received": timestamp(study["first_instance_at"]),
         "instances": stored,
-        "state": job.state if job else study["state"],
-        "priority": job.priority if job else study["priority"],
+        "state": job.state if goes_by_job else study["state"],
+        "priority": job.priority if goes_by_job else study["priority"],
         "revision": job.revision if job else None,
         "stage": job.stage if job else "",
         "infected_percent": job.infected_percent if job else None,
-        "reason": job.message if job and job.message else study["reason"],
+        "reason": job.message if goes_by_job and job.message else study["reason"],
         "conflicting": study["conflicting"],
         "deliveries": delivered,
         "notifications": told,

@@ -17,7 +17,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     SegmentationStorage,
 )
-from sqlalchemy import Engine, Table, select
+from sqlalchemy import Engine, Table, select, update
 
 from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.received import instances_of, settle
@@ -25,7 +25,7 @@ from dicom_node.dispatch.transitions import enqueue
 from dicom_node.errors import RejectedInput
 from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.record.database import open_database, reading
-from dicom_node.record.schema import jobs
+from dicom_node.record.schema import jobs, studies
 from dicom_node.study import Association, Instance, Priority, Reception, Result, StudyActivity, StudyState
 
 STUDY = "1.2.3"
@@ -149,6 +149,9 @@ def make_job(
     stored = instances_of(engine, study)
     with engine.begin() as connection:
         enqueue(connection, study, priority, stored, f"{study}.1", rejection)
+        connection.execute(
+            update(studies).where(studies.c.study_instance_uid == study).values(state=StudyState.SELECTED)
+        )
         return str(
             connection.scalar(
                 select(jobs.c.job_id).where(jobs.c.study_instance_uid == study).order_by(jobs.c.revision.desc())
