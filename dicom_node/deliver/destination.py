@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dicom_node.deliver.http import phrase
-from dicom_node.deliver.outgoing import Answer, Outgoing, answer_of
+from dicom_node.deliver.outgoing import Answer, Outgoing
 from dicom_node.deliver.scu import batches, echo, send
 from dicom_node.deliver.stow import open_service
 from dicom_node.errors import PassingFailure
@@ -30,10 +30,10 @@ def open_destination(destination: AnyDestination, settings: Settings, objects: I
         with open_service(destination, settings) as service:
             yield service.store
     else:
-        contexts = {item.context for item in objects}
+        contexts = [context for item in objects for context in item.contexts]
         timeout_seconds = settings.delivery.network_timeout_seconds
         with open_association(destination, settings, contexts, timeout_seconds) as association:
-            yield lambda item: answer_of(send(association, item))
+            yield lambda item: send(association, item)
 
 
 def send_files(

@@ -9,10 +9,14 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import PassingFailure
 from dicom_node.headers import UNREADABLE
 from dicom_node.statuses import is_passing, is_success
+
+CONVERTED = frozenset({ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian})
+"""The transfer syntaxes that pynetdicom converts to the default one: it neither decompresses nor swaps bytes."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,15 @@ class Outgoing:
     transfer_syntax_uid: str
 
     @property
-    def context(self) -> tuple[str, str]:
-        """The presentation context that it needs: SOP class and transfer syntax."""
-        return self.sop_class_uid, self.transfer_syntax_uid
+    def contexts(self) -> list[tuple[str, str]]:
+        """The presentation contexts in which it can be sent: SOP class and transfer syntax, as it is stored first.
+
+        PS3.5 10.1 asks every sender to offer the default transfer syntax, and some peers accept no other.
+        """
+        syntaxes = [self.transfer_syntax_uid]
+        if self.transfer_syntax_uid in CONVERTED:
+            syntaxes.append(str(ImplicitVRLittleEndian))
+        return [(self.sop_class_uid, syntax) for syntax in syntaxes]
 
 
 class ObjectUnreadable(PassingFailure):

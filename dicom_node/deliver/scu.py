@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from dicom_node.deliver.outgoing import ObjectUnreadable, Outgoing, load
+from dicom_node.deliver.outgoing import Answer, ObjectUnreadable, Outcome, Outgoing, answer_of, load
 from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
@@ -17,12 +17,15 @@ from dicom_node.statuses import SOP_CLASS_NOT_SUPPORTED, SUCCESS
 
 MAXIMUM_CONTEXTS = 128
 """PS3.8 9.3.2.2: presentation context IDs are odd numbers up to 255."""
+CLASS_NOT_SUPPORTED = 3
+SYNTAXES_NOT_SUPPORTED = 4
+"""Results of a presentation context that the peer rejected, PS3.8 table 9-18."""
 
 
-def send(association: Association, item: Outgoing) -> int:
-    """Send an object; return the status that the peer answered.
+def send(association: Association, item: Outgoing) -> Answer:
+    """Send an object, preferably as it is stored, else converted to the default transfer syntax; return the answer.
 
-    If the peer accepted no presentation context for the object, nothing is sent and the status says so (0122).
+    If the peer accepted no presentation context for the object, nothing is sent and the answer says so (0122).
 
     Raises
     ------
@@ -31,21 +34,30 @@ def send(association: Association, item: Outgoing) -> int:
     HungUp
         The association ended before an answer came.
     """
-    if not any(
-        c.abstract_syntax == item.sop_class_uid and item.transfer_syntax_uid in c.transfer_syntax
-        for c in association.accepted_contexts
-    ):
-        return SOP_CLASS_NOT_SUPPORTED
+    accepted = {(c.abstract_syntax, syntax) for c in association.accepted_contexts for syntax in c.transfer_syntax}
+    if accepted.isdisjoint(item.contexts):
+        return Answer(Outcome.REFUSED, SOP_CLASS_NOT_SUPPORTED, why_rejected(association, item))
     ds = load(item)
     try:
-        answer = association.send_c_store(ds)
+        answer = association.send_c_store(ds)  # it prefers the data set's own transfer syntax
     except (AttributeError, TypeError, ValueError) as error:  # raised before anything is sent
         raise ObjectUnreadable("object-unreadable", f"it cannot be sent as it is ({type(error).__name__})") from error
     except RuntimeError:  # the association has ended
         answer = Dataset()
     if "Status" not in answer:
         raise HungUp("association-lost", "the association ended before the PACS answered")
-    return int(answer.Status)
+    return answer_of(int(answer.Status))
+
+
+def why_rejected(association: Association, item: Outgoing) -> str:
+    """Return why the peer accepted no presentation context for an object."""
+    name = UID(item.sop_class_uid).name
+    results = {c.result for c in association.rejected_contexts if c.abstract_syntax == item.sop_class_uid}
+    if SYNTAXES_NOT_SUPPORTED in results:
+        return f"the PACS takes {name}, but not in {' or '.join(UID(syntax).name for _, syntax in item.contexts)}"
+    if CLASS_NOT_SUPPORTED in results:
+        return f"the PACS does not take {name}"
+    return f"the PACS rejected the presentation contexts for {name}"
 
 
 def batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
@@ -53,11 +65,11 @@ def batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     batch: list[Outgoing] = []
     contexts: set[tuple[str, str]] = set()
     for item in objects:
-        if item.context not in contexts and len(contexts) == MAXIMUM_CONTEXTS:
+        if len(contexts.union(item.contexts)) > MAXIMUM_CONTEXTS:
             yield batch
             batch, contexts = [], set()
         batch.append(item)
-        contexts.add(item.context)
+        contexts.update(item.contexts)
     if batch:
         yield batch
 

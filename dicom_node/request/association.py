@@ -33,7 +33,7 @@ def open_association(
     Parameters
     ----------
     contexts : iterable of (str, str)
-        The SOP class and transfer syntax of each presentation context to propose.
+        The SOP class and transfer syntax of each presentation context to propose, in this order.
     timeout_seconds : float
         How long the peer may be silent; for connecting it has at most 10 s.
     taken : iterable of (str, str)
@@ -55,7 +55,7 @@ def open_association(
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_seconds
     ae.connection_timeout = min(timeout_seconds, CONNECTING_SECONDS)
     expected = sorted(set(taken))
-    for sop_class_uid, transfer_syntax_uid in [*sorted(set(contexts)), *expected]:
+    for sop_class_uid, transfer_syntax_uid in [*dict.fromkeys(contexts), *expected]:
         ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
     handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, bound_waiting)]
     if on_store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import BaseModel
 from pydicom.charset import python_encoding
@@ -63,8 +64,9 @@ def sent_classes() -> Rows:
     """Every pair of SOP class and transfer syntax in which results are sent."""
     yield ["SOP Class", "UID", "Transfer Syntax", "UID", "Role"]
     found = {(str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID)) for ds in objects.by_kind().values()}
-    for sop_class, syntax in sorted(found, key=lambda pair: UID(pair[0]).name):
-        yield [UID(sop_class).name, sop_class, UID(syntax).name, syntax, "SCU"]
+    for stored_as in sorted(found, key=lambda pair: UID(pair[0]).name):
+        for sop_class, syntax in outgoing.Outgoing(Path(), *stored_as).contexts:
+            yield [UID(sop_class).name, sop_class, UID(syntax).name, syntax, "SCU"]
 
 
 def answered_statuses() -> Rows:

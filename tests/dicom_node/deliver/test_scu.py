@@ -7,11 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SegmentationStorage,
+)
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Engine
@@ -20,8 +28,8 @@ from dicom_node.deliver.breaker import FAILURES_TO_OPEN
 from dicom_node.deliver.destination import send_files
 from dicom_node.deliver.order import TRIES_AHEAD
 from dicom_node.deliver.outbox import Outbox
-from dicom_node.deliver.outgoing import Outgoing
-from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo
+from dicom_node.deliver.outgoing import Outcome, Outgoing
+from dicom_node.deliver.scu import MAXIMUM_CONTEXTS, echo, send
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.errors import Defect, PassingFailure
 from dicom_node.record.schema import deliveries
@@ -62,11 +70,16 @@ class PACS:
 
 
 @contextmanager
-def pacs(answer: Answer = lambda _: 0x0000, classes: tuple[str, ...] = BOTH, port: int = 0) -> Iterator[PACS]:
+def pacs(
+    answer: Answer = lambda _: 0x0000,
+    classes: tuple[str, ...] = BOTH,
+    port: int = 0,
+    syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian,),
+) -> Iterator[PACS]:
     ae = AE("PACS")
     ae.add_supported_context(Verification)
     for sop_class in classes:
-        ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
+        ae.add_supported_context(sop_class, list(syntaxes))
     running = PACS(0, answer)
     handlers: list[evt.EventHandlerType] = [
         (evt.EVT_C_STORE, running.on_store),
@@ -149,15 +162,80 @@ def test_results_are_sent_in_order_and_recorded_as_the_pacs_answered(record: Eng
 
 
 def test_an_association_asks_for_what_the_objects_need_and_no_more(record: Engine) -> None:
-    asked: list[list[str]] = []
+    asked: list[list[tuple[str, list[str]]]] = []
 
     def answer(event: evt.Event) -> int:
-        asked.append([str(cx.abstract_syntax) for cx in event.assoc.requestor.requested_contexts])
+        contexts = event.assoc.requestor.requested_contexts
+        asked.append([(str(cx.abstract_syntax), [str(syntax) for syntax in cx.transfer_syntax]) for cx in contexts])
         return 0x0000
 
     with pacs(answer) as peer:
         deliver(record, settings_for(peer.port))
-    assert asked == [sorted(BOTH)] * 2
+    syntaxes = ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    assert asked == [[(sop_class, [syntax]) for sop_class in BOTH for syntax in syntaxes]] * 2
+
+
+def test_a_pacs_that_takes_the_default_transfer_syntax_alone_gets_the_results(record: Engine) -> None:
+    with pacs(syntaxes=(ImplicitVRLittleEndian,)) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.SENT, 0x0000)] * 2
+    assert {syntax for _, syntax in peer.taken} == {ImplicitVRLittleEndian}
+
+
+def test_a_pacs_that_takes_both_gets_the_results_as_they_are(record: Engine) -> None:
+    with pacs(syntaxes=(ImplicitVRLittleEndian, ExplicitVRLittleEndian)) as peer:
+        deliver(record, settings_for(peer.port))
+    assert {syntax for _, syntax in peer.taken} == {ExplicitVRLittleEndian}
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_what_is_converted_to_the_default_transfer_syntax_keeps_its_values(tmp_path: Path, syntax: str) -> None:
+    ds, item, private = Dataset(), Dataset(), Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.SpecificCharacterSet = SegmentationStorage, "1.2.3", "ISO_IR 192"
+    ds.PatientName = "M\u00fcller^Zo\u00eb"
+    item.TextValue, item.EncapsulatedDocument = "nested", b"%PDF"  # their lengths have 2 and 4 bytes in Explicit VR
+    ds.ContentSequence = [item]
+    private.EncapsulatedDocument = b"%PDF"
+    block = ds.private_block(0x0099, "HILUM TEST", create=True)
+    block.add_new(1, "LO", "text")
+    block.add_new(2, "US", [1, 2])
+    block.add_new(3, "SQ", [private])
+    ds.add_new(0x00091234, "UN", b"\x01\x02\x03\x04")
+    ds.BitsAllocated = ds.SamplesPerPixel = 1
+    ds.PixelData = bytes(range(256)) * 3
+    ds["PixelData"].VR = "OB"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.save_as(tmp_path / "seg", enforce_file_format=True)
+    came: list[Dataset] = []
+
+    def answer(event: evt.Event) -> int:
+        came.append(event.dataset)
+        return 0x0000
+
+    answers: list[object] = []
+    with pacs(answer, syntaxes=(ImplicitVRLittleEndian,)) as peer:
+        settings = settings_for(peer.port)
+        objects = [Outgoing(tmp_path / "seg", SegmentationStorage, syntax)]
+        send_files(settings.destinations[0], settings, objects, lambda answer: answers.append(answer.status))
+    assert answers == [0x0000]
+    (got,) = came
+    assert (got.PatientName, got.PixelData, got.BitsAllocated) == (ds.PatientName, ds.PixelData, 1)
+    assert got.ContentSequence[0] == item
+    assert got[0x00091234].value == b"\x01\x02\x03\x04"
+    # Implicit VR does not say what private elements are; their bytes are the same.
+    assert got[0x00991001].value == b"text"
+    assert got[0x00991002].value == b"\x01\x00\x02\x00"
+    assert got[0x00991003].value.endswith(b"\x42\x00\x11\x00" + b"\x04\x00\x00\x00%PDF")
+
+
+def test_what_is_compressed_is_sent_as_it_is_or_not_at_all(tmp_path: Path) -> None:
+    compressed = Outgoing(tmp_path / "never read", SegmentationStorage, RLELossless)
+    answers: list[str] = []
+    with pacs(syntaxes=(ImplicitVRLittleEndian,)) as peer:
+        settings = settings_for(peer.port)
+        send_files(settings.destinations[0], settings, [compressed], lambda answer: answers.append(answer.message))
+    assert answers == ["the PACS takes Segmentation Storage, but not in RLE Lossless"]
 
 
 def test_hilum_calls_by_its_own_ae_title(record: Engine) -> None:
@@ -211,6 +289,25 @@ def test_a_class_the_pacs_does_not_know_is_refused_and_the_rest_is_sent(record: 
     with pacs(classes=(ComprehensiveSRStorage,)) as peer:
         deliver(record, settings_for(peer.port))
     assert said(record) == [(DeliveryState.REJECTED, 0x0122), (DeliveryState.SENT, 0x0000)]
+    assert rows(record, deliveries)[0]["message"] == "the PACS does not take Segmentation Storage"
+
+
+def test_a_pacs_that_takes_a_class_in_other_transfer_syntaxes_alone_is_said_to_do_so(record: Engine) -> None:
+    with pacs(syntaxes=(RLELossless,)) as peer:
+        deliver(record, settings_for(peer.port))
+    assert said(record) == [(DeliveryState.REJECTED, 0x0122)] * 2
+    assert rows(record, deliveries)[0]["message"] == (
+        "the PACS takes Segmentation Storage, but not in Explicit VR Little Endian or Implicit VR Little Endian"
+    )
+
+
+@pytest.mark.parametrize("result", [1, 2])
+def test_of_a_pacs_that_rejects_a_context_for_another_reason_no_reason_is_made_up(tmp_path: Path, result: int) -> None:
+    rejected = SimpleNamespace(abstract_syntax=SegmentationStorage, result=result)
+    association: Any = SimpleNamespace(accepted_contexts=[], rejected_contexts=[rejected])
+    answer = send(association, Outgoing(tmp_path / "never read", SegmentationStorage, ExplicitVRLittleEndian))
+    assert (answer.outcome, answer.status) == (Outcome.REFUSED, 0x0122)
+    assert answer.message == "the PACS rejected the presentation contexts for Segmentation Storage"
 
 
 def test_a_pacs_that_knows_none_of_our_classes_refuses_them(record: Engine) -> None:
