@@ -95,10 +95,10 @@ def refuse_options_of_trainings(arguments: Namespace) -> None:
 def read_claim(run: Path) -> dict[str, Any]:
     """Return the claim that a run was begun with, or a benchmark's result."""
     for path in (run / "trial.json", run / "result.json"):  # a benchmark has a result only
-        if path.exists():
-            content: dict[str, Any] = read_json(path)
+        content: dict[str, Any] = read_json(path) if path.exists() else {}
+        if "experiment" in content:  # the result of a split names none
             return content
-    raise SettingsError("no-run", f"expected a folder that `hilum train` has filled, got {run}")
+    raise SettingsError("no-run", f"expected the folder that `hilum train` has filled as --out, got {run}")
 
 
 def make_trial(arguments: Namespace, folder: Path, processes: Processes) -> Trial:

@@ -104,7 +104,13 @@ def test_a_folder_that_no_run_has_filled_has_nothing_to_evaluate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(tmp_path), "--data", str(tmp_path)]) == 1
-    assert "expected a folder that `hilum train` has filled" in capsys.readouterr().err
+    assert "expected the folder that `hilum train` has filled as --out" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_split_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "result.json").write_text('{"split": 0}')
+    assert main(["evaluate", str(tmp_path), "--data", str(tmp_path)]) == 1
+    assert "expected the folder that `hilum train` has filled as --out" in capsys.readouterr().err
 
 
 def test_a_page_is_not_written_about_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
