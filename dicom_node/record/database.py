@@ -57,9 +57,9 @@ def open_database(url: str, storage: Path, *, must_exist: bool = False) -> Engin
             raise no_record(engine.url)
         migrate(engine)
     except OperationalError as error:
+        cause, *_ = str(error.orig).splitlines() or [type(error.orig).__name__]
         raise PassingFailure(
-            "database-unreachable",
-            f"the record does not answer; check database.url and the server ({type(error.orig).__name__})",
+            "database-unreachable", f"the record does not answer; check database.url and the server: {cause}"
         ) from error
     except DatabaseError as error:
         raise SettingsError(
