@@ -50,12 +50,14 @@ def print_list(rows: list[Row]) -> None:
 
 
 def remarks(row: Row) -> str:
-    """Return remarks on a study beyond its state: urgency, conflicts, the webhook, the reason."""
+    """Return remarks on a study beyond its state: urgency, conflicts, refused results, the webhook, the reason."""
     urgent = "STAT" if row["priority"] == Priority.STAT else ""
     conflicting = "conflicting: different bytes arrived under the same UID" if row["conflicting"] else ""
     told = row["notifications"]
+    refused = row["deliveries"]["rejected"]
+    unsent = f"{refused} refused by a PACS: `hilum studies {row['study_instance_uid']}` says why" if refused else ""
     untold = "the webhook refused it" if told["rejected"] else "waiting for the webhook" if told["pending"] else ""
-    return "; ".join(part for part in (urgent, conflicting, untold, row["reason"]) if part)
+    return "; ".join(part for part in (urgent, conflicting, unsent, untold, row["reason"]) if part)
 
 
 def print_study(study: Row) -> None:
