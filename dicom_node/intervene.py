@@ -39,11 +39,21 @@ def run_resend(arguments: argparse.Namespace) -> int:
 
 
 def run_redirect(arguments: argparse.Namespace) -> int:
-    """Make the unsent deliveries of one destination due at another."""
+    """Make the unsent deliveries of a destination that is gone due at another.
+
+    One that is still in the settings gets its results, when it is back. What waits for it is mostly due at the other as
+    well, so redirecting would delete it.
+    """
     settings, engine = open_record("redirect")
     require_destination(arguments.to, settings)
     outbox = Outbox(engine, settings.delivery)
-    require_one_of({*names_in(settings), *outbox.destinations()}, arguments.destination)
+    if arguments.destination in names_in(settings):
+        raise SettingsError(
+            "still-a-destination",
+            f"{arguments.destination} is one of the [[destinations]], so what waits for it is sent when it answers; "
+            "if it never will, remove it there and restart Hilum first",
+        )
+    require_one_of(outbox.destinations(), arguments.destination)
     count = outbox.redirect(arguments.destination, arguments.to)
     print(f"{count} deliveries will go to {arguments.to}")
     return 0
