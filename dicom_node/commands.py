@@ -16,8 +16,11 @@ def add_json(parser: ArgumentParser) -> None:
 
 
 def add_peer(parser: ArgumentParser) -> None:
-    """Add the argument for a peer: the name of a destination, or AE_TITLE@HOST:PORT."""
+    """Add the arguments for a peer: the name of a destination, or AE_TITLE@HOST:PORT, with or without TLS."""
     parser.add_argument("peer", metavar="PEER", help="a destination's name, or AE_TITLE@HOST:PORT")
+    parser.add_argument(
+        "--tls", action="store_true", help="speak TLS to AE_TITLE@HOST:PORT; a destination's own setting applies"
+    )
 
 
 def add_send(parser: ArgumentParser) -> None:

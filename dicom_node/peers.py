@@ -27,7 +27,7 @@ def run_echo(arguments: argparse.Namespace) -> int:
     """Send a peer a C-ECHO, or a DICOMweb service a request without an object."""
     settings = load_settings()
     configure_logging("echo")
-    peer = find_peer(arguments.peer, settings)
+    peer = find_peer(arguments.peer, settings, tls=arguments.tls)
     print(f"{peer.name}: {verify(peer, settings)}")
     return 0
 
@@ -39,7 +39,7 @@ def run_send(arguments: argparse.Namespace) -> int:
     objects, others = objects_in(arguments.folder)
     answers: Counter[Answer] = Counter()
     try:
-        send_with_progress(find_peer(arguments.peer, settings), settings, objects, answers)
+        send_with_progress(find_peer(arguments.peer, settings, tls=arguments.tls), settings, objects, answers)
     finally:  # also after an error: the answers so far hold
         print_answers(answers, others)
     return 0 if all(answer.outcome is Outcome.TAKEN for answer in answers) else 1
@@ -88,20 +88,22 @@ def send_with_progress(
         send_files(peer, settings, objects, on_answer)
 
 
-def find_peer(name: str, settings: Settings) -> AnyDestination:
-    """Return the destination with this name, or the one that AE_TITLE@HOST:PORT spells out.
+def find_peer(name: str, settings: Settings, *, tls: bool) -> AnyDestination:
+    """Return the destination with this name, or the one that AE_TITLE@HOST:PORT spells out, with TLS if ``tls``.
 
     Raises
     ------
     SettingsError
-        The name is neither.
+        The name is neither, or there is to be TLS without certificates in the settings.
     """
+    if tls and not settings.tls.enabled:
+        raise SettingsError("no-tls", "--tls needs [tls] in the settings, with Hilum's certificate")
     for destination in settings.destinations:
         if destination.name == name:
             return destination
     match = SPELLED_OUT.fullmatch(name)
     if match and 0 < int(match["port"]) <= LAST_PORT:
-        spelled_out = {"name": name[:64], "ae_title": match["ae_title"], "host": match["host"], "port": match["port"]}
+        spelled_out = {"name": name[:64], **match.groupdict(), "tls": tls}
         with suppress(ValidationError):
             return Destination.model_validate(spelled_out)
     known = ", ".join(d.name for d in settings.destinations) or "none"

@@ -16,6 +16,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from sqlalchemy import Engine
 
+from dicom_node.cli import main
 from dicom_node.deliver.destination import send_files
 from dicom_node.deliver.outgoing import Answer, Outgoing
 from dicom_node.deliver.scu import echo
@@ -206,6 +207,17 @@ def test_two_processes_speak_tls_at_one_port(
             association.release()
     assert sum(shares) >= 8
     assert len(shares) == 1 or min(shares) > 2, shares
+
+
+def test_a_peer_that_is_spelled_out_is_spoken_to_in_tls_if_asked_for(
+    port: int, tls: TLSSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["echo", "--tls", f"HILUM@127.0.0.1:{port}"]) == 1
+    assert "--tls needs [tls] in the settings" in capsys.readouterr().err
+    for name, path in tls:
+        monkeypatch.setenv(f"HILUM_TLS__{name.upper()}", str(path))
+    assert main(["echo", "--tls", f"HILUM@127.0.0.1:{port}"]) == 0
+    assert main(["echo", f"HILUM@127.0.0.1:{port}"]) == 1
 
 
 def test_a_file_that_is_missing_is_named(tls: TLSSettings, tmp_path: Path) -> None:
