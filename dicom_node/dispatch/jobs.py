@@ -78,9 +78,9 @@ class Jobs:
                 update(jobs)
                 .where(not_locked(*waiting, or_(never, long_ago & jobs.c.priority.in_(again))))
                 .values(rung_at=time)
-                .returning(jobs.c.job_id, jobs.c.priority)
+                .returning(jobs.c.job_id, jobs.c.priority, jobs.c.created_at)
             )
-            return [(row.job_id, Priority(row.priority)) for row in rows]
+            return [(row.job_id, Priority(row.priority)) for row in sorted(rows, key=lambda row: row.created_at)]
 
     def claim(self, job_id: str) -> Job | None:
         """Return the job if this caller now holds its lease; None if it is taken, done or not due.

@@ -54,12 +54,12 @@ def send_all(there: Site, studies: list[Study]) -> list[int | None]:
     return [status for study in studies for status in send_once(there.port, study)]
 
 
-def assert_safe(record: Engine, studies: list[Study]) -> None:
+def assert_safe(record: Engine, storage: Path, studies: list[Study]) -> None:
     """Assert that every acknowledged image is recorded, and that the files of recorded images hold what was sent."""
     stored = {str(row["sop_instance_uid"]): row for row in rows(record, instances)}
     assert set(stored) >= {uid for study in studies for uid in study.acknowledged}
     for row in stored.values():
-        data_set = Path(str(row["path"])).read_bytes()[-int(str(row["size_bytes"])) :]
+        data_set = (storage / str(row["path"])).read_bytes()[-int(str(row["size_bytes"])) :]
         assert hashlib.sha256(data_set).hexdigest() == row["sha256"]
 
 
@@ -70,10 +70,10 @@ def test_a_full_disk_refuses_with_out_of_resources_and_loses_nothing(
     studies = [Scanner(8, SHAPE).study(number) for number in range(9)]
     statuses = send_all(there, studies)
     assert set(statuses) == {0x0000, OUT_OF_RESOURCES}
-    assert_safe(record, studies)
+    assert_safe(record, small_disk / "storage", studies)
     remount(small_disk, "size=100m")
     assert set(send_all(there, studies)) == {0x0000}
-    assert_safe(record, studies)
+    assert_safe(record, small_disk / "storage", studies)
     assert all(not study.unacknowledged for study in studies)
 
 
@@ -88,4 +88,4 @@ def test_a_read_only_disk_refuses_with_out_of_resources_and_loses_nothing(
     assert set(send_all(there, studies[1:])) == {OUT_OF_RESOURCES}
     remount(small_disk, "rw")
     assert set(send_all(there, studies)) == {0x0000}
-    assert_safe(record, studies)
+    assert_safe(record, small_disk / "storage", studies)

@@ -164,7 +164,7 @@ def problems_of(node: Node, before: set[Path]) -> Iterator[str]:
 def wrong_files(node: Node) -> Iterator[str]:
     """Yield the recorded paths of instances whose files are missing, changed or outside the storage."""
     for name, sha256, size in stored(node):
-        path = Path(name)
+        path = node.storage / name
         inside = path.resolve().is_relative_to(node.storage.resolve())
         if not inside or not path.is_file() or hashlib.sha256(path.read_bytes()[-size:]).hexdigest() != sha256:
             yield name

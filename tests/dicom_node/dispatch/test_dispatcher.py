@@ -100,7 +100,8 @@ def pass_quiet(dispatcher: Dispatcher, clock: Clock) -> None:
 
 
 def jobs_in(record: Engine) -> list[dict[str, Any]]:
-    return rows(record, jobs)
+    """Return the jobs, the oldest first."""
+    return sorted(rows(record, jobs), key=lambda job: float(str(job["created_at"])))
 
 
 def chest(folder: Path, study: str = "1.2.3", series_uid: str = "1.2.3.1", **attributes: Any) -> list[Path]:
@@ -109,8 +110,15 @@ def chest(folder: Path, study: str = "1.2.3", series_uid: str = "1.2.3.1", **att
 
 
 def test_an_urgent_study_is_dispatched_before_those_that_came_first(
-    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    dispatch = Dispatcher.dispatch
+
+    def dispatch_in_a_second(self: Dispatcher, activity: StudyActivity) -> None:
+        clock.pass_(1)
+        dispatch(self, activity)
+
+    monkeypatch.setattr(Dispatcher, "dispatch", dispatch_in_a_second)
     send(chest(tmp_path / "routine"))
     send(chest(tmp_path / "stat", "1.2.4", "1.2.4.1"), Priority.STAT)
     pass_quiet(dispatcher, clock)
