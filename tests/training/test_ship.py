@@ -19,7 +19,7 @@ def runs(tmp_path: Path) -> Path:
     write_json(tmp_path / "shipped-chest" / "result.json", {"short": False})
     (tmp_path / "chest-folds").mkdir()
     for name in ("shipped-chest", "chest-folds"):
-        write_json(tmp_path / name / "trial.json", {"recipe": "a"})
+        write_json(tmp_path / name / "trial.json", {"experiment": name, "recipe": "a"})
     return tmp_path
 
 
@@ -63,6 +63,6 @@ def test_what_was_trained_or_judged_in_short_is_not_shipped(runs: Path, short: s
 
 def test_weights_of_another_recipe_than_the_judged_folds_are_not_shipped(runs: Path) -> None:
     judge(runs, {"short": False, "measures": {}})
-    write_json(runs / "chest-folds" / "trial.json", {"recipe": "b"})
+    write_json(runs / "chest-folds" / "trial.json", {"experiment": "chest-folds", "recipe": "b"})
     with pytest.raises(SettingsError, match=r"shipped-chest and .*chest-folds were trained by different recipes"):
         ship(runs, runs / "chest.safetensors")
