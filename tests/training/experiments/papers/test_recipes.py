@@ -1,16 +1,9 @@
 """The numbers that the papers name, as their texts have them."""
 
-from training.experiment import Experiment
-from training.experiments import find
+from tests.training.experiments.papers.finding import experiment
 from training.fit.schedules import Optimiser, Step
 from training.prepare.augment import Augmentation
 from training.prepare.examples import Stacking
-
-
-def experiment(name: str) -> Experiment:
-    found = find(name)
-    assert isinstance(found, Experiment)
-    return found
 
 
 def test_wus_three_slices_move_by_one_in_a_window_of_1200_to_600() -> None:

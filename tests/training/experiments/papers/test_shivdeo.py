@@ -1,11 +1,4 @@
-from training.experiment import Experiment
-from training.experiments import find
-
-
-def experiment(name: str) -> Experiment:
-    found = find(name)
-    assert isinstance(found, Experiment)
-    return found
+from tests.training.experiments.papers.finding import experiment
 
 
 def test_stacks_of_dicom_overlap_as_the_papers_best_do_in_the_window_of_the_header() -> None:
