@@ -19,7 +19,7 @@ from worker.geometry import Geometry
 from worker.pixels import decode_hu, is_read_whole
 
 SPACING_TOLERANCE = 0.1
-"""Share by which a distance between slices may differ from the nominal one."""
+"""Share of the nominal distance by which slices may be nearer or farther than that, or off their even places."""
 
 SAME_DIRECTION = 1e-3
 """Largest difference between direction cosines that still count as the same direction."""
@@ -155,21 +155,24 @@ def _require_even_spacing(frames: Sequence[Frame], normal: NDArray[np.float64]) 
     if len(frames) < 2:
         raise refuse("too-few-slices", "expected a stack of slices, got 1")
     positions = np.array([frame.position for frame in frames])
-    distances = np.diff(positions @ normal)
+    heights = positions @ normal
+    distances = np.diff(heights)
     nominal = float(np.median(distances))
     twice = int(np.count_nonzero(distances <= max(0.01, SPACING_TOLERANCE * nominal)))
     if twice:
         raise refuse("duplicate-positions", f"expected one slice a position, got {twice} position(s) filled twice")
     off = np.abs(distances - nominal) > SPACING_TOLERANCE * nominal
-    multiples = np.rint(distances[off] / nominal)
-    if off.any() and (np.abs(distances[off] - multiples * nominal) <= SPACING_TOLERANCE * nominal).all():
-        missing = int((multiples - 1).sum())
-        raise refuse(
-            "missing-slices",
-            f"expected a slice every {nominal:.3g} mm, got gaps where {missing} slice(s) are missing; "
-            "send the whole series again",
-        )
-    if off.any():
+    # Positions that were rounded vary from slice to slice, yet each slice is where an even stack has it.
+    departures = heights - np.linspace(heights[0], heights[-1], len(frames))
+    if off.any() and np.abs(departures).max() > SPACING_TOLERANCE * nominal:
+        multiples = np.rint(distances[off] / nominal)
+        if (np.abs(distances[off] - multiples * nominal) <= SPACING_TOLERANCE * nominal).all():
+            missing = int((multiples - 1).sum())
+            raise refuse(
+                "missing-slices",
+                f"expected a slice every {nominal:.3g} mm, got gaps where {missing} slice(s) are missing; "
+                "send the whole series again",
+            )
         found = f"{distances.min():.3g} to {distances.max():.3g} mm"
         raise refuse("uneven-spacing", f"expected slices every {nominal:.3g} mm within 10 %, got {found}")
     line = np.linspace(positions[0], positions[-1], len(frames))

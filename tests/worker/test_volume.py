@@ -314,6 +314,15 @@ def test_spacing_may_differ_by_a_tenth(tmp_path: Path, by_mm: float, is_refused:
         assert read_volume(paths).hu.shape == (5, 6, 7)
 
 
+def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path, gradient((9, 6, 7)), spacing_mm=(0.625, 1.0, 1.0))
+    for path in paths:
+        ds = dcmread(path)
+        ds.ImagePositionPatient = [round(float(p), 1) for p in ds.ImagePositionPatient]
+        ds.save_as(path)
+    assert read_volume(paths).geometry.spacing_mm[0] == pytest.approx(0.625, abs=0.01)
+
+
 def test_a_slice_shifted_sideways_is_refused(tmp_path: Path) -> None:
     paths = ct_series(tmp_path, gradient())
     moved(paths[2], (20, 0, 0))
