@@ -24,7 +24,8 @@ class Command:
     """A sub-command.
 
     ``run`` is "module:function", imported when called; the function takes the parsed arguments and returns
-    the exit status. ``extra`` names the part of Hilum it needs, such as ``worker``, or CHECKOUT.
+    the exit status. ``extra`` names the part of Hilum it needs, such as ``worker``, or CHECKOUT. ``more`` is what its
+    ``--help`` says after the arguments: examples, and what a reader of the arguments alone would not expect.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Command:
     run: str
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     extra: str = ""
+    more: str = ""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", metavar="FILE", help="settings file (default: ./hilum.toml, /etc/hilum/hilum.toml)")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in commands():
-        sub = subparsers.add_parser(command.name, help=command.help, description=command.help)
+        sub = subparsers.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help,
+            epilog=command.more,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_arguments(sub)
         sub.set_defaults(command=command)
     parsed = parser.parse_args(arguments)

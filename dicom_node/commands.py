@@ -68,7 +68,7 @@ def add_redirect(parser: ArgumentParser) -> None:
 
 def add_remove(parser: ArgumentParser) -> None:
     """Arguments of ``hilum remove``."""
-    parser.add_argument("study", metavar="STUDY_INSTANCE_UID")
+    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", help="as `hilum studies` lists it")
 
 
 def add_settings(parser: ArgumentParser) -> None:
@@ -92,8 +92,55 @@ def benchmark(name: str) -> str:
     return name
 
 
+UP = """\
+Starts node, worker and deliver, and a Redis unless broker.url names one. Ctrl-C stops them all.
+"""
+SETTINGS = """\
+  hilum settings --defaults > hilum.toml    a start for your own
+  hilum settings                            what is in force now, without passwords
+"""
+ECHO = """\
+  hilum echo "main PACS"
+  hilum echo ORTHANC@127.0.0.1:4242
+"""
+SEND = """\
+  hilum send HILUM@127.0.0.1:11112 FOLDER    tries Hilum with a study from the PACS
+  hilum send "main PACS" FOLDER
+
+It says what the peer answered, and exits with 1 if the peer did not take every file.
+"""
+STUDIES = """\
+  hilum studies
+  hilum studies 1.2.840.113619.2.5.1762583153 --json
+"""
+RETRY = """\
+Use it once the cause is fixed. It queues the study's job again if that failed or was given up, and sends at once what
+waits for a PACS or was refused by it. What a PACS has accepted is not sent again.
+"""
+RESEND = """\
+  hilum resend                           everything that any PACS or the webhook refused
+  hilum resend --destination "main PACS"
+  hilum resend 1.2.840.113619.2.5.1762583153
+
+What waits for a PACS that does not answer needs no command: it is sent as soon as the PACS answers.
+"""
+REDIRECT = """\
+  hilum redirect "old PACS" "main PACS"
+
+Remove FROM from the settings first, and restart Hilum.
+"""
+REMOVE = """\
+Images and results are removed; the record still says what happened to the study. Nothing is removed before every PACS
+has accepted every result. storage.keep_days does the same for all studies, after so many days.
+"""
+BENCH = """\
+  hilum bench receive memory --rounds 3
+
+Figures are ratios to peers that ran in turns with Hilum, so that a busy machine slows both.
+"""
+
 COMMANDS = (
-    Command("up", "run all of Hilum on this machine", "dicom_node.up:run_up"),
+    Command("up", "run all of Hilum on this machine", "dicom_node.up:run_up", more=UP),
     Command("node", "receive studies by C-STORE and queue them", "dicom_node.services:run_node"),
     Command("deliver", "send results to the PACS", "dicom_node.services:run_deliver"),
     Command(
@@ -101,33 +148,50 @@ COMMANDS = (
         "print every setting with its meaning, as a hilum.toml",
         "dicom_node.settings.file:run_settings",
         add_settings,
+        more=SETTINGS,
     ),
     Command(
         "check", "test settings, access, disk, database, broker, every PACS", "dicom_node.check:run_check", add_json
     ),
-    Command("echo", "test a peer with C-ECHO, or a DICOMweb service", "dicom_node.peers:run_echo", add_peer),
-    Command("send", "send DICOM files to a peer", "dicom_node.peers:run_send", add_send),
+    Command("echo", "test a peer with C-ECHO, or a DICOMweb service", "dicom_node.peers:run_echo", add_peer, more=ECHO),
+    Command("send", "send DICOM files to a peer", "dicom_node.peers:run_send", add_send, more=SEND),
     Command(
         "studies",
         "list studies, or show one: states, reasons, deliveries",
         "dicom_node.listing:run_studies",
         add_studies,
+        more=STUDIES,
     ),
     Command(
-        "retry", "try again what failed for a study: measuring, sending", "dicom_node.intervene:run_retry", add_retry
+        "retry",
+        "try again what failed for a study: measuring, sending",
+        "dicom_node.intervene:run_retry",
+        add_retry,
+        more=RETRY,
     ),
     Command(
         "resend",
         "send again what a PACS refused, once the PACS is fixed",
         "dicom_node.intervene:run_resend",
         add_resend,
+        more=RESEND,
     ),
     Command(
         "redirect",
         "send to one PACS what another has not accepted",
         "dicom_node.intervene:run_redirect",
         add_redirect,
+        more=REDIRECT,
     ),
-    Command("remove", "remove the files of a delivered study", "dicom_node.intervene:run_remove", add_remove),
-    Command("bench", "measure Hilum and its peers", "tests.benchmarks.bench:run_bench", add_bench, extra=CHECKOUT),
+    Command(
+        "remove", "remove the files of a delivered study", "dicom_node.intervene:run_remove", add_remove, more=REMOVE
+    ),
+    Command(
+        "bench",
+        "measure Hilum and its peers",
+        "tests.benchmarks.bench:run_bench",
+        add_bench,
+        extra=CHECKOUT,
+        more=BENCH,
+    ),
 )

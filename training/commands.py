@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.cli import Command
 
 TRAIN = """\
-Train an experiment, test it, and print its figures beside the paper's. After a kill or a power cut, the same
-command continues with the very next step.
+After a kill or a power cut, the same command continues with the very next step.
 
   hilum train saood-segnet-binary --data DATA --out RUNS/saood-segnet-binary
   hilum train wu-infection-unet --data DATA --out RUNS/try --short --splits 0
@@ -20,6 +19,23 @@ command continues with the very next step.
 
 DATA holds each data set in a folder with its name; docs/training.md describes their layouts. RUN gets result.json, and
 for each split weights.safetensors and tensorboard/.
+"""
+EVALUATE = """\
+  hilum evaluate RUNS/saood-segnet-binary --data DATA
+"""
+LABEL = """\
+  hilum label PATIENTS                                    # writes PATIENTS/*/labels/
+  hilum train chest-own --data PATIENTS --out RUNS/own    # once they are corrected
+"""
+DREAM = """\
+  hilum dream RUNS/saood-segnet-binary/split-0/weights.safetensors --out dream.png
+
+Saood & Hatem 2021, figure 5.
+"""
+EXPERIMENTS = """\
+  hilum experiments
+  hilum experiments --runs RUNS
+  hilum experiments --runs RUNS --write docs/experiments.md
 """
 
 
@@ -36,8 +52,6 @@ def _number_from(least: int) -> Callable[[str], int]:
 
 
 def _train_arguments(parser: ArgumentParser) -> None:
-    parser.formatter_class = RawDescriptionHelpFormatter
-    parser.description = TRAIN
     parser.add_argument("experiment", metavar="EXPERIMENT", help="its name; `hilum experiments` lists them")
     _data_argument(parser)
     parser.add_argument(
@@ -99,37 +113,42 @@ def _dream_arguments(parser: ArgumentParser) -> None:
 COMMANDS = (
     Command(
         "train",
-        "train an experiment of the papers, or continue it",
+        "train and test an experiment, or continue it",
         "training.run:train",
         _train_arguments,
-        extra="training",
+        "training",
+        TRAIN,
     ),
     Command(
         "evaluate",
         "measure the weights of a run again",
         "training.run:evaluate",
         _evaluate_arguments,
-        extra="training",
+        "training",
+        EVALUATE,
     ),
     Command(
         "label",
         "write first labels, as DICOM SEG and NIfTI, for annotators to correct",
         "training.label:label",
         _label_arguments,
-        extra="training",
+        "training",
+        LABEL,
     ),
     Command(
         "dream",
         "picture what a trained network looks for in each class",
         "training.evaluate.deep_dream:dream",
         _dream_arguments,
-        extra="training",
+        "training",
+        DREAM,
     ),
     Command(
         "experiments",
         "list the papers' experiments, or show the figures of runs",
         "training.run:list_experiments",
         _experiments_arguments,
-        extra="training",
+        "training",
+        EXPERIMENTS,
     ),
 )

@@ -62,6 +62,17 @@ A lesion continues in the next slice, noise does not.
 """
 
 
+def require_chest_network(card: Card) -> None:
+    """Raise NetworkError unless the card is that of a network that ``ChestNetwork`` can read scans with."""
+    is_square = card.image_size is not None and card.image_size[0] == card.image_size[1]
+    if card.classes != CLASSES or card.window_hu is None or not is_square or card.stack_slices != 1:
+        raise NetworkError(
+            "no-chest-network",
+            f"expected a 2D network with an HU window, a square image and the classes {', '.join(CLASSES)}; "
+            f"the card names {', '.join(card.classes)}",
+        )
+
+
 @dataclass(frozen=True)
 class ChestNetwork:
     """A trained network with the classes of ``CLASSES``, ready to read scans.
@@ -90,13 +101,7 @@ class ChestNetwork:
             A file cannot be read.
         """
         card = read_card(path.with_suffix(".json"))
-        is_square = card.image_size is not None and card.image_size[0] == card.image_size[1]
-        if card.classes != CLASSES or card.window_hu is None or not is_square or card.stack_slices != 1:
-            raise NetworkError(
-                "no-chest-network",
-                f"expected a 2D network with an HU window, a square image and the classes {', '.join(CLASSES)}; "
-                f"the card of {path.name} names {', '.join(card.classes)}",
-            )
+        require_chest_network(card)
         return cls(open_engine(path, card, threads), card)
 
     def segment_lungs(self, volume: Volume) -> Lungs:

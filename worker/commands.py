@@ -49,10 +49,34 @@ def add_export(parser: ArgumentParser) -> None:
     )
 
 
+ANALYZE = """\
+  hilum analyze STUDY --out RESULT
+  hilum analyze STUDY --out RESULT --prior EARLIER    compares the two
+
+It exits with 1 if the study could not be measured; RESULT then has a report that says why.
+"""
+DEMO = """\
+  hilum demo
+  hilum demo STUDY --out RESULT
+"""
+MODELS = """\
+It exits with 1 if a file is missing or damaged, or if a worker would refuse it for another reason.
+"""
+EXPORT = """\
+  hilum export RUNS/own/split-0/weights.safetensors
+
+The network in OpenVINO's format (.xml, .bin) lies beside FILE then; move the four files together.
+"""
+
 COMMANDS = (
     Command("worker", "take jobs from the queue and measure the studies", "worker.tasks:run_worker", extra="worker"),
     Command(
-        "analyze", "measure a folder's study without node or queue", "worker.analyze:run_analyze", add_analyze, "worker"
+        "analyze",
+        "measure a folder's study without node or queue",
+        "worker.analyze:run_analyze",
+        add_analyze,
+        "worker",
+        ANALYZE,
     ),
     Command(
         "demo",
@@ -60,6 +84,7 @@ COMMANDS = (
         "worker.demo:run_demo",
         add_demo,
         "worker",
+        DEMO,
     ),
     Command(
         "models",
@@ -67,6 +92,7 @@ COMMANDS = (
         "worker.models.commands:run_models",
         add_models,
         "worker",
+        MODELS,
     ),
     Command(
         "export",
@@ -74,5 +100,6 @@ COMMANDS = (
         "worker.models.export:run_export",
         add_export,
         "torch",
+        EXPORT,
     ),
 )

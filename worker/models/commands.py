@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 
 from dicom_node.settings import load_settings
-from worker.models.store import Model, find_models
+from worker.models.store import Model, chosen_weights, find_models
 
 
 def run_models(arguments: argparse.Namespace) -> int:
@@ -19,7 +19,8 @@ def run_models(arguments: argparse.Namespace) -> int:
     else:
         for model in models:
             print_model(model)
-        print(f"measuring with: {settings.worker.method}")
+        uses_network = settings.worker.method == "network"
+        print(f"measuring with: {chosen_weights(settings.worker) if uses_network else 'HU thresholds'}")
     return 1 if any(model.fault for model in models) else 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dicom_node.errors import SettingsError
 from dicom_node.settings import WorkerSettings
-from worker.chest_network import ChestNetwork
+from worker.chest_network import ChestNetwork, require_chest_network
 from worker.networks.card import Card, read_card, read_exported, read_weights
 from worker.networks.errors import NetworkError
 from worker.pipeline import Method
@@ -38,7 +38,10 @@ def find_models(settings: WorkerSettings) -> Iterator[Model]:
 
 
 def verify(path: Path) -> Model:
-    """Compare weights, and their export if there is one, with the hashes on their card; a short form is a fault too."""
+    """Compare weights, and their export if there is one, with the hashes on their card.
+
+    A fault is also what a worker would refuse: weights of a short form, or of no chest network.
+    """
     try:
         card = read_card(path.with_suffix(".json"))
     except (NetworkError, OSError) as error:
@@ -46,11 +49,17 @@ def verify(path: Path) -> Model:
     try:
         read_weights(path, card)
         card.require_full()
+        require_chest_network(card)
         if card.openvino_sha256:
             read_exported(path, card)
     except (NetworkError, OSError) as error:
         return Model(path, card, str(error))
     return Model(path, card, "")
+
+
+def chosen_weights(settings: WorkerSettings) -> Path:
+    """Return the weights that the method ``network`` measures with: the site's own, or else the shipped ones."""
+    return settings.weights or CHEST_WEIGHTS
 
 
 def open_network(settings: WorkerSettings) -> Method:
@@ -61,7 +70,7 @@ def open_network(settings: WorkerSettings) -> Method:
     SettingsError
         The weights are missing, damaged, of a short form, or not those of a chest network.
     """
-    path = settings.weights or CHEST_WEIGHTS
+    path = chosen_weights(settings)
     with weights_at(path, "worker.weights"):
         network = ChestNetwork.open(path, threads=settings.threads or None)
         network.card.require_full()

@@ -83,6 +83,24 @@ def test_weights_of_a_short_form_are_not_measured_with(weights: Path, capsys: py
     assert "train it in full length" in capsys.readouterr().err
 
 
+def test_weights_that_a_worker_would_refuse_have_that_fault(weights: Path) -> None:
+    save(weights, build(CARD.network, CARD.arguments), replace(CARD, image_size=(256, 128)))
+    with pytest.raises(SettingsError) as caught:
+        choose_method(WorkerSettings(method="network", weights=weights))
+    assert caught.value.code == "no-chest-network"
+    assert "a square image" in verify(weights).fault
+
+
+@pytest.mark.parametrize(("method", "told"), [("network", "own.safetensors"), ("thresholds", "HU thresholds")])
+def test_the_list_ends_with_what_is_measured_with(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str, told: str
+) -> None:
+    monkeypatch.setenv("HILUM_WORKER__WEIGHTS", str(weights))
+    monkeypatch.setenv("HILUM_WORKER__METHOD", method)
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(told)
+
+
 def test_weights_are_verified_against_their_card(weights: Path) -> None:
     assert verify(weights).fault == ""
     weights.write_bytes(weights.read_bytes() + b"x")
