@@ -79,12 +79,10 @@ def run_remove(arguments: argparse.Namespace) -> int:
     """Remove the files of a study whose answer is delivered; return 1 if they may not go yet, or if files are left."""
     settings, engine = open_record("remove")
     find_study(engine, arguments.study)
+    retention = Retention(engine, settings)
     try:
-        if not Retention(engine, settings).remove(arguments.study):
-            print(
-                "nothing removed: the study is not answered, its results are not all delivered, images arrived in the "
-                "last five minutes, or no files are left"
-            )
+        if not retention.remove(arguments.study):
+            print(f"nothing removed: {', and '.join(retention.why_kept(arguments.study)) or 'try again'}")
             return 1
     except OSError as error:
         reason = error.strerror or type(error).__name__

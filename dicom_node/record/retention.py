@@ -164,7 +164,21 @@ class Retention:
         with self._engine.begin() as connection:
             connection.execute(associations.delete().where(*old, ~HELD))
 
+    def why_kept(self, study_instance_uid: str) -> list[str]:
+        """Return what keeps `remove` from removing a study's files now; nothing if it would remove them."""
+        holds = self._holds(math.inf)
+        query = select(*holds.values()).where(studies.c.study_instance_uid == study_instance_uid)
+        with reading(self._engine) as connection:
+            return [why for why, is_so in zip(holds, connection.execute(query).one(), strict=True) if is_so]
+
     def _may_go(self, before: float) -> ColumnElement[bool]:
+        return and_(*(~hold for hold in self._holds(before).values()))
+
+    def _holds(self, before: float) -> dict[str, ColumnElement[bool]]:
+        """Return the conditions that each keep a study's files, by what they mean to somebody who wants them removed.
+
+        Any activity since ``before`` keeps them too.
+        """
         of_study = jobs.c.study_instance_uid == studies.c.study_instance_uid
         received = exists().where(instances.c.study_instance_uid == studies.c.study_instance_uid)
         newer = jobs.alias()
@@ -182,11 +196,18 @@ class Retention:
             is_kept(jobs.c.job_id),
             ~withdrawn_at(deliveries.c.destination),
         )
-        return and_(
-            studies.c.state != StudyState.RECEIVING,
-            received,
-            ~received.where(instances.c.stored_at >= min(before, now() - ARRIVING_SECONDS)),
-            ~exists().where(of_study, or_(unanswered, jobs.c.finished_at >= before)),
-            ~exists().where(results.c.job_id == jobs.c.job_id, of_study, went_nowhere()),
-            ~delivery.where(or_(deliveries.c.state != DeliveryState.SENT, deliveries.c.sent_at >= before, uncommitted)),
-        )
+        arriving = received.where(instances.c.stored_at >= min(before, now() - ARRIVING_SECONDS))
+        return {
+            "none of its images are left": ~received,
+            "its images are arriving, or were within the last five minutes": or_(
+                studies.c.state == StudyState.RECEIVING, arriving
+            ),
+            "it has no answer yet": exists().where(of_study, or_(unanswered, jobs.c.finished_at >= before)),
+            "its answer went nowhere, because its worker knew no [[destinations]]": exists().where(
+                results.c.job_id == jobs.c.job_id, of_study, went_nowhere()
+            ),
+            "not every PACS has accepted every result": delivery.where(
+                or_(deliveries.c.state != DeliveryState.SENT, deliveries.c.sent_at >= before)
+            ),
+            "not every PACS has promised to keep the results (storage_commitment)": delivery.where(uncommitted),
+        }

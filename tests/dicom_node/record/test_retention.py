@@ -120,6 +120,33 @@ def test_a_study_goes_though_an_earlier_revision_failed(
     assert rows(record, instances) == []
 
 
+@pytest.mark.parametrize(
+    ("done", "why"),
+    [
+        ("received", "its images are arriving"),
+        ("failed", "it has no answer yet"),
+        ("answered", "not every PACS has accepted every result"),
+        ("sent", "not every PACS has promised to keep the results"),
+        ("went nowhere", "its worker knew no [[destinations]]"),
+        ("removed", "none of its images are left"),
+    ],
+)
+def test_what_keeps_a_study_is_told(
+    record: Engine, files: Files, tmp_path: Path, clock: Clock, done: str, why: str
+) -> None:
+    store(record, files)
+    if done != "received":
+        state = JobState.FAILED if done == "failed" else JobState.DONE
+        answer(record, files, state=state, to=() if done == "went nowhere" else ("PACS",))
+    if done in ("sent", "removed"):
+        send(record)
+    clock.pass_(DAY)
+    retention = Retention(record, settings(tmp_path, commitment=done == "sent"))
+    assert retention.remove(STUDY) == (done == "removed")
+    (told,) = retention.why_kept(STUDY)
+    assert why in told
+
+
 @pytest.mark.parametrize("last", ["image", "image again", "answer", "delivery"])
 def test_the_days_are_counted_from_the_last_that_happened(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, last: str
