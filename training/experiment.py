@@ -61,6 +61,9 @@ class Experiment:
         Probability from which a pixel belongs to a single foreground class.
     as_worker : bool
         Whether test scans are judged as a worker reads them, at their own pixels, rather than on the network's grid.
+    tests_last_epoch : bool
+        Whether the weights of the last epoch are tested too, besides those that the recipe keeps. Their measures have
+        names that begin with ``last_epoch/``.
     pretrained : Path or None
         Weights to begin with; a relative path is relative to the folder of the runs.
     differs, data_differ : str
@@ -82,6 +85,7 @@ class Experiment:
     stacking: Stacking = field(default_factory=Stacking)
     threshold: float = 0.5
     as_worker: bool = False
+    tests_last_epoch: bool = False
     pretrained: Path | None = None
     published: tuple[Published, ...] = ()
     differs: str = ""

@@ -29,6 +29,7 @@ the first Dice if the paper has one; the experiment's section has all of them.
 "Here" is the mean ± sample standard deviation over the finished splits, if there are several; `cases` and `patients`
 are sums. A short run says SHORT and is no measure of the method. For most papers, the data differ: see the line below
 each title.
+Where `last_epoch/...` stands, the figures without it are of the epoch that was best on the validation part.
 `tuned/...` uses the threshold that was best on the validation part; the papers' figures, and all others here, use the
 experiment's own threshold. "(goal)" marks what the project set out to reach. Convolutions are trained in bfloat16 if
 the hardware computes in it, 3D ones on CPU in 32 bits, as the papers' probably were. `cpu_seconds` is the time that the

@@ -16,7 +16,7 @@ from dicom_node.errors import SettingsError
 from training import datasets
 from training.claim import Claim, finished_splits
 from training.datasets.notes import notes
-from training.evaluate.compare import Judged, foreground_dice
+from training.evaluate.compare import Judged, foreground_dice, measure
 from training.evaluate.metrics import over_splits
 from training.exam import Exam, Weights
 from training.experiment import Experiment
@@ -171,7 +171,7 @@ class Trial:
         progress = training.run()
         self.processes.wait()
         if self.processes.rank == 0:
-            network = training.load_kept_weights()
+            network = training.load_weights(self.experiment.recipe.keep)
             before = None if self.pretrained is None else open_pretrained(self.pretrained)[1]
             commit = ", ".join(progress.sources) or self.source
             card = card_of(self.experiment, self._classes(network), commit, before, short=self.short)
@@ -226,7 +226,13 @@ class Trial:
 
     def _measure(self, network: SegmentationNetwork, card: Card, number: int) -> dict[str, float]:
         """Return all measures of the test part, and draw its results in the split's folder."""
-        return self._exam(number).take((network, card), self._open_before(network), self._split_folder(number))
+        exam = self._exam(number)
+        measures = exam.take((network, card), self._open_before(network), self._split_folder(number))
+        if self.experiment.tests_last_epoch:
+            judged = exam.judge(self._training(number).load_weights("last"))
+            of_last = measure(judged, self.experiment.target.names)
+            measures |= {f"last_epoch/{name}": value for name, value in of_last.items()}
+        return measures
 
     def _open_before(self, network: SegmentationNetwork) -> Weights | None:
         """Return the pretrained weights, or None if there are none, they have changed, or they have other classes."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -77,6 +78,19 @@ def test_the_weights_load_without_training_and_give_the_same_figures(tmp_path: P
     assert {k: v for k, v in again["measures"].items() if k != speed} == {
         k: v for k, v in trained["measures"].items() if k != speed
     }
+
+
+def test_the_last_epoch_is_tested_beside_the_best_one_where_the_experiment_asks(tmp_path: Path) -> None:
+    def measures(folder: str, keep: Literal["last", "best"], **asked: bool) -> dict[str, float]:
+        experiment = replace(DISCS, recipe=replace(DISCS.recipe, keep=keep), **asked)
+        trained = trial(tmp_path / folder, experiment=experiment, splits=[0]).train()
+        return {name: spread["mean"] for name, spread in trained["measures"].items()}
+
+    of_last, of_both = measures("last", "last"), measures("both", "best", tests_last_epoch=True)
+    assert not [name for name in of_last if name.startswith("last_epoch/")]
+    for name in ("infection/dice_global", "infection/specificity"):
+        assert of_both[f"last_epoch/{name}"] == of_last[name]
+        assert name in of_both
 
 
 def test_scans_get_pictures_beside_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -119,9 +120,9 @@ class Training:
                 writer.close()
         return self.progress
 
-    def load_kept_weights(self) -> SegmentationNetwork:
-        """Return the network with the weights that the recipe keeps, of the last phase."""
-        self.network.load_state_dict(load_file(self.folder / f"{self.recipe.keep}.safetensors"))
+    def load_weights(self, which: Literal["last", "best"]) -> SegmentationNetwork:
+        """Return the network with the weights of the last phase's last epoch, or of its best one."""
+        self.network.load_state_dict(load_file(self.folder / f"{which}.safetensors"))
         if self.recipe.population_statistics:
             settle_statistics(self.network, self._show_all)
         return self.network

@@ -157,7 +157,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training(tmp_path: Path) -> None:
 def test_population_statistics_are_those_of_all_training_examples(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=1, augmentation=NONE, population_statistics=True)
     training = train_discs(tmp_path, recipe)
-    network = training.load_kept_weights()
+    network = training.load_weights("last")
     first = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
     convolution = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     # There are nine examples in batches of four: the last one, alone in its batch, must count as much as the others.

@@ -201,7 +201,7 @@ def train_classifier(candidates: Sequence[CandidatePatch], seed: int, short: boo
             reporter=Reporter(Console(), f"classifier of split {seed + 1}"),
         )
         training.run()
-        network = training.load_kept_weights()
+        network = training.load_weights(RECIPE.keep)
     if not isinstance(network, PatchMap):
         raise TypeError("the training gave back another network")
     return network.eval()
