@@ -13,6 +13,9 @@ from training.prepare.preprocess import Preprocess
 from training.prepare.splits import SplitRule
 from training.prepare.target import Target
 
+LAST_EPOCH = "last_epoch/"
+"""Begins the names of measures of the last epoch's weights."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -21,7 +24,8 @@ class Published:
     Parameters
     ----------
     measure : str
-        Key in our result, such as ``infection/dice_global``.
+        Key in our result, such as ``infection/dice_global``. One that begins with ``LAST_EPOCH`` has the weights of the
+        last epoch tested for it, besides those that the recipe keeps.
     mean : float
     standard_deviation : float or None
     place : str
@@ -61,9 +65,6 @@ class Experiment:
         Probability from which a pixel belongs to a single foreground class.
     as_worker : bool
         Whether test scans are judged as a worker reads them, at their own pixels, rather than on the network's grid.
-    tests_last_epoch : bool
-        Whether the weights of the last epoch are tested too, besides those that the recipe keeps. Their measures have
-        names that begin with ``last_epoch/``.
     pretrained : Path or None
         Weights to begin with; a relative path is relative to the folder of the runs.
     differs, data_differ : str
@@ -85,7 +86,6 @@ class Experiment:
     stacking: Stacking = field(default_factory=Stacking)
     threshold: float = 0.5
     as_worker: bool = False
-    tests_last_epoch: bool = False
     pretrained: Path | None = None
     published: tuple[Published, ...] = ()
     differs: str = ""

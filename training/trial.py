@@ -19,7 +19,7 @@ from training.datasets.notes import notes
 from training.evaluate.compare import Judged, foreground_dice, measure
 from training.evaluate.metrics import over_splits
 from training.exam import Exam, Weights
-from training.experiment import Experiment
+from training.experiment import LAST_EPOCH, Experiment
 from training.files import read_json, write_json
 from training.fit.loop import Training
 from training.fit.losses import build_loss, median_frequency_weights
@@ -228,10 +228,13 @@ class Trial:
         """Return all measures of the test part, and draw its results in the split's folder."""
         exam = self._exam(number)
         measures = exam.take((network, card), self._open_before(network), self._split_folder(number))
-        if self.experiment.tests_last_epoch:
+        asked = {figure.measure for figure in self.experiment.published if figure.measure.startswith(LAST_EPOCH)}
+        if asked:
             judged = exam.judge(self._training(number).load_weights("last"))
-            of_last = measure(judged, self.experiment.target.names)
-            measures |= {f"last_epoch/{name}": value for name, value in of_last.items()}
+            of_last = {
+                LAST_EPOCH + name: value for name, value in measure(judged, self.experiment.target.names).items()
+            }
+            measures |= {name: value for name, value in of_last.items() if name in asked}
         return measures
 
     def _open_before(self, network: SegmentationNetwork) -> Weights | None:

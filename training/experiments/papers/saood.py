@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from training.datasets.sample import CONSOLIDATION, GROUND_GLASS_OPACITY, PLEURAL_EFFUSION
-from training.experiment import Experiment, Published, Short
+from training.experiment import LAST_EPOCH, Experiment, Published, Short
 from training.fit import schedules
 from training.fit.recipe import Recipe
 from training.prepare import augment
@@ -163,7 +163,6 @@ def experiment(
         ),
         split=split,
         short=Short(epochs=8),
-        tests_last_epoch=True,
         published=tuple(chain.from_iterable((figure, of_last_epoch(figure)) for figure in published)),
         differs=(VGG16_DIFFERS if network == "segnet-vgg16" else "") + RECIPE_DIFFERS,
         data_differ="split by slice, as the set has no identities",
@@ -172,7 +171,7 @@ def experiment(
 
 def of_last_epoch(figure: Published) -> Published:
     """Return a figure of the paper as one of our measures of the last epoch."""
-    return replace(figure, measure=f"last_epoch/{figure.measure}")
+    return replace(figure, measure=LAST_EPOCH + figure.measure)
 
 
 def accuracies(net: Net, task: Task, setting: int, table: str) -> Iterator[Published]:
