@@ -9,23 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    LegacyConvertedEnhancedCTImageStorage,
-)
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.bounded import read_bounded
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import UNREADABLE, kernel_of, length, number, require_storage
+from dicom_node.headers import CT_STORAGE, UNREADABLE, kernel_of, length, number, require_storage
 from worker.contrast import CONTRAST_TAGS, has_contrast_agent
-
-CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName")
 
@@ -72,13 +62,12 @@ _NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 Not listed: US (unspecified) and misspelt names of the Hounsfield unit, which real scanners write for plain HU.
 """
 
+_MORE_THAN_CHEST = ("BODY", "TORSO", "TRUNK")
+"""Body parts that include the chest, beyond the words of `speaks_of_chest`; in a description they say too little."""
+
 
 class NotASlice(NotForHilum):
     """An object that may be in a series of CT slices but is not a CT slice itself, such as a localizer."""
-
-
-_MORE_THAN_CHEST = ("BODY", "TORSO", "TRUNK")
-"""Body parts that include the chest, beyond the words of `speaks_of_chest`; in a description they say too little."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +162,7 @@ def read_frames(path: Path) -> list[Frame]:
 
 def _require_slice(ds: Dataset) -> None:
     sop_class = UID(ds.get("SOPClassUID", ""))
-    if sop_class not in CT_CLASSES:
+    if sop_class not in CT_STORAGE:
         raise NotASlice("not-ct", f"expected a CT image, got {sop_class.name or 'no SOP Class UID'}")
     for kind in ("LOCALIZER", "PERFUSION"):
         if kind in (ds.get("ImageType") or ()):
