@@ -25,7 +25,7 @@ def grow_lesions(space: Space, lung: Field, rng: np.random.Generator) -> tuple[F
     for number, centre in enumerate(_centres(space, lung, rng)):
         radii = rng.uniform((16, 12, 14), (30, 20, 26))
         reach = float(radii.max()) + 3 * ROUGHNESS_MM
-        box, part = space.box(_shifted(centre, -reach), _shifted(centre, reach))
+        box, part = space.box(np.subtract(centre, reach), np.add(centre, reach))
         turn = float(rng.uniform(-50, 50))
         rough = ROUGHNESS_MM * smooth_noise(part, 7.0, rng)
         lesion = ellipsoid(part, centre, (radii[0], radii[1], radii[2]), turn) + rough
@@ -51,7 +51,3 @@ def _centres(space: Space, lung: Field, rng: np.random.Generator) -> list[Point]
         if len(chosen) == LESIONS:
             break
     return chosen
-
-
-def _shifted(point: Point, by: float) -> Point:
-    return point[0] + by, point[1] + by, point[2] + by

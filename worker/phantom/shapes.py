@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class Space:
         """(slices, rows, columns)."""
         return self.z.size, self.y.size, self.x.size
 
-    def box(self, low: Point, high: Point) -> tuple[tuple[slice, slice, slice], Space]:
+    def box(self, low: Point | Real, high: Point | Real) -> tuple[tuple[slice, slice, slice], Space]:
         """Return the index ranges of the part of the space between two corners, and that part."""
         ranges = []
         for axis, start, end in zip((self.z, self.y, self.x), low[::-1], high[::-1], strict=True):
@@ -73,13 +73,6 @@ def tube(space: Space, start: Point, end: Point, radii: tuple[float, float]) -> 
     return as_field(radii[0] + share * (radii[1] - radii[0]) - distance)
 
 
-def tube_box(space: Space, start: Point, end: Point, margin_mm: float) -> tuple[tuple[slice, slice, slice], Space]:
-    """Return the index ranges of the part of the space around a tube, and that part."""
-    low = tuple(min(p, q) - margin_mm for p, q in zip(start, end, strict=True))
-    high = tuple(max(p, q) + margin_mm for p, q in zip(start, end, strict=True))
-    return space.box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-
-
 def paint(hu: Field, field: Real, value: Real | float, soft_mm: float = 1.5) -> None:
     """Paint a value, in place, over the inside of a field; the edge is `soft_mm` wide."""
     cover = np.clip(np.asarray(field, np.float32) / np.float32(soft_mm) + np.float32(0.5), 0, 1)
@@ -90,18 +83,25 @@ def paint_tube(
     hu: Field, space: Space, points: Sequence[Point], radii: Sequence[float], value: float, soft_mm: float = 1.2
 ) -> None:
     """Paint a value, in place, over a tube along several points."""
-    for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
-        box, part = tube_box(space, start, end, max(first, last) + soft_mm)
-        if part.z.size and part.y.size and part.x.size:
-            paint(hu[box], tube(part, start, end, (first, last)), value, soft_mm)
+    for box, field in _straight_tubes(space, points, radii, soft_mm):
+        paint(hu[box], field, value, soft_mm)
 
 
 def carve_tube(field: Field, space: Space, points: Sequence[Point], radii: Sequence[float]) -> None:
     """Remove a tube along several points from the inside of a field, in place."""
+    for box, tube_field in _straight_tubes(space, points, radii, 6):
+        np.minimum(field[box], -tube_field, out=field[box])
+
+
+def _straight_tubes(
+    space: Space, points: Sequence[Point], radii: Sequence[float], margin_mm: float
+) -> Iterator[tuple[tuple[slice, slice, slice], Field]]:
+    """Yield the straight pieces of a tube that reach into the space: the index ranges around each, and its field."""
     for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
-        box, part = tube_box(space, start, end, max(first, last) + 6)
+        margin = max(first, last) + margin_mm
+        box, part = space.box(np.minimum(start, end) - margin, np.maximum(start, end) + margin)
         if part.z.size and part.y.size and part.x.size:
-            np.minimum(field[box], -tube(part, start, end, (first, last)), out=field[box])
+            yield box, tube(part, start, end, (first, last))
 
 
 def smooth_noise(space: Space, scale_mm: float, rng: np.random.Generator) -> Field:

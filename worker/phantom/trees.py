@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.phantom.shapes import Field, Point, Space, carve_tube, paint, paint_tube, tube, tube_box
+from worker.phantom.shapes import Field, Point, Space, carve_tube, paint_tube
 
 VESSEL_HU, WALL_HU, LUMEN_HU = 40.0, 10.0, -1000.0
 LEAVES = 620
@@ -85,9 +85,7 @@ def paint_vessels(hu: Field, space: Space, tree: Tree) -> None:
         parent = tree.parents[i]
         start, end = _point(tree.nodes[parent]), _point(tree.nodes[i])
         first, last = float(min(tree.radii_mm[parent], 1.25 * tree.radii_mm[i])), float(tree.radii_mm[i])
-        box, part = tube_box(space, start, end, first + 1.5)
-        if part.z.size and part.y.size and part.x.size:
-            paint(hu[box], tube(part, start, end, (first, last)), VESSEL_HU)
+        paint_tube(hu, space, [start, end], [first, last], VESSEL_HU, soft_mm=1.5)
 
 
 def paint_airways(hu: Field, space: Space, trees: list[Tree]) -> None:
