@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,17 +82,13 @@ def prior_reports(connection: Connection, study_instance_uid: str) -> tuple[Path
         .where(jobs.c.study_instance_uid.in_(others), results.c.kind == REPORT)
         .order_by(jobs.c.revision)
     )
-    received = select(instances.c.path).where(
-        instances.c.study_instance_uid.in_(others),
-        instances.c.sop_class_uid == Comprehensive3DSRStorage,
-        instances.c.conflicts.is_(False),
-    )
     # A study's last answer replaces those before it: figures that a refusal replaced are no longer compared with.
     rows = connection.execute(own).all()
     last = {row.study_instance_uid: row.revision for row in rows}
     answers = [row for row in rows if row.revision == last[row.study_instance_uid]]
     paths = {row.path for row in answers if row.state == JobState.DONE}
-    return tuple(as_file(connection, path) for path in sorted(paths.union(connection.scalars(received))))
+    paths.update(connection.scalars(received_reports(others)))
+    return tuple(as_file(connection, path) for path in sorted(paths))
 
 
 class PriorFetcher:
@@ -169,26 +165,30 @@ class PriorFetcher:
             if series.study_instance_uid not in reported and series.series_instance_uid not in known
         ]
 
-    def _is_reported(self, study_instance_uids: Set[str]) -> bool:
+    def _is_reported(self, study_instance_uids: Collection[str]) -> bool:
         """Whether the record has a report of Hilum on one of these studies, made here or received."""
-        received = select(instances.c.path).where(
-            instances.c.study_instance_uid.in_(study_instance_uids),
-            instances.c.sop_class_uid == Comprehensive3DSRStorage,
-            instances.c.conflicts.is_(False),
-        )
         with reading(self._engine) as connection:
             if connection.scalars(with_own_report(study_instance_uids)).first():
                 return True
-            paths = [as_file(connection, path) for path in connection.scalars(received)]
+            paths = [as_file(connection, path) for path in connection.scalars(received_reports(study_instance_uids))]
         return any(is_made_by_hilum(path) for path in paths)
 
 
-def with_own_report(study_instance_uids: Set[str]) -> Select[tuple[str]]:
+def with_own_report(study_instance_uids: Collection[str]) -> Select[tuple[str]]:
     """Return a query for those of the studies on which this record has a report of its own."""
     return (
         select(jobs.c.study_instance_uid)
         .join(results, results.c.job_id == jobs.c.job_id)
         .where(jobs.c.study_instance_uid.in_(study_instance_uids), results.c.kind == REPORT)
+    )
+
+
+def received_reports(study_instance_uids: Collection[str]) -> Select[str]:
+    """Return a query for the recorded paths of reports on these studies that came in; not all need be Hilum's."""
+    return select(instances.c.path).where(
+        instances.c.study_instance_uid.in_(study_instance_uids),
+        instances.c.sop_class_uid == Comprehensive3DSRStorage,
+        instances.c.conflicts.is_(False),
     )
 
 
