@@ -89,7 +89,7 @@ class Files:
             self._require_room()
         for folder in (study, series):
             folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-            sync_folder(folder.parent)
+            sync(folder.parent)
         if len(self._synced) >= MOST_SYNCED:
             self._synced.clear()
         self._synced.add(series)
@@ -132,7 +132,7 @@ class Files:
             yield lambda sop_instance_uid, content: self.write(part / f"{safe_name(sop_instance_uid)}.dcm", [content])
             if part.is_dir() and not images.is_dir():  # another node may have been faster
                 part.rename(images)
-                sync_folder(images.parent)
+                sync(images.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -156,7 +156,7 @@ class Files:
         except OSError:
             part.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
 
     def half_written(self) -> list[tuple[Path, str]]:
         """Return the half-written instances and priors, and the trial files, that processes have made and not removed.
@@ -266,12 +266,12 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-    sync_folder(folder.parent)
+    sync(folder.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Sync a folder to the disk, so that the names in it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Sync the content of a file, or the names in a folder, to the disk, so that they survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -279,14 +279,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Sync a folder and everything below it to the disk, so that files and names survive a power cut."""
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-    sync_folder(folder)
+    """Sync a folder and everything below it to the disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)

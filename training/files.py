@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dicom_node.files import sync_folder, sync_tree
+from dicom_node.files import sync, sync_tree
 
 PARTIAL = ".partial"
 """Suffix of the names of files and folders that are not complete yet, or were interrupted."""
@@ -24,10 +23,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """
     partial = path.with_name(f"{path.name}{PARTIAL}")
     write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(partial)
     partial.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -43,7 +41,7 @@ def filling(folder: Path) -> Iterator[Path]:
         yield partial
         sync_tree(partial)
         partial.rename(folder)
-        sync_folder(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicom_node.files import sync_folder
+from dicom_node.files import sync
 from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.receive.turn import is_silence
 from dicom_node.study import Reception
@@ -52,7 +52,7 @@ class Recorder:
     def _record_all(self, batch: Sequence[Waiting]) -> None:
         try:
             for folder in {one.arrival.instance.path.parent for one in batch}:
-                sync_folder(folder)
+                sync(folder)
             receptions = self._intake.record_all([one.arrival for one in batch])
         except Exception as error:  # a defect too: left without an outcome, the others would fail with it
             # If the database does not answer, trying each instance alone would only wait as long for each again.

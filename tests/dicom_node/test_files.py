@@ -209,7 +209,7 @@ def test_folders_that_another_process_has_just_made_are_synced_too_and_known_one
     path = files.instance_path("1.2", "1.2.3", "1.2.3.4", SHA256)
     path.parent.mkdir(parents=True)
     synced: list[Path] = []
-    monkeypatch.setattr("dicom_node.files.sync_folder", synced.append)
+    monkeypatch.setattr("dicom_node.files.sync", synced.append)
     files.make_place(path)
     assert synced == [tmp_path / "instances", tmp_path / "instances" / "1.2"]
     files.make_place(path.with_name("another.dcm"))
@@ -225,7 +225,7 @@ def test_folders_that_retention_removed_are_made_and_synced_again(
     files.make_place(path)
     files.remove_study("1.2", time.time())
     synced: list[Path] = []
-    monkeypatch.setattr("dicom_node.files.sync_folder", synced.append)
+    monkeypatch.setattr("dicom_node.files.sync", synced.append)
     files.make_place(path)
     assert path.parent.is_dir()
     assert synced == [tmp_path / "instances", tmp_path / "instances" / "1.2"]

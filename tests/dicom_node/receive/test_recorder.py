@@ -142,6 +142,6 @@ def test_the_folder_is_synced_before_the_record_hears_of_a_file(
 ) -> None:
     intake.go.set()
     synced: list[tuple[Path, int]] = []
-    monkeypatch.setattr(recorder, "sync_folder", lambda folder: synced.append((folder, len(intake.batches))))
+    monkeypatch.setattr(recorder, "sync", lambda folder: synced.append((folder, len(intake.batches))))
     Recorder(intake).record(arrival(tmp_path, "a"))  # type: ignore[arg-type]  # see above
     assert synced == [(tmp_path, 0)]
