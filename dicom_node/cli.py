@@ -100,17 +100,14 @@ def run(command: Command, parsed: argparse.Namespace) -> int:
     try:
         call = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
+        is_our_own = (error.name or "").split(".")[0] == module.split(".")[0]
         if command.extra == CHECKOUT:
             advice = "run it in a checkout of Hilum with: pip install --editable '.[test]'"
-            print(f"hilum: `hilum {command.name}` needs {error.name}; {advice}", file=sys.stderr)
-            return 1
-        if not command.extra or (error.name or "").split(".")[0] == module.split(".")[0]:
+        elif command.extra and not is_our_own:
+            advice = f"run in a checkout of Hilum: pip install -c constraints.txt '.[{command.extra}]'"
+        else:
             raise
-        print(
-            f"hilum: `hilum {command.name}` needs {error.name}; run in a checkout of Hilum: "
-            f"pip install -c constraints.txt '.[{command.extra}]'",
-            file=sys.stderr,
-        )
+        print(f"hilum: `hilum {command.name}` needs {error.name}; {advice}", file=sys.stderr)
         return 1
     status: int = call(parsed)
     sys.stdout.flush()
