@@ -47,8 +47,8 @@ def number(text: str) -> int:
     return int(text)
 
 
-def add_retry(parser: ArgumentParser) -> None:
-    """Arguments of ``hilum retry``."""
+def add_study(parser: ArgumentParser) -> None:
+    """Add the argument for a study."""
     parser.add_argument("study", metavar="STUDY_INSTANCE_UID", help="as `hilum studies` lists it")
 
 
@@ -64,11 +64,6 @@ def add_redirect(parser: ArgumentParser) -> None:
     """Arguments of ``hilum redirect``."""
     parser.add_argument("destination", metavar="FROM", help="a PACS that is gone or was renamed")
     parser.add_argument("to", metavar="TO", help="one of the [[destinations]]; nothing is sent to it twice")
-
-
-def add_remove(parser: ArgumentParser) -> None:
-    """Arguments of ``hilum remove``."""
-    parser.add_argument("study", metavar="STUDY_INSTANCE_UID", help="as `hilum studies` lists it")
 
 
 def add_settings(parser: ArgumentParser) -> None:
@@ -166,7 +161,7 @@ COMMANDS = (
         "retry",
         "try again what failed for a study: measuring, sending",
         "dicom_node.intervene:run_retry",
-        add_retry,
+        add_study,
         more=RETRY,
     ),
     Command(
@@ -184,7 +179,7 @@ COMMANDS = (
         more=REDIRECT,
     ),
     Command(
-        "remove", "remove the files of a delivered study", "dicom_node.intervene:run_remove", add_remove, more=REMOVE
+        "remove", "remove the files of a delivered study", "dicom_node.intervene:run_remove", add_study, more=REMOVE
     ),
     Command(
         "bench",

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from dicom_node.cli import Command
+from dicom_node.commands import add_json
 
 
 def add_analyze(parser: ArgumentParser) -> None:
@@ -32,11 +33,6 @@ def add_demo(parser: ArgumentParser) -> None:
     """Arguments of ``hilum demo``."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="a real study (default: a phantom)")
     parser.add_argument("--out", metavar="OUT", type=Path, default=Path("demo-output"), help="default: %(default)s")
-
-
-def add_models(parser: ArgumentParser) -> None:
-    """Arguments of ``hilum models``."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_export(parser: ArgumentParser) -> None:
@@ -90,7 +86,7 @@ COMMANDS = (
         "models",
         "list the networks' weights and verify them",
         "worker.models.commands:run_models",
-        add_models,
+        add_json,
         "worker",
         MODELS,
     ),
