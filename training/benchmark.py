@@ -12,8 +12,6 @@ from training.files import read_json, write_json
 from training.fit.device import choose_device
 from training.provenance import machine, source_version
 
-Figures = dict[str, float]
-
 
 def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool) -> dict[str, Any]:
     """Measure and return the result as it is written to ``result.json``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -183,7 +183,7 @@ class Findings:
     bands: tuple[HuBand, ...]
     severity: Severity | None
     algorithm: Algorithm
-    flags: tuple[Flag, ...] = field(default=())
+    flags: tuple[Flag, ...] = ()
 
     @property
     def has_infection(self) -> bool:
