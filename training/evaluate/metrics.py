@@ -167,7 +167,7 @@ def with_interval(
 
 
 @dataclass(frozen=True)
-class Agreement:
+class LimitsOfAgreement:
     """Bias of a method against the truth, and the limits between which 95 % of its errors lie."""
 
     bias: float
@@ -175,12 +175,12 @@ class Agreement:
     upper: float
 
 
-def bland_altman(predicted: ArrayLike, true: ArrayLike) -> Agreement:
+def bland_altman(predicted: ArrayLike, true: ArrayLike) -> LimitsOfAgreement:
     """Return bias and limits of agreement, in the unit of the values. Bland & Altman 1986."""
     errors = np.asarray(predicted, np.float64) - np.asarray(true, np.float64)
     spread = Spread.of(errors)
     reach = 1.96 * spread.standard_deviation
-    return Agreement(spread.mean, spread.mean - reach, spread.mean + reach)
+    return LimitsOfAgreement(spread.mean, spread.mean - reach, spread.mean + reach)
 
 
 @dataclass(frozen=True)

@@ -242,14 +242,14 @@ def compare_poir(cases: Sequence[Case], infections: Sequence[NDArray[np.bool_]])
         if len(case.lung) >= FEWEST_SLICES
     ]
     predicted, true = zip(*pairs, strict=True)
-    agreement = bland_altman(predicted, true)
+    limits = bland_altman(predicted, true)
     return {
         "pearson_r": pearson_r(predicted, true),
         "m_ape": mean_absolute_percent_error(predicted, true),
         "mae_points": mean_absolute_error(predicted, true),
-        "bias_points": agreement.bias,
-        "lower_limit_points": agreement.lower,
-        "upper_limit_points": agreement.upper,
+        "bias_points": limits.bias,
+        "lower_limit_points": limits.lower,
+        "upper_limit_points": limits.upper,
     }
 
 
