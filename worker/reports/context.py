@@ -27,6 +27,9 @@ from worker.volume import Volume
 
 MODEL = "Hilum"
 
+_WITHOUT_BODY_PART = ("SR", "KO", "DOC")
+"""Modalities of series that have no body part (PS3.3 C.17.1, C.17.6.1, C.24.1)."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -127,11 +130,7 @@ class ResultContext:
         ds.update(self.source.identity)
         ds.SeriesDescription = kind.series_description
         body_part = self.source.first.get("BodyPartExamined")
-        if body_part and ds.Modality not in (
-            "SR",
-            "KO",
-            "DOC",
-        ):  # these series have no body part (PS3.3 C.17.1, C.17.6.1, C.24.1)
+        if body_part and ds.Modality not in _WITHOUT_BODY_PART:
             ds.BodyPartExamined = body_part
         made_at = self.made_at.astimezone(time_zone(self.source.identity))
         for event in ("InstanceCreation", "Content", "Series"):
