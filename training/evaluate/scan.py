@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from training.prepare.stacks import window_starts
 from worker.networks.card import Card, read_card
@@ -135,16 +134,12 @@ class Segmenter:
         batch = np.pad(windows.astype(np.float32), padding, mode="edge")
         if self.layout == "3d":
             batch = batch[:, None]
-        found = self.run(torch.from_numpy(batch))
+        logits = torch.from_numpy(self.engine(np.ascontiguousarray(batch)))
+        found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
         if self.layout == "2d":
             found = found[:, :, None]
         windows_found: NDArray[np.float32] = found.transpose(1, 2)[..., :rows, :columns].numpy()
         return windows_found
-
-    def run(self, batch: Tensor) -> Tensor:
-        """Return the probabilities of one batch in the network's own shapes."""
-        logits = torch.from_numpy(self.engine(np.ascontiguousarray(batch.numpy())))
-        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
 def open_segmenter(path: Path) -> tuple[Segmenter, Card]:
