@@ -18,7 +18,7 @@ from dicom_node.dispatch.completion import Watch, is_whole
 from dicom_node.dispatch.doorbell import Doorbell
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.priors import Patient, PriorFetcher, remember_patient
-from dicom_node.dispatch.received import StoredInstance, instances_of, receiving, say_why_it_waits, settle
+from dicom_node.dispatch.received import StoredInstance, instances_of, leave_receiving, receiving, say_why_it_waits
 from dicom_node.dispatch.selection import Selection, might_be_chosen, select_series
 from dicom_node.dispatch.setbacks import Setbacks
 from dicom_node.dispatch.transitions import enqueue
@@ -158,7 +158,7 @@ class Dispatcher:
         if selection.series:
             self._priors.fetch(uid, patient, selection.series.images[0].taken_at)
         with self._engine.begin() as connection:
-            if not settle(connection, activity, state, reason, selection.reasons, chosen):
+            if not leave_receiving(connection, activity, state, reason, selection.reasons, chosen):
                 return
             remember_patient(connection, [uid], patient)
             # If retention has removed an answered study's images, late images come alone and may not be measurable; the

@@ -67,7 +67,7 @@ def say_why_it_waits(engine: Engine, study_instance_uid: str, reason: str) -> No
         connection.execute(update(studies).where(this, studies.c.state == StudyState.RECEIVING).values(reason=reason))
 
 
-def settle(
+def leave_receiving(
     connection: Connection,
     activity: StudyActivity,
     state: StudyState,

@@ -20,7 +20,7 @@ from pydicom.uid import (
 from sqlalchemy import Engine, Table, select, update
 
 from dicom_node.dispatch.dispatcher import Dispatcher
-from dicom_node.dispatch.received import instances_of, settle
+from dicom_node.dispatch.received import instances_of, leave_receiving
 from dicom_node.dispatch.transitions import enqueue
 from dicom_node.errors import RejectedInput
 from dicom_node.receive.intake import Arrival, Intake
@@ -132,7 +132,7 @@ def take_turn(dispatcher: Dispatcher) -> None:
 def settled(record: Engine, activity: StudyActivity, state: StudyState = StudyState.SELECTED) -> bool:
     """Settle a study with its series selected; return whether it was settled."""
     with record.begin() as connection:
-        return settle(connection, activity, state, "", {"1.2.3.1": "selected"}, "1.2.3.1")
+        return leave_receiving(connection, activity, state, "", {"1.2.3.1": "selected"}, "1.2.3.1")
 
 
 def make_job(

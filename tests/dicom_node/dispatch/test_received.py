@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.dispatch.received import receiving, settle
+from dicom_node.dispatch.received import leave_receiving, receiving
 from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import series, studies
 from dicom_node.study import StudyState
@@ -48,7 +48,7 @@ def test_settling_writes_down_the_reason_of_each_series_and_replaces_earlier_one
         receive(intake, instance(f"1.{number}"))
         (activity,) = receiving(record)
         with record.begin() as connection:
-            assert settle(connection, activity, StudyState.SELECTED, "", reasons, "1")
+            assert leave_receiving(connection, activity, StudyState.SELECTED, "", reasons, "1")
     assert [(row["series_instance_uid"], row["selected"], row["reason"]) for row in rows(record, series)] == [
         ("1", True, "selected")
     ]
