@@ -68,7 +68,7 @@ def is_free(delivery: FromClause, time: float) -> ColumnElement[bool]:
     return or_(delivery.c.lease_until.is_(None), has_come(delivery.c.lease_until, time, 2 * LEASE_SECONDS))
 
 
-def results_of(study_instance_uid: str) -> Select[tuple[str]]:
+def results_of(study_instance_uid: str) -> Select[str]:
     """Return a query for the SOP Instance UIDs of a study's results."""
     return select(results.c.sop_instance_uid).join(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
 

@@ -174,7 +174,7 @@ class PriorFetcher:
         return any(is_made_by_hilum(path) for path in paths)
 
 
-def with_own_report(study_instance_uids: Collection[str]) -> Select[tuple[str]]:
+def with_own_report(study_instance_uids: Collection[str]) -> Select[str]:
     """Return a query for those of the studies on which this record has a report of its own."""
     return (
         select(jobs.c.study_instance_uid)
