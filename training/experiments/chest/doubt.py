@@ -17,7 +17,7 @@ from training.experiments.chest.judged import files_of
 from training.experiments.chest.network import FOLDS
 from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
 from training.prepare.preprocess import WU_WINDOW_HU
-from worker.chest_network import Agreement
+from worker.log_odds import Agreement
 from worker.pipeline import Method, examine
 from worker.volume import Volume, read_volume
 

@@ -18,8 +18,8 @@ from training.evaluate.patients import Patient, patient_figures
 from training.experiment import Benchmark, Published
 from training.experiments.chest.network import FOLDS
 from training.experiments.chest.reading import Read, open_folds, read_folds
-from worker.chest_network import Agreement
 from worker.findings import Findings
+from worker.log_odds import Agreement
 from worker.pipeline import THRESHOLDS, Method, analyze
 from worker.volume import Volume
 

@@ -20,7 +20,8 @@ from training.datasets.sample import Sample
 from training.experiments.chest.network import FOLDS
 from training.experiments.earlier_run import earlier_run
 from training.files import read_json
-from worker.chest_network import INFECTED, WHOLE_LUNG, Agreement, ChestNetwork, probability
+from worker.chest_network import INFECTED, WHOLE_LUNG, ChestNetwork
+from worker.log_odds import Agreement, probability
 from worker.models.store import weights_at
 from worker.slabs import Slabs
 
