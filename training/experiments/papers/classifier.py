@@ -1,16 +1,13 @@
 """Wu et al. 2020: the classifier of candidate regions, Dice before and after it, and PoIR.
 
-Needs the runs ``wu-infection-...`` and ``wu-lung-...`` beside its own, or ``chest-folds-2d``. Every patient is
-judged by networks and a classifier that have not seen it: candidates come from the test part of each split, and
-the classifier of a split learns from the candidates of the others.
+Every patient is judged by a classifier that has not seen it: that of a split learns from the candidates of the others.
 """
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from dicom_node.errors import SettingsError
-from training.datasets.sample import INFECTION, LUNG
-from training.evaluate.compare import Judged, foreground_dice
+from training.datasets.sample import INFECTION
+from training.evaluate.compare import foreground_dice
 from training.evaluate.metrics import (
     FEWEST_SLICES,
     Confusion,
@@ -34,10 +31,7 @@ from training.evaluate.metrics import (
     pearson_r,
 )
 from training.experiment import Benchmark, Published
-from training.experiments.chest.network import FOLDS_2D
-from training.experiments.earlier_run import earlier_run
-from training.experiments.papers import wu
-from training.files import read_json
+from training.experiments.papers.cases import Case, find_chest_cases, find_wu_cases
 from training.fit.device import choose_device
 from training.fit.loop import Training
 from training.fit.losses import build_loss
@@ -46,10 +40,9 @@ from training.fit.recipe import Recipe
 from training.fit.schedules import Optimiser
 from training.prepare import augment
 from training.prepare.examples import Stacking, cut
-from training.prepare.patches import CandidatePatch, PatchMap, find_patches
-from training.prepare.prepared import Prepared, pixel_volumes
+from training.prepare.patches import CandidatePatch, PatchMap
+from training.prepare.prepared import Prepared
 from training.reporter import Reporter
-from training.trial import Trial
 
 RECIPE = Recipe(
     loss="cross_entropy",
@@ -59,23 +52,6 @@ RECIPE = Recipe(
     augmentation=augment.WU_CLASSIFIER,
     keep="last",
 )
-
-LungAndInfection = tuple[NDArray[np.bool_], NDArray[np.bool_]]
-"""Two masks of one scan, (slices, rows, columns) each."""
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A scan that its split did not train on: masks (slices, rows, columns), each slice's voxel volume, candidates."""
-
-    split: int
-    scan: str
-    lung: NDArray[np.bool_]
-    true_lung: NDArray[np.bool_]
-    infection: NDArray[np.bool_]
-    true_infection: NDArray[np.bool_]
-    pixel_volumes: NDArray[np.float64]
-    candidates: list[CandidatePatch]
 
 
 def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: Path, short: bool) -> dict[str, float]:
@@ -106,70 +82,6 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: 
         figures[f"{stage}/{INFECTION}/dice_per_case"] = Spread.of(dice).mean
         figures |= {f"{stage}/poir/{name}": value for name, value in compare_poir(cases, masks).items()}
     return figures
-
-
-def find_wu_cases(network: str, data: Path, runs: Path, short: bool) -> list[Case]:
-    """Predict lungs and infection of every scan by the networks of the split that tested it.
-
-    ``network`` is ``unet`` or ``unet-2.5d``.
-    """
-    infection, lungs = (open_trial(f"wu-{s}-{network}", data, runs, short) for s in (INFECTION, LUNG))
-    if [p.name for p in infection.prepared] != [p.name for p in lungs.prepared] or infection.splits != lungs.splits:
-        raise SettingsError("other-splits", "the runs of lungs and infection have other splits; use one seed")
-    cases = []
-    for split in infection.finished():
-        true_lungs = {j.scan: j for j in lungs.judge(split)}
-        for judged in infection.judge(split):
-            lung = true_lungs[judged.scan]
-            found, true = (lung.predicted > 0, judged.predicted > 0), (lung.true > 0, judged.true > 0)
-            cases.append(make_case(split, judged, found, true))
-    return cases
-
-
-def find_chest_cases(data: Path, runs: Path, short: bool) -> list[Case]:
-    """Predict every scan with masks by the fold of ``chest-folds-2d`` that tested it."""
-    trial = open_trial(FOLDS_2D.name, data, runs, short)
-    lung, infection = (trial.experiment.target.names.index(name) for name in (LUNG, INFECTION))
-    return [
-        make_case(
-            split,
-            judged,
-            found=((judged.predicted == lung) | (judged.predicted == infection), judged.predicted == infection),
-            true=((judged.true == lung) | (judged.true == infection), judged.true == infection),
-        )
-        for split in trial.finished()
-        for judged in trial.judge(split)
-        if judged.samples[0].source == "infection-slices"
-    ]
-
-
-def make_case(split: int, judged: Judged, found: LungAndInfection, true: LungAndInfection) -> Case:
-    """Cut the candidates out of a scan."""
-    return Case(
-        split=split,
-        scan=judged.scan,
-        lung=found[0],
-        true_lung=true[0],
-        infection=found[1],
-        true_infection=true[1],
-        pixel_volumes=pixel_volumes(judged.samples),
-        candidates=find_patches(np.concatenate([s.image for s in judged.samples]), found[1], true[1]),
-    )
-
-
-def open_trial(name: str, data: Path, runs: Path, short: bool) -> Trial:
-    """Return the trial of an earlier run."""
-    folder = earlier_run(runs, name, short)
-    content = read_json(folder / "trial.json")
-    return Trial(
-        next(e for e in (*wu.EXPERIMENTS, FOLDS_2D) if e.name == name),
-        data,
-        folder,
-        short=content["short"],
-        seed=content["seed"],
-        processes=Processes(0, 1, choose_device()),
-        console=Console(file=io.StringIO()),
-    )
 
 
 def score_candidates(cases: Sequence[Case], short: bool) -> list[NDArray[np.float64]]:

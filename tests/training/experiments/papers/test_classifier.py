@@ -14,7 +14,7 @@ from tests.training.synthetic import RECIPE, SIZE, disc_sample
 from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Experiment, Short
-from training.experiments.papers import classifier, wu
+from training.experiments.papers import cases, classifier, wu
 from training.fit.processes import Processes
 from training.prepare.preprocess import Preprocess
 from training.prepare.splits import KFold
@@ -72,7 +72,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discs: None) -> Path:
 
 
 def test_every_patient_is_judged_before_and_after_the_classifier(runs: Path) -> None:
-    figures = classifier.measure(partial(classifier.find_wu_cases, "unet"), runs, runs / "wu-classifier", short=False)
+    figures = classifier.measure(partial(cases.find_wu_cases, "unet"), runs, runs / "wu-classifier", short=False)
     assert figures["classifier/candidates"] > 0
     assert 0 <= figures["before/infection/dice_per_case"] <= 1
     assert 0 <= figures["after/infection/dice_per_case"] <= 1
@@ -82,7 +82,7 @@ def test_every_patient_is_judged_before_and_after_the_classifier(runs: Path) -> 
 
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="expected the run wu-infection-unet"):
-        classifier.measure(partial(classifier.find_wu_cases, "unet"), tmp_path, tmp_path / "wu-classifier", short=True)
+        classifier.measure(partial(cases.find_wu_cases, "unet"), tmp_path, tmp_path / "wu-classifier", short=True)
 
 
 def test_networks_that_found_too_little_to_learn_from_are_told_to_train_longer() -> None:
@@ -99,9 +99,9 @@ def test_lung_and_infection_of_one_network_are_judged_alike(
         target=Target.of(LUNG, INFECTION),
         arguments={"classes": 3, "width": 4, "depth": 1, "batch_norm": True},
     )
-    monkeypatch.setattr(classifier, "FOLDS_2D", both)
+    monkeypatch.setattr(cases, "FOLDS_2D", both)
     train(both, tmp_path)
-    cases = classifier.find_chest_cases(tmp_path, tmp_path, False)
-    assert {case.scan for case in cases} == {"disc-0", "disc-1", "disc-2"}
-    assert all((case.true_infection <= case.true_lung).all() for case in cases)
-    assert all((case.infection <= case.lung).all() for case in cases)
+    found = cases.find_chest_cases(tmp_path, tmp_path, False)
+    assert {case.scan for case in found} == {"disc-0", "disc-1", "disc-2"}
+    assert all((case.true_infection <= case.true_lung).all() for case in found)
+    assert all((case.infection <= case.lung).all() for case in found)
