@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,33 @@ from pydicom.uid import (
 from sqlalchemy import Engine, Table, select, update
 
 from dicom_node.dispatch.dispatcher import Dispatcher
+from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.received import instances_of, leave_receiving
 from dicom_node.dispatch.transitions import enqueue
 from dicom_node.errors import RejectedInput
 from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import jobs, studies
-from dicom_node.study import Association, Instance, Priority, Reception, Result, StudyActivity, StudyState
+from dicom_node.settings import JobSettings
+from dicom_node.study import (
+    REJECTION_NOTE,
+    REPORT,
+    Association,
+    Ending,
+    Instance,
+    Job,
+    JobState,
+    Priority,
+    Reception,
+    Result,
+    StudyActivity,
+    StudyState,
+)
 
 STUDY = "1.2.3"
 STORAGE = Path("/storage")
 """The storage of a record, unless a test says otherwise. Files elsewhere have absolute paths in the record."""
+RESULTS = STORAGE / "results"
 
 
 @contextmanager
@@ -159,7 +176,35 @@ def make_job(
         )
 
 
-def results_of(study: str = STUDY, folder: Path = Path("/storage/results")) -> tuple[Result, Result]:
+def claimed(queue: Jobs, job_id: str) -> Job:
+    """Claim a job that is due."""
+    job = queue.claim(job_id)
+    assert job is not None
+    return job
+
+
+def finish_study(
+    record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",), folder: Path = RESULTS
+) -> None:
+    """Record a study whose two results wait in the outbox; the folder is where their files would be."""
+    queue = Jobs(record, JobSettings())
+    job = claimed(queue, make_job(record, study=study))
+    assert queue.finish(job, Ending(JobState.DONE), results_of(study, folder), destinations)
+
+
+def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> tuple[Result, ...]:
+    """Finish a second revision, whose rejection note withdraws the first."""
+    queue = Jobs(record, JobSettings())
+    job = claimed(queue, make_job(record, study=study, instances=3))
+    report, note = (
+        replace(result, sop_instance_uid=f"{result.sop_instance_uid}.2", kind=kind)
+        for result, kind in zip(results_of(study), (REPORT, REJECTION_NOTE), strict=True)
+    )
+    assert queue.finish(job, Ending(JobState.DONE), (report, note), destinations)
+    return report, note
+
+
+def results_of(study: str = STUDY, folder: Path = RESULTS) -> tuple[Result, Result]:
     """Return a segmentation, and the report that refers to it."""
     return (
         Result(f"{study}.9.1", SegmentationStorage, ExplicitVRLittleEndian, "seg", folder / "seg.dcm"),

@@ -22,9 +22,9 @@ from dicom_node.settings import (
     WebDestination,
 )
 from dicom_node.settings.storage import DatabaseSettings
-from tests.dicom_node.deliver.test_outbox import finish_study
 from tests.dicom_node.dispatch.test_retrieve import pacs
 from tests.dicom_node.receive.test_listeners import started
+from tests.dicom_node.recording import finish_study
 from tests.dicom_node.webhooks import webhook
 from tests.services import free_port, wait_until
 

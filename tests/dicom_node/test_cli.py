@@ -34,7 +34,7 @@ from dicom_node.record.schema import deliveries, instances, jobs, series, studie
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import Ending, JobState, Priority
 from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
-from tests.dicom_node.recording import STUDY, instance, make_job, receive, results_of, rows
+from tests.dicom_node.recording import STUDY, claimed, instance, make_job, receive, results_of, rows
 from tests.dicom_node.webhooks import answering, receiving, webhook
 from tests.factories import ct_series
 from tests.services import RedisServer, free_port
@@ -159,8 +159,7 @@ def test_a_node_without_the_worker_says_how_to_install_it(folder: Path, command:
 
 def finished(record: Engine) -> None:
     queue = Jobs(record, JobSettings())
-    job = queue.claim(make_job(record))
-    assert job is not None
+    job = claimed(queue, make_job(record))
     queue.finish(job, Ending(JobState.DONE, infected_percent=12.345), results_of(), ["PACS"])
     outbox = Outbox(record, DeliverySettings())
     token, due = outbox.claim("PACS")

@@ -19,7 +19,7 @@ from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings, NodeSettings, Settings, WebDestination
 from dicom_node.study import DeliveryState, Ending, JobState, Result
 from tests.dicom_node.delivering import deliverer_of
-from tests.dicom_node.recording import make_job, opened, rows
+from tests.dicom_node.recording import claimed, make_job, opened, rows
 from tests.factories import ct_series
 from tests.services import DICOMWEB_PLUGIN, Orthanc, missing
 
@@ -48,8 +48,7 @@ def record(sqlite_url: str, results: list[pydicom.Dataset]) -> Iterator[Engine]:
     """A record in whose outbox three objects wait."""
     with opened(sqlite_url) as engine:
         jobs = Jobs(engine, JobSettings())
-        job = jobs.claim(make_job(engine))
-        assert job is not None
+        job = claimed(jobs, make_job(engine))
         found = [
             Result(ds.SOPInstanceUID, ds.SOPClassUID, ds.file_meta.TransferSyntaxUID, "seg", Path(str(ds.filename)))
             for ds in results

@@ -30,11 +30,20 @@ from dicom_node.settings import (
     StorageSettings,
 )
 from dicom_node.study import DeliveryState, Ending, JobState, StudyState
-from tests.dicom_node.deliver.test_outbox import finish_study, revise_study
 from tests.dicom_node.deliver.test_scu import write_results
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.receiving import listening
-from tests.dicom_node.recording import Clock, make_job, opened, results_of, rows
+from tests.dicom_node.recording import (
+    STUDY,
+    Clock,
+    claimed,
+    finish_study,
+    make_job,
+    opened,
+    results_of,
+    revise_study,
+    rows,
+)
 from tests.services import wait_until
 
 pytestmark = pytest.mark.node
@@ -133,11 +142,8 @@ def report_later(port: int, peer: PACS, missing: int = 0) -> int | None:
 @pytest.fixture
 def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
     """A record in whose outbox a segmentation and a report wait."""
-    write_results(tmp_path / "results", "1.2.3")
-    queue = Jobs(sqlite_record, JobSettings())
-    job = queue.claim(make_job(sqlite_record))
-    assert job is not None
-    queue.finish(job, Ending(JobState.DONE), results_of("1.2.3", tmp_path / "results"), ("PACS",))
+    write_results(tmp_path / "results", STUDY)
+    finish_study(sqlite_record, folder=tmp_path / "results")
     return sqlite_record
 
 
@@ -239,8 +245,7 @@ def test_a_pacs_that_hangs_up_before_it_is_asked_has_not_answered(record: Engine
 def test_what_was_sent_of_a_study_that_was_removed_is_not_asked_for(record: Engine, tmp_path: Path) -> None:
     later = results_of("1.2.4", tmp_path / "later")
     queue = Jobs(record, JobSettings())
-    job = queue.claim(make_job(record, study="1.2.4"))
-    assert job is not None
+    job = claimed(queue, make_job(record, study="1.2.4"))
     queue.finish(job, Ending(JobState.DONE), later, ("PACS",))
     with record.begin() as connection:
         connection.execute(update(deliveries).values(state=DeliveryState.SENT, sent_at=0.0))

@@ -23,7 +23,7 @@ from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import Ending, Job, JobState
 from tests.dicom_node.deliver.test_scu import pacs, write_results
-from tests.dicom_node.recording import STORAGE, STUDY, Clock, make_job, results_of, rows
+from tests.dicom_node.recording import STORAGE, STUDY, Clock, claimed, make_job, results_of, rows
 from tests.dicom_node.webhooks import SECRET, answering, is_from_hilum, receiving, webhook
 from tests.services import free_port, wait_until
 
@@ -54,8 +54,7 @@ def end_again_and_again(record: Engine, settings: Settings, *endings: Ending) ->
     """End one job in each of these ways, with a retry after each; return its ID."""
     queue, job_id = Jobs(record, JobSettings()), make_job(record)
     for ending in endings:
-        job = queue.claim(job_id)
-        assert job is not None
+        job = claimed(queue, job_id)
         assert finish(record, job, settings, ending)
         with record.begin() as connection:
             connection.execute(jobs.update().values(given_up=True))
@@ -81,15 +80,13 @@ def away(tmp_path: Path) -> Settings:
 
 def test_what_is_told_is_recorded_with_the_outcome_or_not_at_all(record: Engine, away: Settings) -> None:
     queue = Jobs(record, JobSettings())
-    lost = queue.claim(make_job(record))
-    assert lost is not None
+    lost = claimed(queue, make_job(record))
     queue.give_back(lost, "lost", "the worker was lost")
     assert not finish(record, lost, away)
     assert rows(record, notifications) == []
     with record.begin() as connection:
         connection.execute(jobs.update().values(due_at=0.0))
-    taken = queue.claim(lost.job_id)
-    assert taken is not None
+    taken = claimed(queue, lost.job_id)
     assert finish(record, taken, away)
     assert row_of(record)["notification_id"] == f"{lost.job_id}.done"
 
@@ -113,8 +110,7 @@ def test_a_notification_waits_for_the_earlier_ones_of_its_study(record: Engine, 
     """Else the receiver would be left with an outcome that has been replaced."""
     outbox, queue = Notifications(record, away), Jobs(record, JobSettings(maximum_attempts=1))
     job_id = end_again_and_again(record, away, REFUSED, DONE)
-    revised = queue.claim(make_job(record, instances=3))
-    assert revised is not None
+    revised = claimed(queue, make_job(record, instances=3))
     assert finish(record, revised, away)
     end_study(record, away, "1.2.4")
     first = outbox.claim()
@@ -126,9 +122,9 @@ def test_a_notification_waits_for_the_earlier_ones_of_its_study(record: Engine, 
     assert outbox.claim() is None
     clock.pass_(10)
     heard = []
-    while claimed := outbox.claim():
-        heard.append(claimed[1].notification_id)
-        outbox.sent(*claimed, 200)
+    while due := outbox.claim():
+        heard.append(due[1].notification_id)
+        outbox.sent(*due, 200)
     assert heard == [f"{job_id}.refused", f"{job_id}.done.2", f"{revised.job_id}.done"]
 
 
@@ -144,8 +140,7 @@ def test_a_revised_study_is_told_again_with_its_revision(record: Engine, away: S
 def fail(record: Engine, settings: Settings) -> Jobs:
     """Record a study that cannot be measured, and whose only attempt to report this has failed."""
     queue = Jobs(record, JobSettings(maximum_attempts=1), settings.notification)
-    job = queue.claim(make_job(record, rejection=NotAnalysable("gap", "a slice is missing")))
-    assert job is not None
+    job = claimed(queue, make_job(record, rejection=NotAnalysable("gap", "a slice is missing")))
     queue.give_back(job, "defect", "a defect of Hilum")
     return queue
 
@@ -161,8 +156,7 @@ def test_a_study_that_failed_is_told_with_the_reason(record: Engine, away: Setti
 def test_a_study_that_fails_again_after_a_retry_is_not_told_again(record: Engine, away: Settings) -> None:
     queue = fail(record, away)
     queue.retry(STUDY)
-    job = queue.claim(row_of(record)["job_id"])
-    assert job is not None
+    job = claimed(queue, row_of(record)["job_id"])
     queue.give_back(job, "defect", "a defect of Hilum")
     assert row_of(record)["notification_id"] == f"{job.job_id}.failed"
 
@@ -177,8 +171,7 @@ def test_a_study_that_fails_because_its_workers_are_lost_is_told(record: Engine,
 
 def test_a_study_that_is_given_up_is_told_once_it_is_reported_on(record: Engine, away: Settings) -> None:
     queue = Jobs(record, JobSettings(maximum_attempts=1), away.notification)
-    job = queue.claim(make_job(record))
-    assert job is not None
+    job = claimed(queue, make_job(record))
     queue.give_back(job, "defect", "a defect of Hilum")
     assert rows(record, notifications) == []
 

@@ -19,35 +19,22 @@ from dicom_node.dispatch.jobs import Jobs
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, JobSettings
-from dicom_node.study import REJECTION_NOTE, REPORT, Delivery, DeliveryState, Ending, Job, JobState, Result
-from tests.dicom_node.recording import STORAGE, STUDY, Clock, RecordMachine, make_job, results_of, rows
+from dicom_node.study import Delivery, DeliveryState, Ending, JobState
+from tests.dicom_node.recording import (
+    STORAGE,
+    STUDY,
+    Clock,
+    RecordMachine,
+    claimed,
+    finish_study,
+    make_job,
+    results_of,
+    revise_study,
+    rows,
+)
 from tests.services import wait_until
 
 SETTINGS = DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600)
-
-
-def claimed(queue: Jobs, job_id: str) -> Job:
-    job = queue.claim(job_id)
-    assert job is not None
-    return job
-
-
-def finish_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> None:
-    queue = Jobs(record, JobSettings())
-    job = claimed(queue, make_job(record, study=study))
-    assert queue.finish(job, Ending(JobState.DONE), results_of(study), destinations)
-
-
-def revise_study(record: Engine, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> tuple[Result, ...]:
-    """Finish a second revision, whose rejection note withdraws the first."""
-    queue = Jobs(record, JobSettings())
-    job = claimed(queue, make_job(record, study=study, instances=3))
-    report, note = (
-        replace(result, sop_instance_uid=f"{result.sop_instance_uid}.2", kind=kind)
-        for result, kind in zip(results_of(study), (REPORT, REJECTION_NOTE), strict=True)
-    )
-    assert queue.finish(job, Ending(JobState.DONE), (report, note), destinations)
-    return report, note
 
 
 def send_all(outbox: Outbox) -> None:

@@ -43,9 +43,9 @@ from dicom_node.settings import (
 )
 from dicom_node.statuses import is_passing, is_success
 from dicom_node.study import DeliveryState, Ending, JobState
-from tests.dicom_node.deliver.test_outbox import claimed
+from tests.dicom_node import recording
 from tests.dicom_node.delivering import deliverer_of
-from tests.dicom_node.recording import STUDY, make_job, results_of, rows
+from tests.dicom_node.recording import STUDY, claimed, make_job, results_of, rows
 from tests.services import free_port, wait_until
 
 pytestmark = pytest.mark.node
@@ -128,12 +128,9 @@ def write_results(folder: Path, study: str) -> None:
 
 
 def finish_study(record: Engine, folder: Path, study: str = STUDY, destinations: tuple[str, ...] = ("PACS",)) -> None:
-    """Record a study whose two results wait in the outbox."""
+    """Record a study whose two results wait in the outbox, and write their files."""
     write_results(folder, study)
-    queue = Jobs(record, JobSettings())
-    job = queue.claim(make_job(record, study=study))
-    assert job is not None
-    queue.finish(job, Ending(JobState.DONE), results_of(study, folder), destinations)
+    recording.finish_study(record, study, destinations, folder)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import instances, job_inputs, jobs, series, studies
 from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings, StorageSettings
 from dicom_node.study import Ending, Instance, JobState, Priority, Reception, StudyActivity, StudyState
-from tests.dicom_node.recording import Clock, instance, receive, results_of, rows, take_turn
+from tests.dicom_node.recording import Clock, claimed, instance, receive, results_of, rows, take_turn
 from tests.factories import ct_series
 from tests.services import wait_until
 
@@ -236,8 +236,7 @@ def test_our_own_results_routed_back_start_nothing(
     send(chest(tmp_path))
     pass_quiet(dispatcher, clock)
     queue = Jobs(record, SETTINGS.jobs)
-    job = queue.claim(bell.rung[0][0])
-    assert job is not None
+    job = claimed(queue, bell.rung[0][0])
     queue.finish(job, Ending(JobState.DONE), results_of(), ["PACS"])
     own = [instance(result.sop_instance_uid, sop_class=result.sop_class_uid) for result in results_of()]
     assert receive(Intake(record), *own) == [Reception.OWN_RESULT] * 2
@@ -299,8 +298,7 @@ def test_a_late_image_changes_no_refusal_of_a_removed_study(
     send(chest(tmp_path / "a"))
     pass_quiet(dispatcher, clock)
     queue = Jobs(record, JobSettings())
-    job = queue.claim(jobs_in(record)[0]["job_id"])
-    assert job is not None
+    job = claimed(queue, jobs_in(record)[0]["job_id"])
     queue.finish(job, Ending(JobState.REFUSED), results_of(), ())
     with record.begin() as connection:  # as retention removes them
         connection.execute(job_inputs.delete())

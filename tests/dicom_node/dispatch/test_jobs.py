@@ -27,6 +27,7 @@ from tests.dicom_node.recording import (
     STUDY,
     Clock,
     RecordMachine,
+    claimed,
     instance,
     make_job,
     opened,
@@ -47,12 +48,6 @@ def queue(record: Engine) -> Jobs:
 def none_unheard(_: Priority) -> int:
     """Count the unheard bells of a broker that has lost them all."""
     return 0
-
-
-def claimed(queue: Jobs, job_id: str) -> Job:
-    job = queue.claim(job_id)
-    assert job is not None
-    return job
 
 
 def state_of(record: Engine, job_id: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.database import reading
 from dicom_node.settings import JobSettings, PriorSettings, Settings
 from dicom_node.study import Ending, JobState, Priority, Result
-from tests.dicom_node.recording import instance, make_job, receive
+from tests.dicom_node.recording import claimed, instance, make_job, receive
 
 ANNA = Patient("4711", "HOSPITAL")
 REPORT = Path("/storage/report.dcm")
@@ -33,8 +33,7 @@ REPORT = Path("/storage/report.dcm")
 def answered(record: Engine, study: str, patient: Patient, state: JobState = JobState.DONE) -> None:
     """Record a study of a patient that was answered with a report."""
     queue = Jobs(record, JobSettings())
-    job = queue.claim(make_job(record, study=study))
-    assert job is not None
+    job = claimed(queue, make_job(record, study=study))
     queue.finish(job, Ending(state), [Result(f"{study}.9", Comprehensive3DSRStorage, "1.2", "report", REPORT)], [])
     known(record, study, patient)
 
@@ -117,8 +116,7 @@ def test_figures_that_a_refusal_replaced_are_no_prior(record: Engine) -> None:
     with record.begin() as connection:
         enqueue(connection, "1.2.4", Priority.ROUTINE, stored, "1.2.4.1", None)
     ((job_id, _),) = queue.to_ring(lambda: 0)
-    job = queue.claim(job_id)
-    assert job is not None
+    job = claimed(queue, job_id)
     refusal = Result("1.2.4.10", Comprehensive3DSRStorage, "1.2", "report", Path("/storage/refusal.dcm"))
     queue.finish(job, Ending(JobState.REFUSED), [refusal], [])
     make_job(record, study="1.2.5")

@@ -22,6 +22,7 @@ from tests.dicom_node.recording import (
     STORAGE,
     STUDY,
     Clock,
+    claimed,
     instance,
     make_job,
     receive,
@@ -130,8 +131,7 @@ def test_a_conflict_sent_again_is_identical(intake: Intake) -> None:
 
 def test_a_result_routed_back_is_our_own_and_leaves_the_study_alone(intake: Intake, record: Engine) -> None:
     jobs = Jobs(record, JobSettings())
-    job = jobs.claim(make_job(record))
-    assert job is not None
+    job = claimed(jobs, make_job(record))
     assert jobs.finish(job, Ending(JobState.DONE), results_of(), ["PACS"])
     before = (rows(record, studies), rows(record, instances))
     own = instance(results_of()[0].sop_instance_uid, series="1.2.3.9", sop_class=SegmentationStorage)
@@ -141,8 +141,7 @@ def test_a_result_routed_back_is_our_own_and_leaves_the_study_alone(intake: Inta
 
 def test_our_result_routed_back_under_another_study_starts_nothing(intake: Intake, record: Engine) -> None:
     jobs = Jobs(record, JobSettings())
-    job = jobs.claim(make_job(record))
-    assert job is not None
+    job = claimed(jobs, make_job(record))
     jobs.finish(job, Ending(JobState.DONE), results_of(), [])
     moved = instance(results_of()[0].sop_instance_uid, study="1.2.77", sop_class=SegmentationStorage)
     assert receive(intake, moved) == [Reception.OWN_RESULT]

@@ -45,7 +45,7 @@ from dicom_node.record.schema import associations, instances, studies
 from dicom_node.settings import JobSettings
 from dicom_node.study import Ending, JobState, Priority
 from tests.dicom_node.receiving import associated, data_set, encoded, listening, send, send_bytes, stored_files
-from tests.dicom_node.recording import make_job, results_of, rows
+from tests.dicom_node.recording import claimed, make_job, results_of, rows
 from tests.factories import ct_series
 from tests.services import dcmtk, wait_until
 
@@ -189,8 +189,7 @@ def test_our_own_result_coming_back_is_taken_and_not_kept(
     port: int, storage: Path, sqlite_record: Engine, ct: pydicom.FileDataset
 ) -> None:
     queue = Jobs(sqlite_record, JobSettings())
-    job = queue.claim(make_job(sqlite_record))
-    assert job is not None
+    job = claimed(queue, make_job(sqlite_record))
     queue.finish(job, Ending(JobState.DONE), results_of(), [])
     before = len(rows(sqlite_record, instances))
     ct.SOPClassUID, ct.SOPInstanceUID = SegmentationStorage, results_of()[0].sop_instance_uid

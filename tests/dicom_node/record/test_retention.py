@@ -23,8 +23,7 @@ from dicom_node.record.retention import Retention
 from dicom_node.record.schema import associations, deliveries, instances, jobs, results, studies
 from dicom_node.settings import DeliverySettings, Destination, JobSettings, Settings, StorageSettings
 from dicom_node.study import Ending, JobState, Priority, StudyState
-from tests.dicom_node.deliver.test_outbox import revise_study
-from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, results_of, rows
+from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, results_of, revise_study, rows
 
 DAY = 86400.0
 

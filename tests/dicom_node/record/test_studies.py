@@ -14,7 +14,7 @@ from dicom_node.record.schema import studies
 from dicom_node.record.studies import list_studies, show_study
 from dicom_node.settings import JobSettings
 from dicom_node.study import Ending, JobState, Priority, StudyState
-from tests.dicom_node.recording import STUDY, instance, make_job, receive
+from tests.dicom_node.recording import STUDY, claimed, instance, make_job, receive
 
 MOST_VALUES = 2000
 """PostgreSQL takes 65,535; so many make the test slow."""
@@ -42,8 +42,7 @@ def test_an_answered_study_to_which_more_images_came_shows_that_it_waits_and_why
     sqlite_record: Engine, ending: Ending
 ) -> None:
     queue = Jobs(sqlite_record, JobSettings())
-    job = queue.claim(make_job(sqlite_record))
-    assert job is not None
+    job = claimed(queue, make_job(sqlite_record))
     queue.finish(job, ending, (), ())
     with sqlite_record.begin() as connection:
         connection.execute(studies.update().values(reason="1 of 2 stored files could not be read"))

@@ -325,13 +325,12 @@ def delivery(sqlite_record: Engine, tmp_path: Path) -> Callable[..., Engine]:
     from dicom_node.dispatch.jobs import Jobs
     from dicom_node.settings import JobSettings
     from dicom_node.study import Ending, JobState, Result
-    from tests.dicom_node.recording import make_job
+    from tests.dicom_node.recording import claimed, make_job
 
     def made(destination: str, count: int = 1) -> Engine:
         paths = ct_series(tmp_path / "result", np.zeros((count, 8, 8), np.int16))
         jobs = Jobs(sqlite_record, JobSettings())
-        job = jobs.claim(make_job(sqlite_record))
-        assert job is not None
+        job = claimed(jobs, make_job(sqlite_record))
         results = [
             Result(ds.SOPInstanceUID, ds.SOPClassUID, ds.file_meta.TransferSyntaxUID, "seg", path)
             for path, ds in ((path, pydicom.dcmread(path)) for path in paths)
