@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from dicom_node.errors import NotAnalysable
 from dicom_node.settings import ReportSettings
 from tests.factories import chest_hu, ct_series
+from tests.worker.reports.content import items, name_of
 from tests.worker.reports.results import CUT_OFF, NETWORK, THRESHOLDS, findings_of
 from worker.findings import Flag, HuBand
 from worker.measure import BAND_EDGES_HU
@@ -244,18 +245,6 @@ def bands() -> list[Code]:
     """Return the codes of the HU bands."""
     edges = (None, *BAND_EDGES_HU, None)
     return [codes.lung_in_band(HuBand(a, b, 0, 0)) for a, b in pairwise(edges)]
-
-
-def items(ds: Dataset) -> Iterator[Dataset]:
-    """Yield every content item of a document."""
-    for item in ds.get("ContentSequence", []):
-        yield item
-        yield from items(item)
-
-
-def name_of(item: Dataset) -> str:
-    """Return the code meaning of an item's concept name; empty if it has none."""
-    return str(item.ConceptNameCodeSequence[0].CodeMeaning) if "ConceptNameCodeSequence" in item else ""
 
 
 def coded(code: Dataset) -> str:

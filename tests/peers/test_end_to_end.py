@@ -24,7 +24,7 @@ from tests.browser.conftest import store
 from tests.dicom_node.recording import opened
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc, Up, dcmtk, hilum_up, wait_until
-from tests.worker.reports.test_sr import texts
+from tests.worker.reports.content import texts
 from worker.answer import answer_study
 
 pytestmark = [pytest.mark.node, pytest.mark.peer]

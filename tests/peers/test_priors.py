@@ -22,7 +22,7 @@ from tests.dicom_node.dispatch.test_dispatcher import Bell
 from tests.dicom_node.recording import instance, receive, rows, take_turn
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc, free_port
-from tests.worker.reports.test_sr import texts
+from tests.worker.reports.content import texts
 from worker.tasks import JobRunner
 
 pytestmark = [pytest.mark.node, pytest.mark.peer, pytest.mark.filterwarnings("ignore::UserWarning")]

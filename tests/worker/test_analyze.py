@@ -14,7 +14,7 @@ from pydicom import dcmread
 from dicom_node import cli
 from dicom_node.study import Ending, JobState
 from tests.factories import chest_hu, ct_series
-from tests.worker.reports.test_sr import texts
+from tests.worker.reports.content import texts
 from worker.analyze import print_answer, remove_result
 from worker.answer import Answer
 

@@ -12,8 +12,8 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from tests.factories import chest_hu, ct_series
+from tests.worker.reports.content import figures, group, items, texts
 from tests.worker.reports.results import findings_of
-from tests.worker.reports.test_sr import figures, group, items, texts
 from worker.findings import Algorithm
 from worker.reports import write_reports
 from worker.reports.history import Prior, Unmeasured, Untimed, read_exam, taken_at

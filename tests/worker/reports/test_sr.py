@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import highdicom as hd
@@ -11,6 +10,7 @@ from pydicom import Dataset
 
 from dicom_node.errors import NotAnalysable
 from tests.factories import chest_hu, ct_series
+from tests.worker.reports.content import figures, group, items, name_of, texts
 from tests.worker.reports.results import (
     CUT_OFF,
     MADE_AT,
@@ -50,43 +50,6 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     paths = ct_series(folder / "ct", chest_hu(SHAPE)[0], keep=[0, 1, 2, 4, 5])
     (written,) = write_refusal(paths, MISSING, THRESHOLDS, folder, made_at=MADE_AT)
     return hd.sr.srread(written.path)
-
-
-def items(ds: Dataset) -> Iterator[Dataset]:
-    """Yield every content item of a report."""
-    for item in ds.get("ContentSequence", []):
-        yield item
-        yield from items(item)
-
-
-def name_of(item: Dataset) -> str:
-    return str(item.ConceptNameCodeSequence[0].CodeMeaning)
-
-
-def texts(report: Dataset) -> list[str]:
-    return [i.TextValue for i in items(report) if i.ValueType == "TEXT" and name_of(i) in ("Conclusion", "Comment")]
-
-
-def group(report: Dataset, tracking_identifier: str) -> Dataset:
-    """Return the measurement group with this Tracking Identifier."""
-    (found,) = (
-        item
-        for item in items(report)
-        if item.ValueType == "CONTAINER"
-        and any(i.ValueType == "TEXT" and i.TextValue == tracking_identifier for i in item.get("ContentSequence", []))
-    )
-    return found
-
-
-def figures(container: Dataset) -> dict[str, tuple[float, str]]:
-    """Return value and unit of each measurement of a group, by its name."""
-    values = {}
-    for item in container.ContentSequence:
-        if item.ValueType == "NUM":
-            (value,) = item.MeasuredValueSequence
-            unit = value.MeasurementUnitsCodeSequence[0].CodeValue
-            values[name_of(item)] = (float(value.NumericValue), unit)
-    return values
 
 
 def outcome_code(report: Dataset) -> str:
