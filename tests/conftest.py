@@ -10,12 +10,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from dicom_node.embedded import find_redis
 from dicom_node.record.database import open_database
 from tests.services import (
     Orthanc,
     PostgresServer,
     RedisServer,
-    find_redis,
     free_port,
     orthanc_server,
     postgres_server,

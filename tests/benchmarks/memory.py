@@ -13,10 +13,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from dicom_node.embedded import find_redis
 from tests.benchmarks.comparison import HILUM, Comparison, alternate
 from tests.benchmarks.machine import cpu_seconds, pss_mb, scratch
 from tests.benchmarks.receivers import RECEIVERS, SLICES, make_slices, send
-from tests.services import RedisServer, find_redis, free_port, running, wait_until
+from tests.services import RedisServer, free_port, running, wait_until
 
 IDLE_SECONDS = 10
 

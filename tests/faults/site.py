@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 import redis
 
+from dicom_node.embedded import find_redis
 from tests.conftest import REPOSITORY
 from tests.faults.clock import Clock
-from tests.services import PostgresServer, find_redis, free_port, wait_until
+from tests.services import PostgresServer, free_port, wait_until
 
 RESTART_SECONDS = 0.5
 """The pause of a service manager before it restarts a service."""

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import psutil
 
+from dicom_node.embedded import find_redis
 from tests.dicom_node.raw import ACCEPT, DATA, RawPeer
 from tests.fuzz.cases import TEMPORARY, Case, make_case
-from tests.services import RedisServer, find_redis, free_port, running, wait_until
+from tests.services import RedisServer, free_port, running, wait_until
 
 SENDERS = 4
 PATIENCE_SECONDS = 60.0
