@@ -3,8 +3,9 @@
 Each folder in the given one is a patient. All its DICOM files are read, at any depth, except labels that ``hilum
 label`` did not finish. Each SEG belongs to the series it refers to. If several outline a structure, the newest counts,
 as a correction. A part drawn after the whole, such as consolidation after infection, is added to it; once all its parts
-are drawn after it, they replace it. A whole drawn after parts replaces these. SEGs that Hilum made itself, such as the
-first labels of ``hilum label``, count as older than any that others made.
+are drawn after it, they replace it. A whole drawn after parts replaces these; parts in the same SEG as their whole
+belong to it. SEGs that Hilum made itself, such as the first labels of ``hilum label``, count as older than any that
+others made.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ def combine(drawn: Iterable[Mapping[str, NDArray[np.bool_]]]) -> dict[str, NDArr
             if union in newer:
                 later[union].clear()
                 masks = {name: mask for name, mask in masks.items() if name in newer or name not in parts}
+                # A label map has one label for each voxel: the whole leaves out the parts drawn beside it.
+                masks[union] = np.logical_or.reduce([newer[name] for name in (union, *parts) if name in newer])
                 continue
             later[union] |= newer.keys() & set(parts)
             if later[union] == set(parts):

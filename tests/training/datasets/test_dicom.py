@@ -221,6 +221,20 @@ def test_a_label_map_is_read_and_stands_before_an_older_segmentation(tmp_path: P
     assert np.array_equal(sample.mask("infection"), infection)
 
 
+def test_parts_beside_their_whole_in_one_label_map_belong_to_it(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    dense = infection & (np.arange(hu.shape[-1]) % 2 == 0)
+    label_map = np.select([dense, infection, lungs == 1, lungs > 0], [4, 3, 2, 1]).astype(np.uint8)
+    names = ("Lung", "Left lung", "Infection", "Consolidation")
+    describing = [describe(number, name) for number, name in enumerate(names, start=1)]
+    write_seg(tmp_path / "anna" / "seg.dcm", images, label_map, describing)
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("infection"), infection)
+    assert np.array_equal(sample.mask("lung"), lungs > 0)
+    assert np.array_equal(sample.mask("consolidation"), dense)
+
+
 @pytest.mark.parametrize("kind", ["RT Structure Set Storage", "Surface Segmentation Storage"])
 def test_a_correction_of_a_kind_that_is_not_read_is_refused_beside_first_labels_alone(
     tmp_path: Path, chest: Chest, kind: str
