@@ -101,7 +101,7 @@ def _name_sources(ds: Dataset, volume: Volume) -> None:
     """Set the source of each frame that names none, which is optional, to the slice at the frame's position."""
     for frame in ds.get("PerFrameFunctionalGroupsSequence", ()):
         position = numbers(nested(frame, "PlanePositionSequence", "ImagePositionPatient"))
-        if frame.get("DerivationImageSequence") or position is None:
+        if _sources_of(frame) or position is None:
             continue
         nearest = min(volume.slices, key=lambda slice_: math.dist(slice_.position_mm, position))
         if math.dist(nearest.position_mm, position) < POSITION_MM:
@@ -112,6 +112,11 @@ def _name_sources(ds: Dataset, volume: Volume) -> None:
             frame.DerivationImageSequence = [derivation]
 
 
+def _sources_of(frame: Dataset) -> list[Dataset]:
+    """Return the items that name a frame's sources."""
+    return [item for of in frame.get("DerivationImageSequence", ()) for item in of.get("SourceImageSequence", ())]
+
+
 def _require_frames_on(volume: Volume, segmentation: Segmentation, path: Path) -> None:
     """Refuse a SEG with a frame of other images, whose masks would be lost, or placed otherwise, e.g. mirrored."""
     slices = {(slice_.sop_instance_uid, slice_.frame_number): slice_ for slice_ in volume.slices}
@@ -120,10 +125,9 @@ def _require_frames_on(volume: Volume, segmentation: Segmentation, path: Path) -
     shared = next(iter(segmentation.get("SharedFunctionalGroupsSequence", ())), Dataset())
     strange = displaced = 0
     for frame in frames:
-        items = [item for of in frame.get("DerivationImageSequence", ()) for item in of.get("SourceImageSequence", ())]
         sources = {
             (item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber") if is_multiframe else None)
-            for item in items
+            for item in _sources_of(frame)
         }
         if not sources or not sources <= slices.keys():
             strange += 1

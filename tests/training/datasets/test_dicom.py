@@ -344,6 +344,11 @@ def test_frames_that_name_no_source_lie_where_their_position_is(
     write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
     ds = dcmread(path)
     for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.DerivationImageSequence[0].SourceImageSequence = []
+    ds.save_as(path)
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert np.array_equal(sample.mask("infection"), infection)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
         del frame.DerivationImageSequence
     ds.save_as(path)
     (sample,) = datasets.read("dicom", tmp_path)
