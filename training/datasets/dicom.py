@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 
 from dicom_node.errors import RejectedInput
-from dicom_node.headers import SeriesHeader, read_series
+from dicom_node.headers import SeriesHeader, numbers, read_series
 from training.datasets.faults import Faults
 from training.datasets.own import UNFINISHED
 from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
@@ -111,7 +111,7 @@ def combine(drawn: Iterable[Mapping[str, NDArray[np.bool_]]]) -> dict[str, NDArr
 
 
 def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, float] | None]:
-    """Return the volume of a series and the window in its header, (lower, upper) HU.
+    """Return the volume of a series and the window in its header, (lower, upper) HU; None if that has no numbers.
 
     PS3.3 C.11.2.1.2.1: a linear window of center c and width w reaches from c - 0.5 - (w - 1) / 2 to
     c - 0.5 + (w - 1) / 2.
@@ -122,10 +122,10 @@ def read_ct(series: SeriesHeader, folder: Path) -> tuple[Volume, tuple[float, fl
     except RejectedInput as error:
         raise BadData(error.code, f"{folder}: {error.message}") from error
     header = dcmread(paths[0], stop_before_pixels=True, specific_tags=["WindowCenter", "WindowWidth"])
-    center, width = (np.atleast_1d(header.get(tag) or []) for tag in ("WindowCenter", "WindowWidth"))
-    if not (len(center) and len(width)):
+    center, width = (numbers(header.get(tag)) for tag in ("WindowCenter", "WindowWidth"))
+    if center is None or width is None:
         return volume, None
-    middle, half = float(center[0]) - 0.5, (float(width[0]) - 1) / 2
+    middle, half = center[0] - 0.5, (width[0] - 1) / 2
     return volume, (middle - half, middle + half)
 
 

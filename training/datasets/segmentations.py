@@ -6,6 +6,7 @@ Segments are recognised by their label, or by their coded type and laterality.
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,8 +42,8 @@ STRUCTURES = frozenset({LUNG, LEFT_LUNG, RIGHT_LUNG, INFECTION, GROUND_GLASS_OPA
 POSITION_MM = 0.1
 """A frame closer than this to a slice lies on it; such a difference is rounding."""
 
-_DAMAGES = (*UNREADABLE, RuntimeError)
-"""What pydicom and highdicom raise on a SEG that is damaged."""
+_DAMAGES = (*UNREADABLE, RuntimeError, sqlite3.Error)
+"""What pydicom and highdicom, which keeps its frames in a database, raise on a SEG that is damaged."""
 
 
 def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
@@ -59,9 +60,9 @@ def read_masks(path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
         ds = dcmread(path)
         _name_sources(ds, volume)
         segmentation = Segmentation.from_dataset(ds, copy=False)
+        _require_frames_on(volume, segmentation, path)
     except _DAMAGES as error:
         raise BadData("unreadable-file", f"{path}: is no whole SEG: {error}") from error
-    _require_frames_on(volume, segmentation, path)
     structures = {segment.SegmentNumber: structure_of(segment) for segment in segments_of(segmentation)}
     known = {number: structure for number, structure in structures.items() if structure is not None}
     if not known:

@@ -371,6 +371,41 @@ def test_a_damaged_segmentation_is_called_so(tmp_path: Path, chest: Chest, share
         list(datasets.read("dicom", tmp_path))
 
 
+def test_a_segmentation_without_a_list_of_its_frames_is_called_damaged(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu)
+    path = tmp_path / "anna" / "seg.dcm"
+    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    ds = dcmread(path)
+    del ds.PerFrameFunctionalGroupsSequence
+    ds.save_as(path)
+    with pytest.raises(BadData, match=r"seg.dcm: is no whole SEG"):
+        list(datasets.read("dicom", tmp_path))
+
+
+def test_a_segmentation_whose_frames_each_come_from_several_frames_is_refused(tmp_path: Path, chest: Chest) -> None:
+    hu, _, infection = chest
+    images = multiframe_ct(tmp_path / "anna" / "ct", hu)
+    path = tmp_path / "anna" / "seg.dcm"
+    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    ds = dcmread(path)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = [1, 2]
+    ds.save_as(path)
+    with pytest.raises(BadData, match=r"seg.dcm: is no whole SEG"):
+        list(datasets.read("dicom", tmp_path))
+
+
+def test_a_window_that_is_no_number_counts_as_none(tmp_path: Path, chest: Chest) -> None:
+    hu, lungs, _ = chest
+    images = ct_series(tmp_path / "anna" / "ct", hu, WindowCenter="1234", WindowWidth="1501")
+    write_seg(tmp_path / "anna" / "seg.dcm", images, (lungs > 0)[..., None].astype(np.uint8), [describe(1, "Lung")])
+    for image in images:
+        image.write_bytes(image.read_bytes().replace(b"DS\x04\x001234", b"DS\x04\x00lung"))
+    (sample,) = datasets.read("dicom", tmp_path)
+    assert sample.window_hu is None
+
+
 def test_a_scan_without_any_lung_in_its_segmentation_is_refused(tmp_path: Path, chest: Chest) -> None:
     hu, lungs, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
