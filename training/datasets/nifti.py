@@ -25,6 +25,8 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import OrientationError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from training.datasets.calibrate import to_hu
@@ -34,6 +36,9 @@ from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, 
 
 Labels = Mapping[str, tuple[Path, int]]
 """By structure: the file of the mask and the value that means the structure."""
+
+_DAMAGES = (ImageFileError, HeaderDataError, OrientationError, ValueError, OSError, EOFError, zlib.error)
+"""What nibabel raises on a file that is damaged or no NIfTI image."""
 
 RADIOPAEDIA_WINDOW_HU = (-1250.0, 250.0)
 """Values 0 to 255 of COVID-19-CT-Seg's scans from Radiopaedia span this window, as its benchmark's README says."""
@@ -180,7 +185,7 @@ def _read(path: Path) -> _Image:
         voxels = upright(np.asanyarray(image.dataobj))
     except FileNotFoundError:
         raise BadData("missing-file", f"{path}: missing") from None
-    except (ImageFileError, OSError, EOFError, zlib.error) as error:
+    except _DAMAGES as error:
         raise BadData("unreadable-file", f"{path}: {error}") from error
     across, along, up = (float(mm) for mm in image.header.get_zooms()[:3])
     return _Image(voxels, image.affine, (up, along, across))

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -174,6 +175,27 @@ def test_a_file_that_is_no_nifti_is_named(tmp_path: Path) -> None:
     (tmp_path / "Train").mkdir()
     (tmp_path / "Train" / "a_ct.nii.gz").write_bytes(b"not an image")
     with pytest.raises(BadData, match=r"a_ct.nii.gz"):
+        list(datasets.read("covid-19-20", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("start", "content"),
+    [
+        (70, np.int16(12345)),  # the type of the voxels
+        (42, np.int16(-4)),  # the length of the first axis
+        (280, np.zeros(12, np.float32)),  # the affine
+        (280, np.full(12, np.nan, np.float32)),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_named(
+    tmp_path: Path, start: int, content: np.generic | NDArray[np.generic]
+) -> None:
+    covid_19_20(tmp_path, hounsfield(), np.zeros(SHAPE, np.uint8))
+    path = tmp_path / "Train" / "a_seg.nii.gz"
+    file, written = bytearray(gzip.decompress(path.read_bytes())), content.tobytes()
+    file[start : start + len(written)] = written
+    path.write_bytes(gzip.compress(file))
+    with pytest.raises(BadData, match=r"a_seg.nii.gz: "):
         list(datasets.read("covid-19-20", tmp_path))
 
 
