@@ -32,6 +32,7 @@ TAGS = [
     *("ConvolutionKernel", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
     *("PatientID", "IssuerOfPatientID", "StudyDate", "StudyTime"),
     *("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedurePriority"),
+    "RescaleType",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 
@@ -41,6 +42,12 @@ _NAMING_KERNEL = (
     "UnassignedSharedConvertedAttributesSequence",
 )
 """Sequences in the functional groups of multi-frame CT that may name the kernel."""
+
+NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
+"""Defined terms of Rescale Type that name another quantity (PS3.3 C.11.1.1.2).
+
+Not listed: US (unspecified) and misspelt names of the Hounsfield unit, which real scanners write for plain HU.
+"""
 
 Vector = tuple[float, float, float]
 
@@ -71,6 +78,7 @@ class InstanceHeader:
     """Study Date and Time as one string that sorts by time; empty without a date."""
     series_description: str = ""
     protocol_name: str = ""
+    rescale_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,7 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
     ]
     positions = [p for p in (numbers(nested(g, "PlanePositionSequence", "ImagePositionPatient")) for g in groups) if p]
     thickness = [t for t in (nested(g, "PixelMeasuresSequence", "SliceThickness") for g in groups) if t]
+    rescale_types = [nested(g, "PixelValueTransformationSequence", "RescaleType") for g in groups]
     position = numbers(ds.get("ImagePositionPatient"))
     part, study, series, protocol = (
         str(ds.get(keyword, "") or "").strip().upper()
@@ -171,6 +180,7 @@ def parse_header(ds: Dataset, path: Path) -> InstanceHeader:
         taken_at=taken_at(ds),
         series_description=series,
         protocol_name=protocol,
+        rescale_type=printable(ds.get("RescaleType") or next(filter(None, rescale_types), "")),
     )
 
 

@@ -14,7 +14,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from dicom_node.bounded import read_bounded
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import CT_STORAGE, UNREADABLE, kernel_of, length, number, require_storage
+from dicom_node.headers import CT_STORAGE, NOT_HOUNSFIELD, UNREADABLE, kernel_of, length, number, require_storage
 from worker.contrast import CONTRAST_TAGS, has_contrast_agent
 
 DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName")
@@ -55,12 +55,6 @@ HEADER_TAGS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
-
-_NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
-"""Defined terms of Rescale Type that name another quantity (PS3.3 C.11.1.1.2).
-
-Not listed: US (unspecified) and misspelt names of the Hounsfield unit, which real scanners write for plain HU.
-"""
 
 _MORE_THAN_CHEST = ("BODY", "TORSO", "TRUNK")
 """Body parts that include the chest, beyond the words of `speaks_of_chest`; in a description they say too little."""
@@ -186,7 +180,7 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
         return found
 
     rescale_type = _attribute(ds, "RescaleType", index)
-    if rescale_type in _NOT_HOUNSFIELD:
+    if rescale_type in NOT_HOUNSFIELD:
         message = f"expected values in Hounsfield units (HU), got Rescale Type {rescale_type}"
         raise refusal(body_part, "not-hounsfield", message)
     row_mm, column_mm = numbers("PixelSpacing", 2, "no-pixel-spacing")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from pydicom.uid import UID
 
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
-from dicom_node.headers import SeriesHeader, Vector, what_is_unread
+from dicom_node.headers import NOT_HOUNSFIELD, SeriesHeader, Vector, what_is_unread
 from dicom_node.kernels import is_sharp
 from dicom_node.settings import SelectionSettings
 
@@ -21,9 +23,22 @@ AXIAL_WITHIN_DEGREES = 35.0
 LEAST_SINE = 1e-6
 """Least sine of the angle between row and column; directions that are closer to parallel span no plane."""
 
-Quality = tuple[bool, bool, bool, float, bool, float]
-"""Whether a series names another part than the chest; whether it is derived; whether its kernel is sharp; how far its
-thickness is off, in mm; whether it does not name the chest; minus its slices."""
+SAME_PLACE = 0.1, 0.01
+"""The worker refuses slices that are nearer than this share of the usual distance, or nearer than this in mm."""
+
+_MULTI_ENERGY = frozenset(
+    {"VMI", "MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MAT_MODIFIED"}
+    | {"MAT_VALUE_BASED"}
+)
+"""Terms in Image Type of images that were computed from several energies (PS3.3 C.8.2.1.1.1), even if it says ORIGINAL.
+
+Their values differ from those of a conventional CT, even in Hounsfield units (PS3.17 JJJJ.4).
+"""
+
+Quality = tuple[bool, bool, bool, bool, float, bool, float]
+"""Whether a series names another part than the chest; whether it has places with two slices; whether it is derived;
+whether its kernel is sharp; how far its thickness is off, in mm; whether it does not name the chest; minus its slices.
+"""
 
 _CHEST = re.compile(
     r"CHEST|THORA(?!CIC SPINE|COLUMB)|TORAX|TORAKS|LUNG|PULM|POLMON|MEDIAST|胸[部腹腔]|肺|[纵縦]隔"
@@ -55,8 +70,9 @@ def select_series(found: Sequence[SeriesHeader], settings: SelectionSettings) ->
     """Choose the series to measure.
 
     Each rule may reject a series. Among the series left, the preferences decide, in this order: any other before one
-    that names another part than the chest, original before derived, a smooth kernel before a sharp one, the thickness
-    nearest to the preferred one, one that names the chest, the most slices.
+    that names another part than the chest, one slice at each place before several (such as several phases in one
+    series), original before derived, a smooth kernel before a sharp one, the thickness nearest to the preferred one,
+    one that names the chest, the most slices.
     """
     reasons = {s.series_instance_uid: rejected_because(s, settings) for s in found}
     fit = sorted((s for s in found if not reasons[s.series_instance_uid]), key=lambda s: preference(s, settings))
@@ -145,6 +161,12 @@ def must_be_primary(series: SeriesHeader, _: SelectionSettings) -> str:
     return "expected images as reconstructed by the scanner, got derived ones (reformats or screens)" if derived else ""
 
 
+def must_be_hounsfield(series: SeriesHeader, _: SelectionSettings) -> str:
+    """Reject maps of another quantity than Hounsfield units, such as the iodine of a dual-energy scan."""
+    named = series.most_common("rescale_type")
+    return f"expected values in Hounsfield units (HU), got Rescale Type {named}" if named in NOT_HOUNSFIELD else ""
+
+
 def must_not_be_other_part(series: SeriesHeader, _: SelectionSettings) -> str:
     """Reject a series that is coded as a part of the body without lungs."""
     part = str(series.most_common("body_part"))
@@ -186,7 +208,8 @@ def must_be_thin(series: SeriesHeader, settings: SelectionSettings) -> str:
 
 
 RULES_OF_KIND: tuple[Callable[[SeriesHeader, SelectionSettings], str], ...] = (
-    must_be_ct, must_not_be_localizer, must_be_primary, must_not_be_other_part, must_be_axial, must_be_thin,
+    must_be_ct, must_not_be_localizer, must_be_primary, must_be_hounsfield, must_not_be_other_part, must_be_axial,
+    must_be_thin,
 )  # fmt: skip
 """The rules that more slices of the same kind cannot satisfy."""
 
@@ -208,7 +231,8 @@ def quality(series: SeriesHeader, settings: SelectionSettings, slices: float) ->
     off = abs(thickness - settings.preferred_thickness_mm) if isinstance(thickness, float) else math.inf
     return (
         of_chest is False,
-        isinstance(image_type, tuple) and image_type[:1] == ("DERIVED",),
+        has_places_with_two(series),
+        isinstance(image_type, tuple) and (image_type[:1] == ("DERIVED",) or not _MULTI_ENERGY.isdisjoint(image_type)),
         is_sharp(str(series.most_common("kernel"))),
         off,
         not of_chest,
@@ -237,7 +261,8 @@ def describe(series: SeriesHeader) -> str:
     width = f"{thickness:g}" if isinstance(thickness, float) else "unknown"
     described = f"{series.slices} slices of {width} mm, kernel {kernel}"
     named = {True: "", False: "named as another part", None: "not named as the chest"}[is_named_chest(series)]
-    return ", ".join(part for part in (described, named, what_is_unread(series)) if part)
+    twice = "several at one place" if has_places_with_two(series) else ""
+    return ", ".join(part for part in (described, twice, named, what_is_unread(series)) if part)
 
 
 def normal(orientation: tuple[float, ...]) -> Vector:
@@ -252,9 +277,23 @@ def normal(orientation: tuple[float, ...]) -> Vector:
 
 def extent_mm(series: SeriesHeader) -> float:
     """Return the distance between the first and last slice along the normal."""
+    offsets = offsets_mm(series)
+    return max(offsets) - min(offsets) if offsets else 0.0
+
+
+def has_places_with_two(series: SeriesHeader) -> bool:
+    """Whether several slices lie at one place, as in a series of several phases: the worker refuses it."""
+    offsets = sorted(offsets_mm(series, but="LOCALIZER"))
+    gaps = [above - below for below, above in pairwise(offsets)]
+    share, least_mm = SAME_PLACE
+    return bool(gaps) and min(gaps) <= max(least_mm, share * statistics.median(gaps))
+
+
+def offsets_mm(series: SeriesHeader, but: str = "") -> list[float]:
+    """Return where the slices lie along the normal, unsorted; without those whose Image Type has the term ``but``."""
     orientation = series.most_common("orientation")
     if not isinstance(orientation, tuple) or len(orientation) != 6:
-        return 0.0
+        return []
     nx, ny, nz = normal(orientation)
-    offsets = [x * nx + y * ny + z * nz for image in series.ct_images for x, y, z in image.positions]
-    return max(offsets) - min(offsets) if offsets else 0.0
+    images = (image for image in series.ct_images if but not in image.image_type)
+    return [x * nx + y * ny + z * nz for image in images for x, y, z in image.positions]

@@ -37,6 +37,14 @@ def test_a_slice_tells_what_selection_needs(tmp_path: Path) -> None:
     assert not header.urgent
 
 
+def test_an_image_tells_what_its_values_are(tmp_path: Path) -> None:
+    iodine = read_header(ct_series(tmp_path / "iodine", HU, RescaleType="MGML")[0])
+    enhanced = read_header(multiframe_ct(tmp_path / "enhanced", HU)[0])
+    assert iodine is not None
+    assert enhanced is not None
+    assert (iodine.rescale_type, enhanced.rescale_type) == ("MGML", "HU")
+
+
 @pytest.mark.parametrize("legacy_converted", [False, True])
 def test_frames_of_a_multiframe_object_are_slices_with_positions(tmp_path: Path, legacy_converted: bool) -> None:
     (path,) = multiframe_ct(tmp_path, HU, spacing_mm=(2.5, 1, 1), legacy_converted=legacy_converted)

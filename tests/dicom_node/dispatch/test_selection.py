@@ -71,6 +71,7 @@ def test_the_one_series_that_fits_is_selected_and_described() -> None:
         ({"modality": "PT"}, "expected CT images, got PT CT Image Storage"),
         ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "expected slices, got localizers"),
         ({"image_type": ("DERIVED", "SECONDARY", "MPR")}, "expected images as reconstructed by the scanner"),
+        ({"rescale_type": "MGML"}, "expected values in Hounsfield units (HU), got Rescale Type MGML"),
         ({"body_part": "HEAD"}, "expected a chest, got HEAD"),
         ({"body_part": "TEMPORAL BONE"}, "expected a chest, got TEMPORAL BONE"),
         ({"orientation": None}, "expected Image Orientation (Patient), got none"),
@@ -117,10 +118,33 @@ def test_a_scout_among_the_slices_does_not_spoil_the_series() -> None:
     assert select(SeriesHeader("1", (scout, *series().images))).series is not None
 
 
+def phases(uid: str = "phases", **values: Any) -> SeriesHeader:
+    """Return a series of two phases, in which two slices lie at each place."""
+    return SeriesHeader(uid, series(uid, **values).images * 2)
+
+
+def test_a_series_of_several_phases_is_measured_only_if_there_is_no_other() -> None:
+    selection = select(phases(), series("other", kernel="B70S"))
+    assert selection.series is not None
+    assert selection.series.series_instance_uid == "other"
+    assert selection.reasons["phases"].endswith("preferred to 200 slices of 2 mm, kernel B40F, several at one place")
+    alone = select(phases()).series
+    assert alone is not None
+    assert alone.series_instance_uid == "phases"
+
+
+def test_a_scout_at_the_place_of_a_slice_does_not_make_it_a_series_of_several_phases() -> None:
+    scout = image("1", orientation=CORONAL, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    selection = select(SeriesHeader("1", (scout, *series().images)), series("2", kernel="B70S"))
+    assert selection.series is not None
+    assert selection.series.series_instance_uid == "1"
+
+
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
         ({}, {"image_type": ("DERIVED", "PRIMARY")}),
+        ({}, {"image_type": ("ORIGINAL", "PRIMARY", "AXIAL", "VMI")}),
         ({"kernel": "B30F"}, {"kernel": "B70S"}),
         ({"kernel": "STANDARD"}, {"kernel": "LUNG"}),
         ({"kernel": "BR40D 3"}, {"kernel": "BL57D 3"}),
