@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 from dicom_node.dispatch.selection import select_series
@@ -29,9 +30,14 @@ def measure_fetched(
 
     Nothing is yielded if the images are not of an earlier study of the same patient: the issuer of the Patient ID may
     differ, which not every PACS tells when it is queried. A study of the same day is yielded as `Untimed` if a missing
-    time leaves the order of the two unknown.
+    time leaves the order of the two unknown. Whose study it is, and when it was taken, is told by the images of the
+    series that is to be measured: others may have been stored in the study by mistake.
     """
-    return _tell(paths, now, lambda: measure_prior(choose_series(read_series(paths), settings), method, progress))
+    try:
+        chosen = choose_series(read_series(paths), settings)
+    except RejectedInput as reason:
+        return _tell(paths, now, partial(_refuse, reason))
+    return _tell(chosen, now, lambda: measure_prior(chosen, method, progress))
 
 
 def leave_out_fetched(paths: Sequence[Path], now: Sequence[Path], reason: str) -> Iterator[Prior | Unmeasured]:
@@ -40,14 +46,14 @@ def leave_out_fetched(paths: Sequence[Path], now: Sequence[Path], reason: str) -
     Otherwise it is told as by `measure_fetched`. If the storage fails to read its images, it is yielded without its
     date, because a prior that is left out must not stop the study.
     """
-
-    def refuse() -> Prior:
-        raise NotAnalysable("left-out", reason)
-
     try:
-        yield from _tell(paths, now, refuse)
+        yield from _tell(paths, now, partial(_refuse, NotAnalysable("left-out", reason)))
     except PassingFailure:
         yield Unmeasured(None, reason)
+
+
+def _refuse(reason: RejectedInput) -> Prior:
+    raise reason
 
 
 def _tell(paths: Sequence[Path], now: Sequence[Path], measure: Callable[[], Prior]) -> Iterator[Prior | Unmeasured]:

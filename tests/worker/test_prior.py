@@ -130,6 +130,19 @@ def test_nothing_is_told_of_a_fetched_study_of_another_patient(tmp_path: Path, n
     assert fetched(study(tmp_path / "before", IssuerOfPatientID="OTHER"), now) == []
 
 
+@pytest.mark.parametrize("kernels", [("B30f", "B70f"), ("B70f", "B30f")], ids=["own", "other"])
+def test_a_series_of_somebody_else_in_the_fetched_study_is_no_prior(
+    tmp_path: Path, now: list[Path], kernels: tuple[str, str]
+) -> None:
+    own = study(tmp_path / "own", StudyInstanceUID="1.2", ConvolutionKernel=kernels[0])
+    other = study(tmp_path / "other", StudyInstanceUID="1.2", ConvolutionKernel=kernels[1], PatientID="4712")
+    is_own_chosen = kernels == ("B30f", "B70f")  # the smoother
+    told = [measure_prior(own, THRESHOLDS, ignore_progress)] if is_own_chosen else []
+
+    assert fetched(own + other, now) == told
+    assert fetched(other + own, now) == told
+
+
 def test_of_a_fetched_prior_that_is_left_out_the_day_and_the_reason_are_told(tmp_path: Path, now: list[Path]) -> None:
     before = study(tmp_path / "before")
 
