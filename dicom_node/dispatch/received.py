@@ -29,18 +29,25 @@ class StoredInstance:
 def receiving(engine: Engine) -> list[StudyActivity]:
     """Return the activity of every study that is still being received: urgent ones first, then in order of arrival."""
     carried_at = case((associations.c.closed_at.is_(None), instances.c.stored_at))
-    query = (
+    found = (
         select(
             studies.c.study_instance_uid,
-            func.max(instances.c.instance_id),
-            func.max(instances.c.stored_at),
-            func.max(carried_at),
+            studies.c.priority,
+            func.min(instances.c.instance_id).label("first"),
+            func.max(instances.c.instance_id).label("last"),
+            func.max(carried_at).label("carried_at"),
         )
         .join(instances, instances.c.study_instance_uid == studies.c.study_instance_uid)
         .join(associations, associations.c.association_id == instances.c.association_id)
         .where(studies.c.state == StudyState.RECEIVING, instances.c.conflicts.is_(False))
         .group_by(studies.c.study_instance_uid)
-        .order_by(case((studies.c.priority == Priority.STAT, 0), else_=1), func.min(instances.c.instance_id))
+        .subquery()
+    )
+    # The newest instance tells when the study last grew; others may have arrived again since.
+    query = (
+        select(found.c.study_instance_uid, found.c.last, instances.c.stored_at, found.c.carried_at)
+        .join(instances, instances.c.instance_id == found.c.last)
+        .order_by(case((found.c.priority == Priority.STAT, 0), else_=1), found.c.first)
     )
     with reading(engine) as connection:
         return [StudyActivity(*row) for row in connection.execute(query)]

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, and_, bindparam, null, select, update
+from sqlalchemy import Engine, and_, bindparam, exists, null, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ClauseElement
@@ -42,17 +42,28 @@ OWN = select(results.c.sop_instance_uid).where(results.c.sop_instance_uid == bin
 INSERT = instances.insert().values({c.name: bindparam(c.name) for c in instances.c if c.name != "instance_id"})
 CHANGED = "state", "priority", "conflicting", "reason"
 CHANGE = update(studies).where(ITS_STUDY).values({name: bindparam(name) for name in CHANGED})
-AGAIN = (
+KNOWN_INSTANCE = (
+    instances.c.study_instance_uid == bindparam("study"),
+    instances.c.sop_instance_uid == bindparam("sop"),
+    instances.c.sha256 == bindparam("content"),
+)
+AGAIN = update(instances).where(*KNOWN_INSTANCE).values(stored_at=bindparam("time"))
+OTHERS = instances.alias()
+CARRY = (  # not the newest instance, which tells when the study last grew
     update(instances)
     .where(
-        instances.c.study_instance_uid == bindparam("study"),
-        instances.c.sop_instance_uid == bindparam("sop"),
-        instances.c.sha256 == bindparam("content"),
+        *KNOWN_INSTANCE,
+        exists().where(
+            OTHERS.c.study_instance_uid == instances.c.study_instance_uid,
+            OTHERS.c.instance_id > instances.c.instance_id,
+            OTHERS.c.conflicts.is_(False),
+        ),
     )
-    .values(stored_at=bindparam("time"))
+    .values(stored_at=bindparam("time"), association_id=bindparam("association"))
 )
-AGAIN_SECONDS = 60.0
-"""How often, at most, identical arrivals of a study are recorded as its activity: each would be one more write."""
+AGAIN_SECONDS, CARRY_SECONDS = 60.0, 5.0
+"""How often, at most, identical arrivals are recorded as activity of an answered study, and of one that an association
+still carries: each would be one more write."""
 HURRY = (  # a bell rings for the job in its new queue
     update(jobs)
     .where(jobs.c.study_instance_uid == bindparam("study"), jobs.c.state == bindparam("queued"))
@@ -69,17 +80,29 @@ class Arrival:
     priority: Priority
 
 
+class Activity(NamedTuple):
+    """Activity of a study by identical arrivals; if it is still being received, of the association that carries it."""
+
+    study_instance_uid: str
+    association_id: str
+
+
+ActiveAt = dict[Activity, float]
+"""When an activity was last recorded."""
+
+
 class Intake:
     """Writes associations and instances to the record; every public method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turn = Turn(engine)
-        self._active_at: dict[str, float] = {}
+        self._active_at: ActiveAt = {}
         statements = LOCK, KNOWN, OWN, INSERT, CHANGE, HURRY, AGAIN, begin_study(engine)
         self._lock, self._known, self._own, self._insert, self._change, self._hurry, self._again, self._begin_study = (
             as_text(engine, statement) for statement in statements
         )
+        self._carry = as_text(engine, CARRY)
 
     def open_association(self, calling_ae_title: str, called_ae_title: str, peer_address: str) -> Association:
         """Record an association that brings instances, and return it."""
@@ -102,6 +125,8 @@ class Intake:
 
         Only a new instance extends its study. A conflicting one flags the study, which keeps the bytes that came first.
         An identical one counts as activity of its study, so that retention does not remove what was just acknowledged.
+        If the study is still being received, its association carries the study: after a failure, senders often send a
+        study again from the start, and its new instances come last.
         A new or known instance that is urgent makes its study urgent, and the study's job if it still waits.
         """
         try:
@@ -121,14 +146,18 @@ class Intake:
         order = sorted(range(len(arrivals)), key=lambda n: arrivals[n].instance.study_instance_uid)
         receptions = {}
         time = now()
-        active_at = {study: at for study, at in self._active_at.items() if abs(time - at) < AGAIN_SECONDS}
+        active_at = {
+            key: at
+            for key, at in self._active_at.items()
+            if abs(time - at) < (CARRY_SECONDS if key.association_id else AGAIN_SECONDS)
+        }
         with self._turn, transaction(self._engine) as cursor:
             for n in order:
                 receptions[n] = self._record(cursor, arrivals[n], active_at)
         self._active_at = active_at  # only now is it in the record
         return [receptions[n] for n in range(len(arrivals))]
 
-    def _record(self, cursor: Any, arrival: Arrival, active_at: dict[str, float]) -> Reception:
+    def _record(self, cursor: Any, arrival: Arrival, active_at: ActiveAt) -> Reception:
         """Record an instance; ``active_at`` holds when an identical arrival was last recorded as a study's activity."""
         instance = arrival.instance
         known = self._lock_study(cursor, instance, arrival.priority)
@@ -142,17 +171,24 @@ class Intake:
             cursor.execute(self._change, study | as_it_was | changes)
             if "priority" in changes:
                 cursor.execute(self._hurry, study | {"queued": JobState.QUEUED.value, "stat": Priority.STAT.value})
-        if reception is Reception.IDENTICAL and known.state != StudyState.RECEIVING:
-            self._keep_active(cursor, instance, active_at)
+        if reception is Reception.IDENTICAL:
+            self._keep_active(cursor, arrival, known, active_at)
         return reception
 
-    def _keep_active(self, cursor: Any, instance: Instance, active_at: dict[str, float]) -> None:
+    def _keep_active(self, cursor: Any, arrival: Arrival, known: Known, active_at: ActiveAt) -> None:
         """Record an identical arrival as activity of its study, unless that was done a short time ago."""
-        study, time = instance.study_instance_uid, now()
-        if study not in active_at:
-            names = {"study": study, "sop": instance.sop_instance_uid, "content": instance.sha256}
+        instance, time = arrival.instance, now()
+        carrier = arrival.association.association_id if known.state == StudyState.RECEIVING else ""
+        key = Activity(instance.study_instance_uid, carrier)
+        if key in active_at:
+            return
+        names = {"study": instance.study_instance_uid, "sop": instance.sop_instance_uid, "content": instance.sha256}
+        if carrier:
+            cursor.execute(self._carry, names | {"time": time, "association": carrier})
+        else:
             cursor.execute(self._again, names | {"time": time})
-            active_at[study] = time
+        if cursor.rowcount:
+            active_at[key] = time
 
     def _lock_study(self, cursor: Any, instance: Instance, priority: Priority) -> Known:
         """Lock the study, adding its row if it is new; return what the record holds on it and on this SOP instance."""

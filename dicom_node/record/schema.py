@@ -82,6 +82,7 @@ instances = Table(
     Column("size_bytes", BYTES, nullable=False),
     # Relative to the storage folder, as in all tables: see record/paths.py.
     Column("path", Text, nullable=False),
+    # The association that brought the instance, or that brought it again before its study was complete.
     Column("association_id", String(36), ForeignKey(associations.c.association_id), nullable=False),
     # Later where the instance arrived again with the same bytes: then it is the time of an activity of the study.
     Column("stored_at", Float, nullable=False),

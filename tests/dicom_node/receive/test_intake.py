@@ -114,6 +114,23 @@ def test_an_image_that_arrives_again_does_not_delay_its_study(intake: Intake, re
     assert receiving(record) == before
 
 
+def test_an_association_that_sends_a_study_again_from_the_start_carries_it(
+    intake: Intake, record: Engine, clock: Clock
+) -> None:
+    sent = [instance(f"1.{number}") for number in range(4)]
+    receive(intake, *sent)
+    (before,) = receiving(record)
+    clock.pass_(25)
+    association = intake.open_association("SENDER", "HILUM", "127.0.0.1")
+    for one in sent:
+        clock.pass_(10)
+        assert record_one(intake, one, association) is Reception.IDENTICAL
+    (during,) = receiving(record)
+    assert during == replace(before, last_carried_at=clock.seconds - 10)  # the newest tells when the study grew
+    intake.close_association(association.association_id)
+    assert receiving(record) == [before]
+
+
 def test_other_bytes_under_the_same_uid_conflict_and_only_flag_the_study(intake: Intake, record: Engine) -> None:
     receive(intake, instance(content="first"))
     (activity,) = receiving(record)
