@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date
+from math import isfinite
 from typing import cast
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
@@ -18,7 +19,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, format_number_as_ds
 
 IDENTITY = (
     # Patient (PS3.3 C.7.1.1)
@@ -94,7 +95,7 @@ def clean(header: Dataset, keywords: Iterable[str]) -> Dataset:
 
     Text stays as it is, even if too long, because patients are looked up by it. Dates, times, codes and numbers that
     violate the format of their value representation (PS3.5 6.2) are blanked, and so is a sex that is none of the
-    three values of PS3.3 C.7.1.1.
+    three values of PS3.3 C.7.1.1. A number that is only too long is rounded. Empty sequences are left out.
 
     Notes
     -----
@@ -123,8 +124,9 @@ def _clean(header: Dataset, tags: Iterable[BaseTag], encodings: list[str]) -> Da
             continue
         vr = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
         if vr == "SQ" and header[tag].VR == "SQ":
-            items = (_clean_item(item, encodings) for item in header[tag].value)
-            cleaned.add_new(tag, vr, [item for item in items if item])
+            items = [item for raw in header[tag].value if (item := _clean_item(raw, encodings))]
+            if items:  # none of these sequences may be empty, though scanners and de-identification leave them so
+                cleaned.add_new(tag, vr, items)
         elif vr in _TEXT_VRS or vr in _FORMS or vr == "UI":
             value = _well_formed(keyword_for_tag(tag), vr, _text(header, tag, vr, encodings))
             cleaned.add_new(tag, vr, value)
@@ -146,7 +148,16 @@ def _well_formed(keyword: str, vr: str, text: str) -> str:
     form = _FORMS.get(vr)
     if form is not None and not all(form.fullmatch(value.strip()) for value in text.split("\\")):
         return ""
+    if vr == "DS":
+        return "\\".join(map(_within_16_characters, text.split("\\")))
     return text if vr != "DA" or _is_date(text) else ""
+
+
+def _within_16_characters(number: str) -> str:
+    """Return a decimal string, rounded if it is too long (PS3.5 6.2): some scanners write all digits of a weight."""
+    if len(number) <= 16:
+        return number
+    return format_number_as_ds(value) if isfinite(value := float(number)) else ""
 
 
 def _is_date(text: str) -> bool:

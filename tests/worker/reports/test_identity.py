@@ -138,6 +138,29 @@ def test_a_sequence_that_is_none_is_left_out() -> None:
     assert "OtherPatientIDsSequence" not in identity_of(ds)
 
 
+@pytest.mark.parametrize("items", [[], [Dataset()]])
+def test_an_empty_sequence_is_left_out(items: list[Dataset]) -> None:
+    ds = Dataset()
+    ds.IssuerOfAccessionNumberSequence = ds.OtherPatientIDsSequence = items
+
+    identity = identity_of(written(ds))
+
+    assert "IssuerOfAccessionNumberSequence" not in identity
+    assert "OtherPatientIDsSequence" not in identity
+
+
+@pytest.mark.parametrize(
+    ("long", "kept"),
+    [
+        ("72.574779999999997", "72.57478"),
+        ("-0.12345678901234567890", "-0.1234567890123"),
+        ("9" * 400, ""),
+    ],
+)
+def test_a_number_that_is_too_long_is_rounded(long: str, kept: str) -> None:
+    assert str(identity_of(header(PatientWeight=long))["PatientWeight"].value or "") == kept
+
+
 def test_sequences_of_identity_come_along() -> None:
     item = struct.pack("<HHL", 0x0040, 0x0032, 6) + b"1.2.40" + struct.pack("<HHL", 0x0040, 0x0033, 4) + b"ISO "
     sequence = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
