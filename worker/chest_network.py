@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_node.errors import PassingFailure
 from worker.candidates import SMALLEST_ML, Candidates
 from worker.findings import LEFT, RIGHT, Algorithm, Lungs, Mask
 from worker.framing import Framing, body_box
@@ -180,7 +181,7 @@ class ChestNetwork:
         ndarray of float32, (slabs, asked, side, side)
             Log-odds that a pixel is one of the classes of each set.
         """
-        return np.concatenate([log_odds_of(self.engine(batch), asked) for batch in self._batches(hu, slabs, frame)])
+        return np.concatenate([log_odds_of(self._logits(batch), asked) for batch in self._batches(hu, slabs, frame)])
 
     def read_twice(
         self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing, agreement: Agreement, *asked: Classes
@@ -191,11 +192,22 @@ class ChestNetwork:
         """
         answers = []
         for batch in self._batches(hu, slabs, frame):
-            plain = self.engine(batch)
-            mirrored = np.ascontiguousarray(self.engine(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1])
+            plain = self._logits(batch)
+            mirrored = np.ascontiguousarray(self._logits(np.ascontiguousarray(batch[..., ::-1]))[..., ::-1])
             agreement.note(*(log_odds_of(logits, (WHOLE_LUNG, INFECTED)) for logits in (plain, mirrored)))
             answers.append(log_odds_of(np.float32(0.5) * (plain + mirrored), asked))
         return np.concatenate(answers)
+
+    def _logits(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the engine's logits, all of them finite; any other would count as no infection."""
+        logits = self.engine(batch)
+        if not np.isfinite(logits).all():
+            raise PassingFailure(
+                "network-not-finite",
+                f"the network's values are not finite with {self.engine.name}, so nothing can be measured with it; "
+                "see to the weights, or to this machine's memory and processors",
+            )
+        return logits
 
     def _batches(self, hu: NDArray[np.int16], slabs: Slabs, frame: Framing) -> Iterator[NDArray[np.float32]]:
         assert self.card.window_hu is not None  # noqa: S101  # checked by open

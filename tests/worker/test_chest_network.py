@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_node.errors import PassingFailure
 from tests.factories import chest_hu, ct_series
 from tests.worker.test_lungs import dice, volume_of, with_bulla
 from worker.candidates import by_size, filter_candidates
@@ -185,6 +186,25 @@ def test_readings_that_disagree_are_flagged_and_those_that_agree_are_not() -> No
         flags = ChestNetwork(engine, CARD).segment_infection(volume, Lungs(truth, volume.geometry)).doubts
         assert [flag.code for flag in flags] == expected
         assert all(flag.withholds_percentage for flag in flags)
+
+
+class Overflowing(ByGray):
+    """An engine whose logits are no numbers from its call ``first`` on, as after an overflow in 16 bits."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.first = first
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = super().__call__(batch)
+        return logits if len(self.seen) < self.first else np.full_like(logits, np.nan)
+
+
+@pytest.mark.parametrize("first", [1, 6], ids=["lungs", "infection"])
+def test_logits_that_are_no_numbers_are_not_taken_for_healthy_lungs(tmp_path: Path, first: int) -> None:
+    network = ChestNetwork(Overflowing(first), CARD)  # the lungs of 40 slices take 5 calls
+    with pytest.raises(PassingFailure, match="not finite with by-gray"):
+        analyze(ct_series(tmp_path, chest_hu()[0]), network.method)
 
 
 def test_the_settings_say_how_high_a_layer_on_tissue_may_be_that_is_removed() -> None:
