@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from ssl import SSLEOFError
 from urllib.parse import urlsplit
 
 from pydicom.dataset import Dataset
@@ -131,7 +132,8 @@ class Service:
         size = sum(len(part) if isinstance(part, bytes) else part.stat().st_size for part in message)
         content_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
         headers = {**self._headers, "Content-Type": content_type, "Content-Length": str(size)}
-        with suppress(BrokenPipeError, ConnectionResetError):  # a service may answer and close before it has read all
+        # A service may answer and close before it has read all; over TLS, sending fails with SSLEOFError then.
+        with suppress(BrokenPipeError, ConnectionResetError, SSLEOFError):
             self._connection.request("POST", self._path, chunks(message), headers)
         response = self._connection.getresponse()
         said = response.read(LONGEST_ANSWER_BYTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -165,23 +166,31 @@ def test_an_answer_without_end_is_not_read(record: Engine) -> None:
     assert said(record) == [(PENDING, None)] * 2
 
 
-def test_an_answer_that_comes_before_all_is_sent_is_heard(record: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_answer_that_comes_before_all_is_sent_is_heard(
+    record: Engine, tmp_path: Path, authority: Authority, scheme: str
+) -> None:
     first = results_of(folder=tmp_path / "results")[0].path
     ds = pydicom.dcmread(first)
     ds.add_new("PixelData", "OB", bytes(20 * 2**20))  # more than the sockets' buffers hold
     ds.save_as(first)
     listener = socket.create_server(("127.0.0.1", 0))
+    theirs, context = authority.sign("early"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(theirs.certificate, theirs.key)
 
     def refuse() -> None:
         peer, _ = listener.accept()
         listener.close()
+        if scheme == "https":
+            peer = context.wrap_socket(peer, server_side=True)
         peer.recv(1000)
         peer.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         peer.close()  # much was not read, so this resets the connection
 
     thread = threading.Thread(target=refuse)
     thread.start()
-    deliver(record, settings_for(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+    own = {"authorities": authority.certificate} if scheme == "https" else {}
+    deliver(record, settings_for(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", **own))
     thread.join()
     assert said(record) == [(REJECTED, None), (PENDING, None)]
 
