@@ -4,11 +4,15 @@ Before it sends a request, pynetdicom 3.0 pauses the thread of its reactor, whic
 thread. But it takes a reactor for paused that was told to go on and has not run since. On a busy machine, such a
 reactor runs when the response arrives, takes it and drops it; the sending thread waits until its timeout (pynetdicom's
 issues 435, 842 and 875).
+
+It also releases an association whose connection has ended, if the reactor has not noticed that yet, and waits for the
+answer until its timeout.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 
 from pynetdicom.association import Association
 
@@ -42,7 +46,7 @@ class Checkpoint:
 
 
 class PausingAssociation(Association):
-    """A requested association that reports its reactor as paused only if it is."""
+    """A requested association that reports its reactor as paused only if it is, and releases no ended connection."""
 
     _reactor_checkpoint: Checkpoint  # type: ignore[assignment]  # it has the methods of `threading.Event` that are used
 
@@ -54,6 +58,17 @@ class PausingAssociation(Association):
     @_is_paused.setter
     def _is_paused(self, _: bool) -> None:
         """Ignore the value: the reactor sets it by itself, but too late."""
+
+    def release(self) -> None:
+        """Release the association, unless its connection has ended."""
+        if not self.is_established:
+            return
+        self._reactor_checkpoint.clear()
+        while not self._is_paused:
+            time.sleep(0.0001)
+        if self.dul.is_alive() and not self._kill:
+            super().release()
+        self._reactor_checkpoint.set()
 
 
 def keep_answers(association: Association) -> None:

@@ -369,6 +369,17 @@ def test_a_pacs_that_aborts_before_it_answers_is_tried_again(record: Engine) -> 
     assert said(record) == [(DeliveryState.PENDING, None)] * 2
 
 
+def test_a_pacs_that_hangs_up_is_not_waited_for(record: Engine) -> None:
+    def answer(event: evt.Event) -> int:
+        event.assoc.abort()
+        return 0x0000
+
+    with pacs(answer) as peer:
+        started = time.monotonic()
+        deliver(record, settings_for(peer.port, network_timeout_seconds=20))
+    assert time.monotonic() - started < 10
+
+
 def test_what_was_taken_before_an_abort_is_not_sent_again(record: Engine) -> None:
     def answer(event: evt.Event) -> int:
         if event.request.AffectedSOPClassUID == ComprehensiveSRStorage:
