@@ -11,6 +11,7 @@ from pynetdicom.association import Association
 
 from dicom_node.errors import PassingFailure, SettingsError
 from dicom_node.request.checkpoint import keep_answers
+from dicom_node.request.sending import send_without_hurry
 from dicom_node.security.tls import client_context
 from dicom_node.settings import Destination, Settings
 from dicom_node.timers import use_steady_timers
@@ -74,6 +75,7 @@ def open_association(
     except (socket.gaierror, UnicodeError) as error:
         raise unreachable(peer, f"has no address: {peer.host} is not known here; check host") from error
     keep_answers(association)
+    send_without_hurry(association)
     # A peer that rejected all contexts can be reached; the caller sees it by `accepted_contexts`.
     if not association.is_established and not association.rejected_contexts:
         answer = association.acceptor.primitive

@@ -493,15 +493,37 @@ def test_a_pacs_that_never_answers_is_left_and_tried_again(record: Engine) -> No
     assert said(record)[0] == (DeliveryState.PENDING, None)
 
 
-def test_a_pacs_that_stops_reading_in_mid_object_is_left_and_tried_again(tmp_path: Path) -> None:
+def write_large(path: Path, size: int) -> Outgoing:
+    """Write an object that is larger than what the buffers of both sockets hold."""
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID = SegmentationStorage, "1.2.3"
-    ds.PixelData = bytes(40 * 2**20)  # more than the buffers of both sockets hold
+    ds.PixelData = bytes(size)
     ds["PixelData"].VR = "OB"
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.save_as(tmp_path / "large", enforce_file_format=True)
-    large, failures = Outgoing(tmp_path / "large", SegmentationStorage, ExplicitVRLittleEndian), []
+    ds.save_as(path, enforce_file_format=True)
+    return Outgoing(path, SegmentationStorage, ExplicitVRLittleEndian)
+
+
+def test_a_pacs_that_reads_slowly_gets_an_object_that_takes_longer_than_its_answer_may(tmp_path: Path) -> None:
+    read, answers = 0, list[Outcome]()
+
+    def slowly(event: evt.Event) -> None:
+        nonlocal read
+        before, read = read, read + len(event.data)
+        if before >> 20 < read >> 20:
+            time.sleep(0.2)
+
+    large = write_large(tmp_path / "large", 24 * 2**20)
+    with pacs() as peer:
+        peer.on_data = slowly
+        settings = settings_for(peer.port, network_timeout_seconds=3)
+        send_files(settings.destinations[0], settings, [large], lambda answer: answers.append(answer.outcome))
+    assert answers == [Outcome.TAKEN]
+
+
+def test_a_pacs_that_stops_reading_in_mid_object_is_left_and_tried_again(tmp_path: Path) -> None:
+    large, failures = write_large(tmp_path / "large", 40 * 2**20), list[str]()
 
     def send_it() -> None:
         with pytest.raises(PassingFailure) as caught:
