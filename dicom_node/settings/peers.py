@@ -35,7 +35,7 @@ class Destination(Section):
     """Its name in commands and in the record."""
     ae_title: AETitle
     """Its AE title."""
-    host: str
+    host: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     """Its address."""
     port: Annotated[int, Field(ge=1, le=65535)]
     """Its port."""

@@ -255,6 +255,11 @@ def test_a_value_out_of_range_is_an_error(settings_file: Path, content: str) -> 
     assert complaint_about(settings_file, content).startswith(section)
 
 
+def test_a_destination_without_a_host_is_an_error_and_not_this_machine(settings_file: Path) -> None:
+    content = "[[destinations]]\nname = 'A'\nae_title = 'A'\nhost = ''\nport = 104\n"
+    assert "host" in complaint_about(settings_file, content)
+
+
 DESTINATION = '[[destinations]]\nname = "A"\nhost = "h"\nport = 104\nae_title = "{}"\n'
 
 
