@@ -15,7 +15,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
-POLL_SECONDS = 0.005
+POLL_SECONDS = 0.001
 
 
 class CountingDUL(DULServiceProvider):
