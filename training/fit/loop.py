@@ -121,9 +121,9 @@ class Training:
         return self.progress
 
     def load_weights(self, which: Literal["last", "best"]) -> SegmentationNetwork:
-        """Return the network with the weights of the last phase's last epoch, or of its best one."""
+        """Return the network as the last phase's last epoch left it, or as its best one was validated."""
         self.network.load_state_dict(load_file(self.folder / f"{which}.safetensors"))
-        if self.recipe.population_statistics:
+        if self.recipe.population_statistics and which == "last":
             settle_statistics(self.network, self._show_all)
         return self.network
 

@@ -36,8 +36,9 @@ class Recipe:
     clip_norm : float or None
         Largest norm of the gradient.
     population_statistics : bool
-        Whether batch normalisation ends with mean and variance over all training examples, as MATLAB's
-        does, instead of a running mean over the last batches, which is noisy where batches are small.
+        Whether batch normalisation ends, after the last epoch, with mean and variance over all training examples, as
+        MATLAB's does, instead of a running mean over the last batches, which is noisy where batches are small. The best
+        epoch keeps the running ones, with which it was validated.
     """
 
     loss: str

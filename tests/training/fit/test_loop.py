@@ -169,6 +169,13 @@ def test_population_statistics_are_those_of_all_training_examples(tmp_path: Path
     assert torch.allclose(first.running_var, seen.var(dim=(0, 2, 3), correction=0), rtol=2e-2)
 
 
+def test_the_best_epoch_keeps_the_statistics_with_which_it_was_validated(tmp_path: Path) -> None:
+    training = train_discs(tmp_path, replace(RECIPE, epochs=1, augmentation=NONE, population_statistics=True))
+    written = load_file(tmp_path / "best.safetensors")
+    network = training.load_weights("best")
+    assert all(torch.equal(tensor, written[name]) for name, tensor in network.state_dict().items())
+
+
 def test_a_gradient_that_is_not_finite_ends_the_training_before_it_spoils_the_weights(tmp_path: Path) -> None:
     def root(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return (logits - logits.detach()).abs().sum().sqrt()  # 0, with a gradient that is not finite

@@ -2,12 +2,12 @@
 
 The recipe is that of the published script: Adam, rate x0.95 every 12 epochs, L2 1e-4, 160 epochs, mirroring
 and shear, cross-entropy with median-frequency weights. MATLAB divides the loss by the sum of the class weights in the
-batch, and at the end takes the statistics of batch normalisation from the whole training set; so do we. MATLAB's
-networks read gray levels less their mean; so does our U-Net. SegNet does not need this: its first normalisation undoes
-any scale of its input.
+batch; so do we. MATLAB's networks read gray levels less their mean; so does our U-Net. SegNet does not need this: its
+first normalisation undoes any scale of its input.
 
-MATLAB keeps the network of the last epoch. With class weights this large, the share of false positives swings from one
-epoch to the next, so we keep the epoch that was best on the validation part, and test the last one too.
+MATLAB keeps the network of the last epoch, and takes the statistics of its batch normalisation from the whole training
+set. With class weights this large, the share of false positives swings from one epoch to the next, so we keep the epoch
+that was best on the validation part, and test the last one too, as MATLAB keeps it.
 """
 
 from __future__ import annotations
