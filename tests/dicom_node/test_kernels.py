@@ -14,6 +14,7 @@ from dicom_node.kernels import is_sharp
         *("LUNG", "BONE", "BONEPLUS", "EDGE", "DETAIL"),  # GE
         *("D", "E", "L", "YA", "YB", "YC"),  # Philips
         *("FC50", "FC51", "FC86"),  # Canon
+        *("B_SHARP_C", "B_VSHARP_B"),  # United Imaging
     ],
 )
 def test_a_kernel_that_sharpens_is_sharp(kernel: str) -> None:
@@ -29,6 +30,7 @@ def test_a_kernel_that_sharpens_is_sharp(kernel: str) -> None:
         *("SOFT", "STANDARD", "CHST"),
         *("A", "B", "C"),
         *("FC08", "FC18", "FC64"),
+        "B_SOFT_B",
     ],
 )
 def test_a_kernel_for_soft_tissue_is_not(kernel: str) -> None:
