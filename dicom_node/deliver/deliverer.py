@@ -19,12 +19,14 @@ from dicom_node.deliver.destination import Store, open_destination
 from dicom_node.deliver.order import TRIES_AHEAD
 from dicom_node.deliver.outbox import Outbox
 from dicom_node.deliver.outgoing import ObjectGone, ObjectUnreadable, Outcome, Outgoing
+from dicom_node.deliver.scu import not_committing
 from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.files import Files
 from dicom_node.log import get_logger
 from dicom_node.request.association import open_association
 from dicom_node.security.audit import AuditTrail, Participant, Transfer, patient_id_of
 from dicom_node.settings import AnyDestination, Destination, Settings, WebDestination
+from dicom_node.statuses import SUCCESS
 from dicom_node.study import Delivery
 
 TURN_SECONDS = 1.0
@@ -73,13 +75,19 @@ class Deliverer:
             return
         contexts = [(str(STORAGE_COMMITMENT), str(ImplicitVRLittleEndian))]
         timeout_seconds = self._settings.delivery.network_timeout_seconds
+        told = {"destination": destination.name, "instances": len(request.references)}
         try:
             with open_association(destination, self._settings, contexts, timeout_seconds) as association:
-                status = ask(association, request, self._commitments) if association.is_established else None
+                if not association.is_established:
+                    raise not_committing(destination)
+                status = ask(association, request, self._commitments)
         except PassingFailure as error:
-            log.warning("commitment_not_asked", destination=destination.name, code=error.code, reason=error.message)
+            log.warning("commitment_not_asked", **told, code=error.code, reason=error.message)
             return
-        log.info("commitment_asked", destination=destination.name, status=status, instances=len(request.references))
+        if status == SUCCESS:
+            log.info("commitment_asked", **told)
+        else:
+            log.warning("commitment_refused", **told, status=status)
 
     def deliver(self, destination: AnyDestination, stop: threading.Event) -> None:
         """Send the due deliveries to one destination, over one connection for each job.

@@ -9,6 +9,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
+from dicom_node.deliver.commitment import STORAGE_COMMITMENT
 from dicom_node.deliver.outgoing import Answer, ObjectUnreadable, Outcome, Outgoing, answer_of, load
 from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.request.association import open_association
@@ -75,14 +76,26 @@ def batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 def echo(peer: Destination, settings: Settings) -> None:
-    """Verify that a peer answers C-ECHO.
+    """Verify that a peer answers C-ECHO, and that it offers storage commitment if it is to be asked for that.
 
     Raises
     ------
     PassingFailure
-        The peer cannot be reached, or does not answer.
+        The peer cannot be reached, does not answer, or does not offer storage commitment.
     """
-    contexts = [(str(Verification), str(ImplicitVRLittleEndian))]
+    asked = [Verification, STORAGE_COMMITMENT] if peer.storage_commitment else [Verification]
+    contexts = [(str(service), str(ImplicitVRLittleEndian)) for service in asked]
     with open_association(peer, settings, contexts, settings.delivery.network_timeout_seconds) as association:
         if not association.is_established or association.send_c_echo().get("Status") != SUCCESS:
             raise PassingFailure("echo-failed", f"{peer.name} can be reached but does not answer C-ECHO")
+        if len(association.accepted_contexts) < len(asked):
+            raise not_committing(peer)
+
+
+def not_committing(peer: Destination) -> PassingFailure:
+    """Return the error for a peer that should be asked for storage commitment, and does not offer it."""
+    return PassingFailure(
+        "no-storage-commitment",
+        f"{peer.name} does not offer storage commitment; turn it on there for this AE title, or off here "
+        "(storage_commitment)",
+    )

@@ -12,11 +12,15 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SegmentationStorage
 from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Connection, Engine, update
+from structlog.testing import capture_logs
 
 from dicom_node.deliver.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Commitments, Request, ask
+from dicom_node.deliver.destination import verify
 from dicom_node.deliver.outbox import Outbox, retry_pause
 from dicom_node.dispatch.jobs import Jobs
+from dicom_node.errors import PassingFailure
 from dicom_node.record.database import reading
 from dicom_node.record.retention import Retention
 from dicom_node.record.schema import deliveries, instances, studies
@@ -63,6 +67,7 @@ class PACS:
         self.taken: list[str] = []
         self.asked: list[Dataset] = []
         self.statuses: list[int | None] = []
+        self.answer = 0x0000
 
     def on_store(self, event: evt.Event) -> int:
         self.taken.append(str(event.request.AffectedSOPInstanceUID))
@@ -71,7 +76,7 @@ class PACS:
     def on_action(self, event: evt.Event) -> tuple[int, None]:
         self.asked.append(event.action_information)
         threading.Timer(0.1, self.report, (self, event)).start()
-        return 0x0000, None
+        return self.answer, None
 
     @property
     def settings(self) -> Settings:
@@ -82,12 +87,12 @@ class PACS:
 
 
 @contextmanager
-def pacs(report: Callable[[PACS, evt.Event], None], *, offers: bool = True) -> Iterator[PACS]:
+def pacs(report: Callable[[PACS, evt.Event], None], *, offers: bool = True, also: str = "") -> Iterator[PACS]:
     running, ae = PACS(report), AE("PACS")
     for sop_class in (SegmentationStorage, ComprehensiveSRStorage):
         ae.add_supported_context(sop_class, ExplicitVRLittleEndian)
-    if offers:
-        ae.add_supported_context(STORAGE_COMMITMENT)
+    for service in [str(STORAGE_COMMITMENT)] * offers + [also] * bool(also):
+        ae.add_supported_context(service)
     handlers: list[evt.EventHandlerType] = [
         (evt.EVT_C_STORE, running.on_store),
         (evt.EVT_N_ACTION, running.on_action),
@@ -222,6 +227,25 @@ def test_a_pacs_without_storage_commitment_gets_everything_all_the_same(record: 
     assert len(peer.taken) == 2
     assert [row["state"] for row in rows(record, deliveries)] == [DeliveryState.SENT] * 2
     assert committed(record) == [False, False]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_check_says_that_a_pacs_offers_no_storage_commitment_if_it_is_to_be_asked(asked: bool) -> None:
+    with pacs(never, offers=False, also=Verification) as peer:
+        destination = peer.settings.destinations[0].model_copy(update={"storage_commitment": asked})
+        if asked:
+            with pytest.raises(PassingFailure, match="PACS does not offer storage commitment"):
+                verify(destination, peer.settings)
+        else:
+            assert verify(destination, peer.settings).endswith("answers C-ECHO")
+
+
+def test_a_refused_request_is_a_warning_in_the_log(record: Engine) -> None:
+    with pacs(never) as peer, capture_logs() as said:
+        peer.answer = 0x0213
+        turn(record, peer)
+    (told,) = [entry for entry in said if entry["event"].startswith("commitment")]
+    assert (told["event"], told["log_level"], told["status"]) == ("commitment_refused", "warning", 0x0213)
 
 
 def test_a_destination_is_not_asked_unless_the_settings_say_so(record: Engine) -> None:
