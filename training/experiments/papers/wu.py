@@ -52,7 +52,7 @@ def experiments() -> Iterator[Experiment]:
                 clip_norm=10.0,
             ),
             split=KFold(folds=3, validation=0.12),
-            short=Short(epochs=4, steps_per_epoch=20, size=(128, 128)),
+            short=Short(epochs=6, steps_per_epoch=40, size=(128, 128)),
             published=(Published(f"{structure}/dice_per_case", dice, "table 1"),),
             differs="rate, loss, augmentation and length are ours, the paper names none",
             data_differ="9 patients, three-fold" + (f"; {NO_TRUE_STACKS}" if stacking.slices > 1 else ""),
