@@ -14,6 +14,9 @@ CANNOT_UNDERSTAND = 0xC000
 WARNINGS = frozenset({0xB000, 0xB006, 0xB007})
 """These four: statuses of C-STORE, PS3.4 table B.2-1; a peer that answers with a warning keeps the instance."""
 
+SENT_IN_PART = 0xB000
+"""Status of C-MOVE and C-GET: complete, but some objects failed (PS3.4 tables C.4-2 and C.4-3)."""
+
 PENDING = frozenset({0xFF00, 0xFF01})
 """Statuses of C-FIND, PS3.4 table C.4-1."""
 

@@ -126,10 +126,12 @@ class PriorFetcher:
     def _fetch_reports(self, source: Destination, study_instance_uid: str, patient: Patient) -> None:
         found = find_reports(source, self._settings, patient.patient_id, patient.issuer)
         lacking = self._lacking(study_instance_uid, found)
-        if lacking:
-            move_series(source, self._settings, lacking)
-        with self._engine.begin() as connection:
-            remember_patient(connection, [report.study_instance_uid for report in lacking], patient)
+        try:
+            if lacking:
+                move_series(source, self._settings, lacking)
+        finally:  # some may have come before a failure
+            with self._engine.begin() as connection:
+                remember_patient(connection, [report.study_instance_uid for report in lacking], patient)
         log.info("priors_fetched", study_instance_uid=study_instance_uid, instances=len(lacking))
 
     def _fetch_images(self, source: Destination, study_instance_uid: str, patient: Patient, taken_at: str) -> None:

@@ -23,7 +23,7 @@ from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.headers import as_list, taken_at
 from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
-from dicom_node.statuses import OUT_OF_RESOURCES, PENDING, SUCCESS
+from dicom_node.statuses import OUT_OF_RESOURCES, PENDING, SENT_IN_PART, SUCCESS
 
 FIND = str(StudyRootQueryRetrieveInformationModelFind)
 GET = str(StudyRootQueryRetrieveInformationModelGet)
@@ -47,7 +47,7 @@ class FoundSeries:
 
 
 class NotSent(PassingFailure):
-    """The PACS answered that it cannot send the images, or not all of them."""
+    """The PACS answered that it cannot send the objects, or not all of them."""
 
 
 def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer: str) -> list[FoundSeries]:
@@ -210,8 +210,10 @@ def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeri
 
     Raises
     ------
+    NotSent
+        The PACS sent a series only in part; the series after it are not asked for.
     PassingFailure
-        The PACS could not send them, or not all of them: most often it does not know this node's AE title.
+        The PACS could not send them: most often it does not know this node's AE title.
     """
     with associated(peer, settings, MOVE) as association:
         for series in found:
@@ -219,6 +221,8 @@ def move_series(peer: Destination, settings: Settings, found: Sequence[FoundSeri
                 "SERIES", StudyInstanceUID=series.study_instance_uid, SeriesInstanceUID=series.series_instance_uid
             )
             *_, (status, _) = ask(association.send_c_move, query, settings.node.ae_title, MOVE)
+            if status.get("Status") == SENT_IN_PART:
+                raise NotSent("not-moved", f"{peer.name} answered {said(status)} to C-MOVE, and has not sent all")
             if status.get("Status") != SUCCESS:
                 raise PassingFailure(
                     "not-moved",

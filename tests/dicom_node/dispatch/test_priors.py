@@ -151,10 +151,17 @@ class Source:
         self.failure: PassingFailure = HungUp("association-lost", "it broke off")
         self.reports: list[FoundSeries] = []
         self.moved: list[FoundSeries] = []
+        self.on_move: Callable[[], None] = lambda: None
         monkeypatch.setattr("dicom_node.dispatch.priors.find_reports", lambda *_: self.reports)
-        monkeypatch.setattr("dicom_node.dispatch.priors.move_series", lambda *asked: self.moved.extend(asked[-1]))
+        monkeypatch.setattr("dicom_node.dispatch.priors.move_series", self.move)
         monkeypatch.setattr("dicom_node.dispatch.priors.find_last_chest_ct", self.find)
         monkeypatch.setattr("dicom_node.dispatch.priors.get_series", self.get)
+
+    def move(self, _peer: object, _settings: object, asked: list[FoundSeries]) -> None:
+        self.moved.extend(asked)
+        self.on_move()
+        if self.fails:
+            raise self.failure
 
     def find(self, *_: object) -> list[FoundSeries]:
         self.asked.append("find")
@@ -235,6 +242,18 @@ def test_a_report_is_fetched_though_there_is_one_of_another_maker(
     source.reports = [FoundSeries("1.2.4", "1.2.4.7")]
     fetch(record, tmp_path, analyze=False)
     assert source.moved == source.reports
+
+
+def test_a_report_that_came_before_a_failure_is_a_prior(record: Engine, tmp_path: Path, source: Source) -> None:
+    receive(Intake(record), instance("1.2.5.1", study="1.2.5"))
+    with record.begin() as connection:
+        remember_patient(connection, ["1.2.5"], ANNA)
+    source.reports = [FoundSeries("1.2.4", "1.2.4.8"), FoundSeries("1.2.3", "1.2.3.8")]
+    source.on_move = lambda: receive_report(record, tmp_path, "Hilum")
+    source.fails = True
+    fetch(record, tmp_path, analyze=False)
+    with reading(record) as connection:
+        assert prior_reports(connection, "1.2.5") == (tmp_path / "report.dcm",)
 
 
 def test_a_report_that_was_received_is_not_fetched_again(record: Engine, tmp_path: Path, source: Source) -> None:

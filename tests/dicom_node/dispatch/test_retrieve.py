@@ -9,12 +9,15 @@ from contextlib import contextmanager
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelFind as Find,
 )
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelGet as Get,
+)
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
+    StudyRootQueryRetrieveInformationModelMove as Move,
 )
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
@@ -128,6 +131,33 @@ def test_a_series_that_comes_in_part_is_no_prior() -> None:
 
     with sending(answer) as peer, pytest.raises(NotSent, match="has not sent all"):
         get_series(peer, Settings(), SERIES, lambda *_: None)
+
+
+def test_a_pacs_that_moves_a_series_in_part_has_not_failed() -> None:
+    statuses = iter([0x0000, 0xA700])  # the node's, whose disk is full from the second object on
+    taker = AE("HILUM")
+    taker.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
+    node = taker.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: next(statuses))])
+    assert node is not None
+
+    def answer(_: evt.Event) -> Iterator[object]:
+        contexts = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
+        yield "127.0.0.1", node.server_address[1], {"contexts": contexts}
+        yield 2
+        for series in ("1.2.4.1", "1.2.4.2"):
+            yield 0xFF00, image(series, CTImageStorage)
+
+    ae = AE("PACS")
+    ae.add_supported_context(Move)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_MOVE, answer)])
+    assert server is not None
+    peer = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
+    try:
+        with pytest.raises(NotSent, match="PACS answered 0xb000 to C-MOVE, and has not sent all"):
+            move_series(peer, Settings(), SERIES)
+    finally:
+        ae.shutdown()
+        taker.shutdown()
 
 
 def test_a_pacs_that_hangs_up_during_c_get_has_hung_up() -> None:
