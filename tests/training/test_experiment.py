@@ -1,10 +1,11 @@
 from training import experiments
+from training.datasets.infection_slices import ESTIMATED_HU
 from training.experiment import Experiment
 
 
 def test_an_experiment_on_other_data_does_not_say_how_its_own_differ() -> None:
     wu = experiments.find("wu-infection-unet")
     assert isinstance(wu, Experiment)
-    assert wu.differences.endswith("the paper names none; 9 patients, three-fold")
+    assert wu.differences.endswith("the paper names none; 9 patients, three-fold; " + ESTIMATED_HU)
     assert wu.on(("labels",)).differences.endswith("the paper names none; other data")
     assert wu.on(wu.data) == wu

@@ -30,6 +30,9 @@ from training.datasets.tables import read_number, read_rows
 MASK_LEVEL = 127
 """Masks are 0 or 255; pixels above this belong to the structure."""
 
+ESTIMATED_HU = "8-bit slices, cropped to the chest, in estimated HU"
+"""How these slices differ from the papers' scans; shown beside the figures of every network."""
+
 NO_TRUE_STACKS = (
     "each slice was cropped by itself and some are missing, so that those of a stack do not lie quite on each other"
 )

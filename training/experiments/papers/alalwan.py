@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from training.datasets.infection_slices import NO_TRUE_STACKS
+from training.datasets.infection_slices import ESTIMATED_HU, NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG
 from training.experiment import Experiment, Published, Short
 from training.fit import schedules
@@ -53,7 +53,7 @@ def experiments() -> Iterator[Experiment]:
                 "which would show no lung; the lung is what is not infected; stacks overlap by half, a batch is one of "
                 "them, the paper names neither"
             ),
-            data_differ=f"9 patients, three-fold; {NO_TRUE_STACKS}",
+            data_differ=f"9 patients, three-fold; {ESTIMATED_HU}; {NO_TRUE_STACKS}",
         )
 
 

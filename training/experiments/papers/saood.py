@@ -85,7 +85,11 @@ RECIPE_DIFFERS = (
     "(`last_epoch/...`); cross-entropy divided by the sum of the class weights, as MATLAB does, not as eq. 1 says; "
     "class weights from the training split alone"
 )
-VGG16_DIFFERS = "the encoder of the paper's text, while its figures are those of the published code's; "
+NETWORK_DIFFERS: Mapping[Network, str] = {
+    "segnet": "",
+    "unet": "gray levels less the mean of all slices, while MATLAB takes that of the training split; ",
+    "segnet-vgg16": "the encoder of the paper's text, while its figures are those of the published code's; ",
+}
 
 MEASURES = ("sensitivity", "specificity", "dice_global", "g_mean", "f2")
 
@@ -164,7 +168,7 @@ def experiment(
         split=split,
         short=Short(epochs=8),
         published=tuple(chain.from_iterable((figure, of_last_epoch(figure)) for figure in published)),
-        differs=(VGG16_DIFFERS if network == "segnet-vgg16" else "") + RECIPE_DIFFERS,
+        differs=NETWORK_DIFFERS[network] + RECIPE_DIFFERS,
         data_differ="split by slice, as the set has no identities",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from training.datasets.infection_slices import NO_TRUE_STACKS
+from training.datasets.infection_slices import ESTIMATED_HU, NO_TRUE_STACKS
 from training.datasets.sample import INFECTION
 from training.experiment import Experiment, Published, Short
 from training.fit import schedules
@@ -54,7 +54,7 @@ def experiment(name: str, network: str, stacking: Stacking, place: str, *publish
         threshold=THRESHOLD,
         published=published,
         differs=f"{NETWORK_DIFFERS[network]}window of Wu et al., as the slices at hand have no DICOM header; {BATCH}",
-        data_differ="9 patients, three-fold" + ("" if is_2d else f"; {NO_TRUE_STACKS}"),
+        data_differ=f"9 patients, three-fold; {ESTIMATED_HU}" + ("" if is_2d else f"; {NO_TRUE_STACKS}"),
     )
 
 
@@ -65,7 +65,7 @@ def on_dicom(original: Experiment) -> Experiment:
         name=f"{original.name}-dicom",
         data=("dicom",),
         preprocess=DICOM,
-        differs=f"your own patients, three-fold; {BATCH}",
+        differs=f"{NETWORK_DIFFERS[original.network]}your own patients, three-fold; {BATCH}",
         data_differ="",
     )
 

@@ -1,14 +1,15 @@
 """Wu et al. 2020: lungs and infection by 2D and 2.5D U-Net (table 1).
 
-The paper names no learning rate, loss or length; those here are ours. The table's other rows, by thresholds and with
-the classifier, and the figures of PoIR are measured by ``wu-thresholds`` and ``wu-classifier-...``.
+The paper names no learning rate, batch size, loss, augmentation or length; those here are ours. The table's other rows,
+by thresholds and with the classifier, and the figures of PoIR are measured by ``wu-thresholds`` and
+``wu-classifier-...``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from training.datasets.infection_slices import NO_TRUE_STACKS
+from training.datasets.infection_slices import ESTIMATED_HU, NO_TRUE_STACKS
 from training.datasets.sample import INFECTION, LUNG
 from training.experiment import Experiment, Published, Short
 from training.fit.recipe import Recipe
@@ -54,8 +55,9 @@ def experiments() -> Iterator[Experiment]:
             split=KFold(folds=3, validation=0.12),
             short=Short(epochs=6, steps_per_epoch=40, size=(128, 128)),
             published=(Published(f"{structure}/dice_per_case", dice, "table 1"),),
-            differs="rate, loss, augmentation and length are ours, the paper names none",
-            data_differ="9 patients, three-fold" + (f"; {NO_TRUE_STACKS}" if stacking.slices > 1 else ""),
+            differs="rate, batch size, loss, augmentation and length are ours, the paper names none",
+            data_differ=f"9 patients, three-fold; {ESTIMATED_HU}"
+            + (f"; {NO_TRUE_STACKS}" if stacking.slices > 1 else ""),
         )
 
 
