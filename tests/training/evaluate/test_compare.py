@@ -1,10 +1,14 @@
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from monai.metrics import DiceMetric
 from numpy.typing import NDArray
+from sklearn import metrics as sk
 
 from tests.training.synthetic import discs, tiny_network
 from training.evaluate.compare import Judged, judge, measure, sweep_thresholds, tuned_dice
@@ -33,6 +37,32 @@ def test_global_dice_is_of_all_scans_together_and_dice_per_case_a_mean(scans: li
     cases = [Confusion.of(s.predicted == 2, s.true == 2) for s in scans]
     assert measures["infection/dice_global"] == (cases[0] + cases[1]).dice
     assert measures["infection/dice_per_case"] == pytest.approx((cases[0].dice + cases[1].dice) / 2)
+
+
+def test_each_kind_of_dice_is_monais(scans: list[Judged]) -> None:
+    def monais(kind: str) -> torch.Tensor:
+        """Return one class of both scans, (scans, 1, slices, rows, columns)."""
+        return torch.from_numpy(np.stack([getattr(scan, kind) == 2 for scan in scans]))[:, None]
+
+    measures = measure(scans, ("background", "lung", "infection"))
+    predicted, true = monais("predicted"), monais("true")
+    ways = {
+        "dice_per_case": (predicted, true),
+        "dice_global": (predicted.flatten()[None, None], true.flatten()[None, None]),
+        "dice_per_image": (predicted.flatten(0, 2)[:, None], true.flatten(0, 2)[:, None]),
+    }
+    for name, masks in ways.items():
+        dice = DiceMetric()
+        dice(*masks)
+        assert measures[f"infection/{name}"] == pytest.approx(float(dice.aggregate()))
+
+
+def test_accuracy_is_scikit_learns(scans: list[Judged]) -> None:
+    measures = measure(scans, ("background", "lung", "infection"))
+    images = [pair for scan in scans for pair in zip(scan.true, scan.predicted, strict=True)]
+    theirs = [sk.accuracy_score(true.ravel(), predicted.ravel()) for true, predicted in images]
+    assert measures["accuracy_per_image"] == pytest.approx(statistics.mean(theirs))
+    assert measures["accuracy_per_image_sd"] == pytest.approx(statistics.stdev(theirs))
 
 
 def test_it_is_told_over_how_many_cases_dice_per_case_is_a_mean(scans: list[Judged]) -> None:

@@ -168,6 +168,21 @@ def test_an_area_plot_is_one_at_its_highest() -> None:
     assert metrics.area_plot(masks).tolist() == [0, 1, 0.5]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_likeness_of_area_plots_is_that_of_simpleitks_areas_by_scikit_learns_error(seed: int) -> None:
+    def plot(masks: NDArray[np.bool_]) -> list[float]:
+        areas = []
+        for plane in masks:
+            statistics = sitk.StatisticsImageFilter()
+            statistics.Execute(sitk.GetImageFromArray(plane.astype(np.uint8)))
+            areas.append(statistics.GetSum() / plane.size)
+        return [area / max(areas) for area in areas]
+
+    predicted, true = random_masks(seed)
+    theirs = 1 - sk.mean_absolute_error(plot(true), plot(predicted))
+    assert metrics.area_plot_likeness(predicted, true) == pytest.approx(theirs)
+
+
 @given(mask)
 def test_an_area_plot_is_like_itself(masks: NDArray[np.bool_]) -> None:
     assert metrics.area_plot_likeness(masks, masks) == 1
