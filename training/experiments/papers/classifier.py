@@ -31,6 +31,7 @@ from training.evaluate.metrics import (
     mean_absolute_percent_error,
     pearson_r,
 )
+from training.evaluate.roc_curve import write_roc_curve
 from training.experiment import Benchmark, Published
 from training.experiments.papers.cases import Case, find_chest_cases, find_wu_cases
 from training.fit.device import choose_device
@@ -58,6 +59,8 @@ RECIPE = Recipe(
 def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return AUC and best threshold of the classifier, and Dice and PoIR without it, with it, and with a faultless one.
 
+    The classifier's curve is drawn as ``roc.svg`` in the run's folder.
+
     Parameters
     ----------
     find : callable
@@ -66,6 +69,7 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: 
     cases = find(data, folder.parent, short)
     scores = score_candidates(cases, short)
     roc = Roc.of(np.concatenate(scores), [c.is_infection for case in cases for c in case.candidates])
+    write_roc_curve(roc, folder / "roc.svg")
     threshold, accuracy = roc.best_threshold()
     truth = [np.array([float(c.is_infection) for c in case.candidates]) for case in cases]
     kept, rightly_kept = (

@@ -72,12 +72,15 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, discs: None) -> Path:
 
 
 def test_every_patient_is_judged_before_and_after_the_classifier(runs: Path) -> None:
-    figures = classifier.measure(partial(cases.find_wu_cases, "unet"), runs, runs / "wu-classifier", short=False)
+    folder = runs / "wu-classifier"
+    folder.mkdir()
+    figures = classifier.measure(partial(cases.find_wu_cases, "unet"), runs, folder, short=False)
     assert figures["classifier/candidates"] > 0
     assert 0 <= figures["before/infection/dice_per_case"] <= 1
     assert 0 <= figures["after/infection/dice_per_case"] <= 1
     assert figures["before/poir/mae_points"] >= 0
     assert math.isfinite(figures["before/poir/m_ape"])
+    assert f"AUC {figures['classifier/auc']:.3f}" in (folder / "roc.svg").read_text()
 
 
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
