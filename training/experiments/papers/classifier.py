@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: 
         Maps the folders of the data sets and of the runs, and whether the runs may be short, to cases.
     """
     cases = find(data, folder.parent, short)
-    scores = score_candidates(cases, short)
+    scores = score_candidates(cases)
     roc = Roc.of(np.concatenate(scores), [c.is_infection for case in cases for c in case.candidates])
     write_roc_curve(roc, folder / "roc.svg")
     threshold, accuracy = roc.best_threshold()
@@ -89,28 +88,27 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: 
     return figures
 
 
-def score_candidates(cases: Sequence[Case], short: bool) -> list[NDArray[np.float64]]:
+def score_candidates(cases: Sequence[Case]) -> list[NDArray[np.float64]]:
     """Return the probability of infection of each case's candidates, by a classifier trained on the other splits'."""
     networks = {}
     for split in sorted({case.split for case in cases}):
         others = [c for case in cases if case.split != split for c in case.candidates]
-        networks[split] = train_classifier(others, seed=split, short=short)
+        networks[split] = train_classifier(others, seed=split)
     return [score(networks[case.split], case.candidates) for case in cases]
 
 
-def train_classifier(candidates: Sequence[CandidatePatch], seed: int, short: bool) -> PatchMap:
+def train_classifier(candidates: Sequence[CandidatePatch], seed: int) -> PatchMap:
     """Train a classifier on nine tenths of the candidates; the tenth kept aside only shows how training goes."""
     if len(candidates) < 2:
         raise SettingsError("no-candidates", "the networks found too few candidates: train them longer")
     prepared = [as_prepared(c, str(number)) for number, c in enumerate(candidates)]
-    recipe = replace(RECIPE, epochs=2) if short else RECIPE
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         training = Training(
             PatchMap(),
             cut([p for number, p in enumerate(prepared) if number % 10], Stacking()),
-            recipe,
-            build_loss(recipe.loss),
+            RECIPE,
+            build_loss(RECIPE.loss),
             lambda network: foreground_dice(network, Stacking(), prepared[::10], 0.5),
             Path(folder),
             seed=seed,
@@ -188,7 +186,7 @@ def benchmarks() -> Iterator[Benchmark]:
             name=f"wu-classifier-{network}",
             paper="Wu et al. 2020, table 1 and PoIR",
             measure=partial(measure, partial(find_wu_cases, network)),
-            short_form="classifiers of 2 epochs; the networks' runs may be short too",
+            short_form="the networks' runs may be short",
             published=(
                 Published("classifier/auc", 0.913, text),
                 Published("classifier/best_threshold", 0.45, text),
@@ -209,7 +207,7 @@ CHEST_CLASSIFIER = Benchmark(
     name="chest-classifier",
     paper="ours, with the classifier of Wu et al. 2020",
     measure=partial(measure, find_chest_cases),
-    short_form="classifiers of 2 epochs; the networks' runs may be short too",
+    short_form="the networks' runs may be short",
     published=(
         Published(f"before/{INFECTION}/dice_per_case", 0.77, "goal"),
         Published(f"after/{INFECTION}/dice_per_case", 0.80, "goal"),

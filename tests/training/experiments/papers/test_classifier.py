@@ -90,7 +90,7 @@ def test_a_missing_run_is_named(tmp_path: Path) -> None:
 
 def test_networks_that_found_too_little_to_learn_from_are_told_to_train_longer() -> None:
     with pytest.raises(SettingsError, match="too few candidates: train them longer"):
-        classifier.train_classifier([], seed=0, short=True)
+        classifier.train_classifier([], seed=0)
 
 
 def test_lung_and_infection_of_one_network_are_judged_alike(
