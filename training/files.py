@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dicom_node.errors import SettingsError
 from dicom_node.files import sync, sync_tree
 
 PARTIAL = ".partial"
@@ -53,8 +54,17 @@ def write_json(path: Path, content: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a file that ``write_json`` wrote."""
-    return json.loads(path.read_text())
+    """Return the content of a file that ``write_json`` wrote.
+
+    Raises
+    ------
+    SettingsError
+        When the file is no JSON, for example because a copy of it was cut short.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise SettingsError("damaged-file", f"{path}: is no whole JSON file ({error})") from error
 
 
 def finite_or_none(content: object) -> object:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.errors import SettingsError
 from training.files import read_json, replace_file, write_json
 
 
@@ -24,3 +25,9 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
 def test_what_is_no_finite_number_becomes_null(number: float, tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [number, 1.5], "b": (number,)})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": [None]}
+
+
+def test_a_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a":')
+    with pytest.raises(SettingsError, match=r"a\.json: is no whole JSON file"):
+        read_json(tmp_path / "a.json")
