@@ -38,8 +38,19 @@ process computed; `seconds` also grow with whatever else the machine does.
 
 
 def read_results(runs: Path) -> dict[Path, Result]:
-    """Return the results of all runs in a folder by the runs' folders, sorted by the names of the experiments."""
+    """Return the results of all runs in a folder by the runs' folders, sorted by the names of the experiments.
+
+    Raises
+    ------
+    SettingsError
+        A file is damaged, or no result of a run, such as that of a split if the folder is a run itself.
+    """
     results: dict[Path, Result] = {path.parent: read_json(path) for path in sorted(runs.glob("*/result.json"))}
+    for folder, result in results.items():
+        if "experiment" not in result:  # as in that of a split
+            raise SettingsError(
+                "not-runs", f"{folder} is not the folder of a run; expected the folder that holds the runs, got {runs}"
+            )
     return dict(sorted(results.items(), key=lambda item: str(item[1]["experiment"])))
 
 

@@ -59,6 +59,15 @@ def test_a_short_form_says_so_on_the_page(tmp_path: Path) -> None:
     assert "| lung/dice_per_case | 0.951 | 0.921 (text); 0.941 (table 1) |" in page
 
 
+def test_a_run_in_place_of_the_folder_of_runs_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "wu"
+    (run / "split-0").mkdir(parents=True)
+    write_json(run / "result.json", RESULT)
+    write_json(run / "split-0" / "result.json", {"split": 0, "measures": {}})
+    with pytest.raises(SettingsError, match="expected the folder that holds the runs"):
+        read_results(run)
+
+
 def test_large_figures_are_whole_numbers() -> None:
     assert plus_minus(36_270_875, None) == "36,270,875"
 
