@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,22 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     sync(partial)
     partial.replace(path)
     sync(path.parent)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse, before the work for it begins, a file to write that a user named, if it cannot be written.
+
+    Raises
+    ------
+    SettingsError
+        When the path is a folder, or its folder is missing or may not be written to.
+    """
+    if path.is_dir():
+        raise SettingsError("is-folder", f"{path} is a folder; name a file to write")
+    if not path.parent.is_dir():
+        raise SettingsError("no-folder", f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise SettingsError("no-access", f"{path} cannot be written: {path.parent} may not be written to")
 
 
 @contextmanager

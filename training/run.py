@@ -15,7 +15,7 @@ from dicom_node.errors import SettingsError
 from training import experiments, report
 from training.benchmark import run_benchmark
 from training.experiment import Benchmark, Experiment
-from training.files import read_json
+from training.files import read_json, refuse_unwritable
 from training.fit.processes import Processes, join
 from training.trial import Trial
 
@@ -63,6 +63,7 @@ def list_experiments(arguments: Namespace) -> int:
         for result in results.values():
             print_result(result, console)
     else:
+        refuse_unwritable(arguments.write)
         report.write_report(results, arguments.write)
     return 0
 

@@ -13,6 +13,7 @@ from dicom_node.errors import SettingsError
 from training import experiments
 from training.experiment import Benchmark, Experiment, Short
 from training.experiments import REGISTRY, find
+from training.files import write_json
 from training.prepare.preprocess import Preprocess
 from training.run import listing
 
@@ -118,6 +119,15 @@ def test_a_page_is_not_written_about_no_runs(tmp_path: Path, capsys: pytest.Capt
     assert main(["experiments", "--write", str(page)]) == 1
     assert "name the folder of the runs with --runs" in capsys.readouterr().err
     assert not page.exists()
+
+
+def test_a_page_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "wu"
+    run.mkdir()
+    write_json(run / "result.json", {"experiment": "wu-thresholds"})
+    for page, reason in ((run, "is a folder"), (tmp_path / "missing" / "page.md", "there is no folder")):
+        assert main(["experiments", "--runs", str(tmp_path), "--write", str(page)]) == 1
+        assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [("--threads", "0"), ("--threads", "-1"), ("--seed", "-1")])

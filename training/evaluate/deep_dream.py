@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dicom_node.errors import SettingsError
+from training.files import refuse_unwritable, replace_file
 from training.fit.pretrained import open_pretrained
 from worker.networks.network import SegmentationNetwork
 
@@ -28,11 +29,13 @@ STEP_LENGTH = 0.05
 
 def dream(arguments: Namespace) -> int:
     """Write one picture with an image for every class, side by side."""
+    refuse_unwritable(arguments.out)
     network, card = open_pretrained(arguments.weights)
     if not isinstance(network, SegmentationNetwork) or network.layout != "2d":
         raise SettingsError("not-2d", f"deep dreams need a 2D segmentation network, got {card.network}")
     images = [dream_of(network, channel) for channel in range(network.classes)]
-    Image.fromarray(np.hstack(images)).save(arguments.out)
+    picture = Image.fromarray(np.hstack(images))
+    replace_file(arguments.out, lambda partial: picture.save(partial, "PNG"))
     return 0
 
 

@@ -68,3 +68,15 @@ def test_the_picture_has_an_image_for_every_class(tmp_path: Path) -> None:
 def test_a_network_that_is_not_2d_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="need a 2D segmentation network"):
         dream(Namespace(weights=weights(tmp_path, "unet-2.5d"), out=tmp_path / "dream.png"))
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_dream(tmp_path: Path) -> None:
+    for out, reason in ((tmp_path, "is a folder"), (tmp_path / "missing" / "dream.png", "there is no folder")):
+        with pytest.raises(SettingsError, match=reason):
+            dream(Namespace(weights=tmp_path / "none.safetensors", out=out))
+
+
+def test_a_picture_is_a_png_whatever_it_is_called(tmp_path: Path) -> None:
+    dream(Namespace(weights=weights(tmp_path), out=tmp_path / "dream"))
+    with Image.open(tmp_path / "dream") as picture:
+        assert picture.format == "PNG"
