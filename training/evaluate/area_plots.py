@@ -33,7 +33,7 @@ def write_area_plots(judged: Sequence[Judged], label: int, path: Path) -> None:
 def plot(scan: Judged, label: int, top: int) -> str:
     """Return the plot of one scan, slices from the feet on the left to the head on the right."""
     predicted, true, pixels = scan.predicted == label, scan.true == label, pixel_volumes(scan.samples)
-    title = f"{escape(scan.scan)}: likeness {area_plot_likeness(predicted, true, pixels):.3f}"
+    title = f"likeness {area_plot_likeness(predicted, true, pixels):.3f}: {escape(scan.scan)}"
     return "\n".join(
         [
             f'<g transform="translate({MARGIN} {top + MARGIN})">',

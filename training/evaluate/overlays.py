@@ -43,7 +43,7 @@ def write_slices(judged: Sequence[Judged], label: int, path: Path) -> None:
             outlines = {"true": scan.true[number] == label, "found": scan.predicted[number] == label}
             dice = Confusion.of(outlines["found"], outlines["true"]).dice
             if not math.isnan(dice):
-                scored.append((dice, Tile(image, outlines, f"{scan.scan} {number + 1} Dice {dice:.2f}")))
+                scored.append((dice, Tile(image, outlines, f"Dice {dice:.2f}, slice {number + 1}, {scan.scan}")))
     if scored:
         write_page(worst_middle_best(scored), path)
 

@@ -29,7 +29,7 @@ def test_each_scan_has_the_curves_of_the_truth_and_of_what_was_found(tmp_path: P
     assert [float(y) for _, y in true][:4] == [HEIGHT, 0.75 * HEIGHT, 0.5 * HEIGHT, 0]
     assert {float(y) for _, y in found} == {HEIGHT}
     assert float(true[-1][0]) == WIDTH
-    assert [text.text for text in root.iter(f"{SVG}text")] == ["a & b: likeness 0.575"]
+    assert [text.text for text in root.iter(f"{SVG}text")] == ["likeness 0.575: a & b"]
 
 
 def test_a_slice_that_was_cropped_tightly_counts_by_the_size_of_its_pixels(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_slice_that_was_cropped_tightly_counts_by_the_size_of_its_pixels(tmp_p
     root = ElementTree.parse(tmp_path / "plots.svg").getroot()  # noqa: S314  # written by the line above
     true = next(root.iter(f"{SVG}polyline")).attrib["points"].split()
     assert [float(point.split(",")[1]) for point in true[:2]] == [0.75 * HEIGHT, 0]
-    assert next(root.iter(f"{SVG}text")).text == "a: likeness 0.075"
+    assert next(root.iter(f"{SVG}text")).text == "likeness 0.075: a"
 
 
 def test_single_slices_have_no_plot(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.training.synthetic import discs
+from training.evaluate import overlays
 from training.evaluate.compare import Judged
 from training.evaluate.overlays import (
     COLOURS,
@@ -52,6 +54,16 @@ def test_few_slices_are_all_shown_once() -> None:
 
 def test_gray_is_black_and_white_at_the_ends_of_the_lung_window() -> None:
     assert in_lung_window(np.array([-1350, -600, 150], np.int16)).tolist() == [0, 0.5, 1]
+
+
+def test_a_caption_begins_with_what_a_long_name_of_a_scan_would_push_out_of_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Tile] = []
+    monkeypatch.setattr(overlays, "write_page", lambda tiles, path: shown.extend(tiles))
+    sample, *_ = discs(tmp_path / "prepared", count=1)
+    write_slices([Judged(f"anna/{'1' * 64}", (sample,), sample.labels, sample.labels, 0.1)], 1, tmp_path / "slices.jpg")
+    assert [tile.caption[:18] for tile in shown] == ["Dice 1.00, slice 1"]
 
 
 def test_slices_that_show_nothing_and_in_which_nothing_was_found_are_left_out(tmp_path: Path) -> None:
