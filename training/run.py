@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,16 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from dicom_node.errors import SettingsError
+from dicom_node.errors import PassingFailure, SettingsError
 from training import experiments, report
 from training.benchmark import run_benchmark
 from training.experiment import Benchmark, Experiment
 from training.files import read_json, refuse_unwritable
 from training.fit.processes import Processes, join
 from training.trial import Trial
+
+FULL = 2**20
+"""A disk with less free space than this many bytes is full."""
 
 
 def train(arguments: Namespace) -> int:
@@ -29,10 +35,30 @@ def train(arguments: Namespace) -> int:
         result = run_benchmark(experiment, arguments.data, arguments.out, short=arguments.short)
         print_result(result, Console())
         return 0
-    with join() as processes:
+    with telling_of_full_disk(arguments.out), join() as processes:
         trial = make_trial(arguments, arguments.out, processes)
         print_result(trial.train(), trial.console)
     return 0
+
+
+@contextmanager
+def telling_of_full_disk(run: Path) -> Iterator[None]:
+    """Turn any error on a full disk into one that says so: some libraries name no cause when they cannot write.
+
+    Raises
+    ------
+    PassingFailure
+        When the ``with`` block failed and the disk of the run's folder is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_named = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if not is_named and not (run.exists() and shutil.disk_usage(run).free < FULL):
+            raise
+        raise PassingFailure(
+            "disk-full", f"no space is left for {run}; make room, then the same command continues"
+        ) from error
 
 
 def evaluate(arguments: Namespace) -> int:

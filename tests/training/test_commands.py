@@ -1,6 +1,8 @@
+import errno
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +146,32 @@ def test_a_file_is_no_runs_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     for out in ("run", "run/below"):
         assert main(["train", "saood-segnet-binary", "--data", str(tmp_path), "--out", str(tmp_path / out)]) == 1
         assert f"{out} cannot be a run's folder" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("error", "free"),
+    [(OSError(errno.ENOSPC, "No space left on device"), 2**40), (RuntimeError("file write failed"), 0)],
+)
+def test_a_full_disk_is_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    free: int,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training.run.make_trial", fail)
+    monkeypatch.setattr("training.run.shutil.disk_usage", lambda path: Namespace(free=free))
+    assert main(["train", "chest-own", "--data", str(tmp_path), "--out", str(tmp_path)]) == 1
+    assert f"no space is left for {tmp_path}" in capsys.readouterr().err
+
+
+def test_an_error_on_a_disk_with_room_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("another cause")
+
+    monkeypatch.setattr("training.run.make_trial", fail)
+    with pytest.raises(RuntimeError, match="another cause"):
+        main(["train", "chest-own", "--data", str(tmp_path), "--out", str(tmp_path)])
