@@ -13,7 +13,7 @@ from typing import Any
 from dicom_node.errors import SettingsError
 from training import datasets
 from training.experiment import Experiment
-from training.files import read_json, write_json
+from training.files import LOCK, read_json, write_json
 from training.fit.pretrained import open_pretrained
 from training.prepare.prepared import describe
 
@@ -85,7 +85,7 @@ class Claim:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / "trial.lock", os.O_RDWR | os.O_CREAT)
+            lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise SettingsError(
                 "no-folder", f"{self.folder} cannot be a run's folder ({error.strerror}); choose another --out"

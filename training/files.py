@@ -18,6 +18,10 @@ PARTIAL = ".partial"
 """Suffix of the names of files and folders that are not complete yet, or were interrupted."""
 
 
+LOCK = "trial.lock"
+"""File in a run's folder from its beginning on."""
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside the path, sync it, and rename it into place.
 

@@ -25,6 +25,7 @@ from rich.console import Console
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import read_series
 from dicom_node.settings import SelectionSettings, load_settings
+from training.datasets.dicom import holds_only_runs
 from training.datasets.own import LABELS, write_first
 from training.datasets.sample import BadData
 from training.files import filling
@@ -64,7 +65,7 @@ def label(arguments: Namespace) -> int:
 
 
 def patients_in(data: Path) -> list[Path]:
-    """Return the patients' folders.
+    """Return the patients' folders; those of runs are left out.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def patients_in(data: Path) -> list[Path]:
     """
     expected = f"{data}: expected a folder with a folder of DICOM for each patient"
     try:
-        patients = sorted(path for path in data.iterdir() if path.is_dir())
+        patients = sorted(path for path in data.iterdir() if path.is_dir() and not holds_only_runs(path))
     except OSError as error:
         raise BadData("no-folder", f"{expected}; it cannot be read: {error.strerror}") from error
     if not patients:

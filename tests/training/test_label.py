@@ -13,6 +13,7 @@ from tests.factories import AXIAL, chest_hu, ct_series
 from training import datasets
 from training.datasets.notes import notes
 from training.datasets.sample import BadData
+from training.files import LOCK
 from training.label import label, label_patient, save_nifti
 from worker.models.store import open_network
 from worker.pipeline import analyze
@@ -228,3 +229,11 @@ def test_a_patient_whose_folder_cannot_be_written_does_not_stop_the_others(
     assert label(arguments(patients)) == 1
     assert "anna: cannot be labelled: " in capsys.readouterr().out
     assert (patients / "bert" / "labels" / "lungs.dcm").exists()
+
+
+def test_the_folders_of_runs_are_no_patients(patients: Path) -> None:
+    for run in (patients / "run", patients / "RUNS" / "own", patients / "anna" / "run"):
+        run.mkdir(parents=True)
+        (run / LOCK).touch()
+    assert label(arguments(patients)) == 0
+    assert [sample.patient for sample in datasets.read("dicom", patients)] == ["anna"]

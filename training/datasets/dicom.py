@@ -24,6 +24,7 @@ from training.datasets.faults import Faults
 from training.datasets.own import UNFINISHED
 from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
 from training.datasets.segmentations import read_masks, segmentations
+from training.files import LOCK
 from worker.volume import Volume, read_volume
 
 
@@ -53,8 +54,14 @@ def read(folder: Path) -> Iterator[Sample]:
 
 
 def folders(folder: Path) -> list[Path]:
-    """Return the folders of the patients."""
-    return sorted(path for path in folder.glob("*") if path.is_dir())
+    """Return the folders of the patients; those of runs are left out."""
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not holds_only_runs(path))
+
+
+def holds_only_runs(folder: Path) -> bool:
+    """Whether a folder among those of the patients is that of a run, or of runs, and has no DICOM."""
+    is_runs = (folder / LOCK).exists() or any(folder.glob(f"*/{LOCK}"))
+    return is_runs and not any(files(folder))
 
 
 def files(folder: Path) -> Iterator[Path]:
