@@ -17,6 +17,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 from sqlalchemy import Engine
 
 from dicom_node.deliver.commitment import Commitments
@@ -65,6 +66,20 @@ def associated(
     finally:
         if association.is_established:
             association.release()
+
+
+def answer_to_association(port: int, *, called: str = "HILUM", calling: str = "SENDER") -> str:
+    """Associate with the node; return "accepted", or the reason for which it rejects."""
+    ae = AE(calling)
+    ae.add_requested_context(Verification)
+    for _ in range(5):  # pynetdicom's requestor misses one rejection in some hundreds
+        association = ae.associate("127.0.0.1", port, ae_title=called)
+        if association.is_established:
+            association.release()
+            return "accepted"
+        if association.is_rejected:
+            break
+    return str(association.acceptor.primitive.reason_str)
 
 
 def send(port: int, *objects: Dataset, called: str = "HILUM") -> list[int]:

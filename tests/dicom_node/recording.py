@@ -1,4 +1,4 @@
-"""Functions that fill the record for tests, and a clock for it."""
+"""Functions that fill the record for tests, and a clock and a doorbell for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dicom_node.dispatch.dispatcher import Dispatcher
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.received import instances_of, leave_receiving
 from dicom_node.dispatch.transitions import enqueue
-from dicom_node.errors import RejectedInput
+from dicom_node.errors import PassingFailure, RejectedInput
 from dicom_node.receive.intake import Arrival, Intake
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.schema import jobs, studies
@@ -87,6 +87,24 @@ class Clock:
     def jump(self, seconds: float) -> None:
         """Set the wall clock, as an administrator does; the steady clock stays."""
         self.seconds += seconds
+
+
+class Bell:
+    """A doorbell that notes its rings, or fails if ``broken``; rings stay unheard until the test resets ``unheard``."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[str, Priority]] = []
+        self.unheard = 0
+        self.broken = False
+
+    def ring(self, job_id: str, priority: Priority) -> None:
+        if self.broken:
+            raise PassingFailure("broker-unreachable", "the broker does not answer")
+        self.rung.append((job_id, priority))
+        self.unheard += 1
+
+    def count_unheard(self, _: Priority) -> int:
+        return self.unheard
 
 
 class RecordMachine(RuleBasedStateMachine):

@@ -31,8 +31,8 @@ from dicom_node.settings import (
     WebDestination,
 )
 from dicom_node.settings.storage import DatabaseSettings
-from tests.dicom_node.dispatch.test_retrieve import pacs
-from tests.dicom_node.receive.test_listeners import started
+from tests.dicom_node.hilum_node import hilum_node
+from tests.dicom_node.pacs import queried_pacs
 from tests.dicom_node.recording import finish_study
 from tests.dicom_node.webhooks import webhook
 from tests.services import free_port, wait_until
@@ -201,7 +201,7 @@ def test_who_has_the_port_is_named() -> None:
 
 @pytest.mark.node
 def test_the_node_itself_may_have_the_port(tmp_path: Path) -> None:
-    with started(tmp_path) as node:
+    with hilum_node(tmp_path) as node:
         wait_until(node.answers, "hilum node")
         check = check_port(NodeSettings(port=node.port))
     assert check.passed
@@ -227,7 +227,7 @@ def test_an_address_that_is_not_this_machines_is_said_to_be_so() -> None:
 def test_a_source_of_priors_is_asked_for_what_it_offers(
     offered: tuple[str, ...], analyze: bool, passed: bool, message: str
 ) -> None:
-    with pacs(None, *offered) as peer:
+    with queried_pacs(None, *offered) as peer:
         check = check_priors(peer, Settings(destinations=(peer,), priors=PriorSettings(source="PACS", analyze=analyze)))
     assert check.passed == passed
     assert message in check.message

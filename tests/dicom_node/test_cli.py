@@ -33,7 +33,7 @@ from dicom_node.record.database import make_engine
 from dicom_node.record.schema import deliveries, instances, jobs, series, studies
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
 from dicom_node.study import Ending, JobState, Priority
-from tests.dicom_node.deliver.test_notifier import end_study, settings_for, take_turn
+from tests.dicom_node.notifying import end_study, send_notifications, settings_with_webhook
 from tests.dicom_node.recording import STUDY, claimed, instance, make_job, receive, results_of, rows
 from tests.dicom_node.webhooks import answering, receiving, webhook
 from tests.factories import ct_series
@@ -306,9 +306,9 @@ def test_an_unknown_study_is_said_to_be_unknown(
 def told(record: Engine, folder: Path, status: int) -> Settings:
     """Record a study of which the webhook was notified, and answered with a status."""
     with receiving(answering(status)) as receiver:
-        settings = settings_for(folder, receiver.port)
+        settings = settings_with_webhook(folder, receiver.port)
         end_study(record, settings)
-        take_turn(record, settings)
+        send_notifications(record, settings)
     return settings
 
 

@@ -21,9 +21,8 @@ from dicom_node.receive.server import PromptServer
 from dicom_node.security.audit import AuditTrail
 from dicom_node.services import receive, run_deliver, shares, told
 from dicom_node.settings import NodeSettings, Settings
-from tests.dicom_node.receiving import associated, send
-from tests.dicom_node.security.test_access import answer
-from tests.dicom_node.security.test_audit import receiving
+from tests.dicom_node.receiving import answer_to_association, associated, send
+from tests.dicom_node.syslog import syslog_receiver
 from tests.factories import ct_series
 from tests.services import wait_until
 
@@ -44,7 +43,7 @@ def test_associations_are_shared_out_among_the_listening_processes(tmp_path: Pat
 
     def work(port: int) -> None:
         with associated(port):
-            assert answer(port) == "Local limit exceeded"
+            assert answer_to_association(port) == "Local limit exceeded"
 
     serve(settings, shares(2, 2)[1], work)
 
@@ -85,7 +84,7 @@ def test_a_node_that_breaks_tells_the_audit_trail_of_what_came_before_it_tells_o
 ) -> None:
     (path,) = ct_series(tmp_path / "sent", np.zeros((1, 8, 8), np.int16))
     Files(tmp_path / "storage").make_folders()
-    with receiving("tcp") as receiver, ExitStack() as open_still:
+    with syslog_receiver("tcp") as receiver, ExitStack() as open_still:
         settings = Settings(
             node=NodeSettings(port=0),
             database={"url": sqlite_url},
@@ -117,7 +116,7 @@ def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stopping")
 def test_the_audit_trail_hears_of_start_and_stop_of_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
-    with receiving("udp") as receiver:
+    with syslog_receiver("udp") as receiver:
         monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
         assert run_deliver(argparse.Namespace()) == 0
         messages = wait_until(lambda: len(receiver.raw) == 2 and receiver.messages("110100"), "both messages")
@@ -131,7 +130,7 @@ def test_the_audit_trail_hears_of_the_stop_of_a_delivery_that_broke(monkeypatch:
         raise Defect("thread-broke", "a part of this process broke")
 
     monkeypatch.setattr(Deliverer, "run", break_)
-    with receiving("udp") as receiver:
+    with syslog_receiver("udp") as receiver:
         monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
         with pytest.raises(Defect):
             run_deliver(argparse.Namespace())

@@ -12,8 +12,7 @@ from sqlalchemy import Engine
 
 from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, NodeSettings, Settings
-from tests.dicom_node.deliver.test_scu import finish_study
-from tests.dicom_node.delivering import deliverer_of
+from tests.dicom_node.delivering import deliverer_of, finish_study_with_files
 from tests.dicom_node.receiving import listening
 from tests.dicom_node.recording import opened, rows
 from tests.services import Orthanc, wait_until
@@ -27,7 +26,7 @@ SETTINGS = DeliverySettings(first_retry_seconds=1, network_timeout_seconds=10)
 @pytest.fixture
 def record(sqlite_url: str, tmp_path: Path) -> Iterator[Engine]:
     with opened(sqlite_url) as engine:
-        finish_study(engine, tmp_path / "results", STUDY)
+        finish_study_with_files(engine, tmp_path / "results", STUDY)
         for path in (tmp_path / "results").iterdir():
             ds = pydicom.dcmread(path)
             ds.PatientID, ds.SeriesInstanceUID = "SYNTHETIC-1", f"{ds.SOPInstanceUID}.1"

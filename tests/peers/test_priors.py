@@ -18,8 +18,7 @@ from dicom_node.record.schema import jobs, results, studies
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import Instance, JobState
 from tests.browser.conftest import store
-from tests.dicom_node.dispatch.test_dispatcher import Bell
-from tests.dicom_node.recording import instance, receive, rows, take_turn
+from tests.dicom_node.recording import Bell, instance, receive, rows, take_turn
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc, free_port
 from tests.worker.reports.content import texts

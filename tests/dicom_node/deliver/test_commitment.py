@@ -34,8 +34,7 @@ from dicom_node.settings import (
     StorageSettings,
 )
 from dicom_node.study import DeliveryState, Ending, JobState, StudyState
-from tests.dicom_node.deliver.test_scu import write_results
-from tests.dicom_node.delivering import deliverer_of
+from tests.dicom_node.delivering import deliverer_of, write_results
 from tests.dicom_node.receiving import listening
 from tests.dicom_node.recording import (
     STUDY,

@@ -21,33 +21,15 @@ from dicom_node.errors import NotAnalysable
 from dicom_node.record.database import open_database
 from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import DeliverySettings, JobSettings, Settings
-from dicom_node.study import Ending, Job, JobState
-from tests.dicom_node.deliver.test_scu import pacs, write_results
+from dicom_node.study import Ending, JobState
+from tests.dicom_node.delivering import write_results
+from tests.dicom_node.notifying import DONE, end_study, finish_job, send_notifications, settings_with_webhook
+from tests.dicom_node.pacs import storing_pacs
 from tests.dicom_node.recording import STORAGE, STUDY, Clock, claimed, make_job, results_of, rows
-from tests.dicom_node.webhooks import SECRET, answering, is_from_hilum, receiving, webhook
+from tests.dicom_node.webhooks import SECRET, answering, is_from_hilum, receiving
 from tests.services import free_port, wait_until
 
-DONE = Ending(JobState.DONE, "found", 12.5)
 REFUSED = Ending(JobState.REFUSED, "not-analysable", code="gap", message="a slice is missing")
-
-
-def settings_for(folder: Path, port: int, **notification: Any) -> Settings:
-    return Settings.model_construct(
-        delivery=DeliverySettings(first_retry_seconds=10, longest_retry_seconds=3600),
-        notification=webhook(folder, port, **notification),
-    )
-
-
-def finish(record: Engine, job: Job, settings: Settings, ending: Ending = DONE, *to: str) -> bool:
-    found = results_of(job.study_instance_uid)
-    return Jobs(record, JobSettings(), settings.notification).finish(job, ending, found, to)
-
-
-def end_study(record: Engine, settings: Settings, study: str = STUDY, ending: Ending = DONE) -> None:
-    """Record a study that has ended, with a notification for the webhook."""
-    job = Jobs(record, JobSettings()).claim(make_job(record, study=study))
-    assert job is not None
-    assert finish(record, job, settings, ending)
 
 
 def end_again_and_again(record: Engine, settings: Settings, *endings: Ending) -> str:
@@ -55,16 +37,11 @@ def end_again_and_again(record: Engine, settings: Settings, *endings: Ending) ->
     queue, job_id = Jobs(record, JobSettings()), make_job(record)
     for ending in endings:
         job = claimed(queue, job_id)
-        assert finish(record, job, settings, ending)
+        assert finish_job(record, job, settings, ending)
         with record.begin() as connection:
             connection.execute(jobs.update().values(given_up=True))
         queue.retry(STUDY)
     return job_id
-
-
-def take_turn(record: Engine, settings: Settings) -> None:
-    """Send due notifications as a newly started process does."""
-    Notifier(Notifications(record, settings), settings).turn(threading.Event())
 
 
 def row_of(record: Engine) -> dict[str, Any]:
@@ -75,19 +52,19 @@ def row_of(record: Engine) -> dict[str, Any]:
 @pytest.fixture
 def away(tmp_path: Path) -> Settings:
     """Settings with a webhook whose receiver is not running."""
-    return settings_for(tmp_path, free_port())
+    return settings_with_webhook(tmp_path, free_port())
 
 
 def test_what_is_told_is_recorded_with_the_outcome_or_not_at_all(record: Engine, away: Settings) -> None:
     queue = Jobs(record, JobSettings())
     lost = claimed(queue, make_job(record))
     queue.give_back(lost, "lost", "the worker was lost")
-    assert not finish(record, lost, away)
+    assert not finish_job(record, lost, away)
     assert rows(record, notifications) == []
     with record.begin() as connection:
         connection.execute(jobs.update().values(due_at=0.0))
     taken = claimed(queue, lost.job_id)
-    assert finish(record, taken, away)
+    assert finish_job(record, taken, away)
     assert row_of(record)["notification_id"] == f"{lost.job_id}.done"
 
 
@@ -111,7 +88,7 @@ def test_a_notification_waits_for_the_earlier_ones_of_its_study(record: Engine, 
     outbox, queue = Notifications(record, away), Jobs(record, JobSettings(maximum_attempts=1))
     job_id = end_again_and_again(record, away, REFUSED, DONE)
     revised = claimed(queue, make_job(record, instances=3))
-    assert finish(record, revised, away)
+    assert finish_job(record, revised, away)
     end_study(record, away, "1.2.4")
     first = outbox.claim()
     assert first is not None
@@ -132,7 +109,7 @@ def test_a_revised_study_is_told_again_with_its_revision(record: Engine, away: S
     for instances in (2, 3):
         job = Jobs(record, JobSettings()).claim(make_job(record, instances=instances))
         assert job is not None
-        assert finish(record, job, away)
+        assert finish_job(record, job, away)
     told = [json.loads(str(row["body"]))["data"]["revision"] for row in rows(record, notifications)]
     assert told == [1, 2]
 
@@ -178,10 +155,10 @@ def test_a_study_that_is_given_up_is_told_once_it_is_reported_on(record: Engine,
 
 def test_what_was_taken_is_never_sent_again_whoever_starts_anew(record: Engine, tmp_path: Path, clock: Clock) -> None:
     with receiving() as receiver:
-        settings = settings_for(tmp_path, receiver.port)
+        settings = settings_with_webhook(tmp_path, receiver.port)
         end_study(record, settings)
         for _ in range(3):
-            take_turn(record, settings)
+            send_notifications(record, settings)
             clock.pass_(LEASE_SECONDS + 1)
         assert Notifications(record, settings).retry(STUDY) == 0
     ((_, headers, body),) = receiver.taken
@@ -192,17 +169,17 @@ def test_what_was_taken_is_never_sent_again_whoever_starts_anew(record: Engine, 
 
 def test_a_receiver_that_was_away_is_told_once_it_is_back(record: Engine, tmp_path: Path, clock: Clock) -> None:
     port = free_port()
-    settings = settings_for(tmp_path, port)
+    settings = settings_with_webhook(tmp_path, port)
     end_study(record, settings)
-    take_turn(record, settings)
+    send_notifications(record, settings)
     row = row_of(record)
     assert (row["state"], row["status"], row["attempts"]) == ("pending", None, 1)
     assert 5 <= row["due_at"] - clock.seconds <= 10
     with receiving(port=port) as receiver:
-        take_turn(record, settings)
+        send_notifications(record, settings)
         assert receiver.taken == []
         clock.pass_(10)
-        take_turn(record, settings)
+        send_notifications(record, settings)
     ((_, headers, body),) = receiver.taken
     assert body.decode() == row["body"]
     assert headers["webhook-timestamp"] == str(int(clock.seconds))
@@ -212,19 +189,19 @@ def test_a_receiver_that_was_away_is_told_once_it_is_back(record: Engine, tmp_pa
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
 def test_a_fault_of_the_receivers_own_is_tried_again(record: Engine, tmp_path: Path, status: int) -> None:
     with receiving(answering(status)) as receiver:
-        settings = settings_for(tmp_path, receiver.port)
+        settings = settings_with_webhook(tmp_path, receiver.port)
         end_study(record, settings)
-        take_turn(record, settings)
+        send_notifications(record, settings)
     assert (row_of(record)["state"], row_of(record)["status"]) == ("pending", status)
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 410])
 def test_a_refusal_stops_until_someone_asks_again(record: Engine, tmp_path: Path, clock: Clock, status: int) -> None:
     with receiving(answering(status)) as receiver:
-        settings = settings_for(tmp_path, receiver.port)
+        settings = settings_with_webhook(tmp_path, receiver.port)
         end_study(record, settings)
         for _ in range(3):
-            take_turn(record, settings)
+            send_notifications(record, settings)
             clock.pass_(1e6)
         assert len(receiver.taken) == 1
         assert (row_of(record)["state"], row_of(record)["status"]) == ("rejected", status)
@@ -232,7 +209,7 @@ def test_a_refusal_stops_until_someone_asks_again(record: Engine, tmp_path: Path
         assert Notifications(record, settings).retry("1.2.99") == 0
         assert Notifications(record, settings).retry(STUDY) == 1
         receiver.answer = answering(200)
-        take_turn(record, settings)
+        send_notifications(record, settings)
     assert receiver.ids[0] == receiver.ids[1]
     assert row_of(record)["state"] == "sent"
 
@@ -241,13 +218,13 @@ def test_a_sender_that_died_while_sending_is_followed_under_the_same_identifier(
     record: Engine, tmp_path: Path, clock: Clock
 ) -> None:
     with receiving() as receiver:
-        settings = settings_for(tmp_path, receiver.port)
+        settings = settings_with_webhook(tmp_path, receiver.port)
         end_study(record, settings)
         assert Notifications(record, settings).claim() is not None  # and dies
-        take_turn(record, settings)
+        send_notifications(record, settings)
         assert receiver.taken == []
         clock.pass_(LEASE_SECONDS + 1)
-        take_turn(record, settings)
+        send_notifications(record, settings)
     assert receiver.ids == [row_of(record)["notification_id"]]
 
 
@@ -255,7 +232,7 @@ def test_a_receiver_that_is_away_is_left_alone_and_hears_all_that_waits_once_it_
     record: Engine, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with receiving(answering(503)) as receiver:
-        settings = settings_for(tmp_path, receiver.port)
+        settings = settings_with_webhook(tmp_path, receiver.port)
         for number in range(8):
             end_study(record, settings, f"1.2.{number}")
         moment = 0.0
@@ -272,9 +249,11 @@ def test_a_receiver_that_is_away_is_left_alone_and_hears_all_that_waits_once_it_
 
 def test_what_waits_for_a_receiver_is_tried_when_delivery_starts_again(record: Engine, tmp_path: Path) -> None:
     port, stop = free_port(), threading.Event()
-    settings = settings_for(tmp_path, port).model_copy(update={"delivery": DeliverySettings(first_retry_seconds=1000)})
+    settings = settings_with_webhook(tmp_path, port).model_copy(
+        update={"delivery": DeliverySettings(first_retry_seconds=1000)}
+    )
     end_study(record, settings)
-    take_turn(record, settings)
+    send_notifications(record, settings)
     assert (row_of(record)["state"], row_of(record)["attempts"]) == ("pending", 1)
     running = threading.Thread(target=Notifier(Notifications(record, settings), settings).run, args=(stop,))
     with receiving(port=port):
@@ -288,7 +267,7 @@ def test_what_waits_for_a_receiver_is_tried_when_delivery_starts_again(record: E
 
 def test_what_waits_is_told_with_the_first_that_a_receiver_takes_after_a_start(record: Engine, tmp_path: Path) -> None:
     port = free_port()
-    settings = settings_for(tmp_path, port)
+    settings = settings_with_webhook(tmp_path, port)
     end_study(record, settings)
     notifier = Notifier(Notifications(record, settings), settings)
     notifier.turn(threading.Event())  # the receiver is still away
@@ -327,12 +306,12 @@ def test_of_two_senders_that_see_the_same_one_gets_it(record: Engine, away: Sett
 def test_neither_secret_nor_url_is_logged(record: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving(answering(500)) as receiver, structlog.testing.capture_logs() as logged:
         url = f"http://localhost:{receiver.port}/telling?sig=telling"
-        settings = settings_for(tmp_path, receiver.port, url=url)
+        settings = settings_with_webhook(tmp_path, receiver.port, url=url)
         end_study(record, settings)
-        take_turn(record, settings)
-        away = settings_for(tmp_path, 0, url=f"http://localhost:{free_port()}/telling?sig=telling")
+        send_notifications(record, settings)
+        away = settings_with_webhook(tmp_path, 0, url=f"http://localhost:{free_port()}/telling?sig=telling")
         end_study(record, away, "1.2.4")
-        take_turn(record, away)
+        send_notifications(record, away)
     assert [line["event"] for line in logged] == ["notification_ended"] * 2
     said = str(logged) + str([row["message"] for row in rows(record, notifications)])
     assert "telling" not in said
@@ -351,8 +330,8 @@ def test_a_receiver_that_hangs_holds_up_no_pacs_and_a_killed_sender_repeats_noth
             released.wait(30)
         answering(200)(request)
 
-    with pacs() as archive, receiving(hang) as receiver:
-        settings = settings_for(tmp_path, receiver.port)
+    with storing_pacs() as archive, receiving(hang) as receiver:
+        settings = settings_with_webhook(tmp_path, receiver.port)
         for study in ("1.2.1", "1.2.2"):
             write_results(tmp_path / study, study)
             job = Jobs(sqlite_record, JobSettings()).claim(make_job(sqlite_record, study=study))

@@ -24,9 +24,9 @@ from dicom_node.record.schema import deliveries
 from dicom_node.settings import DeliverySettings, Destination, NodeSettings, Settings, TLSSettings, WebDestination
 from dicom_node.study import DeliveryState
 from tests.certificates import Authority, make_authority
-from tests.dicom_node.deliver.test_scu import deliver, finish_study, pacs, said, write_results
-from tests.dicom_node.delivering import deliverer_of
+from tests.dicom_node.delivering import deliver, deliverer_of, delivery_states, finish_study_with_files, write_results
 from tests.dicom_node.dicomweb import Answer, Post, Service, response, service, take_all
+from tests.dicom_node.pacs import storing_pacs
 from tests.dicom_node.recording import results_of, rows
 from tests.services import free_port
 
@@ -49,7 +49,7 @@ def settings_for(url: str, *, tls: TLSSettings | None = None, timeout_seconds: f
 @pytest.fixture
 def record(sqlite_record: Engine, tmp_path: Path) -> Engine:
     """A record in whose outbox a segmentation and a report wait."""
-    finish_study(sqlite_record, tmp_path / "results")
+    finish_study_with_files(sqlite_record, tmp_path / "results")
     return sqlite_record
 
 
@@ -64,14 +64,14 @@ def test_results_are_sent_in_order_byte_by_byte(record: Engine, tmp_path: Path) 
     assert [post.path for post in peer.posts] == ["/dicom-web/studies"] * 2
     made = results_of(folder=tmp_path / "results")
     assert [post.objects for post in peer.posts] == [[result.path.read_bytes()] for result in made]
-    assert said(record) == [(SENT, 0x0000)] * 2
+    assert delivery_states(record) == [(SENT, 0x0000)] * 2
 
 
 @pytest.mark.parametrize("warning", [0xB000, 0xB006, 0xB007, 0xB123])
 def test_a_warning_means_that_the_instance_was_kept(record: Engine, warning: int) -> None:
     with service(lambda post: (202, response(post, warning=warning))) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(SENT, warning)] * 2
+    assert delivery_states(record) == [(SENT, warning)] * 2
 
 
 @pytest.mark.parametrize("http_status", [200, 202, 400, 409])
@@ -88,7 +88,7 @@ def test_the_reason_of_a_failure_says_whether_it_is_tried_again(
 ) -> None:
     with service(lambda post: (http_status, response(post, failure=reason))) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(state, reason)] * 2
+    assert delivery_states(record) == [(state, reason)] * 2
 
 
 @pytest.mark.parametrize("reason", [-1, 2**16, 2**70])
@@ -104,7 +104,7 @@ def test_a_reason_that_cannot_be_one_is_none(record: Engine, reason: int) -> Non
 
     with service(answer) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(PENDING, 0x0110), (SENT, 0x0000)]
+    assert delivery_states(record) == [(PENDING, 0x0110), (SENT, 0x0000)]
 
 
 def test_instances_are_told_apart(record: Engine) -> None:
@@ -114,7 +114,7 @@ def test_instances_are_told_apart(record: Engine) -> None:
 
     with service(answer) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(REJECTED, 0xC000), (SENT, 0x0000)]
+    assert delivery_states(record) == [(REJECTED, 0xC000), (SENT, 0x0000)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_is_said_without_a_reason_is_said_of_one_object(
     answers = iter([(http_status, b"too much")])
     with service(lambda post: next(answers, None) or take_all(post)) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(state, None), (SENT, 0x0000)]
+    assert delivery_states(record) == [(state, None), (SENT, 0x0000)]
     assert f"HTTP {http_status}" in messages(record)[0]
 
 
@@ -135,7 +135,7 @@ def test_what_is_said_without_a_reason_is_said_of_one_object(
 def test_what_a_server_says_of_itself_is_tried_again(record: Engine, http_status: int) -> None:
     with service(lambda _: (http_status, b"no")) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(PENDING, None)] * 2
+    assert delivery_states(record) == [(PENDING, None)] * 2
     assert len(peer.posts) == 1
     assert f"HTTP {http_status}" in messages(record)[0]
 
@@ -156,14 +156,14 @@ def test_what_a_server_says_of_itself_is_tried_again(record: Engine, http_status
 def test_success_that_does_not_name_the_object_is_none(record: Engine, body: bytes) -> None:
     with service(lambda _: (200, body)) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(PENDING, None)] * 2
+    assert delivery_states(record) == [(PENDING, None)] * 2
     assert "says nothing of the object" in messages(record)[0]
 
 
 def test_an_answer_without_end_is_not_read(record: Engine) -> None:
     with service(lambda _: (200, b" " * (3 * 2**20))) as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(PENDING, None)] * 2
+    assert delivery_states(record) == [(PENDING, None)] * 2
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -192,13 +192,13 @@ def test_an_answer_that_comes_before_all_is_sent_is_heard(
     own = {"authorities": authority.certificate} if scheme == "https" else {}
     deliver(record, settings_for(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", **own))
     thread.join()
-    assert said(record) == [(REJECTED, None), (PENDING, None)]
+    assert delivery_states(record) == [(REJECTED, None), (PENDING, None)]
 
 
 def test_objects_on_which_the_service_hangs_up_hold_up_no_other_study(sqlite_record: Engine, tmp_path: Path) -> None:
     studies = [f"1.2.{number}" for number in range(FAILURES_TO_OPEN + 1)]
     for study in studies:
-        finish_study(sqlite_record, tmp_path / study, study)
+        finish_study_with_files(sqlite_record, tmp_path / study, study)
     taken = [result.path.read_bytes() for result in results_of(studies[-1], tmp_path / studies[-1])]
 
     def hang_up(post: Post) -> Answer:
@@ -208,13 +208,13 @@ def test_objects_on_which_the_service_hangs_up_hold_up_no_other_study(sqlite_rec
 
     with service(hang_up) as peer:
         deliver(sqlite_record, settings_for(peer.url))
-    assert said(sqlite_record) == [(PENDING, None)] * 6 + [(SENT, 0x0000)] * 2
+    assert delivery_states(sqlite_record) == [(PENDING, None)] * 6 + [(SENT, 0x0000)] * 2
 
 
 def test_a_service_that_hangs_up_after_each_answer_gets_all(record: Engine) -> None:
     with service(protocol="HTTP/1.0") as peer:
         deliver(record, settings_for(peer.url))
-    assert said(record) == [(SENT, 0x0000)] * 2
+    assert delivery_states(record) == [(SENT, 0x0000)] * 2
 
 
 def test_what_is_sent_is_never_held_in_memory(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_what_is_sent_is_never_held_in_memory(tmp_path: Path) -> None:
 
 def test_a_service_that_is_away_is_tried_again(record: Engine) -> None:
     deliver(record, settings_for(f"http://127.0.0.1:{free_port()}"))
-    assert said(record) == [(PENDING, None)] * 2
+    assert delivery_states(record) == [(PENDING, None)] * 2
     assert "cannot be reached" in messages(record)[0]
 
 
@@ -234,12 +234,12 @@ def test_a_service_that_never_answers_is_left_and_tried_again(record: Engine) ->
     with service(lambda post: (stop.wait(10), take_all(post))[1]) as peer:
         deliver(record, settings_for(peer.url, timeout_seconds=0.3))
         stop.set()
-    assert said(record) == [(PENDING, None)] * 2
+    assert delivery_states(record) == [(PENDING, None)] * 2
 
 
 def test_a_service_that_is_away_is_left_alone_after_three_attempts(sqlite_record: Engine, tmp_path: Path) -> None:
     for number in range(5):
-        finish_study(sqlite_record, tmp_path / str(number), f"1.2.{number}")
+        finish_study_with_files(sqlite_record, tmp_path / str(number), f"1.2.{number}")
     with service(lambda _: (503, b"")) as peer:
         deliver(sqlite_record, settings_for(peer.url))
     assert len(peer.posts) == 3
@@ -250,12 +250,12 @@ def test_a_result_that_cannot_be_read_holds_up_no_other(record: Engine, tmp_path
     results_of(folder=tmp_path / "results")[0].path.write_bytes(b"")
     with service() as peer:
         deliver(record, settings_for(peer.url))
-    assert [state for state, _ in said(record)] == [PENDING, SENT]
+    assert [state for state, _ in delivery_states(record)] == [PENDING, SENT]
 
 
 def test_a_pacs_and_a_service_are_both_served(sqlite_record: Engine, tmp_path: Path) -> None:
-    finish_study(sqlite_record, tmp_path / "results", destinations=("PACS", "WEB"))
-    with pacs() as by_c_store, service() as by_http:
+    finish_study_with_files(sqlite_record, tmp_path / "results", destinations=("PACS", "WEB"))
+    with storing_pacs() as by_c_store, service() as by_http:
         settings = settings_for(by_http.url).model_copy(
             update={
                 "destinations": (
@@ -265,7 +265,7 @@ def test_a_pacs_and_a_service_are_both_served(sqlite_record: Engine, tmp_path: P
             }
         )
         deliver(sqlite_record, settings)
-    assert said(sqlite_record) == [(SENT, 0x0000)] * 4
+    assert delivery_states(sqlite_record) == [(SENT, 0x0000)] * 4
     assert (len(by_c_store.taken), len(by_http.posts)) == (2, 2)
 
 
@@ -293,7 +293,7 @@ def test_credentials_are_read_anew_for_every_study(record: Engine, tmp_path: Pat
         deliverer = deliverer_of(record, settings)
         for study, token in ((None, "first"), ("1.2.4", "second")):
             if study:
-                finish_study(record, tmp_path / study, study)
+                finish_study_with_files(record, tmp_path / study, study)
             secret.write_text(token)
             deliverer.deliver(settings.destinations[0], threading.Event())
     assert [post.headers["authorization"] for post in peer.posts] == ["Bearer first"] * 2 + ["Bearer second"] * 2
@@ -308,7 +308,7 @@ def test_without_credentials_that_can_be_read_nothing_is_sent(
     with service() as peer:
         deliver(record, settings_for(peer.url, credentials=tmp_path / "secret"))
     assert peer.posts == []
-    assert said(record) == [(PENDING, None)] * 2
+    assert delivery_states(record) == [(PENDING, None)] * 2
     assert str(tmp_path / "secret") in messages(record)[0]
 
 
@@ -324,14 +324,14 @@ def encrypted(peer: Service) -> str:
 def test_a_service_is_known_by_its_authority(record: Engine, authority: Authority) -> None:
     with service(tls=(authority, authority.sign("service"))) as peer:
         deliver(record, settings_for(encrypted(peer), authorities=authority.certificate))
-    assert said(record) == [(SENT, 0x0000)] * 2
+    assert delivery_states(record) == [(SENT, 0x0000)] * 2
 
 
 def test_a_service_that_asks_for_it_is_shown_hilums_certificate(record: Engine, authority: Authority) -> None:
     tls = authority.settings(authority.sign("hilum"))
     with service(tls=(authority, authority.sign("service")), asks_for_certificates=True) as peer:
         deliver(record, settings_for(encrypted(peer), authorities=authority.certificate))
-        assert said(record) == [(PENDING, None)] * 2
+        assert delivery_states(record) == [(PENDING, None)] * 2
         settings = settings_for(encrypted(peer), tls=tls, client_certificate=True)
         assert "answers HTTP 200" in verify(settings.destinations[0], settings)
 
@@ -346,7 +346,7 @@ def test_a_service_that_cannot_be_trusted_gets_nothing(
     with service(tls=None if case == "no encryption" else (authority, certificate)) as peer:
         deliver(record, settings_for(encrypted(peer), authorities=authorities))
     assert peer.posts == []
-    assert said(record) == [(PENDING, None)] * 2
+    assert delivery_states(record) == [(PENDING, None)] * 2
 
 
 # Trying a service, and sending files to it, by hand

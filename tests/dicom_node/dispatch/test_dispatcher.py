@@ -24,7 +24,7 @@ from dicom_node.receive.intake import Intake
 from dicom_node.record.schema import instances, job_inputs, jobs, series, studies
 from dicom_node.settings import JobSettings, NodeSettings, SelectionSettings, Settings, StorageSettings
 from dicom_node.study import Ending, Instance, JobState, Priority, Reception, StudyActivity, StudyState
-from tests.dicom_node.recording import Clock, claimed, instance, receive, results_of, rows, take_turn
+from tests.dicom_node.recording import Bell, Clock, claimed, instance, receive, results_of, rows, take_turn
 from tests.factories import ct_series
 from tests.services import wait_until
 
@@ -34,24 +34,6 @@ SETTINGS = Settings.model_construct(
     selection=SelectionSettings.model_construct(minimum_slices=3, minimum_extent_mm=10.0),  # few small slices
     jobs=JobSettings(lease_seconds=60, sweep_seconds=15),
 )
-
-
-class Bell:
-    """A doorbell that notes its rings, or fails if ``broken``; rings stay unheard until the test resets ``unheard``."""
-
-    def __init__(self) -> None:
-        self.rung: list[tuple[str, Priority]] = []
-        self.unheard = 0
-        self.broken = False
-
-    def ring(self, job_id: str, priority: Priority) -> None:
-        if self.broken:
-            raise PassingFailure("broker-unreachable", "the broker does not answer")
-        self.rung.append((job_id, priority))
-        self.unheard += 1
-
-    def count_unheard(self, _: Priority) -> int:
-        return self.unheard
 
 
 @pytest.fixture

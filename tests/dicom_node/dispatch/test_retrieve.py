@@ -11,15 +11,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
-    StudyRootQueryRetrieveInformationModelFind as Find,
-)
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelGet as Get,
 )
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelMove as Move,
 )
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
 from dicom_node.dispatch.retrieve import (
     FIND,
@@ -35,26 +31,11 @@ from dicom_node.dispatch.retrieve import (
 )
 from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.settings import Destination, PriorSettings, Settings
+from tests.dicom_node.pacs import FindAnswers, queried_pacs
 
 pytestmark = pytest.mark.node
 
-Answers = Iterator[tuple[int, Dataset | None]]
 SERIES = [FoundSeries("1.2.4", "1.2.4.1")]
-
-
-@contextmanager
-def pacs(answer: Callable[[evt.Event], Answers] | None = None, *offered: str) -> Iterator[Destination]:
-    """Run a PACS that answers C-FIND with ``answer``; without it, one that offers C-ECHO and what is in ``offered``."""
-    ae = AE("PACS")
-    for service in (Find,) if answer else (Verification, *offered):
-        ae.add_supported_context(service)
-    handlers: list[evt.EventHandlerType] = [(evt.EVT_C_FIND, answer)] if answer else []
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    assert server is not None
-    try:
-        yield Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
-    finally:
-        ae.shutdown()
 
 
 def study(**attributes: str | list[str]) -> Dataset:
@@ -74,7 +55,7 @@ def study(**attributes: str | list[str]) -> Dataset:
     ],
 )
 def test_a_pacs_that_does_not_offer_the_service_is_a_passing_failure(ask: Callable[[Destination], object]) -> None:
-    with pacs() as peer, pytest.raises(PassingFailure, match="PACS does not let HILUM ask by C-"):
+    with queried_pacs() as peer, pytest.raises(PassingFailure, match="PACS does not let HILUM ask by C-"):
         ask(peer)
 
 
@@ -170,7 +151,7 @@ def test_a_pacs_that_hangs_up_during_c_get_has_hung_up() -> None:
 
 
 def test_an_association_that_has_ended_is_a_passing_failure() -> None:
-    with pacs(lambda _: iter(())) as peer, associated(peer, Settings(), FIND) as association:
+    with queried_pacs(lambda _: iter(())) as peer, associated(peer, Settings(), FIND) as association:
         association.abort()
         with pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
             list(find(association, "STUDY", PatientID="4711"))
@@ -179,7 +160,7 @@ def test_an_association_that_has_ended_is_a_passing_failure() -> None:
 def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
     hung_up = threading.Event()
 
-    def answer(_event: evt.Event) -> Answers:
+    def answer(_event: evt.Event) -> FindAnswers:
         for _ in range(1_000):
             if hung_up.wait(0.01):
                 return
@@ -187,7 +168,7 @@ def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
 
     # longest_seconds is far less than the PACS takes, and timeout_seconds far more than its pauses between answers.
     limited = Settings(priors=PriorSettings(longest_seconds=0.1, timeout_seconds=1))
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         with pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
             find_reports(peer, limited, "4711", "")
         hung_up.set()
@@ -196,22 +177,22 @@ def test_a_pacs_that_never_comes_to_an_end_is_hung_up_on() -> None:
 def test_a_pacs_that_is_silent_for_too_long_is_given_up() -> None:
     given_up = threading.Event()
 
-    def answer(_event: evt.Event) -> Answers:
+    def answer(_event: evt.Event) -> FindAnswers:
         given_up.wait(10)
         yield 0x0000, None
 
     limited = Settings(priors=PriorSettings(timeout_seconds=0.2))
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         with pytest.raises(PassingFailure, match="answered nothing to C-FIND"):
             find_reports(peer, limited, "4711", "")
         given_up.set()
 
 
 def test_an_answer_that_names_no_study_is_left_out() -> None:
-    def answer(_: evt.Event) -> Answers:
+    def answer(_: evt.Event) -> FindAnswers:
         yield 0xFF00, study()
 
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         assert find_reports(peer, Settings(), "4711", "") == []
         assert find_last_chest_ct(peer, Settings(), "4711", "", "20240301") == []
 
@@ -220,12 +201,12 @@ def test_an_answer_that_names_no_study_is_left_out() -> None:
 def test_only_studies_that_may_have_a_report_are_looked_into(modalities: str | list[str], queries: int) -> None:
     levels = list[str]()
 
-    def answer(event: evt.Event) -> Answers:
+    def answer(event: evt.Event) -> FindAnswers:
         levels.append(str(event.identifier.QueryRetrieveLevel))
         if levels == ["STUDY"]:
             yield 0xFF00, study(StudyInstanceUID="1.2.4", ModalitiesInStudy=modalities)
 
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         assert find_reports(peer, Settings(), "4711", "") == []
     assert levels == ["STUDY", "SERIES"][:queries]
 
@@ -234,13 +215,13 @@ def test_only_studies_that_may_have_a_report_are_looked_into(modalities: str | l
 def test_a_report_of_another_maker_is_left_out_though_the_pacs_matches_no_description(
     description: str, found: list[str]
 ) -> None:
-    def answer(event: evt.Event) -> Answers:
+    def answer(event: evt.Event) -> FindAnswers:
         if event.identifier.QueryRetrieveLevel == "STUDY":
             yield 0xFF00, study(StudyInstanceUID="1.2.4")
         else:
             yield 0xFF00, study(SeriesInstanceUID="1.2.4.9", SeriesDescription=description)
 
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         assert [s.series_instance_uid for s in find_reports(peer, Settings(), "4711", "")] == found
 
 
@@ -257,28 +238,28 @@ def test_a_report_of_another_maker_is_left_out_though_the_pacs_matches_no_descri
 def test_a_study_of_the_same_day_is_a_prior_only_where_both_tell_that_it_came_first(
     same_day: str, before: str, found: str
 ) -> None:
-    def answer(event: evt.Event) -> Answers:
+    def answer(event: evt.Event) -> FindAnswers:
         if event.identifier.QueryRetrieveLevel == "SERIES":
             yield 0xFF00, study(SeriesInstanceUID="1.2", SeriesDescription="CHEST")
         else:
             yield 0xFF00, study(StudyInstanceUID="1.7", StudyDate="20240223", StudyTime="101112")
             yield 0xFF00, study(StudyInstanceUID="1.0", StudyDate="20240301", StudyTime=same_day)
 
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         series = find_last_chest_ct(peer, Settings(), "4711", "", before)
     assert [s.study_instance_uid for s in series] == [found]
 
 
 @pytest.mark.parametrize("own_time", ["101530.123000", "101530", "101530.123", "1015", "101529"])
 def test_a_study_is_no_prior_of_itself_however_the_pacs_writes_its_time(own_time: str) -> None:
-    def answer(event: evt.Event) -> Answers:
+    def answer(event: evt.Event) -> FindAnswers:
         if event.identifier.QueryRetrieveLevel == "SERIES":
             yield 0xFF00, study(SeriesInstanceUID="1.2", SeriesDescription="CHEST")
         else:
             yield 0xFF00, study(StudyInstanceUID="1.7", StudyDate="20240223", StudyTime="101112")
             yield 0xFF00, study(StudyInstanceUID="1.9", StudyDate="20240301", StudyTime=own_time)
 
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         series = find_last_chest_ct(peer, Settings(), "4711", "", "20240301101530.123000", own="1.9")
     assert [s.study_instance_uid for s in series] == ["1.7"]
 
@@ -294,10 +275,10 @@ def test_a_moment_precedes_another_if_the_digits_that_both_have_tell_so(taken_at
 def test_only_studies_with_ct_are_looked_into_for_images() -> None:
     levels = list[str]()
 
-    def answer(event: evt.Event) -> Answers:
+    def answer(event: evt.Event) -> FindAnswers:
         levels.append(str(event.identifier.QueryRetrieveLevel))
         yield 0xFF00, study(StudyInstanceUID="1.2.4", ModalitiesInStudy="MR")
 
-    with pacs(answer) as peer:
+    with queried_pacs(answer) as peer:
         assert find_last_chest_ct(peer, Settings(), "4711", "", "20240301") == []
     assert levels == ["STUDY"]

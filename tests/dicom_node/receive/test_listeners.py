@@ -5,68 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pynetdicom import AE
-from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from tests.services import free_port, missing, wait_until
+from tests.dicom_node.hilum_node import Node, hilum_node, threads_of
+from tests.services import missing, wait_until
 
 pytestmark = pytest.mark.node
 
 
-class Node:
-    """A running `hilum node`."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process, self.port, self.log = process, port, log
-
-    def associate(self) -> Association:
-        ae = AE()
-        ae.add_requested_context(Verification)
-        return ae.associate("127.0.0.1", self.port, ae_title="HILUM")
-
-    def answers(self) -> bool:
-        association = self.associate()
-        if not association.is_established:
-            return False
-        status = association.send_c_echo().Status
-        association.release()
-        return bool(status == 0x0000)
-
-    def others(self) -> list[int]:
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-@contextmanager
-def started(folder: Path, port: int | None = None) -> Iterator[Node]:
-    port = port or free_port()
-    environment = os.environ | {
-        "HILUM_NODE__PORT": str(port),
-        "HILUM_STORAGE__FOLDER": str(folder / "storage"),
-        "HILUM_BROKER__URL": f"redis://127.0.0.1:{free_port()}/0",
-    }
-    log = folder / "log"
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", "dicom_node", "node"]
-        process = subprocess.Popen(command, env=environment, stderr=output, cwd=folder)
-        try:
-            yield Node(process, port, log)
-        finally:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    with started(tmp_path) as node:
+    with hilum_node(tmp_path) as node:
         wait_until(node.answers, "hilum node")
         yield node
 
@@ -112,7 +64,7 @@ def test_the_others_end_when_the_first_is_killed(node: Node, other: int) -> None
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, started(tmp_path, taken.getsockname()[1]) as node:
+    with socket.create_server(("127.0.0.1", 0)) as taken, hilum_node(tmp_path, taken.getsockname()[1]) as node:
         assert node.process.wait(60) == 1
         assert b"cannot listen on node.host 127.0.0.1" in node.log.read_bytes()
 
@@ -126,7 +78,3 @@ def test_both_processes_take_connections(node: Node, other: int) -> None:
     for association in opened:
         association.release()
     assert min(shares) > 2, shares
-
-
-def threads_of(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/task").iterdir()))

@@ -18,7 +18,7 @@ from dicom_node.record.retention import Retention
 from dicom_node.record.schema import instances, results
 from dicom_node.settings import DeliverySettings, JobSettings
 from dicom_node.study import Reception
-from tests.dicom_node.record.test_retention import answer, send, settings, store
+from tests.dicom_node.record.storing import answer_study, mark_sent, settings_with_retention, store_study
 from tests.dicom_node.recording import STUDY, Clock, instance, make_job, opened, receive, rows
 
 
@@ -38,7 +38,7 @@ def before(record_url: str, old: Path) -> Iterator[Engine]:
 def test_images_and_results_are_found_where_the_storage_was_moved(
     record_url: str, before: Engine, old: Path, tmp_path: Path
 ) -> None:
-    images, found = store(before, Files(old)), answer(before, Files(old))
+    images, found = store_study(before, Files(old)), answer_study(before, Files(old))
     new = old.rename(tmp_path / "new")
     with opened(record_url, new) as engine:
         assert [one.path for one in instances_of(engine, STUDY)] == [new / path.relative_to(old) for path in images]
@@ -54,7 +54,7 @@ def test_images_and_results_are_found_where_the_storage_was_moved(
 def test_an_image_that_is_sent_again_after_its_file_was_lost_is_the_one_that_the_record_names(
     record_url: str, before: Engine, old: Path, tmp_path: Path
 ) -> None:
-    store(before, Files(old), count=1)
+    store_study(before, Files(old), count=1)
     again = Files(tmp_path / "new")
     one = instance(f"{STUDY}.1.0")
     path = again.instance_path(STUDY, one.series_instance_uid, one.sop_instance_uid, one.sha256)
@@ -67,15 +67,15 @@ def test_an_image_that_is_sent_again_after_its_file_was_lost_is_the_one_that_the
 def test_retention_removes_a_moved_study_with_its_files(
     record_url: str, before: Engine, old: Path, tmp_path: Path, clock: Clock
 ) -> None:
-    store(before, Files(old))
-    answer(before, Files(old))
-    send(before)
+    store_study(before, Files(old))
+    answer_study(before, Files(old))
+    mark_sent(before)
     new = old.rename(tmp_path / "new")
     clock.pass_(2 * 86400)
     with opened(record_url, new) as engine:
         kept = [one.path for one in instances_of(engine, STUDY)]
         assert all(path.exists() for path in kept)
-        Retention(engine, settings(new)).turn()
+        Retention(engine, settings_with_retention(new)).turn()
         assert rows(engine, instances) == []
     assert not any(path.exists() for path in kept)
 
@@ -85,14 +85,14 @@ def test_a_relative_storage_folder_is_the_one_in_the_working_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with opened(record_url, Path("storage")) as engine:
-        (path,) = store(engine, Files(Path("storage")), count=1)
+        (path,) = store_study(engine, Files(Path("storage")), count=1)
         assert not Path(str(rows(engine, instances)[0]["path"])).is_absolute()
         assert [one.path for one in instances_of(engine, STUDY)] == [path]
 
 
 def test_a_file_outside_the_storage_keeps_its_path(record_url: str, before: Engine, tmp_path: Path) -> None:
     outside = Files(tmp_path / "older")  # a name that begins with the storage's
-    images, found = store(before, outside), answer(before, outside)
+    images, found = store_study(before, outside), answer_study(before, outside)
     with opened(record_url, tmp_path / "new") as engine:
         assert [one.path for one in instances_of(engine, STUDY)] == images
         assert [row["path"] for row in rows(engine, results)] == [str(path) for path in found]

@@ -6,14 +6,12 @@ import errno
 import math
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from dicom_node.deliver.outbox import Outbox
 from dicom_node.dispatch.jobs import Jobs
 from dicom_node.dispatch.received import instances_of
 from dicom_node.dispatch.transitions import enqueue
@@ -21,9 +19,10 @@ from dicom_node.files import Files, remove_abandoned
 from dicom_node.receive.intake import Intake
 from dicom_node.record.retention import Retention
 from dicom_node.record.schema import associations, deliveries, instances, jobs, results, studies
-from dicom_node.settings import DeliverySettings, Destination, JobSettings, Settings, StorageSettings
-from dicom_node.study import Ending, JobState, Priority, StudyState
-from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, results_of, revise_study, rows
+from dicom_node.settings import JobSettings, Settings, StorageSettings
+from dicom_node.study import JobState, Priority, StudyState
+from tests.dicom_node.record.storing import answer_study, mark_sent, settings_with_retention, store_study
+from tests.dicom_node.recording import STUDY, Clock, instance, receive, record_one, revise_study, rows
 
 DAY = 86400.0
 
@@ -33,58 +32,11 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def settings(folder: Path, *, commitment: bool = False, keep_days: float | None = 1.0) -> Settings:
-    pacs = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, storage_commitment=commitment)
-    storage = StorageSettings(folder=folder, keep_days=keep_days)
-    return Settings.model_construct(storage=storage, destinations=(pacs,))
-
-
-def store(record: Engine, files: Files, study: str = STUDY, count: int = 2) -> list[Path]:
-    """Receive images whose files were written long ago; return their paths."""
-    stored = []
-    for number in range(count):
-        one = instance(f"{study}.1.{number}", study=study)
-        one = replace(one, path=files.instance_path(study, one.series_instance_uid, one.sop_instance_uid, one.sha256))
-        files.write(one.path, [b"image"])
-        os.utime(one.path, (0, 0))
-        stored.append(one)
-    receive(Intake(record), *stored)
-    return [one.path for one in stored]
-
-
-def answer(
-    record: Engine, files: Files, study: str = STUDY, state: JobState = JobState.DONE, to: tuple[str, ...] = ("PACS",)
-) -> list[Path]:
-    """Dispatch and answer a study; return the paths of its results."""
-    inputs = instances_of(record, study)
-    with record.begin() as connection:
-        connection.execute(studies.update().where(studies.c.study_instance_uid == study).values(state="selected"))
-        enqueue(connection, study, Priority.ROUTINE, inputs, f"{study}.1", None)
-    queue = Jobs(record, JobSettings())
-    (job_id,) = [row["job_id"] for row in rows(record, jobs) if row["study_instance_uid"] == study]
-    job = queue.claim(str(job_id))
-    assert job
-    folder = files.results_folder(study, job.job_id, job.lease_token)
-    found = results_of(study, folder) if state in (JobState.DONE, JobState.REFUSED) else ()
-    for result in found:
-        files.write(result.path, [b"result"])
-        os.utime(result.path, (0, 0))
-    assert queue.finish(job, Ending(state), found, to)
-    return [result.path for result in found]
-
-
-def send(record: Engine, count: int = 2) -> None:
-    outbox = Outbox(record, DeliverySettings())
-    token, due = outbox.claim("PACS")
-    for delivery in due[:count]:
-        outbox.sent(token, delivery, 0x0000)
-
-
 def revise(record: Engine, to: tuple[str, ...] = ("PACS",)) -> list[str]:
     """Answer the study anew and deliver that; return its new SOP Instance UIDs."""
     newer = [result.sop_instance_uid for result in revise_study(record, destinations=to)]
     for _ in newer if to else ():  # the note follows the report
-        send(record)
+        mark_sent(record)
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SELECTED))
     return newer
@@ -93,13 +45,13 @@ def revise(record: Engine, to: tuple[str, ...] = ("PACS",)) -> list[str]:
 def test_a_delivered_study_goes_by_age_and_its_answer_stays_in_the_record(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images, found = store(record, files), answer(record, files)
-    send(record)
+    images, found = store_study(record, files), answer_study(record, files)
+    mark_sent(record)
     clock.pass_(DAY - 1)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert all(path.exists() for path in [*images, *found])
     clock.pass_(2)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert not any(path.exists() for path in [*images, *found])
     assert not (tmp_path / "instances" / STUDY).exists()
     assert rows(record, instances) == []
@@ -111,11 +63,11 @@ def test_a_study_goes_though_an_earlier_revision_failed(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
     """`hilum retry` queues the newest revision alone, so nothing could end the wait for an earlier one."""
-    store(record, files)
-    answer(record, files, state=JobState.FAILED)
+    store_study(record, files)
+    answer_study(record, files, state=JobState.FAILED)
     revise(record)
     clock.pass_(DAY + 1)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert rows(record, instances) == []
 
 
@@ -133,14 +85,14 @@ def test_a_study_goes_though_an_earlier_revision_failed(
 def test_what_keeps_a_study_is_told(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, done: str, why: str
 ) -> None:
-    store(record, files)
+    store_study(record, files)
     if done != "received":
         state = JobState.FAILED if done == "failed" else JobState.DONE
-        answer(record, files, state=state, to=() if done == "went nowhere" else ("PACS",))
+        answer_study(record, files, state=state, to=() if done == "went nowhere" else ("PACS",))
     if done in ("sent", "removed"):
-        send(record)
+        mark_sent(record)
     clock.pass_(DAY)
-    retention = Retention(record, settings(tmp_path, commitment=done == "sent"))
+    retention = Retention(record, settings_with_retention(tmp_path, commitment=done == "sent"))
     assert retention.remove(STUDY) == (done == "removed")
     (told,) = retention.why_kept(STUDY)
     assert why in told
@@ -150,25 +102,25 @@ def test_what_keeps_a_study_is_told(
 def test_the_days_are_counted_from_the_last_that_happened(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, last: str
 ) -> None:
-    images = store(record, files, count=1)
+    images = store_study(record, files, count=1)
     if last == "delivery":
-        answer(record, files)
+        answer_study(record, files)
     clock.pass_(0.75 * DAY)
     if last == "image again":
         with record.begin() as connection:
             connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
-        store(record, files, count=1)
+        store_study(record, files, count=1)
     elif last == "image":
-        store(record, files)
+        store_study(record, files)
         with record.begin() as connection:
             connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
     elif last == "answer":
-        answer(record, files, state=JobState.SET_ASIDE)
+        answer_study(record, files, state=JobState.SET_ASIDE)
     else:
-        send(record)
+        mark_sent(record)
     for days, is_there in ((0.75, True), (0.5, False)):
         clock.pass_(days * DAY)
-        Retention(record, settings(tmp_path)).turn()
+        Retention(record, settings_with_retention(tmp_path)).turn()
         assert images[0].exists() == is_there
 
 
@@ -176,19 +128,19 @@ def test_the_days_are_counted_from_the_last_that_happened(
 def test_what_is_not_delivered_never_goes(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, what: str
 ) -> None:
-    images = store(record, files)
+    images = store_study(record, files)
     if what == "failed":
-        answer(record, files, state=JobState.FAILED)
+        answer_study(record, files, state=JobState.FAILED)
     elif what == "running":
-        answer(record, files, state=JobState.RUNNING)
+        answer_study(record, files, state=JobState.RUNNING)
     elif what != "receiving":
-        answer(record, files)
-        send(record, {"unsent": 0, "partly sent": 1, "refused by the PACS": 1}[what])
+        answer_study(record, files)
+        mark_sent(record, {"unsent": 0, "partly sent": 1, "refused by the PACS": 1}[what])
     if what == "refused by the PACS":
         with record.begin() as connection:
             connection.execute(deliveries.update().where(deliveries.c.state != "sent").values(state="rejected"))
     clock.pass_(1000 * DAY)
-    retention = Retention(record, settings(tmp_path))
+    retention = Retention(record, settings_with_retention(tmp_path))
     retention.turn()
     assert not retention.remove(STUDY)
     assert all(path.exists() for path in images)
@@ -198,47 +150,47 @@ def test_what_is_not_delivered_never_goes(
 def test_without_a_destination_nobody_has_the_answer_and_nothing_goes(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images = store(record, files)
-    answer(record, files, to=())
+    images = store_study(record, files)
+    answer_study(record, files, to=())
     clock.pass_(1000 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert all(path.exists() for path in images)
 
 
 def test_a_study_whose_newest_answer_went_nowhere_is_kept_though_an_earlier_one_was_delivered(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images = store(record, files)
-    answer(record, files)
-    send(record)
+    images = store_study(record, files)
+    answer_study(record, files)
+    mark_sent(record)
     revise(record, to=())
     clock.pass_(1000 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert all(path.exists() for path in images)
 
 
 def test_an_earlier_answer_that_a_note_has_withdrawn_before_it_was_delivered_keeps_nothing(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images = store(record, files)
-    withdrawn = answer(record, files)
+    images = store_study(record, files)
+    withdrawn = answer_study(record, files)
     with record.begin() as connection:
         connection.execute(deliveries.update().values(state="rejected"))
     revise(record)
     assert len(rows(record, results)) - len(rows(record, deliveries)) == len(withdrawn)
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert not any(path.exists() for path in images)
 
 
 def test_where_commitment_is_asked_for_nothing_goes_before_it(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images = store(record, files)
-    answer(record, files)
-    send(record)
+    images = store_study(record, files)
+    answer_study(record, files)
+    mark_sent(record)
     clock.pass_(1000 * DAY)
-    retention = Retention(record, settings(tmp_path, commitment=True))
+    retention = Retention(record, settings_with_retention(tmp_path, commitment=True))
     retention.turn()
     assert all(path.exists() for path in images)
     with record.begin() as connection:
@@ -250,15 +202,15 @@ def test_where_commitment_is_asked_for_nothing_goes_before_it(
 def test_no_commitment_is_awaited_to_what_a_note_has_withdrawn(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images = store(record, files)
-    answer(record, files)
-    send(record)
+    images = store_study(record, files)
+    answer_study(record, files)
+    mark_sent(record)
     newer = revise(record)
     with record.begin() as connection:
         theirs = deliveries.c.sop_instance_uid.in_(newer)
         connection.execute(deliveries.update().where(theirs).values(committed_at=clock.seconds))
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path, commitment=True)).turn()
+    Retention(record, settings_with_retention(tmp_path, commitment=True)).turn()
     assert not any(path.exists() for path in images)
 
 
@@ -266,13 +218,13 @@ def test_no_commitment_is_awaited_to_what_a_note_has_withdrawn(
 def test_a_study_whose_images_are_just_arriving_is_not_removed_by_hand(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, again: bool
 ) -> None:
-    images = store(record, files)
+    images = store_study(record, files)
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
     if again:
         clock.pass_(1000 * DAY)
-        store(record, files)
-    retention = Retention(record, settings(tmp_path))
+        store_study(record, files)
+    retention = Retention(record, settings_with_retention(tmp_path))
     clock.pass_(299)
     assert not retention.remove(STUDY)
     assert all(path.exists() for path in images)
@@ -281,22 +233,22 @@ def test_a_study_whose_images_are_just_arriving_is_not_removed_by_hand(
 
 
 def test_a_study_that_was_set_aside_goes_by_age(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
-    images = store(record, files)
+    images = store_study(record, files)
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert not any(path.exists() for path in images)
 
 
 def test_nothing_goes_by_age_unless_the_settings_say_so(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images = store(record, files)
-    answer(record, files)
-    send(record)
+    images = store_study(record, files)
+    answer_study(record, files)
+    mark_sent(record)
     clock.pass_(1000 * DAY)
-    Retention(record, settings(tmp_path, keep_days=None)).turn()
+    Retention(record, settings_with_retention(tmp_path, keep_days=None)).turn()
     assert all(path.exists() for path in images)
 
 
@@ -305,14 +257,14 @@ def test_associations_go_with_the_last_study_they_brought(
 ) -> None:
     intake = Intake(record)
     both, still_open = (intake.open_association("SENDER", "HILUM", "127.0.0.1") for _ in range(2))
-    store(record, files, "1.2.1")  # on its own association
+    store_study(record, files, "1.2.1")  # on its own association
     record_one(intake, instance("1.2.1.1.8", study="1.2.1"), both)
     record_one(intake, instance("1.2.1.1.9", study="1.2.1"), still_open)
     record_one(intake, instance("1.2.2.1.1", study="1.2.2"), both)
     intake.close_association(both.association_id)
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
-    retention = Retention(record, settings(tmp_path))
+    retention = Retention(record, settings_with_retention(tmp_path))
     clock.pass_(301)
 
     assert retention.remove("1.2.1")
@@ -332,7 +284,7 @@ def test_an_association_that_nobody_closed_is_forgotten_after_a_week_unless_it_b
     record_one(intake, instance(), brought)
     clock.pass_(6 * DAY)
     recent = intake.open_association("SENDER", "HILUM", "127.0.0.1")
-    retention = Retention(record, settings(tmp_path, keep_days=None))
+    retention = Retention(record, settings_with_retention(tmp_path, keep_days=None))
 
     def kept() -> list[object]:
         return [row["association_id"] for row in rows(record, associations)]
@@ -345,11 +297,11 @@ def test_an_association_that_nobody_closed_is_forgotten_after_a_week_unless_it_b
 
 
 def test_other_studies_are_left_alone(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
-    gone, kept = store(record, files, "1.2.1"), store(record, files, "1.2.2")
-    answer(record, files, "1.2.1")
-    send(record)
+    gone, kept = store_study(record, files, "1.2.1"), store_study(record, files, "1.2.2")
+    answer_study(record, files, "1.2.1")
+    mark_sent(record)
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in kept)
 
@@ -357,11 +309,11 @@ def test_other_studies_are_left_alone(record: Engine, files: Files, tmp_path: Pa
 def test_an_image_that_is_just_coming_in_again_is_not_removed(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (image, *_), _ = store(record, files), answer(record, files)
-    send(record)
+    (image, *_), _ = store_study(record, files), answer_study(record, files)
+    mark_sent(record)
     clock.pass_(2 * DAY)
     os.utime(image, (clock.seconds, clock.seconds))  # written again, and not recorded yet
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     assert image.exists()
     assert [path.name for path in image.parent.iterdir()] == [image.name]
 
@@ -369,27 +321,27 @@ def test_an_image_that_is_just_coming_in_again_is_not_removed(
 def test_a_removal_that_was_cut_short_is_finished_at_the_next_start(
     record: Engine, files: Files, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = store(record, files)
-    answer(record, files)
-    send(record)
+    images = store_study(record, files)
+    answer_study(record, files)
+    mark_sent(record)
     clock.pass_(2 * DAY)
     with monkeypatch.context() as killed:
         killed.setattr(Files, "remove_study", lambda *_: None)
-        assert Retention(record, settings(tmp_path)).remove(STUDY, math.inf)
+        assert Retention(record, settings_with_retention(tmp_path)).remove(STUDY, math.inf)
     assert all(path.exists() for path in images)
-    Retention(record, settings(tmp_path)).finish()
+    Retention(record, settings_with_retention(tmp_path)).finish()
     assert not any(path.exists() for path in images)
 
 
 def test_files_that_were_new_when_their_study_was_removed_go_an_hour_later(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    images, found = store(record, files), answer(record, files)
-    send(record)
+    images, found = store_study(record, files), answer_study(record, files)
+    mark_sent(record)
     clock.pass_(301)
     for path in (*images, *found):
         os.utime(path, (clock.seconds, clock.seconds))
-    retention = Retention(record, settings(tmp_path))
+    retention = Retention(record, settings_with_retention(tmp_path))
     assert retention.remove(STUDY)
     retention.turn()
     assert all(path.exists() for path in (*images, *found))
@@ -429,9 +381,9 @@ def test_a_study_whose_files_cannot_be_removed_holds_up_no_other(
     told: list[tuple[str, dict[str, Any]]],
 ) -> None:
     keep_files_of("1.2.1", monkeypatch)
-    retention = Retention(record, settings(tmp_path))
+    retention = Retention(record, settings_with_retention(tmp_path))
     for others in (("1.2.1", "1.2.2"), ("1.2.3",)):  # first it is due with another, then left over
-        images = {study: store(record, files, study) for study in others}
+        images = {study: store_study(record, files, study) for study in others}
         with record.begin() as connection:
             connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
         clock.pass_(2 * DAY)
@@ -477,31 +429,31 @@ def test_of_removed_studies_only_those_with_files_are_looked_at(
 ) -> None:
     looked_at: list[str] = []
     for study in ("1.2.1", "1.2.2"):
-        store(record, files, study)
+        store_study(record, files, study)
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SET_ASIDE))
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     (tmp_path / "results" / "1.2.2").mkdir(parents=True)
     monkeypatch.setattr(Files, "remove_study", lambda _self, study, _time: looked_at.append(study))
-    Retention(record, settings(tmp_path)).finish()
+    Retention(record, settings_with_retention(tmp_path)).finish()
     assert looked_at == ["1.2.2"]
 
 
 def removed(record: Engine, files: Files, tmp_path: Path, clock: Clock) -> None:
     """Record a study that was answered and sent, and then removed by retention."""
-    store(record, files)
-    answer(record, files)
-    send(record)
+    store_study(record, files)
+    answer_study(record, files)
+    mark_sent(record)
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
 
 
 def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
     removed(record, files, tmp_path, clock)
-    store(record, files)
+    store_study(record, files)
     with record.begin() as connection:
         stored = instances_of(record, STUDY)
     with record.begin() as connection:
@@ -511,16 +463,16 @@ def test_a_study_that_is_sent_again_whole_after_its_removal_starts_nothing(
 def test_a_given_up_study_that_was_removed_is_measured_once_it_is_sent_again(
     record: Engine, files: Files, tmp_path: Path, clock: Clock
 ) -> None:
-    store(record, files)
-    answer(record, files, state=JobState.REFUSED)
-    send(record)
+    store_study(record, files)
+    answer_study(record, files, state=JobState.REFUSED)
+    mark_sent(record)
     with record.begin() as connection:
         connection.execute(jobs.update().values(given_up=True))
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path)).turn()
+    Retention(record, settings_with_retention(tmp_path)).turn()
     queue = Jobs(record, JobSettings())
     assert queue.retry(STUDY) == 0
-    images = store(record, files)
+    images = store_study(record, files)
     stored = instances_of(record, STUDY)
     with record.begin() as connection:
         assert not enqueue(connection, STUDY, Priority.ROUTINE, stored, f"{STUDY}.1", None)
@@ -543,11 +495,11 @@ def test_no_promise_is_awaited_for_results_that_were_removed_before_it_was_asked
 ) -> None:
     """Else a study that is sent again would stay for ever: commitment is not requested for objects that are gone."""
     removed(record, files, tmp_path, clock)
-    images = store(record, files)
+    images = store_study(record, files)
     with record.begin() as connection:
         connection.execute(studies.update().values(state=StudyState.SELECTED))
     clock.pass_(2 * DAY)
-    Retention(record, settings(tmp_path, commitment=True)).turn()
+    Retention(record, settings_with_retention(tmp_path, commitment=True)).turn()
     assert not any(path.exists() for path in images)
 
 

@@ -12,14 +12,15 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from dicom_node.request.association import open_association
 from dicom_node.request.checkpoint import Checkpoint
-from tests.dicom_node.deliver.test_scu import pacs, settings_for
+from tests.dicom_node.delivering import settings_with_pacs
+from tests.dicom_node.pacs import storing_pacs
 from tests.services import wait_until
 
 
 @pytest.fixture
 def association() -> Iterator[Association]:
-    with pacs() as peer:
-        settings = settings_for(peer.port)
+    with storing_pacs() as peer:
+        settings = settings_with_pacs(peer.port)
         echo = str(Verification), str(ImplicitVRLittleEndian)
         with open_association(settings.destinations[0], settings, [echo], timeout_seconds=2) as association:
             yield association

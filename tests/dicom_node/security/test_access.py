@@ -14,8 +14,8 @@ from dicom_node.errors import SettingsError
 from dicom_node.receive.scp import CONNECTIONS_WITHOUT_ASSOCIATION, SECONDS_WITHOUT_ASSOCIATION
 from dicom_node.security.access import is_loopback, is_within, require_security
 from dicom_node.settings import NodeSettings
-from tests.dicom_node.receive.test_listeners import started
-from tests.dicom_node.receiving import associated, listening
+from tests.dicom_node.hilum_node import hilum_node
+from tests.dicom_node.receiving import answer_to_association, associated, listening
 from tests.services import wait_until
 
 CALLED, CALLING = "Called AE title not recognised", "Calling AE title not recognised"
@@ -24,20 +24,6 @@ ELSEWHERE = {"ae_title": "SENDER", "addresses": ["10.0.0.0/8", "fd00::/8"]}
 ANYWHERE = {"ae_title": "SENDER"}
 OTHER = {"ae_title": "OTHER"}
 LOWER_CASE = {"ae_title": "sender"}
-
-
-def answer(port: int, *, called: str = "HILUM", calling: str = "SENDER") -> str:
-    """Associate with the node; return "accepted", or the reason for which it rejects."""
-    ae = AE(calling)
-    ae.add_requested_context(Verification)
-    for _ in range(5):  # pynetdicom's requestor misses one rejection in some hundreds
-        association = ae.associate("127.0.0.1", port, ae_title=called)
-        if association.is_established:
-            association.release()
-            return "accepted"
-        if association.is_rejected:
-            break
-    return str(association.acceptor.primitive.reason_str)
 
 
 @pytest.mark.node
@@ -57,20 +43,21 @@ def test_a_sender_needs_its_title_and_address_on_the_list(
     sqlite_record: Engine, tmp_path: Path, senders: list[dict[str, object]], outcome: str
 ) -> None:
     with listening(sqlite_record, tmp_path, senders=senders) as port:
-        assert answer(port) == outcome
+        assert answer_to_association(port) == outcome
 
 
 @pytest.mark.node
 def test_only_hilums_own_titles_may_be_called(sqlite_record: Engine, tmp_path: Path) -> None:
     with listening(sqlite_record, tmp_path) as port:
         titles = ("HILUM", "HILUM_STAT", "HILUM_STATT", "hilum")
-        assert [answer(port, called=title) for title in titles] == ["accepted", "accepted", CALLED, CALLED]
+        answers = [answer_to_association(port, called=title) for title in titles]
+        assert answers == ["accepted", "accepted", CALLED, CALLED]
 
 
 @pytest.mark.node
 def test_any_title_may_be_called_where_the_settings_say_so(sqlite_record: Engine, tmp_path: Path) -> None:
     with listening(sqlite_record, tmp_path, any_called_ae_title=True) as port:
-        assert answer(port, called="ANY-SCP") == "accepted"
+        assert answer_to_association(port, called="ANY-SCP") == "accepted"
 
 
 @pytest.mark.node
@@ -79,13 +66,13 @@ def test_another_application_context_is_refused(
 ) -> None:
     monkeypatch.setattr("pynetdicom.acse.APPLICATION_CONTEXT_NAME", "1.2.840.10008.3.1.1.2")
     with listening(sqlite_record, tmp_path) as port:
-        assert answer(port) == "Application context name not supported"
+        assert answer_to_association(port) == "Application context name not supported"
 
 
 @pytest.mark.node
 def test_a_refusal_is_written_down(sqlite_record: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with listening(sqlite_record, tmp_path, senders=[OTHER]) as port:
-        answer(port)
+        answer_to_association(port)
     said = "".join(capfd.readouterr())
     assert all(word in said for word in ("association_refused", "calling-ae-title", "SENDER", "127.0.0.1"))
 
@@ -105,7 +92,7 @@ def test_a_doorkeeper_that_breaks_lets_nobody_in(
 def test_peers_that_only_connect_keep_no_sender_out(sqlite_record: Engine, tmp_path: Path) -> None:
     with listening(sqlite_record, tmp_path, maximum_associations=1) as port:
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(10)]
-        assert answer(port) == "accepted"
+        assert answer_to_association(port) == "accepted"
         for one in idle:
             one.close()
 
@@ -114,9 +101,9 @@ def test_peers_that_only_connect_keep_no_sender_out(sqlite_record: Engine, tmp_p
 def test_an_association_that_ended_makes_room(sqlite_record: Engine, tmp_path: Path) -> None:
     with listening(sqlite_record, tmp_path, maximum_associations=1) as port:
         with associated(port, (Verification, "1.2.840.10008.1.2")):
-            assert answer(port) == "Local limit exceeded"
+            assert answer_to_association(port) == "Local limit exceeded"
         # The peer hears of the release a moment before the node has finished with it.
-        wait_until(lambda: answer(port) == "accepted", "room")
+        wait_until(lambda: answer_to_association(port) == "accepted", "room")
 
 
 @pytest.mark.node
@@ -159,7 +146,7 @@ def test_listening_to_a_network_without_tls_is_refused(host: str) -> None:
 @pytest.mark.node
 def test_a_node_that_would_listen_to_a_network_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HILUM_NODE__HOST", "0.0.0.0")  # noqa: S104 - to be refused
-    with started(tmp_path) as node:
+    with hilum_node(tmp_path) as node:
         assert node.process.wait(60) == 1
         assert b"HILUM_NODE__ALLOW_UNSECURED=true" in node.log.read_bytes()
 

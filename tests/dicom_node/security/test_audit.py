@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, fromstring
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import pydicom
@@ -25,149 +22,17 @@ from dicom_node.settings import AuditSettings, Destination, Settings, TLSSetting
 from tests.certificates import make_authority
 from tests.dicom_node.delivering import deliverer_of
 from tests.dicom_node.dicomweb import Answer, Post, response, service, take_all
+from tests.dicom_node.hilum_node import hilum_node
 from tests.dicom_node.raw import ABORTED, RawPeer, pdu
-from tests.dicom_node.receive.test_listeners import started
 from tests.dicom_node.receiving import associated, listening, send
+from tests.dicom_node.syslog import SyslogReceiver, syslog_receiver
 from tests.factories import ct_series
 from tests.services import free_port, wait_until
 
 pytestmark = pytest.mark.node
 
-HEADER = re.compile(rb"<85>1 \d{4}-\d\d-\d\dT[\d:.]+\+00:00 \S+ hilum \d+ DICOM\+RFC3881 - \xef\xbb\xbf")
-FRAME = re.compile(rb"(\d+) ")
 
-
-class Receiver:
-    """Receives syslog messages: datagrams, or octet-counted frames over TCP or TLS."""
-
-    def __init__(self, protocol: str, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-        self.raw: list[bytes] = []
-        self._peers: list[socket.socket] = []
-        self._tls = tls
-        self._socket = socket.socket(socket.AF_INET, kind)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", port))
-        self.url = f"{protocol}://127.0.0.1:{self._socket.getsockname()[1]}"
-        if protocol != "udp":
-            self._socket.listen()
-        threading.Thread(target=self._datagrams if protocol == "udp" else self._accept, daemon=True).start()
-
-    def _datagrams(self) -> None:
-        with suppress(OSError):
-            while True:
-                self.raw.append(self._socket.recv(65536))
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                peer, _ = self._socket.accept()
-                self._peers.append(peer)
-                threading.Thread(target=self._frames, args=(peer,), daemon=True).start()
-
-    def _frames(self, peer: socket.socket) -> None:
-        with suppress(OSError):
-            stream = (self._tls.wrap_socket(peer, server_side=True) if self._tls else peer).makefile("rb")
-            while match := FRAME.fullmatch(read_to_space(stream)):
-                self.raw.append(stream.read(int(match[1])))
-
-    def close(self) -> None:
-        for one in (self._socket, *self._peers):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def messages(self, event: str) -> list[Element]:
-        """Return the messages with an event's code; all messages must be valid."""
-        assert all(HEADER.match(raw) for raw in self.raw)
-        found = [fromstring(HEADER.sub(b"", raw, count=1)) for raw in self.raw]  # noqa: S314 - Hilum's own messages
-        for message in found:
-            assert_valid(message)
-        return [message for message in found if message.find("EventIdentification/EventID").get("csd-code") == event]
-
-
-def read_to_space(stream: Any) -> bytes:
-    word = b""
-    while not word.endswith(b" ") and (byte := stream.read(1)):
-        word += byte
-    return word
-
-
-@contextmanager
-def receiving(protocol: str, **options: Any) -> Iterator[Receiver]:
-    receiver = Receiver(protocol, **options)
-    try:
-        yield receiver
-    finally:
-        receiver.close()
-
-
-# The schema (PS3.15 A.5.1), as far as Hilum uses it: for each element its required and its optional attributes, and its
-# children in order, each with the least and the greatest number.
-CODED = ({"csd-code", "codeSystemName", "originalText"}, set[str](), list[tuple[str, int, int]]())
-MANY = 1000
-SCHEMA: dict[str, tuple[set[str], set[str], list[tuple[str, int, int]]]] = {
-    "AuditMessage": (
-        set(),
-        set(),
-        [
-            ("EventIdentification", 1, 1),
-            ("ActiveParticipant", 1, MANY),
-            ("AuditSourceIdentification", 1, 1),
-            ("ParticipantObjectIdentification", 0, MANY),
-        ],
-    ),
-    "EventIdentification": (
-        {"EventDateTime", "EventOutcomeIndicator"},
-        {"EventActionCode"},
-        [("EventID", 1, 1), ("EventTypeCode", 0, MANY), ("EventOutcomeDescription", 0, 1)],
-    ),
-    "ActiveParticipant": (
-        {"UserID", "UserIsRequestor"},
-        {"NetworkAccessPointID", "NetworkAccessPointTypeCode"},
-        [("RoleIDCode", 0, MANY)],
-    ),
-    "AuditSourceIdentification": ({"AuditSourceID"}, set(), []),
-    "ParticipantObjectIdentification": (
-        {"ParticipantObjectID"},
-        {"ParticipantObjectTypeCode", "ParticipantObjectTypeCodeRole"},
-        [
-            ("ParticipantObjectIDTypeCode", 1, 1),
-            ("ParticipantObjectName", 1, 1),
-            ("ParticipantObjectDescription", 0, MANY),
-        ],
-    ),
-    "ParticipantObjectDescription": (set(), set(), [("SOPClass", 0, MANY)]),
-    "SOPClass": ({"NumberOfInstances"}, {"UID"}, []),
-    "EventOutcomeDescription": (set(), set(), []),
-    "ParticipantObjectName": (set(), set(), []),
-    **dict.fromkeys(("EventID", "EventTypeCode", "RoleIDCode", "ParticipantObjectIDTypeCode"), CODED),
-}
-ALLOWED = {
-    "EventActionCode": set("CRUDE"),
-    "EventOutcomeIndicator": {"0", "4", "8", "12"},
-    "UserIsRequestor": {"true", "false"},
-    "NetworkAccessPointTypeCode": set("12345"),
-}
-
-
-def assert_valid(element: Element) -> None:
-    """Check an element and everything below it against the schema."""
-    needed, optional, children = SCHEMA[element.tag]
-    assert needed <= set(element.keys()) <= needed | optional, element.tag
-    for name, values in ALLOWED.items():
-        assert element.get(name, next(iter(values))) in values
-    left = list(element)
-    for tag, least, most in children:
-        count = 0
-        while left and left[0].tag == tag:
-            assert_valid(left.pop(0))
-            count += 1
-        assert least <= count <= most, f"{tag} in {element.tag}"
-    assert left == []
-
-
-def settings_for(receiver: Receiver, **others: Any) -> Settings:
+def settings_for(receiver: SyslogReceiver, **others: Any) -> Settings:
     return Settings(audit=AuditSettings(url=receiver.url), **others)
 
 
@@ -183,9 +48,9 @@ def participants(message: Element) -> dict[str | None, tuple[str | None, str | N
 
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
 def test_start_and_stop_of_a_node_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
-    with receiving(protocol) as receiver:
+    with syslog_receiver(protocol) as receiver:
         monkeypatch.setenv("HILUM_AUDIT__URL", receiver.url)
-        with started(tmp_path) as node:
+        with hilum_node(tmp_path) as node:
             wait_until(lambda: receiver.messages("110100"), "the start")
             node.process.terminate()
             node.process.wait(20)
@@ -195,7 +60,7 @@ def test_start_and_stop_of_a_node_are_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_refused_association_is_a_security_alert(sqlite_record: Engine, tmp_path: Path) -> None:
-    with receiving("udp") as receiver:
+    with syslog_receiver("udp") as receiver:
         trail = AuditTrail(settings_for(receiver))
         refused = pytest.raises(AssertionError)
         with listening(sqlite_record, tmp_path, trail=trail) as port, refused, associated(port, called="ELSEWHERE"):
@@ -210,7 +75,7 @@ def test_a_refused_association_is_a_security_alert(sqlite_record: Engine, tmp_pa
 def test_an_association_that_is_aborted_before_it_is_established_is_a_security_alert_and_none_later(
     sqlite_record: Engine, tmp_path: Path
 ) -> None:
-    with receiving("udp") as receiver:
+    with syslog_receiver("udp") as receiver:
         trail = AuditTrail(settings_for(receiver))
         with listening(sqlite_record, tmp_path, trail=trail) as port:
             with RawPeer(port).associate() as peer:
@@ -229,7 +94,7 @@ def test_what_an_association_brought_is_told_study_by_study(sqlite_record: Engin
         [pydicom.dcmread(path) for path in ct_series(tmp_path / name, np.zeros((count, 8, 8), np.int16))]
         for name, count in (("a", 2), ("b", 3))
     )
-    with receiving("udp") as receiver:
+    with syslog_receiver("udp") as receiver:
         trail = AuditTrail(settings_for(receiver))
         with listening(sqlite_record, tmp_path / "storage", trail=trail) as port:
             send(port, *first, *second, first[0])
@@ -251,7 +116,7 @@ def test_other_bytes_under_a_uid_that_is_known_are_told_too(sqlite_record: Engin
     (path,) = ct_series(tmp_path / "sent", np.zeros((1, 8, 8), np.int16))
     first, other = pydicom.dcmread(path), pydicom.dcmread(path)
     other.PatientID = "SYNTHETIC-2"
-    with receiving("tcp") as receiver:
+    with syslog_receiver("tcp") as receiver:
         trail = AuditTrail(settings_for(receiver))
         with listening(sqlite_record, tmp_path / "storage", trail=trail) as port:
             send(port, first)
@@ -263,7 +128,7 @@ def test_other_bytes_under_a_uid_that_is_known_are_told_too(sqlite_record: Engin
 
 
 def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callable[..., Engine]) -> None:
-    with receiving("udp") as receiver, SmallPACS(tmp_path / "pacs") as pacs:
+    with syslog_receiver("udp") as receiver, SmallPACS(tmp_path / "pacs") as pacs:
         peer = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=pacs.port)
         settings = settings_for(receiver, destinations=(peer,))
         trail = AuditTrail(settings)
@@ -278,7 +143,7 @@ def test_what_is_sent_is_told_before_and_after(tmp_path: Path, delivery: Callabl
 
 
 def test_a_dicomweb_service_is_told_by_its_url(delivery: Callable[..., Engine]) -> None:
-    with receiving("udp") as receiver, service() as peer:
+    with syslog_receiver("udp") as receiver, service() as peer:
         destination = WebDestination(name="PACS", url=peer.url)
         settings = settings_for(receiver, destinations=(destination,))
         trail = AuditTrail(settings)
@@ -302,7 +167,7 @@ def test_what_was_taken_and_what_was_not_are_told_apart(
         (ds,) = post.data_sets
         return (409, response(post, failure=0xC000)) if ds.InstanceNumber in refused else take_all(post)
 
-    with receiving("tcp") as receiver, service(answer) as peer:
+    with syslog_receiver("tcp") as receiver, service(answer) as peer:
         destination = WebDestination(name="PACS", url=peer.url)
         settings = settings_for(receiver, destinations=(destination,))
         trail = AuditTrail(settings)
@@ -348,7 +213,7 @@ def test_messages_go_over_tls_with_certificates_on_both_sides(tmp_path: Path) ->
     tls.load_cert_chain(theirs.certificate, theirs.key)
     tls.load_verify_locations(authority.certificate)
     tls.verify_mode = ssl.CERT_REQUIRED
-    with receiving("tls", tls=tls) as receiver:
+    with syslog_receiver("tls", tls=tls) as receiver:
         trail = AuditTrail(settings_for(receiver, tls=ours))
         trail.started()
         trail.stopped()
@@ -361,10 +226,10 @@ def test_messages_wait_for_a_receiver_that_is_away(monkeypatch: pytest.MonkeyPat
     port = free_port()
     trail = AuditTrail(Settings(audit=AuditSettings(url=f"tcp://127.0.0.1:{port}")))
     trail.started()
-    with receiving("tcp", port=port) as receiver:
+    with syslog_receiver("tcp", port=port) as receiver:
         wait_until(lambda: receiver.messages("110100"), "the first message")
     trail.stopped()
-    with receiving("tcp", port=port) as receiver:
+    with syslog_receiver("tcp", port=port) as receiver:
         wait_until(lambda: receiver.messages("110100"), "the message after a restart")
         trail.close()
 
@@ -386,7 +251,7 @@ def test_a_message_that_no_datagram_holds_is_said_to_be_lost_and_holds_up_no_oth
 ) -> None:
     lost: list[str] = []
     monkeypatch.setattr("dicom_node.security.syslog.log.warning", lambda _action, *, code="", **_: lost.append(code))
-    with receiving("udp") as receiver:
+    with syslog_receiver("udp") as receiver:
         syslog = Syslog(AuditSettings(url=receiver.url), None)
         syslog.send("DICOM+RFC3881", "x" * 70_000)
         syslog.send("DICOM+RFC3881", "<next/>")
@@ -405,7 +270,7 @@ def test_a_patients_number_is_told_no_longer_than_dicom_allows(tmp_path: Path) -
 
 
 def test_what_xml_cannot_hold_is_replaced() -> None:
-    with receiving("udp") as receiver:
+    with syslog_receiver("udp") as receiver:
         trail = AuditTrail(settings_for(receiver))
         trail.received(Participant('A\x01<&">', ""), trail.hilum(), Transfer("1.2", "ä\x00\ud800"))
         (told,) = wait_until(lambda: receiver.messages("110104"), "the message")

@@ -25,7 +25,7 @@ from dicom_node.record.schema import instances
 from dicom_node.security.tls import client_context, server_context
 from dicom_node.settings import Destination, Settings, TLSSettings
 from tests.certificates import Authority, Certificate, make_authority
-from tests.dicom_node.receive.test_listeners import started, threads_of
+from tests.dicom_node.hilum_node import hilum_node, threads_of
 from tests.dicom_node.receiving import listening
 from tests.dicom_node.recording import rows
 from tests.factories import ct_series
@@ -198,7 +198,7 @@ def test_two_processes_speak_tls_at_one_port(
     for name in TLSSettings.model_fields:
         monkeypatch.setenv(f"HILUM_TLS__{name.upper()}", str(getattr(tls, name)))
     context = client_context(authority.settings(theirs))
-    with started(tmp_path) as node:
+    with hilum_node(tmp_path) as node:
         wait_until(lambda: listens(node.port), "hilum node")
         opened = [associate(node.port, context) for _ in range(8)]
         assert all(association.is_established for association in opened)
