@@ -17,7 +17,7 @@ from tests.dicom_node.recording import opened
 from tests.faults.clock import Clock
 from tests.faults.pacs import BrokenPACS, BrokenService, Held
 from tests.faults.senders import Study, send_once
-from tests.faults.site import Site, site
+from tests.faults.site import Service, Site, site
 from tests.faults.verdict import judge
 from tests.services import PostgresServer, wait_until
 
@@ -44,6 +44,19 @@ class Hospital:
         if not shown["jobs"] or any(job["state"] not in FINAL_JOB_STATES for job in shown["jobs"]):
             return False
         return not shown["deliveries"]["pending"] and not shown["deliveries"]["rejected"]
+
+    def worker_at(self, study: Study, attempt: int = 1) -> Service:
+        """Wait until a worker has begun an attempt at a study; return this worker."""
+
+        def worker() -> Service | None:
+            for name in ("worker-1", "worker-2"):
+                for event in self.site.services[name].events("job_started"):
+                    if event["study_instance_uid"] == study.study_instance_uid and event["attempt"] == attempt:
+                        return self.site.services[name]
+            return None
+
+        found: Service = wait_until(worker, f"attempt {attempt}", 60)
+        return found
 
     def settled(self, study: Study, seconds: float = 90) -> list[Held]:
         """Wait until a study was answered and all its results were delivered; return the objects the PACS received."""

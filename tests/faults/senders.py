@@ -24,6 +24,8 @@ ROOT = "1.2.826.0.1.3680043.8.498.54"
 SENDERS_TIMEOUT_SECONDS = 30.0
 STUDIES_OF_A_PATIENT = 9
 """More than one, because a worker reads the reports on a patient's other studies."""
+LARGE = (40, 192, 256)
+"""A worker needs some seconds to measure it, so that a test can catch the worker at it."""
 
 
 @dataclass

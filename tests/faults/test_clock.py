@@ -18,8 +18,7 @@ from tests.dicom_node.recording import rows
 from tests.faults.clock import Clock, settable_clock
 from tests.faults.conftest import Hospital, hospital_in
 from tests.faults.pacs import Mood
-from tests.faults.senders import Scanner, associate
-from tests.faults.test_workers import LARGE, caught
+from tests.faults.senders import LARGE, Scanner, associate
 from tests.services import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.node]
@@ -88,7 +87,7 @@ def test_a_job_that_waits_for_a_worker_is_done(hospital: Hospital, clock: Clock,
 def test_a_job_that_a_worker_holds_is_answered_once(hospital: Hospital, clock: Clock, jump_seconds: int) -> None:
     study = Scanner(23, LARGE).study(abs(jump_seconds), LARGE[0])
     hospital.send(study)
-    caught(hospital, study)
+    hospital.worker_at(study)
     clock.set_by(jump_seconds)
     hospital.settled(study, 60)
     hospital.assert_answered_once(study)
@@ -100,7 +99,7 @@ def test_a_job_that_a_worker_holds_is_answered_once(hospital: Hospital, clock: C
 def test_a_job_whose_worker_died_is_taken_up_again(hospital: Hospital, clock: Clock, jump_seconds: int) -> None:
     study = Scanner(26, LARGE).study(abs(jump_seconds), LARGE[0])
     hospital.send(study)
-    caught(hospital, study).kill()
+    hospital.worker_at(study).kill()
     clock.set_by(jump_seconds)
     hospital.settled(study, 60)
     hospital.assert_answered_once(study)

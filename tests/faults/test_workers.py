@@ -16,14 +16,11 @@ from dicom_node.record.studies import show_study
 from dicom_node.study import Priority
 from tests.faults.conftest import Hospital
 from tests.faults.pacs import Held
-from tests.faults.senders import Scanner, Study
+from tests.faults.senders import LARGE, Scanner, Study
 from tests.faults.site import Service
 from tests.services import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.node]
-
-LARGE = (40, 192, 256)
-"""A worker needs some seconds to measure it, so that the test can catch the worker at it."""
 
 TOO_LARGE = (72, 512, 512)
 """Its volume is 38 MB. More than 32 MB are always requested from the system, so memory freed before does not help."""
@@ -37,20 +34,6 @@ def said_in(report: Held) -> str:
     return " ".join(str(element.value) for element in ds.iterall() if element.VR == "UT")
 
 
-def caught(hospital: Hospital, study: Study, attempt: int = 1) -> Service:
-    """Wait until a worker has begun an attempt at a study; return this worker."""
-
-    def worker() -> Service | None:
-        for name in ("worker-1", "worker-2"):
-            for event in hospital.site.services[name].events("job_started"):
-                if event["study_instance_uid"] == study.study_instance_uid and event["attempt"] == attempt:
-                    return hospital.site.services[name]
-        return None
-
-    found: Service = wait_until(worker, f"attempt {attempt}", 60)
-    return found
-
-
 def the_report(held: list[Held]) -> Held:
     (report,) = {one.sop_instance_uid: one for one in held if one.modality == "SR"}.values()
     return report
@@ -59,7 +42,7 @@ def the_report(held: list[Held]) -> Held:
 def test_a_worker_frozen_beyond_its_lease_adds_nothing(hospital: Hospital) -> None:
     study = Scanner(2, LARGE).study(1, LARGE[0])
     hospital.send(study)
-    worker = caught(hospital, study)
+    worker = hospital.worker_at(study)
     os.kill(worker.pid, signal.SIGSTOP)
     try:
         hospital.settled(study)
@@ -78,7 +61,7 @@ def test_a_study_that_kills_its_worker_every_time_is_reported_and_the_queue_goes
     for study in others:
         hospital.send(study)
     for attempt in (1, 2, 3):
-        os.kill(caught(hospital, poison, attempt).pid, signal.SIGKILL)
+        os.kill(hospital.worker_at(poison, attempt).pid, signal.SIGKILL)
     report = the_report(hospital.settled(poison))
     assert "Not analysed" in said_in(report)
     assert "stopped answering" in said_in(report)
@@ -114,7 +97,7 @@ def test_a_worker_that_ends_a_job_while_redis_is_away_takes_the_next_one(hospita
     hospital.settled(before)
     first, second = Scanner(11, LARGE).study(2, LARGE[0]), Scanner(11).study(3)
     hospital.send(first)
-    worker = caught(hospital, first)
+    worker = hospital.worker_at(first)
     (other,) = [service for name, service in hospital.site.services.items() if "worker" in name and service != worker]
     hospital.site.stop("redis")
     wait_until(lambda: ended(worker, first), "the end of its job", 60)
@@ -143,7 +126,7 @@ def limit_memory(worker: Service, more_mb: float) -> None:
 def test_two_workers_with_the_same_job_answer_once(hospital: Hospital) -> None:
     study = Scanner(5, LARGE).study(1, LARGE[0])
     hospital.send(study)
-    caught(hospital, study)
+    hospital.worker_at(study)
     (job,) = show_study(hospital.record, study.study_instance_uid)["jobs"]
     ring(hospital, job["job_id"], 10)
     hospital.settled(study)
