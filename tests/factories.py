@@ -45,6 +45,11 @@ def chest_hu(
     return np.round(hu).clip(-1024, 3071).astype(np.int16), labels, infection
 
 
+def gradient_hu(shape: tuple[int, int, int] = (5, 6, 7)) -> NDArray[np.int16]:
+    """Return HU that are different in every voxel, so that any flip or swap of axes changes the array."""
+    return np.arange(np.prod(shape), dtype=np.int16).reshape(shape) * 3 - 900
+
+
 def ct_series(
     folder: Path,
     hu: NDArray[np.integer],

@@ -17,6 +17,7 @@ from tests.browser.conftest import SCREENSHOTS, store
 from tests.browser.ohif import Viewer, opened
 from tests.factories import chest_hu, ct_series
 from tests.services import Orthanc
+from tests.worker.reports.content import SITE_GROUPS
 from tests.worker.reports.results import CUT_OFF, MADE_AT, SHAPE, THRESHOLDS, TILTED, Result, make_result
 from worker.reports import write_refusal, write_reports
 from worker.reports.outcome import conclusion
@@ -25,14 +26,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.peer]
 
 CAVEAT = "Not for diagnostic use."
 GAPS = NotAnalysable("missing-slices", "expected a slice every 6 mm, got gaps; send the whole series again")
-
-
-GROUPS = {
-    "left": ("Left lung", "Infection, left lung"),
-    "right": ("Right lung", "Infection, right lung"),
-    "both": ("Both lungs", "Infection, both lungs"),
-}
-"""The measurement groups of each site's lung and infection."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +66,7 @@ def test_the_report_says_the_result_in_words(found: Result, text: str) -> None:
 
 def test_the_report_gives_every_figure_with_its_unit(found: Result, text: str) -> None:
     for truth in found.findings.measurements:
-        lung, infection = GROUPS[truth.site]
+        lung, infection = SITE_GROUPS[truth.site]
         assert f"Volume: {as_shown(truth.lung_volume_ml)} mL" in group(text, lung)
         assert f"Volume: {as_shown(truth.infection_volume_ml)} mL" in group(text, infection)
         assert f"Proportion of infected region: {as_shown(truth.infected_percent)} %" in group(text, infection)

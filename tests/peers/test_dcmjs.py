@@ -11,18 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.npm import node, npm_package
+from tests.worker.reports.content import SITE_GROUPS
 from tests.worker.reports.results import Result, make_result
 from worker.findings import LEFT, RIGHT
 from worker.reports.codes import INFECTION, LEFT_LUNG, RIGHT_LUNG, Structure
 
 pytestmark = pytest.mark.peer
 
-GROUPS = {
-    "left": ("Left lung", "Infection, left lung"),
-    "right": ("Right lung", "Infection, right lung"),
-    "both": ("Both lungs", "Infection, both lungs"),
-}
-"""The measurement groups of each site's lung and infection."""
 READER = Path(__file__).with_name("read_with_dcmjs.mjs")
 
 
@@ -75,7 +70,7 @@ def test_reads_the_reports_figures(dcmjs: Path, result: Result) -> None:
     groups = {group["name"]: group["figures"] for group in read(dcmjs, result.path("report"))["groups"]}
 
     for truth in result.findings.measurements:
-        lung, infection = GROUPS[truth.site]
+        lung, infection = SITE_GROUPS[truth.site]
         assert groups[lung]["Volume"] == [pytest.approx(truth.lung_volume_ml, abs=0.01), "mL"]
         assert groups[lung]["Attenuation Coefficient"] == [pytest.approx(truth.lung_mean_hu, abs=0.1), "[hnsf'U]"]
         assert groups[infection]["Volume"] == [pytest.approx(truth.infection_volume_ml, abs=0.01), "mL"]

@@ -17,7 +17,7 @@ from dicom_node.settings import ReportSettings, WorkerSettings
 from tests.conformance.validation import DCIODVFY, PIXELMED, PIXELMED_SR, errors, unexplained
 from tests.conformance.validators import ask, run
 from tests.factories import chest_hu, ct_series
-from tests.peers.test_dcmjs import GROUPS
+from tests.worker.reports.content import SITE_GROUPS
 from tests.worker.reports.results import (
     CUT_OFF,
     MADE_AT,
@@ -29,7 +29,7 @@ from tests.worker.reports.results import (
     make_result,
     report_masks,
 )
-from tests.worker.reports.test_seg import assert_lies_on
+from tests.worker.reports.segments import assert_lies_on
 from worker.method import choose_method
 from worker.pipeline import analyze
 from worker.reports import WrittenObject, write_refusal, write_reports
@@ -183,7 +183,7 @@ def test_dcmqi_reads_the_same_figures(tmp_path: Path) -> None:
 
     groups = {group["TrackingIdentifier"]: group for group in json.loads(metadata.read_text())["Measurements"]}
     for truth in result.findings.measurements:
-        lung, infection = (figures_read_by_dcmqi(groups[name]) for name in GROUPS[truth.site])
+        lung, infection = (figures_read_by_dcmqi(groups[name]) for name in SITE_GROUPS[truth.site])
         assert lung["Volume"] == (pytest.approx(truth.lung_volume_ml, abs=0.01), "mL")
         assert lung["Attenuation Coefficient"] == (pytest.approx(truth.lung_mean_hu, abs=0.1), "[hnsf'U]")
         assert infection["Volume"] == (pytest.approx(truth.infection_volume_ml, abs=0.01), "mL")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.training.test_report import RESULT
+from tests.training.results import RESULT
 from training.experiments import REGISTRY
 from training.overview import anchor, overview
 from training.report import Result, section

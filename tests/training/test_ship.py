@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SettingsError
-from tests.worker.test_chest_network import CARD
+from tests.worker.by_gray import CARD
 from training.files import write_json
 from training.ship import ship
 from worker.models.store import verify

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.worker.test_lungs import volume_of
+from tests.worker.chests import volume_of
 from worker.candidates import Candidate, Candidates, Verdict, by_size, filter_candidates
 from worker.findings import Mask
 from worker.volume import Volume

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import PassingFailure
 from tests.factories import chest_hu, ct_series
-from tests.worker.test_lungs import dice, volume_of, with_bulla
+from tests.worker.by_gray import CARD, ByGray
+from tests.worker.chests import chest_with_bulla, dice, volume_of
 from worker.candidates import by_size, filter_candidates
-from worker.chest_network import CLASSES, ChestNetwork
+from worker.chest_network import ChestNetwork
 from worker.findings import LEFT, Lungs
 from worker.geometry import Geometry
 from worker.networks.card import Card
@@ -21,40 +22,6 @@ from worker.networks.errors import NetworkError
 from worker.networks.registry import build
 from worker.pipeline import analyze
 from worker.volume import Volume
-
-CARD = Card(
-    network="unet",
-    arguments={"classes": 4, "width": 1, "depth": 1},
-    classes=CLASSES,
-    window_hu=(-1200.0, 600.0),
-    spacing_mm=(None, None, None),
-    image_size=(112, 112),
-    stack_slices=1,
-    threshold=0.5,
-    training_data="none",
-    commit="none",
-    licence="none",
-    metrics={},
-)
-
-
-class ByGray:
-    """An engine that finds lung from ``lung_from`` to 0.35 of the gray scale, and infection from 0.35 to 0.43.
-
-    With the window of ``CARD`` this is lung from -930 HU (by default) to -570 HU, and infection from -570 to -426 HU.
-    """
-
-    name = "by-gray"
-
-    def __init__(self, lung_from: float = 0.15) -> None:
-        self.lung_from = lung_from
-        self.seen: list[NDArray[np.float32]] = []
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.seen.append(batch)
-        gray = batch[:, 0]
-        lung, infection = (gray > self.lung_from) & (gray <= 0.35), (gray > 0.35) & (gray < 0.43)
-        return 20 * np.stack([~(lung | infection), lung, infection, np.zeros_like(lung)], axis=1).astype(np.float32)
 
 
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1)])
@@ -241,7 +208,7 @@ def test_gas_of_the_bowel_below_a_lung_is_not_lung() -> None:
 
 
 def test_emphysema_low_in_a_lung_is_lung() -> None:
-    hu, bulla = with_bulla()
+    hu, bulla = chest_with_bulla()
     found = ChestNetwork(ByGray(lung_from=0.1), CARD).segment_lungs(volume_of(hu)).labels
     assert (found[bulla] == LEFT).mean() > 0.95
 

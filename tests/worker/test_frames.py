@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import NotAnalysable
-from tests.factories import ct_series
-from tests.worker.test_volume import gradient
+from tests.factories import ct_series, gradient_hu
 from worker.frames import names_chest, read_frames
 from worker.volume import read_volume
 
@@ -32,7 +31,7 @@ from worker.volume import read_volume
 def test_descriptions_name_the_chest_where_the_body_part_names_nothing_else(
     tmp_path: Path, part: str, description: str, chest: bool
 ) -> None:
-    path, *_ = ct_series(tmp_path, gradient(), BodyPartExamined=part, StudyDescription=description)
+    path, *_ = ct_series(tmp_path, gradient_hu(), BodyPartExamined=part, StudyDescription=description)
     assert names_chest(read_frames(path)[0].body_part) == chest
 
 
@@ -41,7 +40,7 @@ def test_a_missing_slice_of_a_chest_that_only_its_description_names_is_answered(
     tmp_path: Path, description: str
 ) -> None:
     described = {"BodyPartExamined": "", "StudyDescription": "", "SeriesDescription": description}
-    paths = ct_series(tmp_path, gradient(), keep=[0, 1, 3, 4], **described)
+    paths = ct_series(tmp_path, gradient_hu(), keep=[0, 1, 3, 4], **described)
 
     with pytest.raises(NotAnalysable) as caught:
         read_volume(paths)
@@ -52,7 +51,7 @@ def test_a_missing_slice_of_a_chest_that_only_its_description_names_is_answered(
 @pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
 @pytest.mark.parametrize("written", ["NaN", "inf"])
 def test_a_refusal_counts_no_value_that_is_not_finite(tmp_path: Path, written: str) -> None:
-    path, *_ = ct_series(tmp_path, gradient(), RescaleSlope=written)
+    path, *_ = ct_series(tmp_path, gradient_hu(), RescaleSlope=written)
 
     with pytest.raises(NotAnalysable, match=r"expected RescaleSlope with 1 finite value\(s\), got 0"):
         read_frames(path)

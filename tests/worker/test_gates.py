@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.settings import SelectionSettings
-from tests.worker.test_lungs import volume_of
+from tests.worker.chests import volume_of
 from worker.findings import Flag, Lungs, Mask, Measurement
 from worker.gates import FEWEST_SLICES, SHORTEST_MM, disagreement, flags_of, require_chest_extent, require_lungs
 from worker.geometry import Geometry

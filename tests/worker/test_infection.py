@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.factories import chest_hu
-from tests.worker.test_lungs import dice, volume_of
+from tests.worker.chests import dice, volume_of
 from worker.findings import Lungs
 from worker.infection import segment_infection
 

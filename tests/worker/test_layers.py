@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.worker.test_lungs import volume_of
+from tests.worker.chests import volume_of
 from worker.candidates import Candidates, filter_candidates
 from worker.findings import Mask
 from worker.layers import by_size_and_place

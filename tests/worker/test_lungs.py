@@ -5,26 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.factories import chest_hu, ct_series
+from tests.worker.chests import chest_with_bulla, dice, volume_of
 from worker.findings import LEFT, Lungs
 from worker.geometry import Geometry
 from worker.lungs import segment_lungs
-from worker.volume import Volume, read_volume
-
-
-def volume_of(hu: NDArray[np.int16], signs: tuple[int, int, int] = (1, 1, 1)) -> Volume:
-    """Return an axial volume with voxels of 6 x 3 x 3 mm; along axes with sign -1 its array is reversed."""
-    affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2] = np.multiply(signs, (6, 3, 3))
-    affine[3, 3] = 1
-    flipped = np.ascontiguousarray(hu[tuple(slice(None, None, sign) for sign in signs)])
-    return Volume(flipped, Geometry(hu.shape, affine, "1.2"), (), body_part="CHEST")
-
-
-def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+from worker.volume import read_volume
 
 
 @pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
@@ -86,25 +73,11 @@ def test_gas_in_the_stomach_is_no_lung() -> None:
     assert segment_lungs(volume_of(hu)).labels[gas].mean() < 0.05
 
 
-def with_bulla(rows: slice = slice(42, 55), depth: int = 8) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Return a chest with a bulla of -985 HU low in the left lung, at the costal pleura, and the bulla's mask.
-
-    By default it has about 34 mL.
-    """
-    hu, truth, _ = chest_hu()
-    left = truth == LEFT
-    from_pleura = np.cumsum(left[:, :, ::-1], axis=2)[:, :, ::-1]
-    bulla = np.zeros_like(left)
-    bulla[6:12, rows] = (left & (from_pleura <= depth))[6:12, rows]
-    hu[bulla] = -985
-    return hu, bulla
-
-
 @pytest.mark.parametrize(
     ("rows", "depth", "ml"), [(slice(42, 55), 8, 34), (slice(32, 64), 11, 110), (slice(25, 70), 14, 155)]
 )
 def test_emphysema_low_in_the_scan_is_lung(rows: slice, depth: int, ml: float) -> None:
-    hu, bulla = with_bulla(rows, depth)
+    hu, bulla = chest_with_bulla(rows, depth)
     assert bulla.sum() * 0.054 == pytest.approx(ml, rel=0.05)
     assert (segment_lungs(volume_of(hu)).labels[bulla] == LEFT).mean() > 0.95
 

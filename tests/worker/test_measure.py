@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.errors import Defect
-from tests.worker.test_lungs import volume_of
+from tests.worker.chests import volume_of
 from worker.findings import Lungs, Mask
 from worker.gates import flags_of, require_lungs
 from worker.geometry import Geometry

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.figures import format_percent
-from tests.worker.test_lungs import volume_of
+from tests.worker.chests import volume_of
 from worker.findings import LEFT, RIGHT, Lungs, Mask, Severity
 from worker.severity import WHOLE_LUNG_PERCENT, ZONE_PERCENT, score, severity
 

@@ -10,18 +10,11 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import NotAnalysable, NotForHilum, PassingFailure, RejectedInput
-from tests.factories import AXIAL, ct_series, multiframe_ct, slice_positions
+from tests.factories import AXIAL, ct_series, gradient_hu, multiframe_ct, slice_positions
 from worker.volume import read_volume
-
-
-def gradient(shape: tuple[int, int, int] = (5, 6, 7)) -> NDArray[np.int16]:
-    """Return HU that are different in every voxel, so that any flip or swap of axes changes the array."""
-    return np.arange(np.prod(shape), dtype=np.int16).reshape(shape) * 3 - 900
-
 
 UNIT = np.eye(3)
 STRAIGHT = [
@@ -50,7 +43,7 @@ def orientations(draw: st.DrawFn) -> tuple[float, ...]:
 def test_every_voxel_lies_where_its_slice_says(
     orientation: tuple[float, ...], seed: int, spacing: tuple[float, float, float], tilt: float
 ) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     with TemporaryDirectory() as folder:
         paths = ct_series(Path(folder), hu, orientation=orientation, spacing_mm=spacing, tilt_degrees=tilt, seed=seed)
         volume = read_volume(paths)
@@ -67,7 +60,7 @@ def test_every_voxel_lies_where_its_slice_says(
 @given(orientation=st.sampled_from(STRAIGHT), seed=st.integers(0, 99))
 def test_simpleitk_finds_the_same_values_at_the_same_places(orientation: tuple[float, ...], seed: int) -> None:
     with TemporaryDirectory() as folder:
-        paths = ct_series(Path(folder), gradient(), orientation=orientation, spacing_mm=(2.0, 0.6, 0.9), seed=seed)
+        paths = ct_series(Path(folder), gradient_hu(), orientation=orientation, spacing_mm=(2.0, 0.6, 0.9), seed=seed)
         volume = read_volume(paths)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(reader.GetGDCMSeriesFileNames(folder))
@@ -78,7 +71,7 @@ def test_simpleitk_finds_the_same_values_at_the_same_places(orientation: tuple[f
 
 
 def test_slices_name_the_instances_they_came_from(tmp_path: Path) -> None:
-    volume = read_volume(ct_series(tmp_path, gradient(), seed=4))
+    volume = read_volume(ct_series(tmp_path, gradient_hu(), seed=4))
     for source, plane in zip(volume.slices, volume.hu, strict=True):
         ds = dcmread(source.path)
         assert ds.SOPInstanceUID == source.sop_instance_uid
@@ -87,7 +80,7 @@ def test_slices_name_the_instances_they_came_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("legacy_converted", [False, True])
 def test_a_multiframe_ct_reads_like_the_series_it_could_have_been(tmp_path: Path, legacy_converted: bool) -> None:
-    hu = gradient((20, 6, 7))
+    hu = gradient_hu((20, 6, 7))
     series = read_volume(ct_series(tmp_path / "single", hu))
     multi = read_volume(multiframe_ct(tmp_path / "multi", hu, legacy_converted=legacy_converted, seed=3))
     np.testing.assert_array_equal(multi.hu, hu)
@@ -99,13 +92,13 @@ def test_a_multiframe_ct_reads_like_the_series_it_could_have_been(tmp_path: Path
 
 
 def test_a_fractional_rescale_is_rounded(tmp_path: Path) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     volume = read_volume(ct_series(tmp_path, hu, slope=0.37, intercept=-1000.5))
     assert np.abs(volume.hu - hu).max() <= 1
 
 
 def test_padding_reads_as_air_outside_the_field_of_view(tmp_path: Path) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     hu[:, 0, 0] = 3000
     volume = read_volume(ct_series(tmp_path, hu, PixelPaddingValue=4024))
     assert (volume.hu[:, 0, 0] == -1024).all()
@@ -113,7 +106,7 @@ def test_padding_reads_as_air_outside_the_field_of_view(tmp_path: Path) -> None:
 
 
 def test_an_empty_end_of_a_padding_range_is_none(tmp_path: Path) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     hu[:, 0, 0] = 3000
     volume = read_volume(ct_series(tmp_path, hu, PixelPaddingValue=4024, PixelPaddingRangeLimit=""))
     assert (volume.hu[:, 0, 0] == -1024).all()
@@ -121,14 +114,14 @@ def test_an_empty_end_of_a_padding_range_is_none(tmp_path: Path) -> None:
 
 
 def test_a_padding_range_reads_as_air(tmp_path: Path) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     hu[:, 0, 0], hu[:, 0, 1] = 2990, 3000
     volume = read_volume(ct_series(tmp_path, hu, PixelPaddingValue=4024, PixelPaddingRangeLimit=4014))
     assert (volume.hu[:, 0, :2] == -1024).all()
 
 
 def test_a_signed_padding_value_written_as_unsigned_is_understood(tmp_path: Path) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     hu[:, 0, 0] = -2000
     paths = ct_series(tmp_path, hu, signed=True, intercept=0)
     for path in paths:
@@ -144,7 +137,7 @@ def test_nothing_is_below_the_lowest_hounsfield_value(tmp_path: Path) -> None:
 
 
 def test_bits_above_bits_stored_are_ignored(tmp_path: Path) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     paths = ct_series(tmp_path, hu)
     for path in paths:
         ds = dcmread(path)
@@ -155,7 +148,7 @@ def test_bits_above_bits_stored_are_ignored(tmp_path: Path) -> None:
 
 
 def test_files_without_preamble_and_file_meta_are_read(tmp_path: Path) -> None:
-    hu = gradient()
+    hu = gradient_hu()
     paths = ct_series(tmp_path, hu, transfer_syntax="1.2.840.10008.1.2")
     for path in paths:
         ds = dcmread(path)
@@ -166,14 +159,14 @@ def test_files_without_preamble_and_file_meta_are_read(tmp_path: Path) -> None:
 
 
 def test_a_tilted_gantry_is_flagged_and_its_volume_is_right(tmp_path: Path) -> None:
-    volume = read_volume(ct_series(tmp_path, gradient(), tilt_degrees=15, spacing_mm=(2.0, 1.0, 1.0)))
+    volume = read_volume(ct_series(tmp_path, gradient_hu(), tilt_degrees=15, spacing_mm=(2.0, 1.0, 1.0)))
     assert [flag.code for flag in volume.flags] == ["gantry-tilt"]
     assert not volume.flags[0].withholds_percentage
     assert volume.geometry.voxel_volume_ml == pytest.approx(0.002)
 
 
 def test_an_untilted_gantry_is_not_flagged(tmp_path: Path) -> None:
-    assert read_volume(ct_series(tmp_path, gradient())).flags == ()
+    assert read_volume(ct_series(tmp_path, gradient_hu())).flags == ()
 
 
 def refused(paths: list[Path], error: type[RejectedInput], code: str) -> None:
@@ -204,17 +197,17 @@ def refused(paths: list[Path], error: type[RejectedInput], code: str) -> None:
 def test_headers_that_cannot_be_measured_are_refused(
     tmp_path: Path, attributes: dict[str, Any], error: type[RejectedInput], code: str
 ) -> None:
-    refused(ct_series(tmp_path, gradient(), **attributes), error, code)
+    refused(ct_series(tmp_path, gradient_hu(), **attributes), error, code)
 
 
 @pytest.mark.parametrize(
     "attributes", [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"SamplesPerPixel": 3}], ids=["scout", "dose"]
 )
 def test_what_is_no_slice_is_left_out_of_a_series_of_slices(tmp_path: Path, attributes: dict[str, Any]) -> None:
-    slices = ct_series(tmp_path / "slices", gradient())
-    others = ct_series(tmp_path / "others", gradient((1, 6, 7)), orientation=(1, 0, 0, 0, 0, -1), **attributes)
+    slices = ct_series(tmp_path / "slices", gradient_hu())
+    others = ct_series(tmp_path / "others", gradient_hu((1, 6, 7)), orientation=(1, 0, 0, 0, 0, -1), **attributes)
     volume = read_volume([*others, *slices])
-    np.testing.assert_array_equal(volume.hu, gradient())
+    np.testing.assert_array_equal(volume.hu, gradient_hu())
     assert {slice_.path for slice_ in volume.slices} == set(slices)
 
 
@@ -224,11 +217,11 @@ def test_what_is_no_slice_is_left_out_of_a_series_of_slices(tmp_path: Path, attr
 def test_the_slices_thickness_is_what_the_header_says_where_it_is_a_length(
     tmp_path: Path, written: str | None, thickness_mm: float | None
 ) -> None:
-    assert read_volume(ct_series(tmp_path, gradient(), SliceThickness=written)).slice_thickness_mm == thickness_mm
+    assert read_volume(ct_series(tmp_path, gradient_hu(), SliceThickness=written)).slice_thickness_mm == thickness_mm
 
 
 def test_the_thickness_is_that_of_most_slices(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient(), SliceThickness="2.5")
+    paths = ct_series(tmp_path, gradient_hu(), SliceThickness="2.5")
     lowest = dcmread(paths[0])
     lowest.SliceThickness = "10"
     lowest.save_as(paths[0])
@@ -236,18 +229,18 @@ def test_the_thickness_is_that_of_most_slices(tmp_path: Path) -> None:
 
 
 def test_a_multi_frame_cts_thickness_stands_in_its_groups(tmp_path: Path) -> None:
-    assert read_volume(multiframe_ct(tmp_path, gradient(), spacing_mm=(6.0, 3.0, 3.0))).slice_thickness_mm == 6
+    assert read_volume(multiframe_ct(tmp_path, gradient_hu(), spacing_mm=(6.0, 3.0, 3.0))).slice_thickness_mm == 6
 
 
 def test_a_malformed_number_is_refused(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient())
+    paths = ct_series(tmp_path, gradient_hu())
     data = paths[2].read_bytes()
     paths[2].write_bytes(data.replace(b"-150\\-140\\", b"-1x0\\-140\\"))
     refused(paths, NotAnalysable, "malformed-header")
 
 
 def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient())
+    paths = ct_series(tmp_path, gradient_hu())
     ds = dcmread(paths[2])
     ds.add_new("PerFrameFunctionalGroupsSequence", "LO", "no sequence")
     ds.save_as(paths[2])
@@ -263,7 +256,7 @@ def test_a_storage_that_is_not_there_refuses_no_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("written", "number"), [(b"7777", 7777), (b"1.5 ", None), (b"abc ", None), (b"    ", None)])
 @pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
 def test_an_odd_instance_number_is_none_and_refuses_nothing(tmp_path: Path, written: bytes, number: int | None) -> None:
-    paths = ct_series(tmp_path, gradient(), InstanceNumber=4321)
+    paths = ct_series(tmp_path, gradient_hu(), InstanceNumber=4321)
     for path in paths:
         path.write_bytes(path.read_bytes().replace(b"4321", written))
     assert {slice_.instance_number for slice_ in read_volume(paths).slices} == {number}
@@ -280,20 +273,20 @@ def test_no_files_are_refused() -> None:
 
 
 def test_one_slice_is_refused(tmp_path: Path) -> None:
-    refused(ct_series(tmp_path, gradient((1, 6, 7))), NotAnalysable, "too-few-slices")
+    refused(ct_series(tmp_path, gradient_hu((1, 6, 7))), NotAnalysable, "too-few-slices")
 
 
 @pytest.mark.parametrize("missing", [[3], [3, 4], [2, 6]])
 def test_missing_slices_are_refused(tmp_path: Path, missing: list[int]) -> None:
     keep = [i for i in range(10) if i not in missing]
-    paths = ct_series(tmp_path, gradient((10, 4, 4)), keep=keep, seed=1)
+    paths = ct_series(tmp_path, gradient_hu((10, 4, 4)), keep=keep, seed=1)
     with pytest.raises(NotAnalysable, match=rf"{len(missing)} slice\(s\) are missing") as caught:
         read_volume(paths)
     assert caught.value.code == "missing-slices"
 
 
 def test_a_slice_beside_another_fills_its_place_twice(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient((10, 4, 4)), spacing_mm=(5.0, 3.0, 3.0))
+    paths = ct_series(tmp_path, gradient_hu((10, 4, 4)), spacing_mm=(5.0, 3.0, 3.0))
     moved(paths[4], (0.0, 0.0, -4.7))
     refused(paths, NotAnalysable, "duplicate-positions")
 
@@ -306,7 +299,7 @@ def moved(path: Path, by_mm: tuple[float, float, float]) -> None:
 
 @pytest.mark.parametrize(("by_mm", "is_refused"), [(0.15, False), (0.45, True)])
 def test_spacing_may_differ_by_a_tenth(tmp_path: Path, by_mm: float, is_refused: bool) -> None:
-    paths = ct_series(tmp_path, gradient(), spacing_mm=(2.0, 1.0, 1.0))
+    paths = ct_series(tmp_path, gradient_hu(), spacing_mm=(2.0, 1.0, 1.0))
     moved(paths[2], (0, 0, by_mm))
     if is_refused:
         refused(paths, NotAnalysable, "uneven-spacing")
@@ -315,7 +308,7 @@ def test_spacing_may_differ_by_a_tenth(tmp_path: Path, by_mm: float, is_refused:
 
 
 def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient((9, 6, 7)), spacing_mm=(0.625, 1.0, 1.0))
+    paths = ct_series(tmp_path, gradient_hu((9, 6, 7)), spacing_mm=(0.625, 1.0, 1.0))
     for path in paths:
         ds = dcmread(path)
         ds.ImagePositionPatient = [round(float(p), 1) for p in ds.ImagePositionPatient]
@@ -324,7 +317,7 @@ def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path: Path) -
 
 
 def test_a_slice_shifted_sideways_is_refused(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient())
+    paths = ct_series(tmp_path, gradient_hu())
     moved(paths[2], (20, 0, 0))
     refused(paths, NotAnalysable, "not-a-stack")
 
@@ -341,47 +334,47 @@ def test_a_slice_shifted_sideways_is_refused(tmp_path: Path) -> None:
 )
 def test_slices_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], code: str) -> None:
     alike: dict[str, Any] = {"SeriesInstanceUID": "1.2", "FrameOfReferenceUID": "1.2.1"}
-    first = ct_series(tmp_path / "a", gradient(), **alike)
-    second = ct_series(tmp_path / "b", gradient(), origin_mm=(-150, -140, -170), **(alike | other))
+    first = ct_series(tmp_path / "a", gradient_hu(), **alike)
+    second = ct_series(tmp_path / "b", gradient_hu(), origin_mm=(-150, -140, -170), **(alike | other))
     refused(first + second, NotAnalysable, code)
 
 
 def test_slices_without_a_patient_id_may_lie_among_others(tmp_path: Path) -> None:
     alike: dict[str, Any] = {"SeriesInstanceUID": "1.2", "FrameOfReferenceUID": "1.2.1"}
-    first = ct_series(tmp_path / "a", gradient(), **alike)
-    second = ct_series(tmp_path / "b", gradient(), origin_mm=(-150, -140, -170), PatientID="", **alike)
+    first = ct_series(tmp_path / "a", gradient_hu(), **alike)
+    second = ct_series(tmp_path / "b", gradient_hu(), origin_mm=(-150, -140, -170), PatientID="", **alike)
     assert len(read_volume(first + second).hu) == 10
 
 
 def test_mixed_image_sizes_are_refused(tmp_path: Path) -> None:
     alike: dict[str, Any] = {"SeriesInstanceUID": "1.2", "FrameOfReferenceUID": "1.2.1"}
-    first = ct_series(tmp_path / "a", gradient(), **alike)
-    second = ct_series(tmp_path / "b", gradient((5, 8, 7)), origin_mm=(-150, -140, -170), **alike)
+    first = ct_series(tmp_path / "a", gradient_hu(), **alike)
+    second = ct_series(tmp_path / "b", gradient_hu((5, 8, 7)), origin_mm=(-150, -140, -170), **alike)
     refused(first + second, NotAnalysable, "mixed-image-size")
 
 
 def test_messages_tell_no_patient_and_no_file(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient(), RescaleSlope=None, PatientName="Secret^Name", PatientID="S123")
+    paths = ct_series(tmp_path, gradient_hu(), RescaleSlope=None, PatientName="Secret^Name", PatientID="S123")
     with pytest.raises(NotAnalysable) as caught:
         read_volume(paths)
     assert not any(word in caught.value.message for word in ("Secret", "S123", str(tmp_path), paths[0].name))
 
 
 def test_the_named_body_part_travels_with_the_volume(tmp_path: Path) -> None:
-    assert read_volume(ct_series(tmp_path, gradient(), orientation=AXIAL)).body_part == "CHEST"
+    assert read_volume(ct_series(tmp_path, gradient_hu(), orientation=AXIAL)).body_part == "CHEST"
 
 
 def test_kernel_and_contrast_agent_travel_with_the_volume(tmp_path: Path) -> None:
-    plain = read_volume(ct_series(tmp_path / "plain", gradient()))
+    plain = read_volume(ct_series(tmp_path / "plain", gradient_hu()))
     assert (plain.kernel, plain.has_contrast_agent) == ("STANDARD", False)
-    enhanced = read_volume(ct_series(tmp_path / "enhanced", gradient(), ContrastBolusAgent="Iopamidol"))
+    enhanced = read_volume(ct_series(tmp_path / "enhanced", gradient_hu(), ContrastBolusAgent="Iopamidol"))
     assert enhanced.has_contrast_agent
-    iterative = read_volume(ct_series(tmp_path / "iterative", gradient(), ConvolutionKernel=["I70f", "2"]))
+    iterative = read_volume(ct_series(tmp_path / "iterative", gradient_hu(), ConvolutionKernel=["I70f", "2"]))
     assert iterative.kernel == "I70f 2"
 
 
 def test_a_volume_was_taken_with_contrast_if_any_frame_was(tmp_path: Path) -> None:
-    (path,) = multiframe_ct(tmp_path, gradient(), ContrastBolusAgentSequence=[Dataset()])
+    (path,) = multiframe_ct(tmp_path, gradient_hu(), ContrastBolusAgentSequence=[Dataset()])
     ds = dcmread(path)
     groups = ds.PerFrameFunctionalGroupsSequence
     for is_given in (False, True):
@@ -400,7 +393,7 @@ def test_the_kernel_of_a_multi_frame_object_travels_with_the_volume(
 ) -> None:
     paths = multiframe_ct(
         tmp_path,
-        gradient(),
+        gradient_hu(),
         legacy_converted=legacy_converted,
         kernel=["I70f", "2"],
         kernel_of_each_frame=kernel_of_each_frame,

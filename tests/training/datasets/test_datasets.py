@@ -7,7 +7,7 @@ from pydicom import dcmread
 
 from dicom_node.errors import SettingsError
 from tests.factories import chest_hu, ct_series
-from tests.training.datasets.test_dicom import describe, write_seg
+from tests.training.datasets.segmentations import segment, write_seg
 from training import datasets
 from training.datasets.sample import BadData
 from training.label import save_nifti
@@ -41,7 +41,7 @@ def drawn(folder: Path, seed: int, **attributes: str) -> None:
     """Write a patient's folder: a series of four slices with a SEG of its infection."""
     hu, _, infection = chest_hu((4, 24, 32), seed=seed)
     images = ct_series(folder / "ct", hu, **attributes)
-    write_seg(folder / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(folder / "seg.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
 
 
 def labelled(folder: Path, seed: int, **attributes: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -52,7 +52,7 @@ def labelled(folder: Path, seed: int, **attributes: str) -> tuple[NDArray[np.boo
     hu, lungs, infection = chest_hu((8, 24, 32), seed=seed)
     labels = np.where(infection, 3, lungs).astype(np.uint8)
     images = ct_series(folder / "ct", hu, **attributes)
-    write_seg(folder / "seg.dcm", images, labels, [describe(n + 1, name) for n, name in enumerate(STRUCTURES)])
+    write_seg(folder / "seg.dcm", images, labels, [segment(n + 1, name) for n, name in enumerate(STRUCTURES)])
     (folder / "labels").mkdir()
     geometry = Geometry(hu.shape, np.diag([6.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]], "")
     for name, array in (("ct", hu), ("lungs", labels * (labels < 3)), ("infection", infection.astype(np.uint8))):

@@ -1,63 +1,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import highdicom
 import numpy as np
 import pytest
-from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.sr.coding import Code
 from pydicom.uid import RTStructureSetStorage, SurfaceSegmentationStorage, generate_uid
 
 from tests.factories import chest_hu, ct_series, multiframe_ct
+from tests.training.datasets.segmentations import LUNG, segment, write_seg
 from training import datasets
 from training.datasets.sample import BadData
 from worker.reports.uids import derive_uid
-
-ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
-LESION = Code("52988006", "SCT", "Lesion")
-LUNG = Code("39607008", "SCT", "Lung")
-
-
-def describe(number: int, label: str, kind: Code = LESION) -> SegmentDescription:
-    return SegmentDescription(
-        segment_number=number,
-        segment_label=label,
-        segmented_property_category=ANATOMY if kind == LUNG else ABNORMAL,
-        segmented_property_type=kind,
-        algorithm_type="MANUAL",
-    )
-
-
-def write_seg(
-    path: Path,
-    images: Sequence[Path],
-    masks: NDArray[np.uint8] | NDArray[np.float32],
-    descriptions: Sequence[SegmentDescription],
-) -> None:
-    """Write a SEG of masks (slices, rows, columns, segments) in the order of the images.
-
-    Masks of uint8 are written as BINARY, masks of float32 (shares of 0 to 1) as FRACTIONAL. Without the last axis they
-    are a label map, written as LABELMAP.
-    """
-    kind = "LABELMAP" if masks.ndim == 3 else "BINARY" if masks.dtype == np.uint8 else "FRACTIONAL"
-    segmentation = highdicom.seg.Segmentation(
-        source_images=[dcmread(image) for image in images],
-        pixel_array=masks,
-        segmentation_type=kind,
-        segment_descriptions=descriptions,
-        series_instance_uid=generate_uid(),
-        series_number=9,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="Someone",
-        manufacturer_model_name="Viewer",
-        software_versions="1",
-        device_serial_number="1",
-    )
-    segmentation.save_as(path)
 
 
 @pytest.fixture
@@ -73,7 +27,7 @@ def test_segments_become_masks_on_the_slices_they_were_drawn_on(tmp_path: Path, 
     images = ct_series(tmp_path / "anna" / "ct", hu, seed=3, WindowCenter=-500, WindowWidth=1501)
     order = [round((dcmread(p).ImagePositionPatient[2] + 200) / 6) for p in images]
     masks = np.stack([lungs > 0, infection], axis=-1)[order].astype(np.uint8)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung"), describe(2, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [segment(1, "Lung"), segment(2, "infection")])
     (sample,) = datasets.read("dicom", tmp_path)
     assert sample.patient == "anna"
     assert np.array_equal(sample.image, hu)
@@ -86,7 +40,7 @@ def test_segments_become_masks_on_the_slices_they_were_drawn_on(tmp_path: Path, 
 def test_voxels_of_a_tilted_gantry_have_their_true_volume(tmp_path: Path, chest: Chest) -> None:
     images = ct_series(tmp_path / "anna" / "ct", chest[0], tilt_degrees=20)
     masks = (chest[1] > 0)[..., None].astype(np.uint8)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [segment(1, "Lung")])
     (sample,) = datasets.read("dicom", tmp_path)
     assert sample.voxel_ml == pytest.approx(6 * 3 * 3 / 1000)
 
@@ -97,7 +51,7 @@ def test_masks_of_feet_last_coronal_images_turn_with_them(tmp_path: Path, chest:
     coronal = np.ascontiguousarray(hu.transpose(1, 0, 2)[:, ::-1])
     drawn = np.ascontiguousarray(infection.transpose(1, 0, 2)[:, ::-1])
     images = ct_series(tmp_path / "anna" / "ct", coronal, orientation=(1, 0, 0, 0, 0, -1), spacing_mm=(3.0, 6.0, 3.0))
-    write_seg(tmp_path / "anna" / "seg.dcm", images, drawn[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, drawn[..., None].astype(np.uint8), [segment(1, "infection")])
     (sample,) = datasets.read("dicom", tmp_path)
     assert np.array_equal(sample.image, hu)
     assert np.array_equal(sample.mask("infection"), infection)
@@ -106,7 +60,7 @@ def test_masks_of_feet_last_coronal_images_turn_with_them(tmp_path: Path, chest:
 def test_multi_frame_series_have_masks_too(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     images = multiframe_ct(tmp_path / "anna" / "ct", hu)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     (sample,) = datasets.read("dicom", tmp_path)
     assert np.array_equal(sample.mask("infection"), infection)
 
@@ -116,7 +70,7 @@ def test_a_series_of_several_multi_frame_objects_is_refused(tmp_path: Path, ches
     uids = {name: generate_uid() for name in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")}
     images = multiframe_ct(tmp_path / "anna" / "1", hu, **uids)
     multiframe_ct(tmp_path / "anna" / "2", hu, origin_mm=(-150, -140, -200 + 6 * len(hu)), **uids)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     with pytest.raises(BadData, match=r"seg.dcm: its series is 2 multi-frame objects"):
         list(datasets.read("dicom", tmp_path))
 
@@ -125,9 +79,9 @@ def test_several_segmentations_of_one_series_come_together(tmp_path: Path, chest
     hu, lungs, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     for name, mask, description in (
-        ("a", lungs > 0, describe(1, "whatever", LUNG)),
-        ("b", infection, describe(1, "Ground Glass Opacity")),
-        ("c", infection, describe(1, "consolidation")),
+        ("a", lungs > 0, segment(1, "whatever", LUNG)),
+        ("b", infection, segment(1, "Ground Glass Opacity")),
+        ("c", infection, segment(1, "consolidation")),
     ):
         write_seg(tmp_path / "anna" / f"{name}.dcm", images, mask[..., None].astype(np.uint8), [description])
     (sample,) = datasets.read("dicom", tmp_path)
@@ -150,7 +104,7 @@ def test_the_newest_segmentation_is_told_by_its_time_zone(
     images = ct_series(tmp_path / "anna" / "ct", hu)
     for name, mask, (time, zone) in (("b", lungs > 0, older), ("a", infection, newer)):
         path = tmp_path / "anna" / f"{name}.dcm"
-        write_seg(path, images, mask[..., None].astype(np.uint8), [describe(1, "infection")])
+        write_seg(path, images, mask[..., None].astype(np.uint8), [segment(1, "infection")])
         ds = dcmread(path)
         ds.ContentDate, ds.ContentTime, ds.TimezoneOffsetFromUTC = "20260101", time, zone
         ds.save_as(path)
@@ -161,9 +115,7 @@ def test_the_newest_segmentation_is_told_by_its_time_zone(
 def test_a_part_of_infection_alone_is_not_taken_for_the_whole(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
-    write_seg(
-        tmp_path / "anna" / "a.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "Consolidation")]
-    )
+    write_seg(tmp_path / "anna" / "a.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "Consolidation")])
     (sample,) = datasets.read("dicom", tmp_path)
     advice = "draw ground_glass_opacity too, or name the segment infection where it holds all of it"
     with pytest.raises(BadData, match=f"no mask of infection; .* consolidation is only a part of it: {advice}"):
@@ -174,7 +126,7 @@ def write_drawn(folder: Path, images: Sequence[Path], *drawn: Mapping[str, NDArr
     """Write SEGs of masks by structure, each newer than the one before it."""
     for number, masks in enumerate(drawn):
         path = folder / f"{number}.dcm"
-        segments = [describe(n, name) for n, name in enumerate(masks, start=1)]
+        segments = [segment(n, name) for n, name in enumerate(masks, start=1)]
         write_seg(path, images, np.stack(list(masks.values()), axis=-1).astype(np.uint8), segments)
         ds = dcmread(path)
         ds.ContentDate, ds.ContentTime = "20260101", f"{number:02d}0000"
@@ -204,7 +156,7 @@ def test_a_fractional_segmentation_outlines_what_is_at_least_half(tmp_path: Path
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     shares = np.where(infection, 0.6, 0.3).astype(np.float32)[..., None]
-    write_seg(tmp_path / "anna" / "seg.dcm", images, shares, [describe(1, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, shares, [segment(1, "infection")])
     (sample,) = datasets.read("dicom", tmp_path)
     assert np.array_equal(sample.mask("infection"), infection)
 
@@ -212,7 +164,7 @@ def test_a_fractional_segmentation_outlines_what_is_at_least_half(tmp_path: Path
 def test_a_label_map_is_read_and_stands_before_an_older_segmentation(tmp_path: Path, chest: Chest) -> None:
     hu, lungs, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
-    describing = [describe(1, "Lung"), describe(2, "infection")]
+    describing = [segment(1, "Lung"), segment(2, "infection")]
     older = np.stack([lungs == 1, lungs == 1], axis=-1).astype(np.uint8)
     write_seg(tmp_path / "anna" / "z.dcm", images, older, describing)
     write_seg(tmp_path / "anna" / "a.dcm", images, np.where(infection, 2, lungs > 0).astype(np.uint8), describing)
@@ -227,7 +179,7 @@ def test_parts_beside_their_whole_in_one_label_map_belong_to_it(tmp_path: Path, 
     dense = infection & (np.arange(hu.shape[-1]) % 2 == 0)
     label_map = np.select([dense, infection, lungs == 1, lungs > 0], [4, 3, 2, 1]).astype(np.uint8)
     names = ("Lung", "Left lung", "Infection", "Consolidation")
-    describing = [describe(number, name) for number, name in enumerate(names, start=1)]
+    describing = [segment(number, name) for number, name in enumerate(names, start=1)]
     write_seg(tmp_path / "anna" / "seg.dcm", images, label_map, describing)
     (sample,) = datasets.read("dicom", tmp_path)
     assert np.array_equal(sample.mask("infection"), infection)
@@ -242,7 +194,7 @@ def test_a_correction_of_a_kind_that_is_not_read_is_refused_beside_first_labels_
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     seg, other = tmp_path / "anna" / "seg.dcm", tmp_path / "anna" / "other.dcm"
-    write_seg(seg, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(seg, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     unread = dcmread(seg)
     is_structures = kind.startswith("RT")
     unread.Modality = "RTSTRUCT" if is_structures else "SEG"
@@ -260,10 +212,10 @@ def test_a_segment_of_an_unknown_name_is_refused_beside_first_labels_alone(tmp_p
     hu, lungs, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     masks = np.where(infection, 2, lungs > 0).astype(np.uint8)
-    write_seg(tmp_path / "anna" / "drawn.dcm", images, masks, [describe(1, "Lung"), describe(2, "GGO")])
+    write_seg(tmp_path / "anna" / "drawn.dcm", images, masks, [segment(1, "Lung"), segment(2, "GGO")])
     (sample,) = datasets.read("dicom", tmp_path)
     assert sample.masks.keys() == {"lung"}
-    write_seg(tmp_path / "anna" / "a.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(tmp_path / "anna" / "a.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     first = dcmread(tmp_path / "anna" / "a.dcm")
     first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
     first.save_as(tmp_path / "anna" / "a.dcm")
@@ -275,7 +227,7 @@ def test_a_segmentation_that_refers_to_no_series_is_named(tmp_path: Path, chest:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     ds = dcmread(path)
     del ds.ReferencedSeriesSequence
     ds.save_as(path)
@@ -297,7 +249,7 @@ def test_a_segmentation_without_its_series_is_named(tmp_path: Path, chest: Chest
         tmp_path / "sets" / "anna" / "seg.dcm",
         images,
         infection[..., None].astype(np.uint8),
-        [describe(1, "infection")],
+        [segment(1, "infection")],
     )
     with pytest.raises(BadData, match=r"seg.dcm: the CT series it was drawn on"):
         list(datasets.read("dicom", tmp_path / "sets"))
@@ -307,7 +259,7 @@ def test_a_segmentation_of_other_images_of_its_series_is_refused(tmp_path: Path,
     hu, lungs, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     masks = np.stack([lungs > 0, infection], axis=-1).astype(np.uint8)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung"), describe(2, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [segment(1, "Lung"), segment(2, "infection")])
     for image in images[-2:]:
         ds = dcmread(image)  # as after a de-identification of the images, but not of the SEG
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -324,7 +276,7 @@ def test_a_segmentation_whose_pixels_lie_elsewhere_than_those_of_its_slices_is_r
     images = ct_series(tmp_path / "anna" / "ct", hu)
     path = tmp_path / "anna" / "seg.dcm"
     mirrored = np.ascontiguousarray(np.flip(infection, axis)[..., None].astype(np.uint8))
-    write_seg(path, images, mirrored, [describe(1, "infection")])
+    write_seg(path, images, mirrored, [segment(1, "infection")])
     ds = dcmread(path)  # rows or columns run the other way, and the header says so
     ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = list(orientation)
     for frame in ds.PerFrameFunctionalGroupsSequence:
@@ -341,7 +293,7 @@ def test_frames_that_name_no_source_lie_where_their_position_is(
     hu, _, infection = chest
     images = write_ct(tmp_path / "anna" / "ct", hu)
     path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     ds = dcmread(path)
     for frame in ds.PerFrameFunctionalGroupsSequence:
         frame.DerivationImageSequence[0].SourceImageSequence = []
@@ -365,7 +317,7 @@ def test_a_damaged_segmentation_is_called_so(tmp_path: Path, chest: Chest, share
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
     with pytest.raises(BadData, match=r"seg.dcm: (is no whole SEG|its frames cannot be decoded|does not say)"):
         list(datasets.read("dicom", tmp_path))
@@ -375,7 +327,7 @@ def test_a_segmentation_without_a_list_of_its_frames_is_called_damaged(tmp_path:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     ds = dcmread(path)
     del ds.PerFrameFunctionalGroupsSequence
     ds.save_as(path)
@@ -387,7 +339,7 @@ def test_a_segmentation_whose_frames_each_come_from_several_frames_is_refused(tm
     hu, _, infection = chest
     images = multiframe_ct(tmp_path / "anna" / "ct", hu)
     path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [describe(1, "infection")])
+    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
     ds = dcmread(path)
     for frame in ds.PerFrameFunctionalGroupsSequence:
         frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = [1, 2]
@@ -399,7 +351,7 @@ def test_a_segmentation_whose_frames_each_come_from_several_frames_is_refused(tm
 def test_a_window_that_is_no_number_counts_as_none(tmp_path: Path, chest: Chest) -> None:
     hu, lungs, _ = chest
     images = ct_series(tmp_path / "anna" / "ct", hu, WindowCenter="1234", WindowWidth="1501")
-    write_seg(tmp_path / "anna" / "seg.dcm", images, (lungs > 0)[..., None].astype(np.uint8), [describe(1, "Lung")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, (lungs > 0)[..., None].astype(np.uint8), [segment(1, "Lung")])
     for image in images:
         image.write_bytes(image.read_bytes().replace(b"DS\x04\x001234", b"DS\x04\x00lung"))
     (sample,) = datasets.read("dicom", tmp_path)
@@ -410,7 +362,7 @@ def test_a_scan_without_any_lung_in_its_segmentation_is_refused(tmp_path: Path, 
     hu, lungs, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
     masks = np.stack([lungs < 0, infection], axis=-1).astype(np.uint8)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "Lung"), describe(2, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [segment(1, "Lung"), segment(2, "infection")])
     with pytest.raises(BadData, match="anna: its lung masks are empty"):
         list(datasets.read("dicom", tmp_path))
 
@@ -418,7 +370,7 @@ def test_a_scan_without_any_lung_in_its_segmentation_is_refused(tmp_path: Path, 
 def test_a_segmentation_of_nothing_known_is_named(tmp_path: Path, chest: Chest) -> None:
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "Spleen")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "Spleen")])
     with pytest.raises(BadData, match=r"seg.dcm: no segment is one of"):
         list(datasets.read("dicom", tmp_path))
 
@@ -427,6 +379,6 @@ def test_a_series_with_a_slice_missing_is_named(tmp_path: Path, chest: Chest) ->
     hu, _, infection = chest
     images = ct_series(tmp_path / "anna" / "ct", hu, keep=[0, 1, 2, 4, 5, 6, 7])
     masks = np.delete(infection, 3, axis=0)[..., None].astype(np.uint8)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [describe(1, "infection")])
+    write_seg(tmp_path / "anna" / "seg.dcm", images, masks, [segment(1, "infection")])
     with pytest.raises(BadData, match="anna: expected a slice every"):
         list(datasets.read("dicom", tmp_path))

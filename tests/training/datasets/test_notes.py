@@ -8,7 +8,7 @@ from pydicom import dcmread
 
 from dicom_node.errors import SettingsError
 from tests.factories import chest_hu, ct_series
-from tests.training.datasets.test_dicom import describe, write_seg
+from tests.training.datasets.segmentations import segment, write_seg
 from training.datasets.notes import MOST_NAMES, notes
 from training.datasets.own import write_first
 from worker.reports.uids import derive_uid
@@ -33,7 +33,7 @@ def first_labels(patient: Path, images: Sequence[Path], infection: NDArray[np.bo
     labels = patient / "labels"
     labels.mkdir(parents=True)
     masks = np.where(infection, 2, 1).astype(np.uint8)
-    write_seg(labels / "first.dcm", images, masks, [describe(1, "Lung"), describe(2, "Infection")])
+    write_seg(labels / "first.dcm", images, masks, [segment(1, "Lung"), segment(2, "Infection")])
     first = dcmread(labels / "first.dcm")
     first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
     first.save_as(labels / "first.dcm")
@@ -49,7 +49,7 @@ def test_labels_that_nobody_corrected_are_counted_and_those_of_the_other_kind_to
     for name in ("anna", "bert", "carl"):
         first_labels(data / name, images, infection)
     (data / "carl" / "labels" / "infection.nii.gz").write_bytes(b"corrected")
-    write_seg(data / "bert" / "a.dcm", images, infection[..., None].astype(np.uint8), [describe(1, "Consolidation")])
+    write_seg(data / "bert" / "a.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "Consolidation")])
     assert list(notes(["labels"], data, data / "run")) == [
         "3 of 3 patients have NIfTI masks of lung that nobody corrected: anna, bert, carl",
         "2 of 3 patients have NIfTI masks of infection that nobody corrected: anna, bert",
@@ -66,7 +66,7 @@ def test_segments_that_are_left_out_are_named(tmp_path: Path) -> None:
     hu, _, infection = chest_hu((4, 24, 32))
     images = ct_series(tmp_path / "anna" / "ct", hu)
     masks = np.where(infection, 2, 1).astype(np.uint8)
-    write_seg(tmp_path / "anna" / "a.dcm", images, masks, [describe(1, "Lung"), describe(2, "GGO")])
+    write_seg(tmp_path / "anna" / "a.dcm", images, masks, [segment(1, "Lung"), segment(2, "GGO")])
     assert list(notes(["dicom"], tmp_path, tmp_path / "run")) == [
         f"{tmp_path}/anna/a.dcm: left out, because Hilum knows no structure called GGO"
     ]

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dicom_node.errors import SettingsError
 from tests.factories import chest_hu
-from tests.worker.test_chest_network import CARD, ByGray
+from tests.worker.by_gray import CARD, ByGray
 from training import datasets
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.evaluate.as_worker import find_samples, measure_scans

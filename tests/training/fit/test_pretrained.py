@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dicom_node.errors import SettingsError
-from tests.worker.test_chest_network import CARD
+from tests.worker.by_gray import CARD
 from training.fit.pretrained import head_tensors, load_pretrained, seen_before
 from worker.networks.checkpoint import save
 from worker.networks.network import SegmentationNetwork

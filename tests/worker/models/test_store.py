@@ -11,8 +11,8 @@ import pytest
 from dicom_node.cli import main
 from dicom_node.errors import SettingsError
 from dicom_node.settings import WorkerSettings
-from tests.worker.test_chest_network import CARD
-from tests.worker.test_lungs import dice
+from tests.worker.by_gray import CARD
+from tests.worker.chests import dice
 from worker.chest_network import WHOLE_LUNG, ChestNetwork
 from worker.framing import body_box
 from worker.method import choose_method
@@ -158,7 +158,7 @@ importlib.util.find_spec = lambda name: None if sys.modules.get(name, True) is N
 from dicom_node.settings import WorkerSettings
 from worker.method import choose_method
 from worker.phantom.chest import build_chest
-from tests.worker.test_lungs import volume_of
+from tests.worker.chests import volume_of
 
 chest = build_chest(1, 10)
 volume = volume_of(chest.hu)

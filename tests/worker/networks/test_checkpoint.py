@@ -13,25 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from worker.networks.card import Card
+from tests.worker.networks.small_unet import CARD
 from worker.networks.checkpoint import load, save
 from worker.networks.errors import NetworkError
 from worker.networks.registry import NETWORKS, build
-
-CARD = Card(
-    network="unet",
-    arguments={"width": 4, "depth": 2, "batch_norm": True, "classes": 2},
-    classes=("background", "infection"),
-    window_hu=(-1200.0, 600.0),
-    spacing_mm=(None, 0.7, 0.7),
-    image_size=None,
-    stack_slices=1,
-    threshold=0.5,
-    training_data="none",
-    commit="0000000",
-    licence="Apache-2.0",
-    metrics={"dice": 0.5},
-)
 
 
 @pytest.fixture

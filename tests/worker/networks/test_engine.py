@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.worker.networks.test_checkpoint import CARD
+from tests.worker.networks.small_unet import CARD
 from worker.networks import dense_unet
 from worker.networks.card import Card
 from worker.networks.checkpoint import load, save

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 
 from pydicom import Dataset
 
+SITE_GROUPS = {
+    "left": ("Left lung", "Infection, left lung"),
+    "right": ("Right lung", "Infection, right lung"),
+    "both": ("Both lungs", "Infection, both lungs"),
+}
+"""The measurement groups of each site's lung and infection."""
+
 
 def items(ds: Dataset) -> Iterator[Dataset]:
     """Yield every content item of a document."""

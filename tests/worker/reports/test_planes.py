@@ -5,22 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from worker.geometry import Geometry
+from tests.worker.reports.geometries import AXIAL_ORDERS, SHAPE, SPACING_MM, geometry_along
 from worker.reports.planes import AXIAL, CORONAL, Plane
-
-SHAPE = (3, 4, 5)
-SPACING_MM = (6.0, 3.0, 2.0)
-AXIAL_ORDERS = ((2, 1, 0), (2, 0, 1))
-"""Orders of the array's axes for slices that follow each other along the body; rows and columns may be exchanged."""
-
-
-def geometry(order: tuple[int, ...], signs: tuple[int, ...]) -> Geometry:
-    """Return a volume whose array axis i runs along patient axis order[i] (0 is x), backwards if signs[i] is -1."""
-    affine = np.eye(4)
-    affine[:3, :3] = 0
-    for axis, (along, sign) in enumerate(zip(order, signs, strict=True)):
-        affine[along, axis] = sign * SPACING_MM[axis]
-    return Geometry(SHAPE, affine, "1.2.3")
 
 
 @pytest.mark.parametrize("order", AXIAL_ORDERS)
@@ -35,7 +21,7 @@ def geometry(order: tuple[int, ...], signs: tuple[int, ...]) -> Geometry:
 def test_the_upper_left_corner_is_where_the_letters_say(
     order: tuple[int, ...], signs: tuple[int, ...], plane: Plane, sign: dict[str, int]
 ) -> None:
-    volume = geometry(order, signs)
+    volume = geometry_along(order, signs)
     indices = np.indices(SHAPE).reshape(3, -1).T
     for name, direction in sign.items():
         position = volume.to_patient(indices)[:, "xyz".index(name)].reshape(SHAPE)

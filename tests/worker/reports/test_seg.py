@@ -6,12 +6,12 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from dicom_node.settings import ReportSettings
 from tests.factories import AXIAL, chest_hu, ct_series, multiframe_ct, slice_positions
 from tests.worker.reports.results import SHAPE, Result, make_result, report_masks
+from tests.worker.reports.segments import assert_lies_on, frames_of
 from worker.findings import LEFT, RIGHT
 from worker.reports import labelmap, write_reports
 from worker.reports.labelmap import label_maps
@@ -25,28 +25,6 @@ SIGNS = [
     for swapped in (False, True)
 ]
 OBLIQUE = (0.8, 0.6, 0.0, -0.36, 0.48, 0.8)
-
-
-def frames_of(segmentation: Dataset, number: int) -> list[tuple[NDArray[np.float64], NDArray[np.bool_], str]]:
-    """Return (position, pixels, source UID) of a segment's frames, read according to the standard."""
-    pixels = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns).astype(bool)
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    frames = []
-    for group, image in zip(segmentation.PerFrameFunctionalGroupsSequence, pixels, strict=True):
-        identification = group.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
-        if identification[0].ReferencedSegmentNumber == number:
-            position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
-            source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
-            frames.append((position, image, source))
-    return frames
-
-
-def assert_lies_on(segmentation: Dataset, number: int, mask: NDArray[np.bool_], positions: NDArray) -> None:
-    frames = frames_of(segmentation, number)
-    assert len(frames) == int(mask.any(axis=(1, 2)).sum())
-    for position, image, _ in frames:
-        (index,) = np.flatnonzero(np.linalg.norm(positions - position, axis=1) < 1e-3)
-        np.testing.assert_array_equal(image, mask[index])
 
 
 @pytest.mark.parametrize("orientation", [*SIGNS, OBLIQUE])

@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
+from tests.worker.reports.geometries import AXIAL_ORDERS, geometry_along
 from tests.worker.reports.results import findings_of
-from tests.worker.reports.test_planes import AXIAL_ORDERS, geometry
 from worker.geometry import Geometry
 from worker.reports.view import look_at
 from worker.volume import Volume
@@ -19,7 +19,7 @@ MARGIN = (3, 6, 9)
 @pytest.mark.parametrize("order", AXIAL_ORDERS)
 @pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
 def test_shows_what_was_found_and_a_margin_around_it(order: tuple[int, ...], signs: tuple[int, ...]) -> None:
-    small = geometry(order, signs)
+    small = geometry_along(order, signs)
     volume = Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, small.affine, "1.2.3"), ())
     labels, infection = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, bool)
     labels[8:10, 10:14, 30], infection[11, 14, 30:33] = 2, True
@@ -36,7 +36,7 @@ def test_shows_what_was_found_and_a_margin_around_it(order: tuple[int, ...], sig
 def test_a_slice_is_found_again_and_feet_are_told_from_head(
     order: tuple[int, ...], sign: int, level: int, ends: tuple[str, str]
 ) -> None:
-    volume = Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, geometry(order, (sign, 1, 1)).affine, "1.2.3"), ())
+    volume = Volume(np.zeros(SHAPE, np.int16), Geometry(SHAPE, geometry_along(order, (sign, 1, 1)).affine, "1.2.3"), ())
     labels = np.zeros(SHAPE, np.uint8)
     labels[8, 10, 30] = 1
 

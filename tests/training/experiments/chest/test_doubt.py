@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.factories import chest_hu, ct_series
-from tests.training.experiments.chest.test_network import NETWORK, slices_of
-from tests.worker.test_chest_network import CARD, ByGray
+from tests.training.experiments.chest.slices import GRAY_NETWORK, slices_of
+from tests.worker.by_gray import CARD, ByGray
 from training import datasets
 from training.experiments.chest.doubt import ALTERATIONS, is_withheld, shares, withheld
 from training.experiments.chest.reading import Fold
@@ -38,11 +38,11 @@ def shares_of(network: ChestNetwork, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 
 def test_every_alteration_is_told_of_those_whom_the_network_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shares_of(NETWORK, monkeypatch).keys() == {f"{name}/b/difference_share" for name in ALTERATIONS}
+    assert shares_of(GRAY_NETWORK, monkeypatch).keys() == {f"{name}/b/difference_share" for name in ALTERATIONS}
 
 
 def test_a_network_that_reads_the_mirror_image_alike_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shares_of(NETWORK, monkeypatch)["as-it-is/b/difference_share"] == pytest.approx(0, abs=1e-3)
+    assert shares_of(GRAY_NETWORK, monkeypatch)["as-it-is/b/difference_share"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_network_that_finds_what_it_finds_on_one_side_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,10 +62,10 @@ def test_lung_that_is_inverted_is_dense_and_tissue_is_not() -> None:
 
 
 def test_a_chest_gets_its_figure_and_one_inverted_does_not(chest: Volume) -> None:
-    figures = withheld("chest", chest, NETWORK.method)
+    figures = withheld("chest", chest, GRAY_NETWORK.method)
     assert figures["as-it-is/chest/withheld"] == 0
     assert figures["inverted/chest/withheld"] == 1
 
 
 def test_a_figure_that_is_refused_is_withheld(chest: Volume) -> None:
-    assert is_withheld(replace(chest, hu=np.full_like(chest.hu, 40)), NETWORK.method)
+    assert is_withheld(replace(chest, hu=np.full_like(chest.hu, 40)), GRAY_NETWORK.method)

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dicom_node.errors import SettingsError
-from tests.training.experiments.chest.test_network import slices_of
-from tests.worker.test_chest_network import CARD, ByGray
+from tests.training.experiments.chest.slices import slices_of
+from tests.worker.by_gray import CARD, ByGray
 from training.evaluate.scan import Segmenter
 from training.experiments.chest import layouts
 from training.experiments.chest.layouts import LAYOUTS, Reader, Score, figures, kept_aside, open_folds, score_scan

@@ -5,37 +5,16 @@ import numpy as np
 import pytest
 
 from dicom_node.errors import SettingsError
-from tests.factories import chest_hu
-from tests.worker.test_chest_network import CARD, ByGray
-from training.datasets.sample import INFECTION, LUNG, Sample
+from tests.training.experiments.chest.slices import GRAY_NETWORK, HU, slices_of
+from tests.worker.by_gray import CARD
 from training.experiments.chest.judged import slice_figures, slice_tiles
 from training.experiments.chest.network import CHEST, FOLDS, OWN
 from training.experiments.chest.reading import Fold, kept_aside, open_folds, read
 from training.files import write_json
 from training.prepare.splits import NamedFolds
-from worker.chest_network import ChestNetwork
 from worker.networks.card import read_card
 from worker.networks.checkpoint import save
 from worker.networks.registry import build
-
-HU, LUNGS, INFECTED = chest_hu()
-NETWORK = ChestNetwork(ByGray(), CARD)
-
-
-def slices_of(patient: str) -> list[Sample]:
-    return [
-        Sample(
-            name=f"{patient}_{z}",
-            source="infection-slices",
-            patient=patient,
-            scan=patient,
-            position=z,
-            image=HU[z : z + 1],
-            intensity="hu",
-            masks={LUNG: LUNGS[z : z + 1] > 0, INFECTION: INFECTED[z : z + 1]},
-        )
-        for z in range(14, 26)
-    ]
 
 
 def test_nobody_is_named_in_two_folds() -> None:
@@ -57,7 +36,7 @@ def test_a_site_fine_tunes_what_the_worker_can_read() -> None:
 
 
 def test_dice_is_counted_by_patient_and_poir_is_compared() -> None:
-    figures = slice_figures([read(NETWORK, sample) for sample in (*slices_of("a"), *slices_of("b"))])
+    figures = slice_figures([read(GRAY_NETWORK, sample) for sample in (*slices_of("a"), *slices_of("b"))])
     assert figures["patients"] == 2
     assert figures["lung/dice_per_case"] > 0.95
     assert figures["infection/dice/a"] == figures["infection/dice/b"] > 0.7
@@ -68,7 +47,7 @@ def test_dice_is_counted_by_patient_and_poir_is_compared() -> None:
 def test_slices_are_shown_from_the_worst_to_the_best() -> None:
     captions = [
         float(tile.caption.rsplit(" ", 1)[1])
-        for tile in slice_tiles([read(NETWORK, sample) for sample in slices_of("a")])
+        for tile in slice_tiles([read(GRAY_NETWORK, sample) for sample in slices_of("a")])
     ]
     assert len(captions) == 12
     assert captions == sorted(captions)
@@ -76,7 +55,7 @@ def test_slices_are_shown_from_the_worst_to_the_best() -> None:
 
 def test_only_who_was_kept_aside_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.datasets.read", lambda _name, _data: [*slices_of("a"), *slices_of("b")])
-    kept = kept_aside(Fold(NETWORK, frozenset({"b"})), tmp_path)
+    kept = kept_aside(Fold(GRAY_NETWORK, frozenset({"b"})), tmp_path)
     assert {sample.patient for sample in kept} == {"b"}
 
 
@@ -94,6 +73,8 @@ def test_folds_are_opened_with_whom_they_never_saw(tmp_path: Path) -> None:
 
 
 def test_dice_is_told_at_other_probabilities_too() -> None:
-    reads = [replace(read(NETWORK, sample), infection=np.full((1, *HU.shape[1:]), 0.25)) for sample in slices_of("a")]
+    reads = [
+        replace(read(GRAY_NETWORK, sample), infection=np.full((1, *HU.shape[1:]), 0.25)) for sample in slices_of("a")
+    ]
     figures = slice_figures(reads)
     assert figures["infection/dice_per_case/at-0.2"] > figures["infection/dice_per_case/at-0.3"] == 0
