@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from training.datasets.sample import Sample
 from training.evaluate.area_plots import write_area_plots
-from training.evaluate.as_worker import find_samples, measure_scans, scans_of
+from training.evaluate.as_worker import Found, drawn, find_samples, measure_scans, scans_of
 from training.evaluate.compare import Judged, judge, measure, tuned_dice
-from training.evaluate.overlays import write_slices
+from training.evaluate.overlays import in_lung_window, worst_middle_best, write_page
+from training.evaluate.sketch import Sketch, sketch, sketches_of
 from training.experiment import Experiment
 from training.prepare.prepared import Prepared, scans
 from training.reporter import counted
@@ -19,6 +22,7 @@ from worker.chest_network import ChestNetwork
 from worker.networks.card import Card
 from worker.networks.network import SegmentationNetwork
 from worker.networks.torch_engine import TorchEngine
+from worker.volume import Volume
 
 Weights = tuple[SegmentationNetwork, Card]
 
@@ -66,14 +70,11 @@ class Exam:
 
         Measures of the pretrained network have names that begin with ``before/``.
         """
-        judged = self.judge(trained[0])
-        self._draw(judged, folder)
         if self.scans:
-            networks = {"": trained} | ({"before/": before} if before else {})
-            readers = {prefix: reader(*weights) for prefix, weights in networks.items()}
-            samples = find_samples(self.experiment.data, self.data, self.scans)
-            return measure_scans(readers, counted(samples, self.console, f"{self.title}: scans read as a worker reads"))
+            return self._take_as_worker(trained, before, folder)
         names = self.experiment.target.names
+        judged = self.judge(trained[0])
+        draw({name: sketches_of(judged, label) for label, name in enumerate(names[1:], start=1)}, folder)
         measures = measure(judged, names)
         if len(names) == 2:
             tuned = tuned_dice(trained[0], self.experiment.stacking, self.validation, self.test)
@@ -82,10 +83,34 @@ class Exam:
             measures |= {f"before/{name}": value for name, value in measure(self.judge(before[0]), names).items()}
         return measures
 
-    def _draw(self, judged: Sequence[Judged], folder: Path) -> None:
-        for label, name in enumerate(self.experiment.target.names[1:], start=1):
-            write_area_plots(judged, label, folder / f"area-plots-{name}.svg")
-            write_slices(judged, label, folder / f"slices-{name}.jpg")
+    def _take_as_worker(self, trained: Weights, before: Weights | None, folder: Path) -> dict[str, float]:
+        sketches: dict[str, list[Sketch]] = defaultdict(list)
+
+        def show(prefix: str, volume: Volume, found: Found, sample: Sample) -> None:
+            if prefix:
+                return
+            for name, mask in found.items():
+                if (true := drawn(sample, name)) is not None:
+                    sketches[name].append(sketch(sample.scan, in_lung_window(volume.hu), mask, true))
+
+        networks = {"": trained} | ({"before/": before} if before else {})
+        readers = {prefix: reader(*weights) for prefix, weights in networks.items()}
+        samples = find_samples(self.experiment.data, self.data, self.scans)
+        samples = counted(samples, self.console, f"{self.title}: scans read as a worker reads")
+        measures = measure_scans(readers, samples, show)
+        draw(sketches, folder)
+        return measures
+
+
+def draw(sketches: Mapping[str, Sequence[Sketch]], folder: Path) -> None:
+    """Write area-plots of each class, and a page of the slices with its lowest, middle and highest Dice.
+
+    Without a slice that has the class, in the truth or in the result, there is no page.
+    """
+    for name, drawn_scans in sketches.items():
+        write_area_plots(drawn_scans, folder / f"area-plots-{name}.svg")
+        if scored := [tile for scan in drawn_scans for tile in scan.tiles]:
+            write_page(worst_middle_best(scored), folder / f"slices-{name}.jpg")
 
 
 def reader(network: SegmentationNetwork, card: Card) -> ChestNetwork:

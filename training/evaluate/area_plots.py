@@ -6,41 +6,38 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from training.evaluate.compare import Judged
-from training.evaluate.metrics import FEWEST_SLICES, Values, area_plot, area_plot_likeness
+from training.evaluate.metrics import FEWEST_SLICES, Values
+from training.evaluate.sketch import Sketch
 from training.files import replace_file
-from training.prepare.prepared import pixel_volumes
 
 WIDTH, HEIGHT = 480, 120
 MARGIN = 24
 
 
-def write_area_plots(judged: Sequence[Judged], label: int, path: Path) -> None:
+def write_area_plots(sketches: Sequence[Sketch], path: Path) -> None:
     """Write an SVG with a plot for each scan of at least ten slices: the truth in gray, the prediction in red.
 
     Nothing is written if no scan is that long.
     """
-    scans = [scan for scan in judged if len(scan.true) >= FEWEST_SLICES]
+    scans = [scan for scan in sketches if len(scan.true_plot) >= FEWEST_SLICES]
     if not scans:
         return
-    plots = "\n".join(plot(scan, label, top=number * (HEIGHT + 2 * MARGIN)) for number, scan in enumerate(scans))
+    plots = "\n".join(plot(scan, top=number * (HEIGHT + 2 * MARGIN)) for number, scan in enumerate(scans))
     size = f"{WIDTH + 2 * MARGIN} {len(scans) * (HEIGHT + 2 * MARGIN)}"
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" font-family="sans-serif" font-size="12">'
     text = f'{svg}\n<rect width="100%" height="100%" fill="white"/>\n{plots}\n</svg>\n'
     replace_file(path, lambda partial: partial.write_text(text))
 
 
-def plot(scan: Judged, label: int, top: int) -> str:
+def plot(scan: Sketch, top: int) -> str:
     """Return the plot of one scan, slices from the feet on the left to the head on the right."""
-    predicted, true, pixels = scan.predicted == label, scan.true == label, pixel_volumes(scan.samples)
-    title = f"likeness {area_plot_likeness(predicted, true, pixels):.3f}: {escape(scan.scan)}"
     return "\n".join(
         [
             f'<g transform="translate({MARGIN} {top + MARGIN})">',
-            f'<text y="-6">{title}</text>',
+            f'<text y="-6">likeness {scan.likeness:.3f}: {escape(scan.scan)}</text>',
             f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="black" stroke-width="0.5"/>',
-            line(area_plot(true, pixels), "gray"),
-            line(area_plot(predicted, pixels), "crimson"),
+            line(scan.true_plot, "gray"),
+            line(scan.found_plot, "crimson"),
             "</g>",
         ]
     )

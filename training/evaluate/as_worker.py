@@ -6,7 +6,7 @@ is at the scan's own resolution.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from training.prepare.prepared import Prepared
 from worker.candidates import filter_candidates
 from worker.chest_network import ChestNetwork
 from worker.pipeline import Method
+from worker.volume import Volume
 
 
 def scans_of(prepared: Sequence[Prepared]) -> list[Prepared]:
@@ -30,7 +31,15 @@ def scans_of(prepared: Sequence[Prepared]) -> list[Prepared]:
     return [sample for sample in prepared if len(sample.image) >= FEWEST_SLICES]
 
 
-def measure_scans(networks: Mapping[str, ChestNetwork], samples: Iterable[Sample]) -> dict[str, float]:
+Found = Mapping[str, NDArray[np.bool_]]
+"""Masks of lungs and infection by structure."""
+
+
+def measure_scans(
+    networks: Mapping[str, ChestNetwork],
+    samples: Iterable[Sample],
+    show: Callable[[str, Volume, Found, Sample], object],
+) -> dict[str, float]:
     """Return the figures of each network by patient and over patients.
 
     Parameters
@@ -39,14 +48,18 @@ def measure_scans(networks: Mapping[str, ChestNetwork], samples: Iterable[Sample
         Networks by the prefix of their figures' names.
     samples : iterable of Sample
         The scans.
+    show : callable
+        Gets every prefix and scan, with what was found in it.
     """
     patients: dict[str, dict[str, Patient]] = {prefix: {} for prefix in networks}
     for sample in samples:
         for prefix, network in networks.items():
             patient = patients[prefix].setdefault(sample.patient or sample.name, Patient())
-            lung, infection = read_scan(network.method, sample)
-            counts = count(lung, sample, LUNG), count(infection, sample, INFECTION)
-            patient.add(*counts, len(sample.image), sample.voxel_ml)
+            volume = as_volume(sample)
+            found = read_scan(network.method, volume)
+            lung, infection = (count(found[structure], sample, structure) for structure in (LUNG, INFECTION))
+            patient.add(lung, infection, len(sample.image), sample.voxel_ml)
+            show(prefix, volume, found, sample)
     return {
         f"{prefix}{name}": value
         for prefix, members in patients.items()
@@ -73,17 +86,22 @@ def find_samples(sets: Sequence[str], data: Path, scans: Collection[Prepared]) -
         raise SettingsError("scan-gone", f"{data} no longer holds {', '.join(sorted(name for _, name in wanted))}")
 
 
-def read_scan(method: Method, sample: Sample) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def read_scan(method: Method, volume: Volume) -> Found:
     """Return the masks of lungs and infection as a worker makes them, without its gates, which may refuse a scan."""
-    volume = as_volume(sample)
     lungs = method.segment_lungs(volume)
     infection, _ = filter_candidates(volume, method.segment_infection(volume, lungs), method.judge)
-    return lungs.labels > 0, infection.array
+    return {LUNG: lungs.labels > 0, INFECTION: infection.array}
 
 
 def count(found: NDArray[np.bool_], sample: Sample, structure: str) -> Confusion:
     """Compare a mask with a structure's, voxel by voxel; all counts are 0 if the structure was not annotated."""
+    true = drawn(sample, structure)
+    return Confusion() if true is None else Confusion.of(found, true)
+
+
+def drawn(sample: Sample, structure: str) -> NDArray[np.bool_] | None:
+    """Return the mask of a structure that somebody drew; None if nobody did."""
     try:
-        return Confusion.of(found, sample.mask(structure))
+        return sample.mask(structure)
     except BadData:
-        return Confusion()
+        return None

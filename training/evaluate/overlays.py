@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from training.evaluate.compare import Judged
-from training.evaluate.metrics import Confusion
 from training.files import replace_file
 from worker.reports.view import LUNG_WINDOW_HU
 
@@ -24,28 +22,18 @@ TILE, COLUMNS = 256, 4
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One slice in [0, 1], the masks to outline on it by a key of ``COLOURS``, and a caption."""
+    """The picture of a slice, the masks of its size to outline on it by a key of ``COLOURS``, and a caption."""
 
-    gray: NDArray[np.floating]
+    gray: NDArray[np.uint8]
     outlines: Mapping[str, NDArray[np.bool_]]
     caption: str
 
-
-def write_slices(judged: Sequence[Judged], label: int, path: Path) -> None:
-    """Write a page of the slices with the lowest, middle and highest Dice of a class.
-
-    Nothing is written if no slice has the class, neither in the truth nor in the prediction.
-    """
-    scored = []
-    for scan in judged:
-        images = np.concatenate([sample.image for sample in scan.samples])
-        for number, image in enumerate(images):
-            outlines = {"true": scan.true[number] == label, "found": scan.predicted[number] == label}
-            dice = Confusion.of(outlines["found"], outlines["true"]).dice
-            if not math.isnan(dice):
-                scored.append((dice, Tile(image, outlines, f"Dice {dice:.2f}, slice {number + 1}, {scan.scan}")))
-    if scored:
-        write_page(worst_middle_best(scored), path)
+    @classmethod
+    def of(cls, image: NDArray[np.floating], outlines: Mapping[str, NDArray[np.bool_]], caption: str) -> Tile:
+        """Return a tile of an image in [0, 1] and masks of any size."""
+        gray = np.clip(image.astype(np.float32) * 255, 0, 255).astype(np.uint8)
+        fitted = {name: _fitted(mask, Image.Resampling.NEAREST) for name, mask in outlines.items()}
+        return cls(_fitted(gray, Image.Resampling.BICUBIC), fitted, caption)
 
 
 def worst_middle_best(scored: Sequence[tuple[float, Tile]]) -> list[Tile]:
@@ -74,13 +62,9 @@ def write_page(tiles: Sequence[Tile], path: Path) -> None:
 
 def draw(tile: Tile) -> Image.Image:
     """Return the picture of a tile."""
-    gray = np.clip(tile.gray.astype(np.float32) * 255, 0, 255)
-    scale = TILE / max(gray.shape)
-    size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
-    pixels = np.repeat(np.asarray(Image.fromarray(gray.astype(np.uint8)).resize(size))[..., None], 3, axis=2)
+    pixels = np.repeat(tile.gray[..., None], 3, axis=2)
     for name, mask in tile.outlines.items():
-        shown = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-        pixels[outline(shown)] = COLOURS[name]
+        pixels[outline(mask)] = COLOURS[name]
     picture = Image.new("RGB", (TILE, TILE))
     picture.paste(Image.fromarray(pixels))
     ImageDraw.Draw(picture).text((4, TILE - 14), tile.caption, fill=(255, 255, 0))
@@ -91,3 +75,10 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the pixels of a mask that touch a pixel outside it."""
     contour = sitk.BinaryContour(sitk.GetImageFromArray(mask.astype(np.uint8)), fullyConnected=True)
     return sitk.GetArrayViewFromImage(contour).astype(np.bool_)
+
+
+def _fitted(image: NDArray[Any], resampling: Image.Resampling) -> NDArray[Any]:
+    """Return an image or mask with its longer side as long as a tile's."""
+    scale = TILE / max(image.shape)
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return np.asarray(Image.fromarray(image).resize(size, resampling))

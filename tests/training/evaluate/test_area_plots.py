@@ -5,6 +5,7 @@ import numpy as np
 
 from training.evaluate.area_plots import HEIGHT, WIDTH, write_area_plots
 from training.evaluate.compare import Judged
+from training.evaluate.sketch import sketches_of
 from training.prepare.prepared import Prepared
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -23,7 +24,7 @@ def judged(name: str, areas: list[int], pixels_ml: list[float] | None = None) ->
 
 
 def test_each_scan_has_the_curves_of_the_truth_and_of_what_was_found(tmp_path: Path) -> None:
-    write_area_plots([judged("a & b", [0, 1, 2, 4, 4, 3, 2, 1, 0, 0])], 1, tmp_path / "plots.svg")
+    write_area_plots(sketches_of([judged("a & b", [0, 1, 2, 4, 4, 3, 2, 1, 0, 0])], 1), tmp_path / "plots.svg")
     root = ElementTree.parse(tmp_path / "plots.svg").getroot()  # noqa: S314  # written by the line above
     true, found = ([p.split(",") for p in line.attrib["points"].split()] for line in root.iter(f"{SVG}polyline"))
     assert [float(y) for _, y in true][:4] == [HEIGHT, 0.75 * HEIGHT, 0.5 * HEIGHT, 0]
@@ -34,7 +35,7 @@ def test_each_scan_has_the_curves_of_the_truth_and_of_what_was_found(tmp_path: P
 
 def test_a_slice_that_was_cropped_tightly_counts_by_the_size_of_its_pixels(tmp_path: Path) -> None:
     scan = judged("a", [4] * 10, pixels_ml=[0.25] + [1.0] * 9)
-    write_area_plots([scan], 1, tmp_path / "plots.svg")
+    write_area_plots(sketches_of([scan], 1), tmp_path / "plots.svg")
     root = ElementTree.parse(tmp_path / "plots.svg").getroot()  # noqa: S314  # written by the line above
     true = next(root.iter(f"{SVG}polyline")).attrib["points"].split()
     assert [float(point.split(",")[1]) for point in true[:2]] == [0.75 * HEIGHT, 0]
@@ -42,11 +43,11 @@ def test_a_slice_that_was_cropped_tightly_counts_by_the_size_of_its_pixels(tmp_p
 
 
 def test_single_slices_have_no_plot(tmp_path: Path) -> None:
-    write_area_plots([judged("slice", [1]), judged("scan", [1] * 10)], 1, tmp_path / "plots.svg")
+    write_area_plots(sketches_of([judged("slice", [1]), judged("scan", [1] * 10)], 1), tmp_path / "plots.svg")
     root = ElementTree.parse(tmp_path / "plots.svg").getroot()  # noqa: S314  # written by the line above
     assert len(list(root.iter(f"{SVG}g"))) == 1
 
 
 def test_a_set_of_slices_has_no_picture(tmp_path: Path) -> None:
-    write_area_plots([judged("slice", [1])], 1, tmp_path / "plots.svg")
+    write_area_plots(sketches_of([judged("slice", [1])], 1), tmp_path / "plots.svg")
     assert not (tmp_path / "plots.svg").exists()

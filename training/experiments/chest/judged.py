@@ -109,7 +109,7 @@ def slice_tiles(slices: Sequence[Read]) -> list[Tile]:
         if not math.isnan(dice):
             outlines = {"true": true[0], "found": one.infected[0]}
             gray = in_lung_window(sample.image[0].astype(np.int16))
-            scored.append((dice, Tile(gray, outlines, f"{sample.name} Dice {dice:.2f}")))
+            scored.append((dice, Tile.of(gray, outlines, f"{sample.name} Dice {dice:.2f}")))
     return worst_middle_best(scored)
 
 
@@ -120,7 +120,7 @@ def study_tiles(volume: Volume, findings: Findings) -> list[Tile]:
     spread = np.linspace(lungs[0], lungs[-1], 8).astype(int)[1:-1]
     most = np.argsort(areas.infection_mm2)[-6:]
     return [
-        Tile(
+        Tile.of(
             in_lung_window(volume.hu[z]),
             {"lung": findings.lungs.labels[z] > 0, "found": findings.infection.array[z]},
             f"slice {z + 1} of {len(volume.hu)}",
