@@ -22,7 +22,7 @@ from dicom_node.errors import RejectedInput
 from dicom_node.headers import SeriesHeader, numbers, read_series
 from training.datasets.faults import Faults
 from training.datasets.own import UNFINISHED
-from training.datasets.sample import UNIONS, BadData, Sample, require_lungs
+from training.datasets.sample import UNIONS, BadData, Sample, require_plausible_masks
 from training.datasets.segmentations import read_masks, segmentations
 from training.files import LOCK
 from worker.volume import Volume, read_volume
@@ -93,7 +93,7 @@ def read_patient(folder: Path) -> Iterator[Sample]:
         volume, window_hu = read_ct(ct[uid], folder)
         masks = combine(read_masks(path, volume) for path in paths)
         name = f"{folder.name}/{uid}"
-        yield require_lungs(volume_sample(volume, name, "dicom", folder.name, masks, window_hu), folder)
+        yield require_plausible_masks(volume_sample(volume, name, "dicom", folder.name, masks, window_hu), folder)
 
 
 def combine(drawn: Iterable[Mapping[str, NDArray[np.bool_]]]) -> dict[str, NDArray[np.bool_]]:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from training.datasets.calibrate import to_hu
 from training.datasets.faults import Faults
 from training.datasets.images import list_images
-from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample, require_lungs
+from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample, require_plausible_masks
 
 Labels = Mapping[str, tuple[Path, int]]
 """By structure: the file of the mask and the value that means the structure."""
@@ -144,7 +144,7 @@ def read_scan(path: Path, labels: Labels, source: str, *, windowed: bool = False
         spacing_mm=image.spacing_mm,
         tilt_cosine=float(abs(np.linalg.det(image.affine[:3, :3])) / np.prod(image.spacing_mm)),
     )
-    return require_lungs(sample, path)
+    return require_plausible_masks(sample, path)
 
 
 def upright(array: NDArray[Any]) -> NDArray[Any]:

@@ -34,6 +34,9 @@ UNIONS: Mapping[str, tuple[str, ...]] = {
 LUNG_HU = (-1024, -150)
 """Range of the median HU of lungs, leaving out their infection."""
 
+INFECTION_HU = (-900, 300)
+"""Range of the median HU of infection; air is below it, compact bone above."""
+
 
 class BadData(RejectedInput):
     """A file of a data set that cannot be used; the message may name the file, because it is the user's own."""
@@ -135,27 +138,28 @@ class Sample:
         raise BadData("missing-mask", message)
 
 
-def require_lungs(sample: Sample, path: Path) -> Sample:
-    """Return the scan, read from a path, or refuse it if its lung masks do not show lungs.
+def require_plausible_masks(sample: Sample, path: Path) -> Sample:
+    """Return the scan, read from a path, or refuse it if its masks do not show lungs, or infection.
 
     Raises
     ------
     BadData
-        When the masks are all empty, or the median in them is not that of lungs in HU: the values may not be HU, or the
-        masks another scan's.
+        When the lung masks are all empty, or the median in them, or in the infection, is not that of lungs, or of
+        infection, in HU: the values may not be HU, or the masks another scan's.
     """
     lungs, infection = (
         np.logical_or.reduce([mask for name, mask in sample.masks.items() if name in (union, *UNIONS[union])])
         for union in (LUNG, INFECTION)
     )
-    if lungs.ndim == 0:  # nobody drew any
-        return sample
-    if not lungs.any():
+    if lungs.ndim and not lungs.any():  # somebody drew them
         raise BadData("empty-lungs", f"{path}: its lung masks are empty; they may belong to another scan")
     free = lungs & ~infection
-    usual = float(np.median(sample.image[free if free.any() else lungs]))
-    lowest, highest = LUNG_HU
-    if not lowest <= usual <= highest:
-        message = f"{path}: within its lung masks the median is {usual:.0f}, and that of lungs {lowest} to {highest} HU"
-        raise BadData("not-hu", f"{message}; its values may be no HU, or its masks another scan's")
+    for name, mask, (lowest, highest) in (
+        ("lung", free if free.any() else lungs, LUNG_HU),
+        ("infection", infection, INFECTION_HU),
+    ):
+        usual = float(np.median(sample.image[mask])) if mask.any() else lowest
+        if not lowest <= usual <= highest:
+            message = f"{path}: within its masks of {name} the median is {usual:.0f}, expected {lowest} to {highest} HU"
+            raise BadData("not-hu", f"{message}; its values may be no HU, or its masks another scan's")
     return sample

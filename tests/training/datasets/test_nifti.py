@@ -107,9 +107,16 @@ def test_labels_in_two_folders_of_one_patient_are_one_patients(tmp_path: Path) -
 def test_values_of_lung_that_are_not_hu_are_refused(tmp_path: Path) -> None:
     covid_19_ct_seg(tmp_path, "coronacases_001", hounsfield() + 1024)
     with pytest.raises(
-        BadData, match=r"coronacases_001.nii.gz: .* the median is 554, and that of lungs -1024 to -150 HU"
+        BadData, match=r"coronacases_001.nii.gz: .* of lung the median is 554, expected -1024 to -150 HU"
     ):
         list(datasets.read("covid-19-ct-seg", tmp_path))
+
+
+def test_infection_drawn_on_air_is_refused(tmp_path: Path) -> None:
+    hu = hounsfield()
+    hu[:3] = -1000
+    with pytest.raises(BadData, match=r"a_ct.nii.gz: .* of infection the median is -1000, expected -900 to 300 HU"):
+        covid_19_20(tmp_path, hu, (hu == -1000).astype(np.uint8))
 
 
 def test_lungs_full_of_infection_are_lungs_all_the_same(tmp_path: Path) -> None:
