@@ -181,6 +181,7 @@ def test_an_answer_that_comes_before_all_is_sent_is_heard(
     def refuse() -> None:
         peer, _ = listener.accept()
         listener.close()
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the reset may discard the answer unsent
         if scheme == "https":
             peer = context.wrap_socket(peer, server_side=True)
         peer.recv(1000)
