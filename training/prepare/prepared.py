@@ -109,7 +109,7 @@ def _read_index(folder: Path) -> tuple[str, list[dict[str, object]]]:
     try:
         index = read_json(folder / "index.json")
         return index["key"], index["samples"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (SettingsError, KeyError, TypeError) as error:
         raise _foreign(folder, "index.json") from error
 
 
