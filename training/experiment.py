@@ -94,12 +94,13 @@ class Experiment:
 
     @property
     def length(self) -> str:
-        """How long a split trains and on images of which size, such as "160 epochs at 256x256"."""
+        """How a split trains, such as "160 epochs at 256x256, batches of 4, initial rate 0.001"."""
         recipe, size = self.recipe, self.preprocess.size
         epochs = " + ".join(str(e) for e in (*recipe.phases, recipe.epochs))
         steps = f" of {recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else ""
         pretrained = ", from pretrained weights" if self.pretrained is not None else ""
-        return f"{epochs} epochs{steps} at {size[0]}x{size[1]}{pretrained}"
+        rate = f"batches of {recipe.batch_size}, initial rate {recipe.optimiser.rate:g}"
+        return f"{epochs} epochs{steps} at {size[0]}x{size[1]}, {rate}{pretrained}"
 
     @property
     def differences(self) -> str:

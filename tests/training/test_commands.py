@@ -85,7 +85,7 @@ def test_a_run_is_trained_evaluated_and_written_down(
     assert main(["evaluate", run, "--data", data, "--splits", "0"]) == 0
     page = tmp_path / "experiments.md"
     assert main(["experiments", "--runs", str(tmp_path / "runs"), "--write", str(page)]) == 0
-    assert "SHORT: 1 epochs at 16x16; on medseg100;" in page.read_text()
+    assert "SHORT: 1 epochs at 16x16, batches of 4, initial rate 0.001; on medseg100;" in page.read_text()
 
 
 @pytest.mark.parametrize("option", [["--sets", "labels"], ["--seed", "0"], ["--splits", "0"]])

@@ -37,7 +37,7 @@ def test_the_result_says_how_it_came_about(tmp_path: Path) -> None:
     result = trial(tmp_path, short=True).train()
     assert result["short"] is True
     assert (result["splits_done"], result["splits_all"], result["split_by"]) == (3, 3, "patient")
-    assert result["length"] == "2 epochs at 32x32"
+    assert result["length"] == "2 epochs at 32x32, batches of 4, initial rate 0.01"
     assert result["published"] == [
         {"measure": "infection/dice_global", "mean": 0.7, "place": "table 1", "standard_deviation": None}
     ]
@@ -48,7 +48,7 @@ def test_a_short_form_sees_images_of_the_size_that_it_names(tmp_path: Path) -> N
     smaller = replace(DISCS, short=Short(epochs=1, size=(16, 16)))
     begun = trial(tmp_path, experiment=smaller, short=True, splits=[0])
     assert begun.prepared[0].image.shape == (1, 16, 16)
-    assert begun.train()["length"] == "1 epochs at 16x16"
+    assert begun.train()["length"] == "1 epochs at 16x16, batches of 4, initial rate 0.01"
 
 
 def test_whom_the_reader_leaves_out_is_said_before_the_images_are_prepared(
