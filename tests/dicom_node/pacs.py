@@ -21,6 +21,17 @@ RESULT_CLASSES = (SegmentationStorage, ComprehensiveSRStorage)
 """The SOP classes of what `recording.results_of` returns."""
 
 
+@contextmanager
+def serving(ae: AE, handlers: list[evt.EventHandlerType], port: int = 0) -> Iterator[int]:
+    """Let an application entity answer associations, by default on any free port; yield the port."""
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    assert server is not None
+    try:
+        yield server.server_address[1]
+    finally:
+        ae.shutdown()
+
+
 class StoringPACS:
     """Answers each C-STORE with the status that ``answer`` returns; ``answer`` may also abort the association."""
 
@@ -53,13 +64,8 @@ def storing_pacs(
         (evt.EVT_C_STORE, running.on_store),
         (evt.EVT_DATA_RECV, lambda event: running.on_data(event)),
     ]
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    assert server is not None
-    running.port = server.server_address[1]
-    try:
+    with serving(ae, handlers, port) as running.port:
         yield running
-    finally:
-        ae.shutdown()
 
 
 @contextmanager
@@ -69,9 +75,5 @@ def queried_pacs(answer: Callable[[evt.Event], FindAnswers] | None = None, *offe
     for service in (Find,) if answer else (Verification, *offered):
         ae.add_supported_context(service)
     handlers: list[evt.EventHandlerType] = [(evt.EVT_C_FIND, answer)] if answer else []
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    assert server is not None
-    try:
-        yield Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
-    finally:
-        ae.shutdown()
+    with serving(ae, handlers) as port:
+        yield Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=port)

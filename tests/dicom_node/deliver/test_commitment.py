@@ -35,6 +35,7 @@ from dicom_node.settings import (
 )
 from dicom_node.study import DeliveryState, Ending, JobState, StudyState
 from tests.dicom_node.delivering import deliverer_of, write_results
+from tests.dicom_node.pacs import serving
 from tests.dicom_node.receiving import listening
 from tests.dicom_node.recording import (
     STUDY,
@@ -96,13 +97,8 @@ def pacs(report: Callable[[PACS, evt.Event], None], *, offers: bool = True, also
         (evt.EVT_C_STORE, running.on_store),
         (evt.EVT_N_ACTION, running.on_action),
     ]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    assert server is not None
-    running.port = server.server_address[1]
-    try:
+    with serving(ae, handlers) as running.port:
         yield running
-    finally:
-        ae.shutdown()
 
 
 def report_on(asked: Dataset, missing: int = 0) -> tuple[Dataset, int]:

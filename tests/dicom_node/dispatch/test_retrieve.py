@@ -31,7 +31,7 @@ from dicom_node.dispatch.retrieve import (
 )
 from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.settings import Destination, PriorSettings, Settings
-from tests.dicom_node.pacs import FindAnswers, queried_pacs
+from tests.dicom_node.pacs import FindAnswers, queried_pacs, serving
 
 pytestmark = pytest.mark.node
 
@@ -68,12 +68,8 @@ def sending(answer: Sent) -> Iterator[Destination]:
     ae = AE("PACS")
     ae.add_supported_context(Get)
     ae.add_supported_context(CTImageStorage, ExplicitVRLittleEndian, scu_role=True, scp_role=True)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_GET, answer)])
-    assert server is not None
-    try:
-        yield Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
-    finally:
-        ae.shutdown()
+    with serving(ae, [(evt.EVT_C_GET, answer)]) as port:
+        yield Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=port)
 
 
 def image(series: str, sop_class_uid: str) -> Dataset:
@@ -118,27 +114,22 @@ def test_a_pacs_that_moves_a_series_in_part_has_not_failed() -> None:
     statuses = iter([0x0000, 0xA700])  # the node's, whose disk is full from the second object on
     taker = AE("HILUM")
     taker.add_supported_context(CTImageStorage, ExplicitVRLittleEndian)
-    node = taker.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: next(statuses))])
-    assert node is not None
+    ae = AE("PACS")
+    ae.add_supported_context(Move)
 
     def answer(_: evt.Event) -> Iterator[object]:
         contexts = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
-        yield "127.0.0.1", node.server_address[1], {"contexts": contexts}
+        yield "127.0.0.1", node_port, {"contexts": contexts}
         yield 2
         for series in ("1.2.4.1", "1.2.4.2"):
             yield 0xFF00, image(series, CTImageStorage)
 
-    ae = AE("PACS")
-    ae.add_supported_context(Move)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_MOVE, answer)])
-    assert server is not None
-    peer = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
-    try:
-        with pytest.raises(NotSent, match="PACS answered 0xb000 to C-MOVE, and has not sent all"):
-            move_series(peer, Settings(), SERIES)
-    finally:
-        ae.shutdown()
-        taker.shutdown()
+    with (
+        serving(taker, [(evt.EVT_C_STORE, lambda _: next(statuses))]) as node_port,
+        serving(ae, [(evt.EVT_C_MOVE, answer)]) as port,
+        pytest.raises(NotSent, match="PACS answered 0xb000 to C-MOVE, and has not sent all"),
+    ):
+        move_series(Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=port), Settings(), SERIES)
 
 
 def test_a_pacs_that_hangs_up_during_c_get_has_hung_up() -> None:
