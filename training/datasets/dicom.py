@@ -22,7 +22,8 @@ from dicom_node.errors import RejectedInput
 from dicom_node.headers import SeriesHeader, numbers, read_series
 from training.datasets.faults import Faults
 from training.datasets.own import UNFINISHED
-from training.datasets.sample import UNIONS, BadData, Sample, require_plausible_masks
+from training.datasets.plausible import require_plausible_masks
+from training.datasets.sample import UNIONS, BadData, Sample
 from training.datasets.segmentations import read_masks, segmentations
 from training.files import LOCK
 from worker.volume import Volume, read_volume

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from training.datasets.calibrate import to_hu
 from training.datasets.faults import Faults
 from training.datasets.images import list_images
-from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample, require_plausible_masks
+from training.datasets.plausible import require_plausible_masks
+from training.datasets.sample import INFECTION, LEFT_LUNG, RIGHT_LUNG, BadData, Sample
 
 Labels = Mapping[str, tuple[Path, int]]
 """By structure: the file of the mask and the value that means the structure."""

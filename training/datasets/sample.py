@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -29,13 +28,6 @@ UNIONS: Mapping[str, tuple[str, ...]] = {
     INFECTION: (GROUND_GLASS_OPACITY, CONSOLIDATION),
 }
 """Structures that are the union of finer ones. Pleural effusion lies outside the lung: it is no infection."""
-
-
-LUNG_HU = (-1024, -150)
-"""Range of the median HU of lungs, leaving out their infection."""
-
-INFECTION_HU = (-900, 300)
-"""Range of the median HU of infection; air is below it, compact bone above."""
 
 
 class BadData(RejectedInput):
@@ -136,30 +128,3 @@ class Sample:
             message += f". {drawn[0]} is only a part of it: draw {missing} too, or name the segment {structure}"
             message += " where it holds all of it"
         raise BadData("missing-mask", message)
-
-
-def require_plausible_masks(sample: Sample, path: Path) -> Sample:
-    """Return the scan, read from a path, or refuse it if its masks do not show lungs, or infection.
-
-    Raises
-    ------
-    BadData
-        When the lung masks are all empty, or the median in them, or in the infection, is not that of lungs, or of
-        infection, in HU: the values may not be HU, or the masks another scan's.
-    """
-    lungs, infection = (
-        np.logical_or.reduce([mask for name, mask in sample.masks.items() if name in (union, *UNIONS[union])])
-        for union in (LUNG, INFECTION)
-    )
-    if lungs.ndim and not lungs.any():  # somebody drew them
-        raise BadData("empty-lungs", f"{path}: its lung masks are empty; they may belong to another scan")
-    free = lungs & ~infection
-    for name, mask, (lowest, highest) in (
-        ("lung", free if free.any() else lungs, LUNG_HU),
-        ("infection", infection, INFECTION_HU),
-    ):
-        usual = float(np.median(sample.image[mask])) if mask.any() else lowest
-        if not lowest <= usual <= highest:
-            message = f"{path}: within its masks of {name} the median is {usual:.0f}, expected {lowest} to {highest} HU"
-            raise BadData("not-hu", f"{message}; its values may be no HU, or its masks another scan's")
-    return sample
