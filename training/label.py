@@ -25,7 +25,7 @@ from rich.console import Console
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import read_series
 from dicom_node.settings import SelectionSettings, load_settings
-from training.datasets.dicom import holds_only_runs
+from training.datasets.dicom import folders
 from training.datasets.own import LABELS, write_first
 from training.datasets.sample import BadData
 from training.files import filling
@@ -70,11 +70,11 @@ def patients_in(data: Path) -> list[Path]:
     Raises
     ------
     BadData
-        When there are none, or the folder of the data cannot be read.
+        When there are none, DICOM lies beside them, or the folder of the data cannot be read.
     """
     expected = f"{data}: expected a folder with a folder of DICOM for each patient"
     try:
-        patients = sorted(path for path in data.iterdir() if path.is_dir() and not holds_only_runs(path))
+        patients = folders(data)
     except OSError as error:
         raise BadData("no-folder", f"{expected}; it cannot be read: {error.strerror}") from error
     if not patients:

@@ -212,6 +212,14 @@ def test_a_folder_of_data_that_is_none_is_named(tmp_path: Path, name: str) -> No
         label(arguments(tmp_path / name))
 
 
+def test_a_patients_own_folder_is_refused_for_that_of_all_patients(patients: Path) -> None:
+    name = r"anna/ct: expected a folder of DICOM for each patient, found DICOM itself; .* the folder above"
+    with pytest.raises(BadData, match=name):
+        label(arguments(patients / "anna" / "ct"))
+    with pytest.raises(BadData, match=name):
+        list(datasets.read("dicom", patients / "anna" / "ct"))
+
+
 def test_a_patient_that_cannot_be_read_does_not_stop_the_others(
     patients: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

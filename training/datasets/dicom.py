@@ -55,8 +55,18 @@ def read(folder: Path) -> Iterator[Sample]:
 
 
 def folders(folder: Path) -> list[Path]:
-    """Return the folders of the patients; those of runs are left out."""
-    return sorted(path for path in folder.glob("*") if path.is_dir() and not holds_only_runs(path))
+    """Return the folders of the patients; those of runs are left out.
+
+    Raises
+    ------
+    BadData
+        When DICOM lies beside them: it may be the folder of a single patient.
+    """
+    found = sorted(folder.iterdir())
+    if any(path.is_file() and _may_be_dicom(path) for path in found):
+        expected = f"{folder}: expected a folder of DICOM for each patient, found DICOM itself"
+        raise BadData("loose-files", f"{expected}; if this is a patient's folder, name the folder above it")
+    return [path for path in found if path.is_dir() and not holds_only_runs(path)]
 
 
 def holds_only_runs(folder: Path) -> bool:
