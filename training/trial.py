@@ -23,7 +23,7 @@ from training.experiment import LAST_EPOCH, Experiment
 from training.files import read_json, write_json
 from training.fit.loop import Training
 from training.fit.losses import build_loss, median_frequency_weights
-from training.fit.pretrained import load_pretrained, open_pretrained, seen_before
+from training.fit.pretrained import load_pretrained, open_pretrained, open_weights, seen_before
 from training.fit.processes import Processes
 from training.fit.state import Progress
 from training.prepare.classes import missing_classes
@@ -219,7 +219,7 @@ class Trial:
 
     def _load(self, number: int) -> Weights:
         folder = self._split_folder(number)
-        network, card = open_pretrained(folder / "weights.safetensors")
+        network, card = open_weights(folder / "weights.safetensors", f"split {number}")
         if not isinstance(network, SegmentationNetwork):
             raise SettingsError("not-a-segmentation", f"{folder} holds a {type(network).__name__}")
         return network.to(self.processes.device), card

@@ -44,6 +44,8 @@ def test_the_list_names_each_paper_once_with_all_that_it_trained_and_measured() 
 def test_an_unknown_experiment_is_answered_with_the_nearest() -> None:
     with pytest.raises(SettingsError, match="did you mean saood-segnet-binary"):
         find("saod-segnet-binary")
+    with pytest.raises(SettingsError, match="did you mean chest-own"):
+        find("own")
 
 
 def test_every_network_of_the_papers_has_an_experiment() -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from dicom_node.errors import SettingsError
 from training.files import refuse_unwritable, replace_file
-from training.fit.pretrained import open_pretrained
+from training.fit.pretrained import open_weights
 from worker.networks.network import SegmentationNetwork
 
 SIZES = (128, 184, 256)
@@ -30,7 +30,7 @@ STEP_LENGTH = 0.05
 def dream(arguments: Namespace) -> int:
     """Write one picture with an image for every class, side by side."""
     refuse_unwritable(arguments.out)
-    network, card = open_pretrained(arguments.weights)
+    network, card = open_weights(arguments.weights, "WEIGHTS")
     if not isinstance(network, SegmentationNetwork) or network.layout != "2d":
         raise SettingsError("not-2d", f"deep dreams need a 2D segmentation network, got {card.network}")
     images = [dream_of(network, channel) for channel in range(network.classes)]

@@ -43,8 +43,8 @@ def find(name: str) -> Entry:
         When there is none of that name.
     """
     if name not in REGISTRY:
-        nearest = difflib.get_close_matches(name, REGISTRY, n=3)
-        hint = f"did you mean {', '.join(nearest)}? " if nearest else ""
+        nearest = difflib.get_close_matches(name, REGISTRY) or [known for known in REGISTRY if name in known]
+        hint = f"did you mean {', '.join(nearest[:3])}? " if nearest else ""
         raise SettingsError("unknown-experiment", f"no experiment {name!r}; {hint}`hilum experiments` lists all")
     return REGISTRY[name]
 

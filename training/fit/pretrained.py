@@ -20,14 +20,19 @@ SAME_PATIENTS = (frozenset({"infection-slices", "covid-19-ct-seg"}), frozenset({
 
 
 def open_pretrained(path: Path) -> tuple[Network, Card]:
-    """Return the network and the card of weights to begin with.
+    """Return the network and the card of weights to begin with; errors are those of ``open_weights``."""
+    return open_weights(path, "pretrained weights")
+
+
+def open_weights(path: Path, named: str) -> tuple[Network, Card]:
+    """Return the network and the card of weights that an error is to call by this name.
 
     Raises
     ------
     SettingsError
         They are missing or damaged.
     """
-    with weights_at(path, "pretrained weights"):
+    with weights_at(path, named):
         return load(path)
 
 

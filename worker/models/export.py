@@ -17,7 +17,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     SettingsError
         The weights are missing, damaged, of a short form (`hilum train --short`), or of no network that Hilum knows.
     """
-    with weights_at(arguments.weights, "hilum export"):
+    with weights_at(arguments.weights, "WEIGHTS"):
         export(arguments.weights)
     structure, weights = exported_files(arguments.weights)
     print(f"wrote {structure} and {weights}, and their hash into the card; move the four files together")

@@ -84,7 +84,7 @@ def weights_at(path: Path, named: str) -> Iterator[None]:
     Parameters
     ----------
     named : str
-        The setting or command by which the user named them.
+        The setting or argument by which the user named them.
 
     Raises
     ------

@@ -70,6 +70,11 @@ def test_a_network_that_is_not_2d_is_refused(tmp_path: Path) -> None:
         dream(Namespace(weights=weights(tmp_path, "unet-2.5d"), out=tmp_path / "dream.png"))
 
 
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^WEIGHTS: .*none\.json: No such file"):
+        dream(Namespace(weights=tmp_path / "none.safetensors", out=tmp_path / "dream.png"))
+
+
 def test_a_picture_that_cannot_be_written_is_refused_before_the_dream(tmp_path: Path) -> None:
     for out, reason in ((tmp_path, "is a folder"), (tmp_path / "missing" / "dream.png", "there is no folder")):
         with pytest.raises(SettingsError, match=reason):
