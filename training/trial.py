@@ -76,6 +76,10 @@ class Trial:
         self.seed = seed
         self.processes = processes
         self.console = console
+        every = range(experiment.split.count)
+        self.chosen = every if splits is None else splits
+        if not set(self.chosen) <= set(every):
+            raise SettingsError("no-split", f"splits are 0 to {every[-1]}, got {list(self.chosen)}")
         self.source = source_version()  # read before training: hours later the source may have changed
         self.pretrained = None if experiment.pretrained is None else folder.parent / experiment.pretrained
         self.claim = Claim(experiment, data, folder, self.pretrained, short=short, seed=seed)
@@ -92,9 +96,6 @@ class Trial:
         if processes.rank == 0:
             self.claim.write()
         processes.wait()
-        self.chosen = range(len(self.splits)) if splits is None else splits
-        if not set(self.chosen) <= set(range(len(self.splits))):
-            raise SettingsError("no-split", f"splits are 0 to {len(self.splits) - 1}, got {list(self.chosen)}")
 
     def train(self) -> dict[str, Any]:
         """Train and test the chosen splits and return the result as it is written."""

@@ -209,9 +209,10 @@ def test_a_network_that_gives_other_classes_is_refused(tmp_path: Path) -> None:
         trial(tmp_path, experiment=four_classes, short=True).train()
 
 
-def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_split_that_is_not_there_is_refused_before_data_are_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"splits are 0 to 2, got \[3\]"):
         trial(tmp_path, short=True, splits=[3])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_trial_begins_with_pretrained_weights_and_says_how_good_they_were(tmp_path: Path) -> None:

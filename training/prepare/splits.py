@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Holdout:
 
     validation: float = 0.10
     test: float = 0.18
+    count: ClassVar[int] = 1
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return the one split."""
@@ -52,6 +53,11 @@ class KFold:
 
     folds: int = 5
     validation: float = 0.10
+
+    @property
+    def count(self) -> int:
+        """The number of splits."""
+        return self.folds
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return one split per fold."""
@@ -80,6 +86,7 @@ class Named:
 
     validation_patients: tuple[str, ...]
     test_patients: tuple[str, ...]
+    count: ClassVar[int] = 1
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return the one split."""
@@ -101,6 +108,11 @@ class NamedFolds:
     """
 
     groups: tuple[tuple[str, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """The number of splits."""
+        return len(self.groups)
 
     def splits(self, patients: Sequence[str | None], seed: int) -> list[Split]:
         """Return one split per group."""
