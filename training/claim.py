@@ -140,15 +140,19 @@ class Claim:
                 "train from them with another --out",
             )
 
-    def refuse_foreign_split(self, folder: Path, patients: Mapping[str, Sequence[str]]) -> None:
+    def refuse_foreign_split(
+        self, folder: Path, written: Mapping[str, Any], patients: Mapping[str, Sequence[str]]
+    ) -> None:
         """Refuse a split that was moved here from another run; keys that earlier versions did not write count as equal.
 
         Parameters
         ----------
+        written : mapping
+            What the split says of itself, such as its ``result.json``.
         patients : mapping
-            Who should be on each side of the split, by the side's key in its ``result.json``.
+            Who should be on each side of the split, by the side's key in ``written``.
         """
-        written, begun = read_json(folder / "result.json"), self.begun_as
+        begun = self.begun_as
         claim: dict[str, Any] = written.get("claim", {})
         differing = [key for key, value in claim.items() if value != begun.get(key, value)]
         differing += [side for side, names in patients.items() if written.get(side, names) != names]

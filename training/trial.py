@@ -92,7 +92,8 @@ class Trial:
         self.prepared = prepare((), experiment.preprocess, experiment.target, folder / "prepared")
         self.splits = experiment.split.splits([sample.patient for sample in self.prepared], seed)
         for number, split in finished_splits(self.folder).items():
-            self.claim.refuse_foreign_split(split, self._patients(number) if number < len(self.splits) else {})
+            patients = self._patients(number) if number < len(self.splits) else {}
+            self.claim.refuse_foreign_split(split, read_json(split / "result.json"), patients)
         if processes.rank == 0:
             self.claim.write()
         processes.wait()
@@ -166,10 +167,13 @@ class Trial:
     def _train_split(self, number: int) -> None:
         """Train one split and write its weights and its measures."""
         folder = self._split_folder(number)
-        training = self._training(number)
-        if not training.progress.finished:
-            training.progress.sources = list(dict.fromkeys([*training.progress.sources, self.source]))
-        progress = training.run()
+        training, patients = self._training(number), self._patients(number)
+        progress = training.progress
+        progress.begun_as = progress.begun_as or {"claim": self.claim.begun_as, **patients}
+        self.claim.refuse_foreign_split(folder, progress.begun_as, patients)
+        if not progress.finished:
+            progress.sources = list(dict.fromkeys([*progress.sources, self.source]))
+        training.run()
         self.processes.wait()
         if self.processes.rank == 0:
             network = training.load_weights(self.experiment.recipe.keep)
@@ -294,8 +298,7 @@ class Trial:
         return {
             "split": number,
             "samples": {side: len(getattr(split, side)) for side in ("training", "validation", "test")},
-            "claim": self.claim.begun_as,
-            **self._patients(number),
+            **progress.begun_as,
             "epochs": len(progress.history),
             "kept": self.experiment.recipe.keep,
             "best_epoch": progress.best_epoch,

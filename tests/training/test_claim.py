@@ -136,6 +136,12 @@ def test_a_split_that_was_moved_here_from_another_run_is_refused(
         trial(tmp_path, short=True)
 
 
+def test_an_unfinished_split_that_was_moved_here_from_another_run_is_refused(tmp_path: Path) -> None:
+    move_in_a_split(tmp_path, seed=7).unlink()
+    with pytest.raises(SettingsError, match=r"split-1 is of another run than .*differ in seed, trained"):
+        trial(tmp_path, short=True, splits=[1]).train()
+
+
 def test_a_split_trained_before_it_said_of_which_run_it_is_counts_by_whom_it_tested(tmp_path: Path) -> None:
     path = move_in_a_split(tmp_path)
     written = json.loads(path.read_text())

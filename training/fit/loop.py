@@ -92,8 +92,8 @@ class Training:
         folder.mkdir(parents=True, exist_ok=True)
         self.progress = self._take_up()
 
-    def run(self) -> Progress:
-        """Train to the end and return the progress; if training is finished already, do nothing."""
+    def run(self) -> None:
+        """Train to the end; if training is finished already, do nothing."""
         first_step = self._global_step()
         writer = SummaryWriter(self.folder / "tensorboard", purge_step=first_step) if self._leads else None
         self.reporter.start(first_step, self._global_step(len(self._phase_epochs), 0))
@@ -118,7 +118,6 @@ class Training:
             self.reporter.stop()
             if writer is not None:
                 writer.close()
-        return self.progress
 
     def load_weights(self, which: Literal["last", "best"]) -> SegmentationNetwork:
         """Return the network as the last phase's last epoch left it, or as its best one was validated."""

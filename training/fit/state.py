@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +30,8 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     """The commits whose code trained the network, in their order."""
+    begun_as: dict[str, Any] = field(default_factory=dict)
+    """The claim of the run and the split's patients when the training began."""
 
 
 def save_state(path: Path, progress: Progress, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
