@@ -45,6 +45,7 @@ class Short:
     epochs: int
     steps_per_epoch: int | None = None
     size: tuple[int, int] | None = None
+    phases: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,13 @@ class Experiment:
         return replace(self, data=data, data_differ=self.data_differ if is_own else "other data")
 
     def shortened(self) -> Experiment:
-        """Return the short form: fewer and shorter epochs, no earlier phases, perhaps smaller images."""
+        """Return the short form: fewer and shorter epochs, perhaps smaller images."""
         short = self.short
         recipe = replace(
             self.recipe,
             epochs=short.epochs,
             steps_per_epoch=short.steps_per_epoch or self.recipe.steps_per_epoch,
-            phases=(),
+            phases=short.phases,
         )
         preprocess = replace(self.preprocess, size=short.size or self.preprocess.size)
         return replace(self, recipe=recipe, preprocess=preprocess)

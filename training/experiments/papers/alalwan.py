@@ -46,7 +46,7 @@ def experiments() -> Iterator[Experiment]:
                 augmentation=augment.ALALWAN,
             ),
             split=KFold(folds=3, validation=0.12),
-            short=Short(epochs=4, steps_per_epoch=10, size=(96, 96)),
+            short=Short(epochs=10, steps_per_epoch=10, size=(96, 96), phases=(3,)),
             published=tuple(figures()) if separable else (),
             differs=(
                 "lung and infection for liver and tumour of LiTS; intensities cut to [-1200, 600] HU, not [-200, 250], "

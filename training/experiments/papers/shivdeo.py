@@ -34,7 +34,7 @@ NETWORK_DIFFERS = {
     "vnet-wide": "overlap factor of section 5.5's best, table 2 names none; ",
 }
 SHORT_2D = Short(epochs=4, steps_per_epoch=20, size=(128, 128))
-SHORT_3D = Short(epochs=4, steps_per_epoch=10, size=(64, 64))
+SHORT_3D = Short(epochs=5, steps_per_epoch=20, size=(64, 64))
 
 
 def experiment(name: str, network: str, stacking: Stacking, place: str, *published: Published) -> Experiment:
