@@ -14,7 +14,9 @@ import torch
 # Imported before the process group exists: its functions take the current group as a default and would keep it alive.
 import torch.distributed.nn.functional
 from torch import Tensor, distributed
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from dicom_node.errors import PassingFailure
 from training.fit.device import choose_device
 
 PATIENCE = timedelta(hours=12)
@@ -47,9 +49,19 @@ class Processes:
         return torch.cat(shares)
 
     def wait(self) -> None:
-        """Wait until all processes have reached this point."""
-        if self.count > 1:
+        """Wait until all processes have reached this point.
+
+        Raises
+        ------
+        PassingFailure
+            When one of them ended before it.
+        """
+        if self.count == 1:
+            return
+        try:
             distributed.barrier()
+        except RuntimeError as error:
+            raise PassingFailure("process-ended", "another process ended; its message says why") from error
 
 
 @contextmanager
@@ -64,6 +76,9 @@ def join() -> Iterator[Processes]:
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield Processes(distributed.get_rank(), count, choose_device())
+    except Exception as error:
+        get_error_handler().record_exception(error)  # torchrun's last lines are about the first error recorded
+        raise
     finally:
         # The group ends its threads only when nothing refers to it. DistributedDataParallel does, and is a reference
         # cycle, so collect it. A thread that outlived the interpreter could abort a finished training.

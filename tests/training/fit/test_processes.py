@@ -23,11 +23,16 @@ def test_one_process_is_alone() -> None:
         assert processes.from_leader(0.25) == 0.25
 
 
-def test_two_processes_of_torchrun_end_with_the_weights_of_one(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
     root = Path(__file__).resolve().parents[3]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    subprocess.run([*torchrun, one_of_two.__file__, tmp_path], check=True, cwd=root, env=environment)
+    return subprocess.run(command, check=False, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_of_torchrun_end_with_the_weights_of_one(tmp_path: Path) -> None:
+    ended = torchrun(one_of_two.__file__, tmp_path)
+    assert ended.returncode == 0, ended.stderr
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     alone = train_discs(tmp_path / "alone", SHARED, network=network_without_statistics(), loss=differences).network
@@ -36,3 +41,11 @@ def test_two_processes_of_torchrun_end_with_the_weights_of_one(tmp_path: Path) -
     )
     assert (one - two).norm() < 0.15 * (one - start).norm()  # some of the difference is rounding to bfloat16
     assert (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_the_last_that_torchrun_says_is_why_a_process_failed(tmp_path: Path) -> None:
+    train = ("-m", "dicom_node", "train", "wu-infection-unet", "--data", tmp_path, "--out", tmp_path / "run")
+    said = torchrun(*train).stderr
+    *_, last = said.rpartition("Root Cause")
+    assert "no data set infection-slices in" in last
+    assert "[rank1]: Traceback" not in said
