@@ -10,7 +10,7 @@ from dicom_node.headers import SeriesHeader, read_series
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the files of a folder and its subfolders, sorted.
+    """Return the files of a folder and its subfolders, sorted; each folder that is linked to counts once.
 
     Raises
     ------
@@ -23,7 +23,15 @@ def files_in(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise NotForHilum("folder-unreadable", f"{error.filename} cannot be read: {error.strerror}") from error
 
-    found = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names)
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = Path(parent).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += (Path(parent, name) for name in names)
     return sorted(path for path in found if path.is_file())
 
 

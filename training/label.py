@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from dicom_node.errors import RejectedInput
+from dicom_node.folder import files_in
 from dicom_node.headers import read_series
 from dicom_node.settings import SelectionSettings, load_settings
 from training.datasets.dicom import folders
@@ -95,7 +96,7 @@ def label_patient(patient: Path, selection: SelectionSettings, method: Method = 
     folder = patient / LABELS
     if folder.exists():
         raise BadData("labels-there", f"{folder} is there already; remove it to label again")
-    series = read_series(sorted(path for path in patient.rglob("*") if path.is_file()))
+    series = read_series(files_in(patient))
     volume, findings = analyze(choose_series(series, selection), method)
     with filling(folder) as partial:
         write_segmentations(volume, findings, partial)

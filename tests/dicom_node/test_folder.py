@@ -22,6 +22,15 @@ def test_the_files_of_subfolders_are_found(tmp_path: Path) -> None:
     assert [len(series.images) for series in read_one_study(tmp_path) if series.images] == [2]
 
 
+def test_a_folder_that_is_linked_to_is_searched_once(tmp_path: Path) -> None:
+    ct_series(tmp_path / "archive", HU)
+    study = tmp_path / "study"
+    study.mkdir()
+    for name, target in (("ct", tmp_path / "archive"), ("again", tmp_path / "archive"), ("loop", study)):
+        (study / name).symlink_to(target)
+    assert len(files_in(study)) == 2
+
+
 def test_a_folder_with_two_studies_is_refused(tmp_path: Path) -> None:
     ct_series(tmp_path / "a", HU, StudyInstanceUID="1.2.3")
     ct_series(tmp_path / "b", HU, StudyInstanceUID="1.2.4")

@@ -212,6 +212,16 @@ def test_a_folder_of_data_that_is_none_is_named(tmp_path: Path, name: str) -> No
         label(arguments(tmp_path / name))
 
 
+def test_a_scan_that_is_linked_to_is_labelled_and_read(
+    patients: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    archive = tmp_path_factory.mktemp("archive") / "ct"
+    (patients / "anna" / "ct").rename(archive)
+    (patients / "anna" / "ct").symlink_to(archive)
+    assert label(arguments(patients)) == 0
+    assert len(list(datasets.read("dicom", patients))) == 1
+
+
 def test_a_patients_own_folder_is_refused_for_that_of_all_patients(patients: Path) -> None:
     name = r"anna/ct: expected a folder of DICOM for each patient, found DICOM itself; .* the folder above"
     with pytest.raises(BadData, match=name):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_node.folder import files_in
 from dicom_node.headers import read_series
 from training.datasets.dicom import read_ct, volume_sample
 from training.datasets.sample import INFECTION, BadData, Sample
@@ -38,8 +39,7 @@ def read(folder: Path) -> Iterator[Sample]:
     if not studies:
         raise BadData("missing-file", f"{folder}: expected a folder for each study, found none")
     for study in studies:
-        files = sorted(path for path in study.rglob("*") if path.is_file())
-        series = max(read_series(files), key=lambda one: one.slices, default=None)
+        series = max(read_series(files_in(study)), key=lambda one: one.slices, default=None)
         if series is None or not series.ct_images:
             raise BadData("missing-file", f"{study}: expected CT images, found none")
         volume, window_hu = read_ct(series, study)

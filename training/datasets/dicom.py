@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 
 from dicom_node.errors import RejectedInput
+from dicom_node.folder import files_in
 from dicom_node.headers import SeriesHeader, numbers, read_series
 from training.datasets.faults import Faults
 from training.datasets.own import UNFINISHED
@@ -77,8 +78,8 @@ def holds_only_runs(folder: Path) -> bool:
 
 def files(folder: Path) -> Iterator[Path]:
     """Yield the DICOM files that are read below a folder."""
-    for path in folder.rglob("*"):
-        if path.is_file() and UNFINISHED not in path.relative_to(folder).parts and _may_be_dicom(path):
+    for path in files_in(folder):
+        if UNFINISHED not in path.relative_to(folder).parts and _may_be_dicom(path):
             yield path
 
 
@@ -91,7 +92,7 @@ def _may_be_dicom(path: Path) -> bool:
 
 def read_patient(folder: Path) -> Iterator[Sample]:
     """Yield the samples of one of a patient's folders."""
-    series = read_series(sorted(files(folder)))
+    series = read_series(files(folder))
     ct = {s.series_instance_uid: s for s in series if s.ct_images}
     drawn_on: dict[str, list[Path]] = {}
     for path, referred in segmentations(series):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dicom_node.folder import files_in
 from dicom_node.headers import CT_STORAGE, read_header
 from training.datasets.faults import Faults
 from training.datasets.sample import INFECTION, LUNG, UNIONS, BadData, Sample
@@ -79,7 +80,7 @@ def _person(folder: Path) -> tuple[str, ...]:
 
     Objects that viewers make, such as SEG, may lack the issuer or have another ID.
     """
-    headers = [read_header(path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    headers = [read_header(path) for path in files_in(folder)]
     named = [header for header in headers if header is not None and header.patient_id]
     images = [header for header in named if header.sop_class_uid in CT_STORAGE] or named
     issuers = {header.issuer_of_patient_id: header for header in images if header.issuer_of_patient_id}
