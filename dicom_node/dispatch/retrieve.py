@@ -21,9 +21,12 @@ from dicom_node.dispatch.ct_images import CT_IMAGES
 from dicom_node.dispatch.selection import holds_no_lung, speaks_of_chest
 from dicom_node.errors import HungUp, PassingFailure
 from dicom_node.headers import as_list, taken_at
+from dicom_node.log import get_logger
 from dicom_node.request.association import open_association
 from dicom_node.settings import Destination, Settings
 from dicom_node.statuses import OUT_OF_RESOURCES, PENDING, SENT_IN_PART, SUCCESS
+
+log = get_logger()
 
 FIND = str(StudyRootQueryRetrieveInformationModelFind)
 GET = str(StudyRootQueryRetrieveInformationModelGet)
@@ -69,8 +72,8 @@ def find_reports(peer: Destination, settings: Settings, patient_id: str, issuer:
         )
         return [
             FoundSeries(str(study.StudyInstanceUID), str(series.SeriesInstanceUID))
-            for study in list(studies)
-            if is_of(study, patient_id, issuer) and may_have(study, "SR")
+            for study in of_patient(list(studies), patient_id, issuer)
+            if may_have(study, "SR")
             for series in find(
                 association,
                 "SERIES",
@@ -110,7 +113,7 @@ def find_last_chest_ct(
     )
     with associated(peer, settings, FIND) as association:
         studies = list(find(association, "STUDY", PatientID=patient_id, **returned))
-        others = [study for study in studies if is_of(study, patient_id, issuer) and study.StudyInstanceUID != own]
+        others = [study for study in of_patient(studies, patient_id, issuer) if study.StudyInstanceUID != own]
         earlier = [study for study in others if is_before(taken_at(study), before)]
         for study in sorted(earlier, key=taken_at, reverse=True):
             if may_have(study, "CT") and (series := chest_series(association, study)):
@@ -139,10 +142,13 @@ def is_chest(study: Dataset, series: Dataset) -> bool:
     return speaks_of_chest(words) and not holds_no_lung(part)
 
 
-def is_of(study: Dataset, patient_id: str, issuer: str) -> bool:
-    """Whether a study that was found is of a patient; if no issuer is returned, the objects themselves tell later."""
-    told = str(study.get("IssuerOfPatientID") or issuer).strip()
-    return str(study.get("PatientID", "")).strip() == patient_id and told == issuer
+def of_patient(studies: Sequence[Dataset], patient_id: str, issuer: str) -> list[Dataset]:
+    """Return the studies of a patient; where no issuer is returned, the objects themselves tell later."""
+    same_id = [study for study in studies if str(study.get("PatientID", "")).strip() == patient_id]
+    same_issuer = [study for study in same_id if str(study.get("IssuerOfPatientID") or issuer).strip() == issuer]
+    if others := len(same_id) - len(same_issuer):
+        log.warning("priors_of_another_issuer", studies=others)  # perhaps only because the PACS adds a default one
+    return same_issuer
 
 
 def may_have(study: Dataset, modality: str) -> bool:

@@ -16,6 +16,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelMove as Move,
 )
+from structlog.testing import capture_logs
 
 from dicom_node.dispatch.retrieve import (
     FIND,
@@ -186,6 +187,22 @@ def test_an_answer_that_names_no_study_is_left_out() -> None:
     with queried_pacs(answer) as peer:
         assert find_reports(peer, Settings(), "4711", "") == []
         assert find_last_chest_ct(peer, Settings(), "4711", "", "20240301") == []
+
+
+def test_studies_left_out_because_of_the_issuer_of_the_patient_id_are_logged() -> None:
+    def answer(event: evt.Event) -> FindAnswers:
+        if event.identifier.QueryRetrieveLevel == "STUDY":
+            yield 0xFF00, study(StudyInstanceUID="1.2.4", IssuerOfPatientID="DEFAULT")
+            yield 0xFF00, study(StudyInstanceUID="1.2.5", PatientID="4712")
+        else:
+            yield 0xFF00, study(SeriesInstanceUID="1.2.4.9")
+
+    with queried_pacs(answer) as peer, capture_logs() as logged:
+        assert find_reports(peer, Settings(), "4711", "") == []
+        assert len(find_reports(peer, Settings(), "4711", "DEFAULT")) == 1
+    told = [line for line in logged if line["event"] == "priors_of_another_issuer"]
+    assert [line["studies"] for line in told] == [1]
+    assert "4711" not in str(told)
 
 
 @pytest.mark.parametrize(("modalities", "queries"), [("MR", 1), (["CT", "PT"], 1), (["CT", "SR"], 2), ("", 2)])
