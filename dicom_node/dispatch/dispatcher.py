@@ -152,18 +152,20 @@ class Dispatcher:
         found, selection = self._select(uid, stored)
         chosen = selection.series.series_instance_uid if selection.series else None
         set_aside = isinstance(selection.rejection, NotForHilum)
-        state = StudyState.SET_ASIDE if set_aside else StudyState.SELECTED
         reason = selection.rejection.message if selection.rejection else what_is_unread(*found)
         patient = patient_of(found, selection.series)
         if selection.series:
             self._priors.fetch(uid, patient, selection.series.images[0].taken_at)
         with self._engine.begin() as connection:
+            # If retention has removed an answered study's images, late images come alone and may not be measurable.
+            is_late = selection.rejection is not None and is_answered(connection, uid)
+            if is_late:
+                set_aside, reason = False, f"the earlier answer stays: {reason}"
+            state = StudyState.SET_ASIDE if set_aside else StudyState.SELECTED
             if not leave_receiving(connection, activity, state, reason, selection.reasons, chosen):
                 return
             remember_patient(connection, [uid], patient)
-            # If retention has removed an answered study's images, late images come alone and may not be measurable; the
-            # answer stays.
-            if not set_aside and not (selection.rejection and is_answered(connection, uid)):
+            if not set_aside and not is_late:
                 inputs = [
                     i for i in stored if i.sop_class_uid in CT_STORAGE and chosen in (None, i.series_instance_uid)
                 ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import EnhancedSRStorage, SegmentationStorage
+from pydicom.uid import EnhancedSRStorage, SegmentationStorage, XRayRadiationDoseSRStorage
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
@@ -194,8 +194,15 @@ def test_a_better_series_that_comes_late_makes_a_revision(
     assert [job["series_instance_uid"] for job in jobs_in(record)] == ["1.2.3.1", "1.2.3.2"]
 
 
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]},
+        {"Modality": "SR", "SOPClassUID": XRayRadiationDoseSRStorage},
+    ],
+)
 def test_what_comes_after_the_removal_and_cannot_be_measured_leaves_the_measurement(
-    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path, late: dict[str, Any]
 ) -> None:
     send(chest(tmp_path / "a"))
     pass_quiet(dispatcher, clock)
@@ -206,10 +213,12 @@ def test_what_comes_after_the_removal_and_cannot_be_measured_leaves_the_measurem
     with record.begin() as connection:  # as retention removes them
         connection.execute(job_inputs.delete())
         connection.execute(instances.delete())
-    send(chest(tmp_path / "b", series_uid="1.2.3.2", ImageType=["DERIVED", "SECONDARY", "AXIAL"]))
+    send(chest(tmp_path / "b", series_uid="1.2.3.2", **late))
     pass_quiet(dispatcher, clock)
     assert [job["state"] for job in jobs_in(record)] == [JobState.DONE]
-    assert [row["state"] for row in rows(record, studies)] == [StudyState.SELECTED]
+    (study,) = rows(record, studies)
+    assert study["state"] == StudyState.SELECTED
+    assert str(study["reason"]).startswith("the earlier answer stays: ")
 
 
 def test_our_own_results_routed_back_start_nothing(
