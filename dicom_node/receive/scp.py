@@ -110,7 +110,7 @@ class Receiver:
         self._associations: weakref.WeakKeyDictionary[PynetdicomAssociation, Association] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def start(self, stop: threading.Event, listener: socket.socket | None = None) -> None:
+    def start(self, stop: threading.Event, listener: socket.socket) -> None:
         """Begin to accept connections on a listening socket, which several processes may share; return at once.
 
         If the thread that accepts them breaks, it sets ``stop``, and `check` raises.
@@ -130,20 +130,9 @@ class Receiver:
         handlers.append((evt.EVT_N_EVENT_REPORT, self._on_event_report))
         # A PACS may report on an association that it requests itself; there, too, it is the SCP (PS3.4 J.3.3).
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
-        self._server = PromptServer(
-            ae,
-            listener or listen(self._settings),
-            handlers,
-            self,
-            Doorkeeper(self._settings, self._trail),
-            self._tls,
-        )
+        doorkeeper = Doorkeeper(self._settings, self._trail)
+        self._server = PromptServer(ae, listener, handlers, self, doorkeeper, self._tls)
         self._accepting = Beside("accept", lambda: self._server.serve_forever(ACCEPT_POLL_SECONDS), stop)
-
-    @property
-    def port(self) -> int:
-        """The port on which the node listens; if the settings say 0, the system has chosen it."""
-        return int(self._server.server_address[1])
 
     def stop(self) -> None:
         """Stop listening and abort open associations; a sender keeps the instances that got no success response."""

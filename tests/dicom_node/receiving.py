@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from dicom_node.deliver.commitment import Commitments
 from dicom_node.files import Files
 from dicom_node.receive.intake import Intake
-from dicom_node.receive.scp import Receiver
+from dicom_node.receive.scp import Receiver, listen
 from dicom_node.security.audit import AuditTrail
 from dicom_node.settings import DeliverySettings, NodeSettings, Settings
 
@@ -44,9 +44,10 @@ def listening(
     receiver = Receiver(Intake(record), files, node, tls, trail or AuditTrail(Settings()), on_report)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dicom_node.receive.scp.ACCEPT_POLL_SECONDS", 0.02)  # stops sooner
-        receiver.start(threading.Event())
+        listener = listen(node)
+        receiver.start(threading.Event(), listener)
         try:
-            yield receiver.port
+            yield listener.getsockname()[1]
         finally:
             receiver.stop()
 
