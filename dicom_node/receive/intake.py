@@ -271,15 +271,7 @@ def begin_study(engine: Engine) -> ClauseElement:
 
 def row(arrival: Arrival, path: str, *, conflicts: bool) -> dict[str, object]:
     """Return the row of a stored instance."""
-    instance = arrival.instance
-    return {
-        "study_instance_uid": instance.study_instance_uid,
-        "series_instance_uid": instance.series_instance_uid,
-        "sop_instance_uid": instance.sop_instance_uid,
-        "sop_class_uid": instance.sop_class_uid,
-        "transfer_syntax_uid": instance.transfer_syntax_uid,
-        "sha256": instance.sha256,
-        "size_bytes": instance.size_bytes,
+    return vars(arrival.instance) | {
         "path": path,
         "association_id": arrival.association.association_id,
         "stored_at": now(),
