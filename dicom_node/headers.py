@@ -129,6 +129,15 @@ def read_header(path: Path) -> InstanceHeader | None:
         return None
 
 
+def read_text(path: Path, keyword: str) -> str:
+    """Return the text of one attribute of a stored object; empty if it has none, or cannot be read."""
+    try:
+        ds = read_bounded(path, stop_before_pixels=True, specific_tags=[keyword])
+        return str(ds.get(keyword) or "").strip()
+    except UNREADABLE:
+        return ""
+
+
 def require_storage(error: Exception) -> None:
     """Raise PassingFailure if an error means that the file itself could not be read, not that it is no DICOM."""
     if why := why_unread(error):

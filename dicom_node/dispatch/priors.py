@@ -15,7 +15,6 @@ from pathlib import Path
 from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import Connection, Engine, Select, select, update
 
-from dicom_node.bounded import read_bounded
 from dicom_node.dispatch.retrieve import (
     FoundSeries,
     NotSent,
@@ -26,7 +25,7 @@ from dicom_node.dispatch.retrieve import (
 )
 from dicom_node.errors import PassingFailure
 from dicom_node.files import Files
-from dicom_node.headers import UNREADABLE
+from dicom_node.headers import read_text
 from dicom_node.log import get_logger
 from dicom_node.record.database import reading
 from dicom_node.record.paths import as_file
@@ -173,7 +172,7 @@ class PriorFetcher:
             if connection.scalars(with_own_report(study_instance_uids)).first():
                 return True
             paths = [as_file(connection, path) for path in connection.scalars(received_reports(study_instance_uids))]
-        return any(is_made_by_hilum(path) for path in paths)
+        return any(read_text(path, "Manufacturer") == MANUFACTURER for path in paths)  # as the worker tells them
 
 
 def with_own_report(study_instance_uids: Collection[str]) -> Select[str]:
@@ -192,12 +191,3 @@ def received_reports(study_instance_uids: Collection[str]) -> Select[str]:
         instances.c.sop_class_uid == Comprehensive3DSRStorage,
         instances.c.conflicts.is_(False),
     )
-
-
-def is_made_by_hilum(path: Path) -> bool:
-    """Whether a stored object names Hilum as its manufacturer; False too if it cannot be read, as for the worker."""
-    try:
-        ds = read_bounded(path, stop_before_pixels=True, specific_tags=["Manufacturer"])
-    except UNREADABLE:
-        return False
-    return bool(ds.get("Manufacturer") == MANUFACTURER)

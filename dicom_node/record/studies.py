@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, select
 
-from dicom_node.bounded import read_bounded
 from dicom_node.errors import NotForHilum
-from dicom_node.headers import UNREADABLE
+from dicom_node.headers import read_text
 from dicom_node.log import configure_logging
 from dicom_node.record.database import open_database, reading
 from dicom_node.record.paths import as_file
@@ -49,16 +47,7 @@ def studies_with(engine: Engine, accession_number: str) -> list[str]:
     query = select(instances.c.study_instance_uid, instances.c.path).where(instances.c.instance_id.in_(firsts))
     with reading(engine) as connection:
         found = [(uid, as_file(connection, path)) for uid, path in connection.execute(query)]
-    return [uid for uid, path in found if accession_number_in(path) == accession_number]
-
-
-def accession_number_in(path: Path) -> str | None:
-    """Return the Accession Number of a stored object; None if it has none or cannot be read."""
-    try:
-        ds = read_bounded(path, stop_before_pixels=True, specific_tags=["AccessionNumber"])
-    except UNREADABLE:
-        return None
-    return str(ds.get("AccessionNumber") or "").strip() or None
+    return [uid for uid, path in found if accession_number and read_text(path, "AccessionNumber") == accession_number]
 
 
 def summaries(connection: Connection, rows: list[Row]) -> list[Row]:

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from dicom_node.bounded import read_bounded
-from dicom_node.headers import UNREADABLE
+from dicom_node.headers import read_text
 from dicom_node.security.syslog import Syslog
 from dicom_node.security.tls import client_context
 from dicom_node.settings import Settings
@@ -72,11 +71,7 @@ class Transfer:
 
 def patient_id_of(path: Path) -> str:
     """Return the Patient ID in a stored object, cut to the permitted length; empty if it cannot be read."""
-    try:
-        ds = read_bounded(path, stop_before_pixels=True, specific_tags=["PatientID"])
-    except UNREADABLE:
-        return ""
-    return str(ds.get("PatientID") or "")[:LONGEST_PATIENT_ID]
+    return read_text(path, "PatientID")[:LONGEST_PATIENT_ID]
 
 
 class AuditTrail:
