@@ -26,7 +26,7 @@ from dicom_node.log import configure_logging, get_logger
 from dicom_node.record.database import open_database
 from dicom_node.services import broker_url
 from dicom_node.settings import Settings, load_settings
-from dicom_node.study import Job, Result
+from dicom_node.study import Job
 from worker.answer import Answer, answer_study
 from worker.method import choose_method, use_threads
 from worker.prior import leave_out_fetched, measure_fetched
@@ -149,11 +149,8 @@ class JobRunner:
     def _finish(self, job: Job, answer: Answer) -> None:
         """Sync the results to the disk, then enter them into the record and the outbox."""
         sync_tree(self._results_folder(job))
-        found = [
-            Result(o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax_uid, o.kind, o.path) for o in answer.objects
-        ]
         destinations = [destination.name for destination in self._settings.destinations]
-        finished = self._jobs.finish(job, answer.ending, found, destinations)
+        finished = self._jobs.finish(job, answer.ending, answer.objects, destinations)
         log.info(
             "job_finished" if finished else "lease_lost",
             job_id=job.job_id,

@@ -246,7 +246,7 @@ def test_results_stay_where_the_answer_to_their_commit_is_lost(
     def write(*arguments: Any) -> Answer:
         path = arguments[2] / "report.dcm"
         Files(tmp_path).write(path, [b"report"])
-        made = WrittenObject(path, "report", ComprehensiveSRStorage, "1.2.9", "1.2.8", ExplicitVRLittleEndian)
+        made = WrittenObject("1.2.9", ComprehensiveSRStorage, ExplicitVRLittleEndian, "report", path, "1.2.8")
         return Answer(Ending(JobState.DONE), (made,))
 
     def finish_and_die(*arguments: Any, **others: Any) -> bool:

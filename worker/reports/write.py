@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import RejectedInput
 from dicom_node.settings import ReportSettings
+from dicom_node.study import Result
 from worker.findings import Algorithm, Findings, Severity
 from worker.reports import context
 from worker.reports.context import Kind, ResultContext, result_key
@@ -32,15 +33,10 @@ from worker.volume import Volume
 
 
 @dataclass(frozen=True)
-class WrittenObject:
-    """A DICOM object of a result, with its file."""
+class WrittenObject(Result):
+    """A DICOM object of a result, with its file and its series."""
 
-    path: Path
-    kind: str
-    sop_class_uid: str
-    sop_instance_uid: str
     series_instance_uid: str
-    transfer_syntax_uid: str
 
 
 def write_reports(
