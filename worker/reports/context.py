@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_node import study
 from dicom_node.study import MANUFACTURER
 from worker.findings import Algorithm
 from worker.reports import codes
@@ -51,11 +52,11 @@ LUNGS = Kind("lungs", 90001, "Hilum lungs")
 LEFT_LUNG = Kind("left-lung", 90002, "Hilum left lung")
 RIGHT_LUNG = Kind("right-lung", 90003, "Hilum right lung")
 INFECTION = Kind("infection", 90004, "Hilum infection")
-REPORT = Kind("report", 90005, "Hilum report")
+REPORT = Kind(study.REPORT, 90005, "Hilum report")
 KEY_IMAGE = Kind("key-image", 90006, "Hilum key image")
 TREND = Kind("trend", 90008, "Hilum trend")
 PAGE = Kind("page", 90009, "Hilum page")
-REJECTION_NOTE = Kind("rejection-note", 90007, "Hilum rejection note")
+REJECTION_NOTE = Kind(study.REJECTION_NOTE, 90007, "Hilum rejection note")
 
 
 class ObjectArguments(TypedDict):
