@@ -5,8 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, responses
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -65,5 +64,4 @@ def connected(url: str, timeout_seconds: float, tls: ssl.SSLContext | None = Non
 
 def phrase(status: int) -> str:
     """Return an HTTP status with its standard phrase, not with the server's own."""
-    known = {known.value: known.phrase for known in HTTPStatus}
-    return f"HTTP {status} {known.get(status, '')}".rstrip()
+    return f"HTTP {status} {responses.get(status, '')}".rstrip()
