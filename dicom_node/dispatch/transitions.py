@@ -122,10 +122,6 @@ def give_up(
     for row in failed:
         if told := notification_of(notification, JobKey(*row), ending):
             insert_notification(connection, told, now())
-    refusal = {
-        "refusal_code": code,
-        "refusal_message": f"measuring was tried several times and failed: {message}",
-    }
     given_up = connection.execute(
         update(jobs)
         .where(*which, jobs.c.refusal_code.is_(None))
@@ -136,7 +132,8 @@ def give_up(
             due_at=now(),
             rung_at=None,
             lease_token=None,
-            **refusal,
+            refusal_code=code,
+            refusal_message=f"measuring was tried several times and failed: {message}",
         )
     )
     return len(failed) + given_up.rowcount
