@@ -77,7 +77,7 @@ def select_series(found: Sequence[SeriesHeader], settings: SelectionSettings) ->
     reasons = {s.series_instance_uid: rejected_because(s, settings) for s in found}
     fit = sorted((s for s in found if not reasons[s.series_instance_uid]), key=lambda s: preference(s, settings))
     if not fit:
-        return Selection(None, reasons, nothing_fits(found, reasons))
+        return Selection(None, reasons, nothing_fits(found, reasons, settings))
     chosen = fit[0]
     reasons |= {s.series_instance_uid: f"series {describe(chosen)} was preferred to {describe(s)}" for s in fit[1:]}
     reasons[chosen.series_instance_uid] = f"selected: {describe(chosen)}"
@@ -240,16 +240,15 @@ def quality(series: SeriesHeader, settings: SelectionSettings, slices: float) ->
     )
 
 
-def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str]) -> RejectedInput:
+def nothing_fits(found: Sequence[SeriesHeader], reasons: dict[str, str], settings: SelectionSettings) -> RejectedInput:
     """Return why a study has no series to measure; only a chest CT gets a report that says so (NotAnalysable)."""
-    slices = [s for s in found if s.ct_images and not must_not_be_localizer(s, SelectionSettings())]
+    slices = [s for s in found if s.ct_images and not must_not_be_localizer(s, settings)]
     if not slices:
         return NotForHilum("no-ct", "expected CT slices; this study holds none")
     best = max(slices, key=lambda s: s.slices)
     message = f"no series can be measured; the largest: {reasons[best.series_instance_uid]}"
-    if any(speaks_of_chest(image.words) for s in slices for image in s.ct_images) and not must_not_be_other_part(
-        best, SelectionSettings()
-    ):
+    is_named = any(speaks_of_chest(image.words) for s in slices for image in s.ct_images)
+    if is_named and not must_not_be_other_part(best, settings):
         return NotAnalysable("no-fitting-series", message)
     return NotForHilum("not-a-chest", f"{message}; and nothing says that it shows the chest")
 
