@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, Engine, exists, or_, select, update
 
 from dicom_node.beside import take_turns
 from dicom_node.deliver.breaker import Breaker
-from dicom_node.deliver.outbox import is_due, retry_pause
+from dicom_node.deliver.outbox import is_due, is_free, retry_pause
 from dicom_node.deliver.webhook import is_passing, is_success, post, read_key
 from dicom_node.errors import PassingFailure
 from dicom_node.log import get_logger
-from dicom_node.record.database import has_come, now, reading
+from dicom_node.record.database import now, reading
 from dicom_node.record.notified import notification_number
 from dicom_node.record.schema import jobs, notifications
 from dicom_node.settings import Settings
@@ -43,10 +43,7 @@ class Notifications:
         due = (
             notifications.c.state == DeliveryState.PENDING,
             is_due(notifications.c.due_at, notifications.c.attempts, moment, self._settings),
-            or_(
-                notifications.c.lease_until.is_(None),
-                has_come(notifications.c.lease_until, moment, 2 * LEASE_SECONDS),
-            ),
+            is_free(notifications, moment, LEASE_SECONDS),
         )
         longest = (
             select(notifications, jobs.c.study_instance_uid)

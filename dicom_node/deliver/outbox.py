@@ -63,9 +63,9 @@ def is_due(
     return has_come(due_at, time, case(pauses, value=attempts, else_=settings.longest_retry_seconds))
 
 
-def is_free(delivery: FromClause, time: float) -> ColumnElement[bool]:
-    """Whether no live sender holds the delivery's lease."""
-    return or_(delivery.c.lease_until.is_(None), has_come(delivery.c.lease_until, time, 2 * LEASE_SECONDS))
+def is_free(row: FromClause, time: float, lease_seconds: float = LEASE_SECONDS) -> ColumnElement[bool]:
+    """Whether no live sender holds the lease of a delivery or notification."""
+    return or_(row.c.lease_until.is_(None), has_come(row.c.lease_until, time, 2 * lease_seconds))
 
 
 def results_of(study_instance_uid: str) -> Select[str]:
