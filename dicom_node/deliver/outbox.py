@@ -88,6 +88,35 @@ def settle(connection: Connection, token: str, delivery: Delivery, **values: obj
     return settled.rowcount == 1
 
 
+def claimed(connection: Connection, token: str) -> list[Delivery]:
+    """Return the deliveries whose lease has this token, in the order they were created."""
+    rows = connection.execute(
+        select(deliveries.c.delivery_id, deliveries.c.destination, deliveries.c.attempts)
+        .add_columns(results, jobs.c.study_instance_uid)
+        .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
+        .join(jobs, jobs.c.job_id == results.c.job_id)
+        .where(deliveries.c.lease_token == token)
+        .order_by(deliveries.c.delivery_id)
+    )
+    return [
+        Delivery(
+            delivery_id=row.delivery_id,
+            job_id=row.job_id,
+            study_instance_uid=row.study_instance_uid,
+            destination=row.destination,
+            attempts=row.attempts,
+            result=Result(
+                row.sop_instance_uid,
+                row.sop_class_uid,
+                row.transfer_syntax_uid,
+                row.kind,
+                as_file(connection, row.path),
+            ),
+        )
+        for row in rows
+    ]
+
+
 class Outbox:
     """Hands out deliveries and records the answers; every method changes the record in one transaction."""
 
@@ -132,35 +161,7 @@ class Outbox:
                 .where(deliveries.c.delivery_id.in_({*ids, *connection.scalars(before)}), *free)
                 .values(lease_token=token, lease_until=time + LEASE_SECONDS)
             )
-            rows = connection.execute(
-                select(
-                    deliveries.c.delivery_id,
-                    deliveries.c.attempts,
-                    results,
-                    jobs.c.study_instance_uid,
-                )
-                .join(results, results.c.sop_instance_uid == deliveries.c.sop_instance_uid)
-                .join(jobs, jobs.c.job_id == results.c.job_id)
-                .where(deliveries.c.lease_token == token)
-                .order_by(deliveries.c.delivery_id)
-            ).all()
-        return token, [
-            Delivery(
-                delivery_id=row.delivery_id,
-                job_id=row.job_id,
-                study_instance_uid=row.study_instance_uid,
-                destination=destination,
-                attempts=row.attempts,
-                result=Result(
-                    row.sop_instance_uid,
-                    row.sop_class_uid,
-                    row.transfer_syntax_uid,
-                    row.kind,
-                    as_file(self._engine, row.path),
-                ),
-            )
-            for row in rows
-        ]
+            return token, claimed(connection, token)
 
     @contextmanager
     def holding(self, token: str) -> Iterator[None]:
