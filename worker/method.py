@@ -25,8 +25,6 @@ def choose_method(settings: WorkerSettings) -> Method:
     return open_network(settings)
 
 
-def use_threads(threads: int) -> int:
-    """Limit SimpleITK's threads and return the limit; 0 means every core that this process may use."""
-    bound = threads or len(os.sched_getaffinity(0))
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(bound)
-    return bound
+def use_threads(threads: int) -> None:
+    """Limit SimpleITK's threads; 0 means every core that this process may use."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads or len(os.sched_getaffinity(0)))
