@@ -44,7 +44,6 @@ HEADER_TAGS = [
     "Rows",
     "Columns",
     "SamplesPerPixel",
-    "NumberOfFrames",
     "BitsAllocated",
     "BitsStored",
     "PixelRepresentation",

@@ -96,7 +96,7 @@ def history_of(
     findings: Findings,
     identity: Dataset,
     paths: Sequence[Path],
-    others: Sequence[Prior | Unmeasured] = (),
+    others: Sequence[Prior | Unmeasured],
 ) -> History:
     """Compare with the patient's latest earlier study, taken from reports at ``paths`` and from ``others``.
 
