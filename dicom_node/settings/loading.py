@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Self
 
-from pydantic import (
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -17,9 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from pydantic_settings import (
-    SettingsError as SourceError,
-)
+from pydantic_settings import SettingsError as SourceError
 
 from dicom_node.errors import SettingsError
 from dicom_node.settings.analysis import JobSettings, ReportSettings, SelectionSettings, WorkerSettings

@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
-from pydantic import (
-    BaseModel,
-)
+from pydantic import BaseModel
 
 from dicom_node.errors import SettingsError
 
