@@ -24,6 +24,7 @@ from dicom_node.deliver.outgoing import Outgoing, read_outgoing
 from dicom_node.deliver.scu import echo
 from dicom_node.errors import HilumError, PassingFailure, SettingsError
 from dicom_node.figures import format_percent
+from dicom_node.files import keep_private
 from dicom_node.folder import read_one_study
 from dicom_node.log import configure_logging
 from dicom_node.pacs import SmallPACS
@@ -62,6 +63,7 @@ port = {pacs_port}
 def run_demo(arguments: argparse.Namespace) -> int:
     """Send a study to Hilum, wait for its answer and show it; return 0 if the answer is a measurement, else 1."""
     configure_logging("demo")
+    keep_private()  # a copy of the study lies in the demo's PACS, and the study may be a real one
     out = arguments.out.absolute()
     own = own_folder(out)
     truth, study = None, arguments.folder

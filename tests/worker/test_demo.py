@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import SettingsError
+from dicom_node.errors import HilumError, SettingsError
 from dicom_node.pacs import SmallPACS
 from tests.worker.reports.results import CUT_OFF, make_result
-from worker.demo import own_folder, own_settings, proportions, results_in, show_proportions
+from worker.demo import own_folder, own_settings, proportions, results_in, run_demo, show_proportions
 
 STUDY = "1.2.3"
 
@@ -57,6 +58,20 @@ def test_a_folder_of_that_name_which_no_demo_made_is_an_error(out: Path) -> None
     with pytest.raises(SettingsError, match=f"{out}/hilum .*--out"):
         own_folder(out)
     assert (out / "hilum" / "storage").is_dir()
+
+
+def test_what_a_demo_writes_is_closed_to_other_users(out: Path) -> None:
+    """Its folder gets a copy of the study, which may be a real one."""
+    (out / "no-study").mkdir()
+    umask = os.umask(0o022)
+    try:
+        with pytest.raises(HilumError):
+            run_demo(Namespace(folder=out / "no-study", out=out / "demo"))
+        (out / "file").touch()
+    finally:
+        os.umask(umask)
+    assert (out / "demo").stat().st_mode & 0o777 == 0o700
+    assert (out / "file").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_demo_begins_with_an_empty_record(out: Path) -> None:
