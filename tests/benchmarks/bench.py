@@ -32,7 +32,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if arguments.write_docs:
-        write_document(found)
+        write_document(found, BENCHMARKS)
     return 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from tests.benchmarks.comparison import HILUM
@@ -39,10 +40,15 @@ ratio compares Hilum with a peer within each round, and says how many times bett
 """
 
 
-def write_document(sections: dict[str, Any]) -> None:
-    """Save the figures of these benchmarks beside the earlier ones of others; write document, plots and README."""
+def write_document(sections: dict[str, Any], benchmarks: Mapping[str, ModuleType]) -> None:
+    """Save the figures of these benchmarks beside the earlier ones of others; write document, plots and README.
+
+    The words on all of them are the benchmarks' own of today, because those kept with earlier figures may be outdated.
+    """
     kept = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     kept |= sections
+    for name, found in kept.items():
+        found |= {"title": benchmarks[name].TITLE, "text": benchmarks[name].TEXT}
     for name in sections:
         if curves := [comparison for comparison in kept[name]["comparisons"] if comparison.get("along")]:
             draw_curves(PLOTS / f"{name}.png", curves)
