@@ -56,9 +56,13 @@ def anchor(title: str) -> str:
 
 
 def without_section(sections: Mapping[str, str]) -> Iterator[str]:
-    """Yield the papers' experiments on the data at hand that no section is about, in the order of their list."""
+    """Yield the papers' experiments on the data at hand that no section is about, in the order of their list.
+
+    Those that differ only in a setting's number share one name if none of them has a section.
+    """
+    begun = {experiments.without_number(title) for title in sections}
     absent = (
-        experiments.without_number(name)
+        name if (shared := experiments.without_number(name)) in begun else shared
         for name, entry in experiments.REGISTRY.items()
         if name not in sections and not entry.paper.startswith("ours") and not is_on_own_scans(entry)
     )

@@ -24,8 +24,8 @@ HEAD = """\
 # The papers' tables, regenerated
 
 Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit. What
-it says about experiments without a run in RUNS stays as it was. The first table has one figure of each experiment,
-the first Dice if the paper has one; the experiment's section has all of them.
+it says about experiments without a run in RUNS stays as it was. The first table has one figure of each experiment that
+has one to compare with, the first Dice if there is one; the experiment's section has all of them.
 "Here" is the mean ± sample standard deviation over the finished splits, if there are several; `cases` and `patients`
 are sums. A short run says SHORT and is no measure of the method. For most papers, the data differ: see the line below
 each title.

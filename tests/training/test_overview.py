@@ -59,6 +59,11 @@ def test_what_has_not_run_is_named_and_the_nine_settings_once() -> None:
     assert "wu-thresholds" not in names
 
 
+def test_settings_are_named_one_by_one_once_some_of_them_have_run() -> None:
+    sections = dict.fromkeys((name for name in REGISTRY if name != "saood-unet-multi-setting-7"), "")
+    assert "Not yet run here: saood-unet-multi-setting-7." in list(overview(sections))
+
+
 def test_a_sites_own_experiments_and_ours_are_not_missed() -> None:
     (missing,) = [line for line in overview_of() if line.startswith("Not yet run here: ")]
     assert "shivdeo-2d-dicom" not in missing
