@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from dicom_node import statuses
 from dicom_node.deliver import outgoing, stow
 from dicom_node.headers import CT_STORAGE
 from dicom_node.receive import part10, scp
-from dicom_node.settings import Settings
+from dicom_node.settings import Destination, Settings, WebDestination
 from dicom_node.settings.names import sections_in
 from tests.conformance import objects
 from worker.pixels import RETIRED_JPEG
@@ -24,6 +24,8 @@ Rows = Iterator[list[str]]
 
 SECTIONS = ("node", "tls", "delivery", "destinations", "priors", "report")
 """The sections of the settings that matter to a peer."""
+SERVICES: dict[type[BaseModel], str] = {Destination: "C-STORE", WebDestination: "DICOMweb"}
+"""By what each kind of destination gets results."""
 
 REFUSED = "counts the instance as refused; sends it again only after `hilum resend` or `hilum retry`"
 
@@ -134,17 +136,22 @@ def settings() -> Rows:
         field = Settings.model_fields[section]
         if isinstance(field.default, BaseModel):
             for name, value in field.default:
-                yield [f"`{section}.{name}`", "none" if value in (None, (), "") else str(value)]
+                yield [f"`{section}.{name}`", as_default(value)]
         else:
-            kinds = sections_in(field.annotation)  # the kinds of an array's items, which share some settings
-            yield from map(list, dict.fromkeys(row for kind in kinds for row in of_an_item(section, kind)))
+            kinds = list(sections_in(field.annotation))  # the kinds of an array's items, which share some settings
+            yield from map(list, dict.fromkeys(row for kind in kinds for row in of_an_item(section, kind, kinds)))
 
 
-def of_an_item(section: str, kind: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """Every setting of one kind of item in an array."""
+def of_an_item(section: str, kind: type[BaseModel], kinds: Sequence[type[BaseModel]]) -> Iterator[tuple[str, str]]:
+    """Every setting of one kind of item in an array; what only this kind requires is said to be so."""
     for name, field in kind.model_fields.items():
-        default = "required" if field.is_required() else str(field.default)
-        yield f"`{section}[].{name}`", "none" if default in ("()", "None") else default
+        required = "required" if all(name in one.model_fields for one in kinds) else f"required by {SERVICES[kind]}"
+        yield f"`{section}[].{name}`", required if field.is_required() else as_default(field.default)
+
+
+def as_default(value: object) -> str:
+    """Return a default as the settings file has it."""
+    return "none" if value in (None, (), "") else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def implementation() -> Rows:
