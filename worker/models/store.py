@@ -12,6 +12,7 @@ from dicom_node.settings import WorkerSettings
 from worker.chest_network import ChestNetwork, require_chest_network
 from worker.networks.card import Card, read_card, read_exported, read_weights
 from worker.networks.errors import NetworkError
+from worker.networks.opening import require_runnable
 from worker.pipeline import Method
 
 FOLDER = Path(__file__).parent
@@ -40,7 +41,7 @@ def find_models(settings: WorkerSettings) -> Iterator[Model]:
 def verify(path: Path) -> Model:
     """Compare weights, and their export if there is one, with the hashes on their card.
 
-    A fault is also what a worker would refuse: weights of a short form, or of no chest network.
+    A fault is also what a worker here would refuse: weights of a short form, of no chest network, or that need torch.
     """
     try:
         card = read_card(path.with_suffix(".json"))
@@ -50,6 +51,7 @@ def verify(path: Path) -> Model:
         read_weights(path, card)
         card.require_full()
         require_chest_network(card)
+        require_runnable(path, card)
         if card.openvino_sha256:
             read_exported(path, card)
     except (NetworkError, OSError) as error:

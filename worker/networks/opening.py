@@ -29,23 +29,31 @@ def open_engine(path: Path, card: Card, threads: int | None = None) -> Engine:
         A file cannot be read.
     """
     read_weights(path, card)
-    has_torch = importlib.util.find_spec("torch") is not None
-    has_gpu = has_torch and _torch_has_gpu()
+    require_runnable(path, card)
+    has_gpu = _has_torch() and _torch_has_gpu()
     if card.openvino_sha256 and not has_gpu:
         from worker.networks.openvino_engine import OpenVinoEngine  # slow to import
 
         return OpenVinoEngine.open(path, card, threads=threads)
-    if not has_torch:
-        raise NetworkError(
-            "not-exported",
-            f"{path.name} was not exported for machines without torch; run `hilum export` on one that has it, "
-            "or run in a checkout of Hilum here: pip install -c constraints.txt '.[torch]'",
-        )
     from worker.networks.checkpoint import load  # importing torch takes seconds and 250 MB
     from worker.networks.torch_engine import TorchEngine
 
     network, _ = load(path)
     return TorchEngine(network, "cuda" if has_gpu else "cpu", threads=threads)
+
+
+def require_runnable(path: Path, card: Card) -> None:
+    """Raise NetworkError if nothing on this machine runs the weights: they were not exported, and there is no torch."""
+    if not card.openvino_sha256 and not _has_torch():
+        raise NetworkError(
+            "not-exported",
+            f"{path.name} was not exported for machines without torch; run `hilum export` on one that has it, "
+            "or run in a checkout of Hilum here: pip install -c constraints.txt '.[torch]'",
+        )
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
 
 
 def _torch_has_gpu() -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -89,6 +90,17 @@ def test_weights_that_a_worker_would_refuse_have_that_fault(weights: Path) -> No
         choose_method(WorkerSettings(method="network", weights=weights))
     assert caught.value.code == "no-chest-network"
     assert "a square image" in verify(weights).fault
+
+
+def test_weights_that_this_machine_could_not_run_have_that_fault(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # as without torch
+    with pytest.raises(SettingsError) as caught:
+        choose_method(WorkerSettings(method="network", weights=weights))
+    assert caught.value.code == "not-exported"
+    assert "hilum export" in verify(weights).fault
+    assert verify(CHEST_WEIGHTS).fault == ""
 
 
 @pytest.mark.parametrize(("method", "told"), [("network", "own.safetensors"), ("thresholds", "HU thresholds")])
