@@ -142,7 +142,7 @@ class Service:
         return response.status, said
 
     def _failure(self, http_status: int) -> PassingFailure:
-        advice = ADVICE.get(http_status // 100, "")
+        advice = ADVICE.get(http_status // 100, ADVICE[5])
         return PassingFailure("service-failed", f"{self._name} answered {phrase(http_status)}; {advice}")
 
 

@@ -362,12 +362,13 @@ def test_a_service_is_tried_with_a_request_without_an_object(http_status: int) -
 
 
 @pytest.mark.parametrize(
-    ("http_status", "word"), [(302, "redirects"), (401, "credentials"), (404, "URL/studies"), (503, "unavailable")]
+    ("http_status", "word"),
+    [(302, "redirects"), (401, "credentials"), (404, "URL/studies"), (503, "unavailable"), (799, "log")],
 )
 def test_what_is_wrong_with_a_service_is_said(http_status: int, word: str) -> None:
     with service(lambda _: (http_status, b"")) as peer:
         settings = settings_for(peer.url)
-        with pytest.raises(PassingFailure, match=rf"(?i)PACS answered HTTP {http_status} .*{word}"):
+        with pytest.raises(PassingFailure, match=rf"(?i)PACS answered HTTP {http_status}\b.*{word}"):
             verify(settings.destinations[0], settings)
 
 
