@@ -1,4 +1,4 @@
-"""Is this study whole? Pure functions: no clock, no database."""
+"""Is this study whole? No clock is read, and no database: times are passed in."""
 
 from __future__ import annotations
 
@@ -9,56 +9,64 @@ from dataclasses import dataclass
 from dicom_node.study import StudyActivity
 
 
-def is_whole(activity: StudyActivity, now: float, quiet_seconds: float, association_idle_seconds: float) -> bool:
+@dataclass(frozen=True)
+class Ages:
+    """Seconds since the newest instance of a study came, and since an open association last brought one of them."""
+
+    newest: float
+    carried: float = math.inf
+    """Infinite if no association that brought one is open."""
+
+
+def is_whole(ages: Ages, quiet_seconds: float, association_idle_seconds: float) -> bool:
     """Return whether a study has arrived in full, as far as anyone can tell.
 
     DICOM has no message that says "that was all". A study is taken as whole when none of its series has
     grown for ``quiet_seconds`` and no open association carries it; an association that has gone silent
     (a sender that hangs, or a node that died with it) carries a study only for ``association_idle_seconds``
-    after its last image. All times are seconds since the epoch.
+    after its last image.
     """
-    quiet = now - activity.last_instance_at >= quiet_seconds
-    carried = activity.last_carried_at is not None and now - activity.last_carried_at < association_idle_seconds
-    return quiet and not carried
+    return ages.newest >= quiet_seconds and ages.carried >= association_idle_seconds
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """When a study was first seen with its newest instance, and when the last look before was, on a monotonic clock."""
+    """When a time stamp was first seen, and when the last look before was, on a monotonic clock."""
 
-    last_instance_id: int
     seen_at: float
-    other_at: float
+    before: float
 
 
 class Watch:
-    """Determines the age of a study's last image, even if the wall clock that stamped it is set meanwhile.
+    """Determines how long ago studies grew, even if the wall clock that stamped their images is set meanwhile.
 
-    The age by the wall clock is kept within bounds by a monotonic clock: at least the time since the study was first
-    seen with this image, at most the time since the last look before.
+    An age by the wall clock is kept within bounds by a monotonic clock: at least the time since the stamp was first
+    seen, at most the time since the last look before.
     """
 
     def __init__(self) -> None:
-        self._sightings: dict[str, Sighting] = {}
+        self._sightings: dict[tuple[str, str, float], Sighting] = {}
         self._looked_at = -math.inf
 
-    def look(self, activities: Sequence[StudyActivity], now: float, steady: float) -> list[float]:
-        """Return for each study the time to judge it by (``now`` of `is_whole`): that of its last image plus its age.
+    def look(self, activities: Sequence[StudyActivity], now: float, steady: float) -> list[Ages]:
+        """Return each study's ages.
 
         Parameters
         ----------
         now, steady : float
             Seconds since the epoch, and seconds on a monotonic clock.
         """
-        before = self._sightings
-        self._sightings = {}
-        times = []
+        before, self._sightings = self._sightings, {}
+
+        def age(stamp: tuple[str, str, float], stamped_at: float) -> float:
+            sighting = self._sightings[stamp] = before.get(stamp, Sighting(steady, self._looked_at))
+            return min(max(now - stamped_at, steady - sighting.seen_at), steady - sighting.before)
+
+        ages = []
         for activity in activities:
-            sighting = before.get(activity.study_instance_uid)
-            if sighting is None or sighting.last_instance_id != activity.last_instance_id:
-                sighting = Sighting(activity.last_instance_id, steady, self._looked_at)
-            self._sightings[activity.study_instance_uid] = sighting
-            age = max(now - activity.last_instance_at, steady - sighting.seen_at)
-            times.append(activity.last_instance_at + min(age, steady - sighting.other_at))
+            uid, carried_at = activity.study_instance_uid, activity.last_carried_at
+            newest = age((uid, "newest", activity.last_instance_id), activity.last_instance_at)
+            carried = math.inf if carried_at is None else age((uid, "carried", carried_at), carried_at)
+            ages.append(Ages(newest, carried))
         self._looked_at = steady
-        return times
+        return ages

@@ -91,11 +91,11 @@ class Dispatcher:
         """Dispatch whole studies; queue lost jobs again."""
         node, activities = self._settings.node, receiving(self._engine)
         began = monotonic()
-        for activity, time in zip(activities, self._watch.look(activities, now(), began), strict=True):
+        for activity, ages in zip(activities, self._watch.look(activities, now(), began), strict=True):
             uid = activity.study_instance_uid
             if self._setbacks.is_left_alone(uid, began) or self._unread.is_left_alone(uid, began):
                 continue
-            if is_whole(activity, time, node.quiet_seconds, node.association_idle_seconds):
+            if is_whole(ages, node.quiet_seconds, node.association_idle_seconds):
                 with failures_logged("dispatch_failed", study_instance_uid=uid), self._setbacks_noted(uid):
                     self.dispatch(activity)  # a failure here does not delay other studies
                     if monotonic() - began > TURN_SECONDS:

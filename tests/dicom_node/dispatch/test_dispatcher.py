@@ -171,6 +171,23 @@ def test_a_late_image_of_the_series_makes_a_second_revision(
     assert [inputs.count(job["job_id"]) for job in jobs_in(record)] == [3, 4]
 
 
+def test_a_study_is_dispatched_though_its_sender_died_with_the_node_before_the_clock_was_set_back(
+    dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *rest = chest(tmp_path)
+    with monkeypatch.context() as dying:
+        dying.setattr(Intake, "close_association", lambda *_: None)
+        send([first])
+    take_turn(dispatcher)
+    clock.jump(-12 * 3600)
+    send(rest)
+    take_turn(dispatcher)
+    assert jobs_in(record) == []
+    clock.pass_(61)
+    take_turn(dispatcher)
+    assert len(jobs_in(record)) == 1
+
+
 def test_a_late_series_that_is_not_chosen_makes_no_revision(
     dispatcher: Dispatcher, send: Send, record: Engine, clock: Clock, tmp_path: Path
 ) -> None:
