@@ -6,7 +6,7 @@ import re
 import struct
 import zlib
 from io import BytesIO
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from pydicom.datadict import dictionary_keyword
 from pydicom.dataelem import RawDataElement
@@ -14,6 +14,7 @@ from pydicom.filereader import data_element_generator, read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from dicom_node.bounded import Bounded
 from dicom_node.errors import RejectedInput
 from dicom_node.headers import UNREADABLE
 
@@ -23,6 +24,8 @@ IMPLEMENTATION_VERSION_NAME = "HILUM_0.1"
 LAST_IDENTIFYING_TAG = 0x0020000E
 IDENTIFYING_TAGS = [BaseTag(tag) for tag in (0x00080016, 0x00080018, 0x0020000D, LAST_IDENTIFYING_TAG)]
 LONGEST_HEADER_BYTES = 2**20
+"""How much is read up to the Series Instance UID. pydicom builds sequences of undefined length even if they are not
+asked for, in up to 75 times their size, and other elements may claim 4 GB."""
 LONGEST_UID = 64
 PLAIN_UID = re.compile(rb"([0-9.]{1,64})\0?")
 
@@ -97,7 +100,8 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Identity:
     Raises
     ------
     RejectedInput
-        One of the UIDs is missing or malformed, or the data set cannot be read.
+        One of the UIDs is missing or malformed, or the data set cannot be read, or only by reading more than
+        `LONGEST_HEADER_BYTES`.
     """
     try:
         if transfer_syntax == DeflatedExplicitVRLittleEndian:
@@ -105,7 +109,7 @@ def identify(data: BinaryIO, transfer_syntax: UID) -> Identity:
             deflated = data.read(LONGEST_HEADER_BYTES)
             data = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, LONGEST_HEADER_BYTES))
         ds = read_dataset(
-            data,
+            cast(BinaryIO, Bounded(data, LONGEST_HEADER_BYTES)),
             is_implicit_VR=transfer_syntax.is_implicit_VR,
             is_little_endian=transfer_syntax.is_little_endian,
             stop_when=beyond_identity,

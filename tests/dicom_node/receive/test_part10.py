@@ -15,7 +15,14 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
 from dicom_node.errors import RejectedInput
-from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta, glance, identify
+from dicom_node.receive.part10 import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    LONGEST_HEADER_BYTES,
+    file_meta,
+    glance,
+    identify,
+)
 
 uids = st.from_regex(r"[12]\.[1-9][0-9]{0,20}(\.[1-9][0-9]{0,15}){0,2}", fullmatch=True)
 titles = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789", min_size=1, max_size=16)
@@ -51,6 +58,52 @@ def test_a_data_set_without_a_study_is_refused() -> None:
     assert data is not None
     with pytest.raises(RejectedInput, match="StudyInstanceUID"):
         identify(BytesIO(data), ImplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize("vr", [b"SQ", b"OB", b"UN"])
+def test_a_data_set_that_would_fill_the_memory_before_its_series_is_refused(vr: bytes) -> None:
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+    content = item * (LONGEST_HEADER_BYTES // len(item) + 1)
+    end = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    sequence = struct.pack("<HH2sxxL", 0x0008, 0x1140, vr, 0xFFFFFFFF) + content + end
+    with pytest.raises(RejectedInput, match="cannot be read"):
+        identify(BytesIO(plain_uids(sequence)), ExplicitVRLittleEndian)
+
+
+def test_a_uid_that_would_fill_the_memory_is_refused_unread() -> None:
+    uid = struct.pack("<HH2sxxL", 0x0008, 0x0018, b"UN", 2 * LONGEST_HEADER_BYTES) + b"1" * 2 * LONGEST_HEADER_BYTES
+    read = Counting(plain_uids(uid))
+    with pytest.raises(RejectedInput, match="cannot be read"):
+        identify(read, ExplicitVRLittleEndian)
+    assert read.bytes_read < LONGEST_HEADER_BYTES
+
+
+def test_a_large_element_before_the_series_is_passed_over() -> None:
+    private = struct.pack("<HH2sxxL", 0x0009, 0x1001, b"OB", 2 * LONGEST_HEADER_BYTES) + bytes(2 * LONGEST_HEADER_BYTES)
+    assert identify(BytesIO(plain_uids(private)), ExplicitVRLittleEndian) == ("1.2", "1.2.3", "1.3", "1.4")
+
+
+def plain_uids(between: bytes) -> bytes:
+    """Return a data set with its four UIDs, in Explicit VR Little Endian, with ``between`` after the first two."""
+    uids = (
+        (0x0008, 0x0016, b"1.2\0"),
+        (0x0008, 0x0018, b"1.2.3\0"),
+        (0x0020, 0x000D, b"1.3\0"),
+        (0x0020, 0x000E, b"1.4\0"),
+    )
+    first, second, third, fourth = (struct.pack("<HH2sH", *tag, b"UI", len(uid)) + uid for *tag, uid in uids)
+    return first + second + between + third + fourth
+
+
+class Counting(BytesIO):
+    """Counts the bytes that are read."""
+
+    bytes_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.bytes_read += len(found)
+        return found
 
 
 @pytest.mark.parametrize("implicit", [True, False])
