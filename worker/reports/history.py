@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_node.bounded import read_bounded
 from dicom_node.headers import UNREADABLE
 from dicom_node.study import MANUFACTURER
 from worker.comparison import Comparison, Exam, comparable, compare, is_later, is_order_unknown
@@ -26,6 +26,10 @@ BOTH_LUNGS, TECHNIQUE, CHANGE = "Both lungs", "Technique", "Change since the pri
 """Tracking identifiers of measurement groups in the report."""
 
 _WEIGHTS = "weights_sha256"
+
+LONGEST_REPORT_BYTES = 4 * 2**20
+"""A report on thousands of images takes less than 1 MiB. A longer one, or one that inflates to more, is not Hilum's:
+anyone who may send images may send it, and it could take all memory."""
 
 
 @dataclass(frozen=True)
@@ -221,9 +225,9 @@ def _predecessors(report: Dataset) -> Iterator[str]:
 
 
 def _read_report(path: Path) -> Dataset | None:
-    """Return one of Hilum's reports; None for any other object, or if the file is missing or damaged."""
+    """Return one of Hilum's reports; None for any other object, or if the file is missing, damaged or too long."""
     try:
-        ds = dcmread(path)
+        ds = read_bounded(path, LONGEST_REPORT_BYTES)
     except UNREADABLE:
         return None
     return ds if ds.get("Modality") == "SR" and ds.get("Manufacturer") == MANUFACTURER else None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.content import figures, group, items, texts
 from tests.worker.reports.results import findings_of
 from worker.findings import Algorithm
 from worker.reports import write_reports
-from worker.reports.history import Prior, Unmeasured, Untimed, read_exam, taken_at
+from worker.reports.history import LONGEST_REPORT_BYTES, Prior, Unmeasured, Untimed, read_exam, taken_at
 from worker.volume import read_volume
 
 SHAPE = (24, 48, 64)
@@ -296,6 +298,25 @@ def test_what_is_no_report_of_hilums_is_passed_over(tmp_path: Path, follow_up: P
 
     out = write(tmp_path / "now", "20240301", "101112", INFECTION, [gone, *others])
 
+    assert json.loads((out / "results.json").read_text())["comparison"] is None
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_no_report_is_read_into_memory_whole_however_long_it_is(tmp_path: Path, prior: Path, syntax: UID) -> None:
+    report, long, length = dcmread(prior), tmp_path / "long.dcm", 32 * LONGEST_REPORT_BYTES
+    report.file_meta.TransferSyntaxUID = syntax
+    report.add_new(0x00091001, "OB", bytes(length))
+    report.save_as(long)
+    del report
+
+    tracemalloc.start()
+    try:
+        out = write(tmp_path / "now", "20240229", "101112", INFECTION, [long])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < length
     assert json.loads((out / "results.json").read_text())["comparison"] is None
 
 
