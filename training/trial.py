@@ -285,7 +285,7 @@ class Trial:
                 self.claim.refuse_other_files()
             if patients := datasets.own_patients(names, data):
                 self.experiment.split.splits(patients, self.seed)  # refuses too few patients before hours of reading
-            self._say(notes(names, data, without=self.folder))
+            self._say(notes(names, data))
         samples = counted(datasets.read_all(names, data), self.console, "images prepared")
         prepare(samples, self.experiment.preprocess, self.experiment.target, prepared)
 

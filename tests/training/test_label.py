@@ -188,7 +188,7 @@ def test_labels_that_a_kill_broke_off_are_begun_anew(patients: Path) -> None:
     names = {path.name for path in (patients / "anna" / "labels").iterdir()}
     assert names == {"lungs.dcm", "infection.dcm", "ct.nii.gz", "lungs.nii.gz", "infection.nii.gz", "first.json"}
     said = [f"1 of 1 patients have NIfTI masks of {what} that nobody corrected: anna" for what in ("lung", "infection")]
-    assert list(notes(["labels"], patients, patients / "run")) == said
+    assert list(notes(["labels"], patients)) == said
 
 
 def test_labels_that_a_kill_broke_off_are_not_read(patients: Path) -> None:

@@ -72,8 +72,7 @@ def folders(folder: Path) -> list[Path]:
 
 def holds_only_runs(folder: Path) -> bool:
     """Whether a folder among those of the patients is that of a run, or of runs, and has no DICOM."""
-    is_runs = (folder / LOCK).exists() or any(folder.glob(f"*/{LOCK}"))
-    return is_runs and not any(files(folder))
+    return any(folder.rglob(LOCK)) and not any(files(folder))
 
 
 def files(folder: Path) -> Iterator[Path]:

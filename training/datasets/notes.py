@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from training.datasets import OWN, folder_of
+from training.datasets.dicom import holds_only_runs
 from training.datasets.own import LABELS, corrected_nifti
 from training.datasets.sample import INFECTION, LUNG, UNIONS
 from training.datasets.segmentations import is_hilums, read_seg_header, segments_of, structure_of, unknown_names
@@ -28,18 +29,10 @@ KINDS = {"labels": ("NIfTI masks", corrected_nifti), "dicom": ("DICOM SEG", corr
 """By data set: the kind of labels that it reads, and what tells which structures somebody corrected."""
 
 
-def notes(names: Sequence[str], data: Path, without: Path) -> Iterator[str]:
-    """Yield a sentence for each problem that the readers of these data sets pass over.
-
-    Parameters
-    ----------
-    without : Path
-        The run's folder, which may be inside the data's but is no patient.
-    """
-    run = without.resolve()
+def notes(names: Sequence[str], data: Path) -> Iterator[str]:
+    """Yield a sentence for each problem that the readers of these data sets pass over."""
     for name in (name for name in names if name in OWN):
-        patients = [path for path in sorted(folder_of(name, data).iterdir()) if path.is_dir()]
-        patients = [path for path in patients if path.resolve() not in (run, *run.parents)]
+        patients = [p for p in sorted(folder_of(name, data).iterdir()) if p.is_dir() and not holds_only_runs(p)]
         if name == "labels":
             unlabelled = [path for path in patients if not (path / LABELS).is_dir()]
             if unlabelled:
