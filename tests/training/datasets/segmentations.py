@@ -13,6 +13,8 @@ from pydicom import dcmread
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
+from worker.reports.uids import derive_uid
+
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 LESION = Code("52988006", "SCT", "Lesion")
@@ -57,3 +59,10 @@ def write_seg(
         device_serial_number="1",
     )
     segmentation.save_as(path)
+
+
+def make_hilums(path: Path) -> None:
+    """Let a SEG be one that Hilum made itself, as ``hilum label`` does."""
+    ds = dcmread(path)
+    ds.Manufacturer, ds.SOPInstanceUID = "Hilum", derive_uid("first labels")
+    ds.save_as(path)

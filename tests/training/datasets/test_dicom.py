@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,9 @@ from pydicom import dcmread
 from pydicom.uid import RTStructureSetStorage, SurfaceSegmentationStorage, generate_uid
 
 from tests.factories import chest_hu, ct_series, multiframe_ct
-from tests.training.datasets.segmentations import LUNG, segment, write_seg
+from tests.training.datasets.segmentations import LUNG, make_hilums, segment, write_seg
 from training import datasets
 from training.datasets.sample import BadData
-from worker.reports.uids import derive_uid
 
 
 @pytest.fixture
@@ -20,6 +20,14 @@ def chest() -> tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 Chest = tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.bool_]]
+
+
+def draw_infection(folder: Path, chest: Chest, write_ct: Callable[..., list[Path]] = ct_series) -> Path:
+    """Write a patient's series with a SEG of its infection; return the path of the SEG."""
+    hu, _, infection = chest
+    images = write_ct(folder / "ct", hu)
+    write_seg(folder / "seg.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    return folder / "seg.dcm"
 
 
 def test_segments_become_masks_on_the_slices_they_were_drawn_on(tmp_path: Path, chest: Chest) -> None:
@@ -58,11 +66,9 @@ def test_masks_of_feet_last_coronal_images_turn_with_them(tmp_path: Path, chest:
 
 
 def test_multi_frame_series_have_masks_too(tmp_path: Path, chest: Chest) -> None:
-    hu, _, infection = chest
-    images = multiframe_ct(tmp_path / "anna" / "ct", hu)
-    write_seg(tmp_path / "anna" / "seg.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    draw_infection(tmp_path / "anna", chest, multiframe_ct)
     (sample,) = datasets.read("dicom", tmp_path)
-    assert np.array_equal(sample.mask("infection"), infection)
+    assert np.array_equal(sample.mask("infection"), chest[2])
 
 
 def test_a_series_of_several_multi_frame_objects_is_refused(tmp_path: Path, chest: Chest) -> None:
@@ -191,19 +197,14 @@ def test_parts_beside_their_whole_in_one_label_map_belong_to_it(tmp_path: Path, 
 def test_a_correction_of_a_kind_that_is_not_read_is_refused_beside_first_labels_alone(
     tmp_path: Path, chest: Chest, kind: str
 ) -> None:
-    hu, _, infection = chest
-    images = ct_series(tmp_path / "anna" / "ct", hu)
-    seg, other = tmp_path / "anna" / "seg.dcm", tmp_path / "anna" / "other.dcm"
-    write_seg(seg, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    seg, other = draw_infection(tmp_path / "anna", chest), tmp_path / "anna" / "other.dcm"
     unread = dcmread(seg)
     is_structures = kind.startswith("RT")
     unread.Modality = "RTSTRUCT" if is_structures else "SEG"
     unread.SOPClassUID = RTStructureSetStorage if is_structures else SurfaceSegmentationStorage
     unread.save_as(other)
     assert len(list(datasets.read("dicom", tmp_path))) == 1
-    first = dcmread(seg)
-    first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
-    first.save_as(seg)
+    make_hilums(seg)
     with pytest.raises(BadData, match=f"other.dcm: Hilum does not read {kind}; save it as DICOM SEG"):
         list(datasets.read("dicom", tmp_path))
 
@@ -216,18 +217,13 @@ def test_a_segment_of_an_unknown_name_is_refused_beside_first_labels_alone(tmp_p
     (sample,) = datasets.read("dicom", tmp_path)
     assert sample.masks.keys() == {"lung"}
     write_seg(tmp_path / "anna" / "a.dcm", images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
-    first = dcmread(tmp_path / "anna" / "a.dcm")
-    first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
-    first.save_as(tmp_path / "anna" / "a.dcm")
+    make_hilums(tmp_path / "anna" / "a.dcm")
     with pytest.raises(BadData, match=r"drawn.dcm: Hilum knows no structure called GGO, so that the first labels"):
         list(datasets.read("dicom", tmp_path))
 
 
 def test_a_segmentation_that_refers_to_no_series_is_named(tmp_path: Path, chest: Chest) -> None:
-    hu, _, infection = chest
-    images = ct_series(tmp_path / "anna" / "ct", hu)
-    path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    path = draw_infection(tmp_path / "anna", chest)
     ds = dcmread(path)
     del ds.ReferencedSeriesSequence
     ds.save_as(path)
@@ -242,17 +238,10 @@ def test_a_patient_without_a_segmentation_is_named(tmp_path: Path, chest: Chest)
 
 
 def test_a_segmentation_without_its_series_is_named(tmp_path: Path, chest: Chest) -> None:
-    hu, _, infection = chest
-    images = ct_series(tmp_path / "elsewhere", hu)
-    (tmp_path / "sets" / "anna").mkdir(parents=True)
-    write_seg(
-        tmp_path / "sets" / "anna" / "seg.dcm",
-        images,
-        infection[..., None].astype(np.uint8),
-        [segment(1, "infection")],
-    )
+    draw_infection(tmp_path / "anna", chest)
+    shutil.rmtree(tmp_path / "anna" / "ct")
     with pytest.raises(BadData, match=r"seg.dcm: the CT series it was drawn on"):
-        list(datasets.read("dicom", tmp_path / "sets"))
+        list(datasets.read("dicom", tmp_path))
 
 
 def test_a_segmentation_of_other_images_of_its_series_is_refused(tmp_path: Path, chest: Chest) -> None:
@@ -290,10 +279,7 @@ def test_a_segmentation_whose_pixels_lie_elsewhere_than_those_of_its_slices_is_r
 def test_frames_that_name_no_source_lie_where_their_position_is(
     tmp_path: Path, chest: Chest, write_ct: Callable[..., list[Path]]
 ) -> None:
-    hu, _, infection = chest
-    images = write_ct(tmp_path / "anna" / "ct", hu)
-    path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    path, infection = draw_infection(tmp_path / "anna", chest, write_ct), chest[2]
     ds = dcmread(path)
     for frame in ds.PerFrameFunctionalGroupsSequence:
         frame.DerivationImageSequence[0].SourceImageSequence = []
@@ -314,20 +300,14 @@ def test_frames_that_name_no_source_lie_where_their_position_is(
 
 @pytest.mark.parametrize("share", [0.3, 0.99])
 def test_a_damaged_segmentation_is_called_so(tmp_path: Path, chest: Chest, share: float) -> None:
-    hu, _, infection = chest
-    images = ct_series(tmp_path / "anna" / "ct", hu)
-    path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    path = draw_infection(tmp_path / "anna", chest)
     path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
     with pytest.raises(BadData, match=r"seg.dcm: (is no whole SEG|its frames cannot be decoded|does not say)"):
         list(datasets.read("dicom", tmp_path))
 
 
 def test_a_segmentation_without_a_list_of_its_frames_is_called_damaged(tmp_path: Path, chest: Chest) -> None:
-    hu, _, infection = chest
-    images = ct_series(tmp_path / "anna" / "ct", hu)
-    path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    path = draw_infection(tmp_path / "anna", chest)
     ds = dcmread(path)
     del ds.PerFrameFunctionalGroupsSequence
     ds.save_as(path)
@@ -336,10 +316,7 @@ def test_a_segmentation_without_a_list_of_its_frames_is_called_damaged(tmp_path:
 
 
 def test_a_segmentation_whose_frames_each_come_from_several_frames_is_refused(tmp_path: Path, chest: Chest) -> None:
-    hu, _, infection = chest
-    images = multiframe_ct(tmp_path / "anna" / "ct", hu)
-    path = tmp_path / "anna" / "seg.dcm"
-    write_seg(path, images, infection[..., None].astype(np.uint8), [segment(1, "infection")])
+    path = draw_infection(tmp_path / "anna", chest, multiframe_ct)
     ds = dcmread(path)
     for frame in ds.PerFrameFunctionalGroupsSequence:
         frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = [1, 2]

@@ -4,15 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import dcmread
 
 from dicom_node.errors import SettingsError
 from tests.factories import chest_hu, ct_series
-from tests.training.datasets.segmentations import segment, write_seg
+from tests.training.datasets.segmentations import make_hilums, segment, write_seg
 from training.datasets.notes import MOST_NAMES, notes
 from training.datasets.own import write_first
 from training.files import LOCK
-from worker.reports.uids import derive_uid
 
 
 def test_patients_without_labels_are_counted_and_named(tmp_path: Path) -> None:
@@ -44,9 +42,7 @@ def first_labels(patient: Path, images: Sequence[Path], infection: NDArray[np.bo
     labels.mkdir(parents=True)
     masks = np.where(infection, 2, 1).astype(np.uint8)
     write_seg(labels / "first.dcm", images, masks, [segment(1, "Lung"), segment(2, "Infection")])
-    first = dcmread(labels / "first.dcm")
-    first.Manufacturer, first.SOPInstanceUID = "Hilum", derive_uid("first labels")
-    first.save_as(labels / "first.dcm")
+    make_hilums(labels / "first.dcm")
     for mask in ("lungs", "infection"):
         (labels / f"{mask}.nii.gz").write_bytes(b"first")
     write_first(labels)
