@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,9 @@ from training.prepare.target import Target
 
 LEFT_BEHIND = re.compile(r"\d{5,}\.(image|labels)\.npy|index\.json\.partial")
 """Names of the files that an interrupted preparation leaves."""
+
+ENTRY = ("file", "name", "source", "patient", "scan", "position", "voxel_ml", "slice_mm")
+"""What the index says of a sample: the name of its files, and the fields of ``Prepared`` that are no arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ def prepare(samples: Iterable[Sample], preprocess: Preprocess, target: Target, f
     BadData
         When there is no sample, or the reader or the target has found faults; the message lists all of them.
     """
-    kind = f"{describe(preprocess)} {describe(target)} {', '.join(f.name for f in fields(_Entry))}"
+    kind = f"{describe(preprocess)} {describe(target)} {', '.join(ENTRY)}"
     key = hashlib.sha256(kind.encode() + _code_of(target)).hexdigest()
     if not (folder / "index.json").exists():
         _write(samples, preprocess, target, folder, key)
@@ -136,27 +139,19 @@ def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, fo
     with faults.kept():
         for number, sample in enumerate(samples):
             with faults.kept():
-                entries.append(asdict(_save(sample, preprocess, target, folder / f"{number:05d}")))
+                entries.append(_save(sample, preprocess, target, folder / f"{number:05d}"))
     faults.refuse()
     if not entries:
         raise BadData("empty-data-set", "the data set has no samples")
     write_json(folder / "index.json", {"key": key, "samples": entries})
 
 
-def _save(sample: Sample, preprocess: Preprocess, target: Target, path: Path) -> _Entry:
+def _save(sample: Sample, preprocess: Preprocess, target: Target, path: Path) -> dict[str, object]:
     labels = target.label_map(sample)
     np.save(path.with_suffix(".image.npy"), preprocess.image(sample))
     np.save(path.with_suffix(".labels.npy"), preprocess.labels(labels, sample))
-    return _Entry(
-        file=path.name,
-        name=sample.name,
-        source=sample.source,
-        patient=sample.patient,
-        scan=sample.scan,
-        position=sample.position,
-        voxel_ml=_voxel_ml(sample, preprocess),
-        slice_mm=sample.slice_mm,
-    )
+    computed = {"file": path.name, "voxel_ml": _voxel_ml(sample, preprocess)}
+    return {name: computed[name] if name in computed else getattr(sample, name) for name in ENTRY}
 
 
 def _clear(folder: Path) -> None:
@@ -174,18 +169,6 @@ def _foreign(folder: Path, name: str) -> SettingsError:
     return SettingsError(
         "foreign-files", f"{folder} holds {name}, which Hilum did not write; choose another run folder"
     )
-
-
-@dataclass(frozen=True)
-class _Entry:
-    file: str
-    name: str
-    source: str
-    patient: str | None
-    scan: str
-    position: int
-    voxel_ml: float
-    slice_mm: float | None
 
 
 def _voxel_ml(sample: Sample, preprocess: Preprocess) -> float:
