@@ -20,7 +20,7 @@ from training.prepare.preprocess import WU_WINDOW_HU, Preprocess
 from training.prepare.splits import KFold
 from training.prepare.target import Target
 
-NETWORKS = {"unet": ("unet", Stacking(1)), "unet-2.5d": ("unet-2.5d", Stacking(3, 2 / 3))}
+STACKING = {"unet": Stacking(1), "unet-2.5d": Stacking(3, 2 / 3)}
 
 MEAN_DICE = {
     (LUNG, "unet"): 0.972,
@@ -33,16 +33,15 @@ MEAN_DICE = {
 
 def experiments() -> Iterator[Experiment]:
     """Yield the experiments of both networks on both structures."""
-    for (structure, name), dice in MEAN_DICE.items():
-        network, stacking = NETWORKS[name]
+    for (structure, network), dice in MEAN_DICE.items():
         yield Experiment(
-            name=f"wu-{structure}-{name}",
+            name=f"wu-{structure}-{network}",
             paper="Wu et al. 2020, table 1",
             data=("infection-slices",),
             target=Target.of(structure),
             preprocess=Preprocess(size=(512, 512), window_hu=WU_WINDOW_HU, keep_aspect=True),
             network=network,
-            stacking=stacking,
+            stacking=STACKING[network],
             recipe=Recipe(
                 loss="dice_cross_entropy",
                 batch_size=8,
@@ -57,7 +56,7 @@ def experiments() -> Iterator[Experiment]:
             published=(Published(f"{structure}/dice_per_case", dice, "table 1"),),
             differs="rate, batch size, loss, augmentation and length are ours, the paper names none",
             data_differ=f"9 patients, three-fold; {ESTIMATED_HU}"
-            + (f"; {NO_TRUE_STACKS}" if stacking.slices > 1 else ""),
+            + (f"; {NO_TRUE_STACKS}" if network == "unet-2.5d" else ""),
         )
 
 
