@@ -103,9 +103,10 @@ def train_classifier(candidates: Sequence[CandidatePatch], seed: int) -> PatchMa
         raise SettingsError("no-candidates", "the networks found too few candidates: train them longer")
     prepared = [as_prepared(c, str(number)) for number, c in enumerate(candidates)]
     torch.manual_seed(seed)
+    network = PatchMap()
     with tempfile.TemporaryDirectory() as folder:
         training = Training(
-            PatchMap(),
+            network,
             cut([p for number, p in enumerate(prepared) if number % 10], Stacking()),
             RECIPE,
             build_loss(RECIPE.loss),
@@ -116,9 +117,7 @@ def train_classifier(candidates: Sequence[CandidatePatch], seed: int) -> PatchMa
             reporter=Reporter(Console(), f"classifier of split {seed + 1}"),
         )
         training.run()
-        network = training.load_weights(RECIPE.keep)
-    if not isinstance(network, PatchMap):
-        raise TypeError("the training gave back another network")
+        training.load_weights(RECIPE.keep)
     return network.eval()
 
 
