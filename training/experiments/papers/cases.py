@@ -6,7 +6,6 @@ come from the test part of each split: the networks have not seen the patient.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +54,9 @@ def find_wu_cases(network: str, data: Path, runs: Path, short: bool) -> list[Cas
         raise SettingsError("other-splits", "the runs of lungs and infection have other splits; use one seed")
     cases = []
     for split in infection.finished():
-        true_lungs = {j.scan: j for j in lungs.judge(split)}
+        judged_lungs = {j.scan: j for j in lungs.judge(split)}
         for judged in infection.judge(split):
-            lung = true_lungs[judged.scan]
+            lung = judged_lungs[judged.scan]
             found, true = (lung.predicted > 0, judged.predicted > 0), (lung.true > 0, judged.true > 0)
             cases.append(make_case(split, judged, found, true))
     return cases
@@ -105,5 +104,5 @@ def open_trial(name: str, data: Path, runs: Path, short: bool) -> Trial:
         short=content["short"],
         seed=content["seed"],
         processes=Processes(0, 1, choose_device()),
-        console=Console(file=io.StringIO()),
+        console=Console(quiet=True),
     )
