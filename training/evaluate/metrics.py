@@ -126,8 +126,7 @@ def pearson_r(a: ArrayLike, b: ArrayLike) -> float:
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not (np.ptp(x) and np.ptp(y)):  # by rounding, their differences from the mean may not be 0
         return math.nan
-    x, y = x - x.mean(), y - y.mean()
-    return ratio(float(x @ y), math.sqrt(float(x @ x) * float(y @ y)))
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def mean_absolute_percent_error(predicted: ArrayLike, true: ArrayLike) -> float:
