@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from training.files import replace_file
 from worker.reports.view import LUNG_WINDOW_HU
@@ -79,6 +79,4 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _fitted(image: NDArray[Any], resampling: Image.Resampling) -> NDArray[Any]:
     """Return an image or mask with its longer side as long as a tile's."""
-    scale = TILE / max(image.shape)
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return np.asarray(Image.fromarray(image).resize(size, resampling))
+    return np.asarray(ImageOps.contain(Image.fromarray(image), (TILE, TILE), resampling))
