@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from training.evaluate.metrics import Roc
 from training.files import replace_file
 
@@ -19,7 +21,7 @@ def write_roc_curve(roc: Roc, path: Path) -> None:
     if roc.positives == 0 or roc.negatives == 0:
         return
     threshold, accuracy = roc.best_threshold()
-    curve = [point(*rates) for rates in zip(roc.false_positive_rate, roc.true_positive_rate, strict=True)]
+    curve = np.stack([SIDE * roc.false_positive_rate, SIDE * (1 - roc.true_positive_rate)], axis=1).tolist()
     x, y = curve[roc.thresholds.tolist().index(threshold)]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in curve)
     size = f"{SIDE + 2 * MARGIN} {SIDE + 2 * MARGIN}"
@@ -38,8 +40,3 @@ def write_roc_curve(roc: Roc, path: Path) -> None:
         "</svg>",
     ]
     replace_file(path, lambda partial: partial.write_text("\n".join(lines) + "\n"))
-
-
-def point(false_positive_rate: float, true_positive_rate: float) -> tuple[float, float]:
-    """Return where rates lie in the plot; the rate 1 is at the right and at the top."""
-    return SIDE * false_positive_rate, SIDE * (1 - true_positive_rate)
