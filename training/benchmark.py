@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SettingsError
+from training.evaluate.metrics import Spread
 from training.experiment import Benchmark
 from training.files import read_json, write_json
 from training.fit.device import choose_device
@@ -43,9 +44,7 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
         "seed": 0,
         "source": source,
         **machine(choose_device()),
-        "measures": {
-            name: {"mean": value, "standard_deviation": math.nan, "count": 1} for name, value in figures.items()
-        },
+        "measures": {name: vars(Spread(value, math.nan, 1)) for name, value in figures.items()},
         "published": [vars(figure) for figure in benchmark.published],
         "splits": [],
     }
