@@ -29,10 +29,12 @@ def missing_classes(
     Raises
     ------
     BadData
-        When the training part of a split lacks a class that the data must have.
+        When the data, or the training part of a split, lack a class that the data must have.
     """
     classes = [classes_in(sample, names) for sample in prepared]
     needed = set(names[1:]) - set(may_lack)
+    if absent := sorted(needed.difference(*classes)):
+        raise BadData("missing-class", f"no image at all has {', '.join(absent)}; draw it in some, or correct its name")
     deal = "another --seed deals the patients otherwise"
     for number, split in splits.items():
         unlearned, unwatched = (

@@ -34,6 +34,11 @@ def test_a_training_part_without_a_class_is_refused(prepared: list[Prepared]) ->
     assert not list(missing_classes(split(1, 0), prepared, TARGET.names, may_lack=[INFECTION]))
 
 
+def test_a_class_that_no_image_has_is_not_said_to_depend_on_the_seed(prepared: list[Prepared]) -> None:
+    with pytest.raises(BadData, match=r"^no image at all has infection; draw it in some, or correct its name$"):
+        list(missing_classes(split(1, 2), prepared[1:] * 2, TARGET.names))
+
+
 def test_a_validation_part_without_a_class_is_told(prepared: list[Prepared]) -> None:
     (said,) = missing_classes(split(0, 1), prepared, TARGET.names)
     assert said.startswith("split 4: no validation image has infection, and its Dice tells nothing")
