@@ -153,7 +153,11 @@ def require_patients(names: Sequence[str], patients: Sequence[str | None]) -> No
     """Raise SettingsError unless the data have all patients that are named."""
     missing = sorted(set(names) - set(patients))
     if missing:
-        raise SettingsError("unknown-patient", f"the data have no patient {', '.join(missing)}")
+        raise SettingsError(
+            "unknown-patient",
+            f"the data have no patient {', '.join(missing)}, whom the experiment's split names; complete the data "
+            "sets, or choose an experiment that names nobody, such as chest-own for your own scans",
+        )
 
 
 def balanced_parts(groups: list[list[int]], parts: int) -> list[list[list[int]]]:

@@ -125,7 +125,7 @@ def test_every_sample_is_on_one_side_of_a_named_fold() -> None:
 
 
 def test_a_named_patient_whom_the_data_lack_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no patient c"):
+    with pytest.raises(SettingsError, match=r"no patient c, whom .* names; complete the data sets, or choose"):
         Named(("b",), ("c",)).splits(["a", "b"], 0)
 
 
