@@ -44,12 +44,12 @@ from worker.volume import Volume
 
 def label(arguments: Namespace) -> int:
     """Write first labels for each patient's folder; report a folder without a usable CT, and continue with the next."""
-    console = Console()
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     patients = patients_in(arguments.data)
     unlabelled = [patient for patient in patients if not (patient / LABELS).exists()]
     if unlabelled != patients:
         before = f"{len(patients) - len(unlabelled)} of {len(patients)} patients were labelled before"
-        console.print(f"{before}; remove PATIENT/{LABELS} to label one again", highlight=False, soft_wrap=True)
+        console.print(f"{before}; remove PATIENT/{LABELS} to label one again")
     settings = load_settings()
     method = choose_method(settings.worker.model_copy(update={"method": arguments.method}))
     failures = 0
@@ -59,9 +59,9 @@ def label(arguments: Namespace) -> int:
         except (RejectedInput, OSError) as error:
             failures += 1
             why = error.message if isinstance(error, RejectedInput) else f"cannot be labelled: {error}"
-            console.print(f"{patient}: {why}", style="red", highlight=False, soft_wrap=True)
+            console.print(f"{patient}: {why}", style="red")
         else:
-            console.print(f"{folder}", highlight=False, soft_wrap=True)
+            console.print(f"{folder}")
     return 1 if failures else 0
 
 

@@ -158,5 +158,5 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     table = Table(Column("measure", no_wrap=True), "here", "paper", title=f"{result['experiment']} ({result['paper']})")
     for row in report.rows(result):
         table.add_row(*row)
-    console.print(table)
-    console.print(report.describe(result), highlight=False)
+    console.print(table, markup=False)
+    console.print(report.describe(result), markup=False, highlight=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from dicom_node.cli import main
 from dicom_node.errors import SettingsError
@@ -17,7 +18,7 @@ from training.experiment import Benchmark, Experiment, Short
 from training.experiments import REGISTRY, find
 from training.files import write_json
 from training.prepare.preprocess import Preprocess
-from training.run import listing
+from training.run import listing, print_result
 
 
 def test_listing_the_commands_imports_nothing_heavy() -> None:
@@ -116,6 +117,15 @@ def test_the_folder_of_a_split_is_no_run(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "result.json").write_text('{"split": 0}')
     assert main(["evaluate", str(tmp_path), "--data", str(tmp_path)]) == 1
     assert "expected the folder that `hilum train` has filled as --out" in capsys.readouterr().err
+
+
+def test_brackets_in_a_patients_name_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    dice = {"mean": 0.5, "standard_deviation": None}
+    counts = {"splits": [], "splits_all": 0, "parameters": 0, "seed": 0, "short": False}
+    texts = dict.fromkeys(("experiment", "paper", "length", "source", "device", "torch"), "any")
+    figures = {"measures": {"infection/dice/anna [copy]": dice}, "published": []}
+    print_result({**counts, **texts, **figures}, Console())
+    assert "infection/dice/anna [copy] " in capsys.readouterr().out
 
 
 def test_a_page_is_not_written_about_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,12 @@ def test_the_segmentations_are_read_back_as_they_were_found(patients: Path) -> N
     assert np.array_equal(sample.mask("left_lung"), findings.lungs.labels == 1)
 
 
+def test_brackets_in_a_folders_name_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "anna [copy]").mkdir()
+    assert label(arguments(tmp_path)) == 1
+    assert f"{tmp_path}/anna [copy]: " in capsys.readouterr().out
+
+
 def test_the_nifti_masks_are_read_back_as_the_segmentations(patients: Path) -> None:
     label(arguments(patients))
     (from_dicom,) = datasets.read("dicom", patients)
