@@ -122,7 +122,10 @@ def _code_of(target: Target) -> bytes:
 
 
 def describe(value: object) -> str:
-    """Return a value as text without fields at their defaults, so that a field added later changes no earlier run."""
+    """Return a value as text without fields at their defaults, so that a field added later changes no earlier run.
+
+    A field with a default factory is always in the text: adding or removing one does change earlier runs.
+    """
     if isinstance(value, tuple):
         return f"({', '.join(map(describe, value))})"
     if not is_dataclass(value):
