@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +32,9 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+@cache
 def commit() -> str:
-    """Return the measured commit, with "-dirty" if the checkout differs from it."""
+    """Return the measured commit, with "-dirty" if the checkout differed from it when this was first called."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
