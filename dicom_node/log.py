@@ -15,10 +15,11 @@ from structlog.typing import EventDict
 FIELDS = frozenset(
     {
         "action", "level", "timestamp", "process",
-        "study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid",
+        "study_instance_uid", "sop_instance_uid",
         "association_id", "calling_ae_title", "called_ae_title", "peer_address", "status",
-        "job_id", "revision", "priority", "attempt", "code", "reason", "outcome", "stage",
-        "destination", "instances", "seconds", "bytes", "pid", "port", "exit_code", "url", "error", "exception",
+        "job_id", "attempt", "code", "reason", "outcome", "stage",
+        "destination", "studies", "instances", "seconds", "bytes", "pid", "port", "exit_code", "url", "error",
+        "exception",
     }
 )  # fmt: skip
 """The fields that a log line may have. None is for a data set, a patient's name or a file's path."""

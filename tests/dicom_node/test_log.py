@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from dicom_node.log import FIELDS
+from tests.conftest import REPOSITORY
 
 TELLING_NAME = "Wolkenstein^Adalbert"
 
@@ -108,3 +112,16 @@ def test_a_crash_says_where_and_quotes_nothing(where: str) -> None:
     assert TELLING_NAME not in done.stderr
     assert "crashed" in done.stderr
     assert "ValueError at " in done.stderr
+
+
+def test_every_field_that_hilum_logs_is_on_the_list() -> None:
+    logged = {
+        keyword.arg
+        for package in ("dicom_node", "worker")
+        for module in (REPOSITORY / package).rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log.")
+        for keyword in node.keywords
+        if keyword.arg  # None for ``**told``
+    }
+    assert logged - FIELDS == set()
