@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from os import SEEK_CUR
-from pathlib import Path
 
 import numpy as np
 from libjpeg.utils import decode as decode_jpeg
@@ -14,9 +13,15 @@ from pydicom import dcmread
 from pydicom.encaps import generate_frames, get_frame
 from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+)
 
 from dicom_node.bounded import LONGEST_HEADER_BYTES, read_bounded
+from worker.codestream import coded_shape, is_whole
 from worker.frames import Frame, refusal
 
 OUTSIDE_HU = -1024
@@ -27,9 +32,6 @@ RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 
 Retired from the standard and refused by pydicom, but still in archives; libjpeg decodes them.
 """
-
-END_OF_IMAGE = b"\xff\xd9"
-"""The marker that ends the bit stream of JPEG and JPEG-LS (EOI)."""
 
 PIXEL_DATA_HEADER_BYTES = 12
 """Tag, VR and length of Pixel Data in Explicit VR, in which all compressed images are encoded (PS3.5 A.4)."""
@@ -91,39 +93,48 @@ def _decoded(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
 
 def _stored_values(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
     path, syntax = frames[0].path, frames[0].transfer_syntax_uid
-    indices = [(frame.number or 1) - 1 for frame in frames]
+    indices = [_index(frame) for frame in frames]
     if syntax in RETIRED_JPEG:
-        return _retired_jpeg(path, indices)
+        return _retired_jpeg(frames)
     if syntax == DeflatedExplicitVRLittleEndian:  # deflated as a whole, so no frame can be sought
         claimed_bytes = (max(indices) + 1) * frames[0].rows * frames[0].columns * BYTES_PER_PIXEL
         return iter_pixels(read_bounded(path, LONGEST_HEADER_BYTES + claimed_bytes), indices=indices, raw=True)
-    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
-        _require_whole_frames(path, indices)
+    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
+        _require_sound_frames(frames)
     return iter_pixels(path, indices=indices, raw=True, transfer_syntax_uid=syntax)
 
 
-def _retired_jpeg(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
-    ds = dcmread(path, specific_tags=["PixelData", "NumberOfFrames"])
+def _retired_jpeg(frames: Sequence[Frame]) -> Iterator[NDArray[np.integer]]:
+    ds = dcmread(frames[0].path, specific_tags=["PixelData", "NumberOfFrames"])
     count = int(ds.get("NumberOfFrames") or 1)
     encoded = list(generate_frames(ds.PixelData, number_of_frames=count))
-    for index in indices:
-        _require_whole(encoded[index])
-        yield decode_jpeg(encoded[index])
+    for frame in frames:
+        _require_sound(encoded[_index(frame)], frame)
+        yield decode_jpeg(encoded[_index(frame)])
 
 
-def _require_whole_frames(path: Path, indices: Sequence[int]) -> None:
-    with path.open("rb") as file:
+def _require_sound_frames(frames: Sequence[Frame]) -> None:
+    with frames[0].path.open("rb") as file:
         header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
         file.seek(PIXEL_DATA_HEADER_BYTES, SEEK_CUR)
         count = int(header.get("NumberOfFrames") or 1)
-        for index in indices:
-            _require_whole(get_frame(file, index, number_of_frames=count))
+        for frame in frames:
+            _require_sound(get_frame(file, _index(frame), number_of_frames=count), frame)
 
 
-def _require_whole(encoded: bytes) -> None:
-    """Raise ValueError if the end of a JPEG or JPEG-LS frame is missing: decoders would make up its last rows."""
-    if not encoded.rstrip(b"\0").endswith(END_OF_IMAGE):
+def _require_sound(encoded: bytes, frame: Frame) -> None:
+    """Raise ValueError if a compressed frame was cut short, or decodes to another size than its header says.
+
+    A decoder takes memory for the size that the frame names itself, which may be any.
+    """
+    if (shape := coded_shape(encoded)) != (frame.rows, frame.columns, 1):
+        raise ValueError(f"expected {frame.rows} x {frame.columns} pixels, got rows, columns and components {shape}")
+    if frame.transfer_syntax_uid not in JPEG2000TransferSyntaxes and not is_whole(encoded):
         raise ValueError("expected the marker that ends the image, got none: the pixel data was cut short")
+
+
+def _index(frame: Frame) -> int:
+    return (frame.number or 1) - 1
 
 
 def _to_hu(frame: Frame, stored: NDArray[np.integer]) -> NDArray[np.int16]:

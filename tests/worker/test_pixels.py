@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -156,6 +157,33 @@ def test_a_jpeg_ls_frame_cut_short_is_refused(tmp_path: Path, frame: int) -> Non
     assert len(list(decode_hu(frames[:frame]))) == frame
     with pytest.raises(NotAnalysable) as caught:
         list(decode_hu(frames[frame:]))
+    assert caught.value.code == "damaged-pixels"
+
+
+# Where a compressed frame has its rows and columns, after the marker; and how they are encoded.
+PLACES = {JPEGLSLossless: (b"\xff\xf7", 5, ">HH"), JPEG2000Lossless: (b"\xff\x51", 6, ">II")}
+
+
+@pytest.mark.parametrize("syntax", PLACES)
+def test_a_compressed_frame_that_is_larger_than_its_header_says_is_refused_undecoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    """Two kilobytes may be billions of pixels, which would take all memory."""
+    (path,) = ct_series(tmp_path, SLICE, transfer_syntax=syntax)
+    ds = dcmread(path)
+    (encoded,) = generate_frames(ds.PixelData, number_of_frames=1)
+    marker, offset, kind = PLACES[UID(syntax)]
+    at = encoded.index(marker) + offset
+    claimed = struct.pack(kind, 30000, 30000)
+    ds.PixelData = encapsulate([encoded[:at] + claimed + encoded[at + len(claimed) :]])
+    ds.save_as(path)
+
+    def decode(*_: object, **__: object) -> Iterator[np.ndarray]:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("worker.pixels.iter_pixels", decode)
+    with pytest.raises(NotAnalysable, match="64 x 64") as caught:
+        list(decode_hu(read_frames(path)))
     assert caught.value.code == "damaged-pixels"
 
 
