@@ -17,6 +17,9 @@ from dicom_node.errors import NotAnalysable, NotForHilum, RejectedInput
 from dicom_node.headers import CT_STORAGE, NOT_HOUNSFIELD, UNREADABLE, kernel_of, length, number, require_storage
 from worker.contrast import CONTRAST_TAGS, has_contrast_agent
 
+LARGEST_MATRIX = 4096
+"""Rows and columns of an image; scanners' have 512 to 2048."""
+
 DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName")
 
 _GROUP_OF = {
@@ -182,6 +185,9 @@ def _frame(path: Path, ds: Dataset, index: int | None) -> Frame:
     if rescale_type in NOT_HOUNSFIELD:
         message = f"expected values in Hounsfield units (HU), got Rescale Type {rescale_type}"
         raise refusal(body_part, "not-hounsfield", message)
+    if max(ds.Rows, ds.Columns) > LARGEST_MATRIX:
+        message = f"expected at most {LARGEST_MATRIX} rows and columns, got {ds.Rows} x {ds.Columns}"
+        raise refusal(body_part, "large-matrix", message)
     row_mm, column_mm = numbers("PixelSpacing", 2, "no-pixel-spacing")
     return Frame(
         path=path,

@@ -8,7 +8,7 @@ import pytest
 
 from dicom_node.errors import NotAnalysable
 from tests.factories import ct_series, gradient_hu
-from worker.frames import names_chest, read_frames
+from worker.frames import LARGEST_MATRIX, names_chest, read_frames
 from worker.volume import read_volume
 
 
@@ -55,3 +55,12 @@ def test_a_refusal_counts_no_value_that_is_not_finite(tmp_path: Path, written: s
 
     with pytest.raises(NotAnalysable, match=r"expected RescaleSlope with 1 finite value\(s\), got 0"):
         read_frames(path)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(LARGEST_MATRIX + 1, 64), (64, LARGEST_MATRIX + 1)])
+def test_a_matrix_larger_than_that_of_any_scanner_is_refused(tmp_path: Path, rows: int, columns: int) -> None:
+    """Compressed, its pixels may take two kilobytes, and all memory once they are decoded."""
+    (path,) = ct_series(tmp_path, gradient_hu((1, 6, 7)), Rows=rows, Columns=columns)
+    with pytest.raises(NotAnalysable, match=f"at most 4096 rows and columns, got {rows} x {columns}") as caught:
+        read_frames(path)
+    assert caught.value.code == "large-matrix"
