@@ -14,8 +14,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 LONGEST_META_BYTES = 4096
 PREAMBLE_BYTES = 132
 GROUP_LENGTH_BYTES = 12
-LONGEST_HEADER_BYTES = 64 * 2**20
-"""The functional groups of a thousand frames take a few MB."""
+LONGEST_HEADER_BYTES = 16 * 2**20
+"""The functional groups of a thousand frames take a few MB. pydicom may take 75 times as much memory as small items."""
 SYNTAX = DeflatedExplicitVRLittleEndian.encode()
 
 
