@@ -123,4 +123,5 @@ def save_nifti(path: Path, array: NDArray[np.int16] | NDArray[np.uint8], geometr
     # NIfTI's first index is the column, so the order of axes is reversed, in the array and in the affine.
     affine = to_ras @ geometry.affine[:, [2, 1, 0, 3]]
     image = nibabel.nifti1.Nifti1Image(array.transpose(2, 1, 0), affine)
+    image.header.set_xyzt_units("mm")
     nibabel.loadsave.save(image, path)

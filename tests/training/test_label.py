@@ -91,6 +91,7 @@ def test_nifti_voxels_lie_where_the_dicom_ones_do(tmp_path: Path, orientation: t
     volume = read_volume(paths)
     save_nifti(tmp_path / "ct.nii.gz", volume.hu, volume.geometry)
     image = sitk.ReadImage(str(tmp_path / "ct.nii.gz"))
+    assert image.GetMetaData("xyzt_units") == "2"  # millimetres
     # SimpleITK's points are in the LPS frame, and its indices run (column, row, slice).
     for index in ((0, 0, 0), (5, 3, 7), (2, 20, 30)):
         point = image.TransformIndexToPhysicalPoint(index[::-1])
