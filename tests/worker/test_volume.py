@@ -184,6 +184,7 @@ def refused(paths: list[Path], error: type[RejectedInput], code: str) -> None:
         ({"ImagePositionPatient": None}, NotAnalysable, "no-position"),
         ({"ImageOrientationPatient": None}, NotAnalysable, "no-orientation"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, NotAnalysable, "invalid-orientation"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0.9, 0]}, NotAnalysable, "invalid-orientation"),
         ({"PixelSpacing": None}, NotAnalysable, "no-pixel-spacing"),
         ({"PixelSpacing": [0, 0]}, NotAnalysable, "no-pixel-spacing"),
         ({"ImagePositionPatient": [0, 0, 0]}, NotAnalysable, "duplicate-positions"),
@@ -307,6 +308,20 @@ def test_spacing_may_differ_by_a_tenth(tmp_path: Path, by_mm: float, is_refused:
         assert read_volume(paths).hu.shape == (5, 6, 7)
 
 
+@pytest.mark.parametrize("slice_mm", [0.625, 6.0])
+@pytest.mark.parametrize(("share", "is_refused"), [(0.08, False), (0.16, True)])
+def test_slices_may_lie_a_tenth_of_the_distance_off_their_even_places(
+    tmp_path: Path, slice_mm: float, share: float, is_refused: bool
+) -> None:
+    paths = ct_series(tmp_path, gradient_hu((9, 6, 7)), spacing_mm=(slice_mm, 3.0, 3.0))
+    for path, sign in ((paths[3], 1), (paths[4], -1)):  # so their distance is off by twice as much
+        moved(path, (0, 0, sign * share * slice_mm))
+    if is_refused:
+        refused(paths, NotAnalysable, "uneven-spacing")
+    else:
+        assert read_volume(paths).hu.shape == (9, 6, 7)
+
+
 def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path: Path) -> None:
     paths = ct_series(tmp_path, gradient_hu((9, 6, 7)), spacing_mm=(0.625, 1.0, 1.0))
     for path in paths:
@@ -316,10 +331,19 @@ def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path: Path) -
     assert read_volume(paths).geometry.spacing_mm[0] == pytest.approx(0.625, abs=0.01)
 
 
-def test_a_slice_shifted_sideways_is_refused(tmp_path: Path) -> None:
-    paths = ct_series(tmp_path, gradient_hu())
-    moved(paths[2], (20, 0, 0))
-    refused(paths, NotAnalysable, "not-a-stack")
+@pytest.mark.parametrize(
+    ("slice_mm", "pixel_mm", "by_mm", "is_refused"),
+    [(6.0, 1.0, 2.9, False), (6.0, 1.0, 3.1, True), (1.0, 3.0, 2.9, False), (1.0, 3.0, 3.1, True)],
+)
+def test_a_slice_may_be_shifted_sideways_by_a_pixel_or_by_half_the_distance_between_slices(
+    tmp_path: Path, slice_mm: float, pixel_mm: float, by_mm: float, is_refused: bool
+) -> None:
+    paths = ct_series(tmp_path, gradient_hu(), spacing_mm=(slice_mm, pixel_mm, pixel_mm))
+    moved(paths[2], (by_mm, 0, 0))
+    if is_refused:
+        refused(paths, NotAnalysable, "not-a-stack")
+    else:
+        assert read_volume(paths).hu.shape == (5, 6, 7)
 
 
 @pytest.mark.parametrize(
