@@ -48,6 +48,20 @@ def test_a_missing_slice_of_a_chest_that_only_its_description_names_is_answered(
     assert caught.value.code == "missing-slices"
 
 
+@pytest.mark.parametrize("part", ["WHOLEBODY", "TORSO", "Trunk"])
+def test_a_larger_part_of_the_body_includes_the_chest(part: str) -> None:
+    assert names_chest(part)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+@pytest.mark.parametrize("written", [["NaN", "0", "0"], ["0", "inf", "0"]])
+def test_a_position_is_refused_if_one_of_its_values_is_not_finite(tmp_path: Path, written: list[str]) -> None:
+    path, *_ = ct_series(tmp_path, gradient_hu(), ImagePositionPatient=written)
+
+    with pytest.raises(NotAnalysable, match=r"expected ImagePositionPatient with 3 finite value\(s\), got 2"):
+        read_frames(path)
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
 @pytest.mark.parametrize("written", ["NaN", "inf"])
 def test_a_refusal_counts_no_value_that_is_not_finite(tmp_path: Path, written: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 
 from dicom_node.errors import NotAnalysable, NotForHilum, PassingFailure, RejectedInput
 from tests.factories import AXIAL, ct_series, gradient_hu, multiframe_ct, slice_positions
@@ -91,6 +91,18 @@ def test_a_multiframe_ct_reads_like_the_series_it_could_have_been(tmp_path: Path
         np.testing.assert_array_equal(stored[source.frame_number - 1], plane)
 
 
+def test_a_multiframe_ct_may_have_no_group_shared_by_all_frames(tmp_path: Path) -> None:
+    (path,) = multiframe_ct(tmp_path, gradient_hu())
+    ds = dcmread(path)
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    del shared.PixelValueTransformationSequence[0].RescaleType  # optional, so it is sought in both places
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        group.update(shared)
+    del ds.SharedFunctionalGroupsSequence
+    ds.save_as(path)
+    np.testing.assert_array_equal(read_volume([path]).hu, gradient_hu())
+
+
 def test_a_fractional_rescale_is_rounded(tmp_path: Path) -> None:
     hu = gradient_hu()
     volume = read_volume(ct_series(tmp_path, hu, slope=0.37, intercept=-1000.5))
@@ -147,13 +159,20 @@ def test_bits_above_bits_stored_are_ignored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(paths).hu, hu)
 
 
-def test_files_without_preamble_and_file_meta_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("is_implicit", "is_little_endian"), [(True, True), (False, True), (False, False)], ids=["implicit", "LE", "BE"]
+)
+def test_files_without_preamble_and_file_meta_are_read(
+    tmp_path: Path, is_implicit: bool, is_little_endian: bool
+) -> None:
     hu = gradient_hu()
-    paths = ct_series(tmp_path, hu, transfer_syntax="1.2.840.10008.1.2")
+    paths = ct_series(tmp_path, hu)
     for path in paths:
         ds = dcmread(path)
-        del ds.file_meta, ds.preamble
-        ds.save_as(path, implicit_vr=True, little_endian=True)
+        if not is_little_endian:
+            ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+        elements = Dataset({element.tag: element for element in ds})  # decoded, so that they can be encoded otherwise
+        dcmwrite(path, elements, implicit_vr=is_implicit, little_endian=is_little_endian, force_encoding=True)
         assert path.read_bytes()[128:132] != b"DICM"
     np.testing.assert_array_equal(read_volume(paths).hu, hu)
 
