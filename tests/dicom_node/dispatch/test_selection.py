@@ -268,6 +268,7 @@ def test_every_series_has_a_reason_and_there_is_a_choice_or_a_rejection(found: l
         (99, 1, {"series_description": "ABDOMEN"}, 200, False),
         (99, 1, {"orientation": CORONAL}, 100, False),
         (99, 1, {"thickness_mm": 10.0}, 100, False),
+        (99, 1, {"rescale_type": "MGML"}, 200, False),
         (5, 95, {"kernel": "B70F"}, 100, True),
         (0, 100, {}, 100, True),
         (0, 9, {}, 9, False),
@@ -280,9 +281,10 @@ def test_a_series_with_unread_files_might_be_chosen_if_these_could_make_it_the_b
     assert might_be_chosen(lacking, most_slices, series("2"), SETTINGS) == might
 
 
-def test_any_slices_of_the_right_kind_might_be_chosen_if_nothing_was() -> None:
-    lacking = replace(series("1", 6, kernel="B70F"), unread=4)
-    assert might_be_chosen(lacking, 10, None, SETTINGS)
+@pytest.mark.parametrize(("values", "might"), [({"kernel": "B70F"}, True), ({"orientation": CORONAL}, False)])
+def test_any_slices_of_the_right_kind_might_be_chosen_if_nothing_was(values: dict[str, Any], might: bool) -> None:
+    lacking = replace(series("1", 6, **values), unread=4)
+    assert might_be_chosen(lacking, 10, None, SETTINGS) == might
 
 
 def test_a_study_without_ct_is_not_for_hilum() -> None:
@@ -307,6 +309,12 @@ def test_a_series_is_too_short_by_the_extent_that_is_told(gap_mm: float, fits: b
     assert (selection.series is not None) == fits
     if not fits:
         assert "expected at least 100 mm of the body, got 99 mm" in selection.reasons["1"]
+
+
+def test_the_extent_of_tilted_slices_is_measured_across_them() -> None:
+    tilted = (1.0, 0.0, 0.0, 0.0, math.cos(0.5), math.sin(0.5))
+    selection = select(series(slices=25, gap_mm=4.5, orientation=tilted))
+    assert "got 95 mm" in selection.reasons["1"]  # 24 x 4.5 mm x cos 0.5
 
 
 def test_a_ct_of_another_part_is_not_for_hilum() -> None:
