@@ -79,15 +79,16 @@ def test_a_slice_that_two_zones_share_is_of_the_one_that_holds_its_middle(slice_
     assert [z.level for z in zones if z.score] == [level]
 
 
-def test_thirds_are_of_the_lungs_height_not_of_the_scans() -> None:
+@pytest.mark.parametrize(("first", "level"), [(20, "lower"), (23, "middle"), (26, "upper")])
+def test_thirds_are_of_the_lungs_height_not_of_the_scans(first: int, level: str) -> None:
     labels = np.zeros((30, 10, 20), np.uint8)
     labels[20:29] = LABELS
     infected = np.zeros(labels.shape, bool)
-    infected[20:23, :, :10] = True
+    infected[first : first + 3, :, :10] = True
 
     zones = severity_of(infected, labels).zones
 
-    assert [(z.side, z.level) for z in zones if z.score] == [("right", "lower")]
+    assert [(z.side, z.level) for z in zones if z.score] == [("right", level)]
 
 
 @pytest.mark.parametrize("left_over", [slice(0, 0), slice(0, 1)], ids=["none", "a bit"])
