@@ -67,7 +67,7 @@ class Change:
     infection_ml: float
     infection_percent: float | None
     infected_percent_points: float
-    is_by_date: bool = False
+    is_by_date: bool
 
     @property
     def is_rapid(self) -> bool:
