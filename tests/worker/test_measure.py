@@ -76,8 +76,9 @@ def test_areas_are_given_slice_by_slice() -> None:
 def test_masks_on_other_voxels_are_a_defect() -> None:
     volume = volume_of(np.full(SHAPE, -800, np.int16))
     elsewhere = Geometry(SHAPE, volume.geometry.affine * 2, volume.geometry.frame_of_reference_uid)
-    with pytest.raises(Defect):
-        measure(volume, Lungs(np.zeros(SHAPE, np.uint8), elsewhere), Mask(np.zeros(SHAPE, bool), volume.geometry))
+    for of_lungs, of_infection in ((elsewhere, volume.geometry), (volume.geometry, elsewhere)):
+        with pytest.raises(Defect):
+            measure(volume, Lungs(np.zeros(SHAPE, np.uint8), of_lungs), Mask(np.zeros(SHAPE, bool), of_infection))
 
 
 @given(st.integers(0, 2**32 - 1))
