@@ -376,6 +376,23 @@ def test_an_altered_report_is_not_compared_with_and_the_report_says_so(
     assert (results["comparison"], results["not_compared"]) == (None, ["its report cannot be read"])
 
 
+def test_a_study_that_was_measured_now_is_compared_with_though_its_report_was_altered(
+    tmp_path: Path, prior: Path
+) -> None:
+    altered = dcmread(prior)
+    exam = read_exam(altered)
+    assert exam is not None
+    for item in items(altered):
+        without_text(item)
+    altered.save_as(tmp_path / "altered.dcm")
+    measured = Prior(exam, str(altered.StudyInstanceUID), (), was_measured_now=True)
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [tmp_path / "altered.dcm"], [measured])
+
+    results = json.loads((out / "results.json").read_text())
+    assert (results["comparison"]["prior_was_measured_now"], results["not_compared"]) == (True, [])
+
+
 def test_an_altered_report_on_a_later_study_is_passed_over(tmp_path: Path, follow_up: Path) -> None:
     altered = report_of(follow_up)
     for item in items(altered):
