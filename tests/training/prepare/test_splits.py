@@ -39,13 +39,13 @@ def test_every_sample_tests_in_exactly_one_fold(patients: list[str], seed: int) 
 
 
 def test_slices_without_identities_split_72_10_18_and_say_so() -> None:
-    (split,) = Holdout(validation=0.10, test=0.18).splits([None] * 100, seed=3)
+    (split,) = Holdout().splits([None] * 100, seed=3)
     assert (len(split.training), len(split.validation), len(split.test)) == (72, 10, 18)
     assert split.by == "slice"
 
 
 def test_five_folds_of_slices_without_identities_are_70_10_20() -> None:
-    for split in KFold(folds=5, validation=0.10).splits([None] * 100, seed=3):
+    for split in KFold().splits([None] * 100, seed=3):
         assert (len(split.training), len(split.validation), len(split.test)) == (70, 10, 20)
         assert split.by == "slice"
 
@@ -88,9 +88,18 @@ def test_one_patient_of_many_scans_leaves_the_others_their_parts() -> None:
         assert_parts_are_disjoint_by_patient(split, people)
 
 
-def test_more_folds_than_patients_are_refused() -> None:
-    with pytest.raises(SettingsError, match="5 folds, but only 2 patients"):
-        KFold(folds=5).splits(["a", "b"], 0)
+@pytest.mark.parametrize("rule", [Holdout(), KFold(3)])
+def test_of_three_patients_each_is_in_a_part_of_its_own(rule: SplitRule) -> None:
+    for split in rule.splits(["a", "b", "c"], 0):
+        assert_parts_are_disjoint_by_patient(split, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(("folds", "patients"), [(5, "ab"), (5, "abcd"), (2, "ab")])
+def test_more_folds_than_patients_and_folds_without_a_patient_to_validate_are_refused(
+    folds: int, patients: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{folds} folds, but only {len(patients)} patients"):
+        KFold(folds).splits(list(patients), 0)
 
 
 def test_three_parts_of_two_patients_are_refused() -> None:
