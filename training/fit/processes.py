@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from training.fit.device import choose_device
 
 PATIENCE = timedelta(hours=12)
 """How long the other processes wait while the leader, of rank 0, validates, tests or prepares images alone."""
+
+HEAD_START_SECONDS = 2.0
+"""Time in which torchrun notices the process that failed, and ends the others. Among those that end in the same second,
+it might take another one for the cause."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Processes:
         try:
             distributed.barrier()
         except RuntimeError as error:
+            time.sleep(HEAD_START_SECONDS)
             raise PassingFailure("process-ended", "another process ended; its message says why") from error
 
 
