@@ -28,11 +28,11 @@ def coded_shape(encoded: bytes) -> tuple[int, int, int]:
 
     Raises
     ------
-    struct.error
-        The frame is cut short before them, or in none of these.
+    ValueError, struct.error
+        The frame is in none of these, or cut short.
     """
     if not encoded.startswith(JPEG):
-        start = max(0, encoded.find(JPEG_2000)) + len(JPEG_2000)
+        start = encoded.index(JPEG_2000) + len(JPEG_2000)
         _, _, right, bottom, left, top, *_, components = struct.unpack_from(">HH8LH", encoded, start)
         return bottom - top, right - left, components
     at = len(JPEG)
