@@ -24,11 +24,11 @@ HEAD = """\
 # The papers' tables, regenerated
 
 Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit. What
-it says about experiments without a run in RUNS stays as it was. The first table has one figure of each experiment that
-has one to compare with, the first Dice if there is one; the experiment's section has all of them.
-"Here" is the mean ± sample standard deviation over the finished splits, if there are several; `cases` and `patients`
-are sums. A short run says SHORT and is no measure of the method. For most papers, the data differ: see the line below
-each title.
+it says about experiments without a run in RUNS stays as it was. First come the papers' tables, each figure found here
+with the paper's in brackets behind it; then each experiment has a section with all its figures.
+A figure here is the mean ± sample standard deviation over the finished splits, if there are several; `cases` and
+`patients` are sums. A short run says so and is no measure of the method. For most papers, the data differ: see the line
+below each section's title.
 Where `last_epoch/...` stands, the figures without it are of the epoch that was best on the validation part.
 `tuned/...` uses the threshold that was best on the validation part; the papers' figures, and all others here, use the
 experiment's own threshold. "(goal)" marks what the project set out to reach. Convolutions are trained in bfloat16 if

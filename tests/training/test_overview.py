@@ -1,4 +1,4 @@
-"""The overview says at a glance what ran, how far, and how near its first figure is to the paper's."""
+"""The page of experiments begins with the papers' tables, and says what ran, how far, and what did not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from training.experiments import REGISTRY
 from training.overview import anchor, overview
 from training.report import Result, section
 
+LINK = "[wu-thresholds](#wu-thresholds)"
+
+
+def published(measure: str, place: str, mean: float = 0.25) -> dict[str, object]:
+    return {"measure": measure, "mean": mean, "standard_deviation": None, "place": place}
+
 
 def overview_of(**changes: object) -> list[str]:
     result: Result = RESULT | changes
     name = str(result["experiment"])
     return list(overview({name: "\n".join(section(name, result))}))
+
+
+def measured(*names: str) -> dict[str, object]:
+    return {name: {"mean": 0.5, "standard_deviation": None} for name in names}
 
 
 @pytest.mark.parametrize(
@@ -25,30 +35,55 @@ def overview_of(**changes: object) -> list[str]:
     ],
 )
 def test_a_line_says_in_what_form_an_experiment_ran(changes: dict[str, object], form: str) -> None:
-    line = f"| [wu-thresholds](#wu-thresholds) | {form} | lung/dice_per_case | 0.951 | 0.921 (text); 0.941 (table 1) |"
-    assert line in overview_of(**changes)
+    assert f"| {LINK} | {form} | lung | 0.951 (0.941) |" in overview_of(**changes)
 
 
-def test_the_figure_is_the_first_dice_that_the_paper_has_too() -> None:
-    measures = {name: {"mean": 0.5, "standard_deviation": None} for name in ("sensitivity", "mine/dice", "dice")}
-    published = [
-        {"measure": m, "mean": 0.25, "standard_deviation": None, "place": "t"} for m in ("sensitivity", "dice")
+def test_each_table_of_a_paper_has_its_own_with_what_was_segmented_as_lines_and_measures_as_columns() -> None:
+    names = "lung/dice", "last_epoch/lung/dice", "lung/f2", "seconds"
+    figures = [published(name, "table 4") for name in names[:3]] + [published("seconds", "table 5")]
+    lines = overview_of(measures=measured(*names), published=figures, short=False)
+    start = lines.index("### Wu et al. 2020, table 4")
+    assert lines[start : start + 10] == [
+        "### Wu et al. 2020, table 4",
+        "",
+        "| experiment | form | of | dice | f2 |",
+        "|---|---|---|---|---|",
+        f"| {LINK} | 1 of 3 splits | lung | 0.500 (0.250) | 0.500 (0.250) |",
+        f"| {LINK} | 1 of 3 splits | last_epoch/lung | 0.500 (0.250) |  |",
+        "",
+        "### Wu et al. 2020, table 5",
+        "",
+        "| experiment | form | of | seconds |",
     ]
-    (line,) = [line for line in overview_of(measures=measures, published=published) if "wu-thresholds" in line]
-    assert line.endswith("| dice | 0.500 | 0.250 (t) |")
 
 
-def test_without_a_dice_it_is_the_first_figure_of_the_paper_that_was_measured() -> None:
-    measures = {"seconds": {"mean": 70.0, "standard_deviation": None}}
-    published = [
-        {"measure": m, "mean": 80.0, "standard_deviation": None, "place": "t"} for m in ("parameters", "seconds")
-    ]
-    (line,) = [line for line in overview_of(measures=measures, published=published) if "wu-thresholds" in line]
-    assert line.endswith("| seconds | 70.000 | 80.000 (t) |")
+def test_a_figure_that_a_table_states_twice_stands_there_once_with_both() -> None:
+    figures = [published("seconds", "table 3, with GPU"), published("seconds", "table 3, without", 2000)]
+    (line,) = [line for line in overview_of(measures=measured("seconds"), published=figures) if LINK in line]
+    assert line.endswith("| 0.500 (0.250, with GPU; 2,000, without) |")
 
 
-def test_a_result_of_which_no_paper_says_anything_has_no_line() -> None:
-    assert not [line for line in overview_of(published=[]) if "](#" in line]
+def test_what_a_paper_states_outside_its_tables_says_where() -> None:
+    lines = overview_of(published=[published("lung/dice_per_case", 'text, "Results"')])
+    assert "### Wu et al. 2020, text" in lines
+    assert [line for line in lines if line.endswith('| lung | 0.951 (0.250, text, "Results") |')]
+
+
+def test_a_figure_that_was_not_measured_has_its_place_in_the_table() -> None:
+    assert [line for line in overview_of() if line.endswith("| - (0.500 ± 0.1) |")]
+
+
+def test_hilums_own_networks_stand_last_with_their_goals() -> None:
+    ours = RESULT | {"paper": "ours, beside the goals", "published": [published("lung/dice_per_case", "goal")]}
+    results = {"a": ours, "wu-thresholds": RESULT}
+    lines = list(overview({name: "\n".join(section(name, result)) for name, result in results.items()}))
+    titles = [line for line in lines if line.startswith("### ")]
+    assert titles[-1] == "### Hilum's own networks"
+    assert [line for line in lines if line.endswith("| lung | 0.951 (0.250, goal) |")]
+
+
+def test_an_experiment_of_which_no_paper_states_a_figure_is_named_below_the_tables() -> None:
+    assert f"In no table, as no paper states a figure of them: {LINK}." in overview_of(published=[])
 
 
 def test_what_has_not_run_is_named_and_the_nine_settings_once() -> None:

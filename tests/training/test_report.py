@@ -48,11 +48,11 @@ def test_large_figures_are_whole_numbers() -> None:
 def test_a_page_keeps_what_it_says_of_experiments_that_were_run_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
     write_report(runs(RESULT | {"experiment": "a"}, RESULT | {"experiment": "b"}), path)
-    write_report(runs(RESULT | {"experiment": "b", "paper": "another"}, RESULT | {"experiment": "c"}), path)
+    write_report(runs(RESULT | {"experiment": "b", "paper": "another, table 1"}, RESULT | {"experiment": "c"}), path)
     page = path.read_text()
     assert [line for line in page.splitlines() if line.startswith("## ")] == ["## a", "## b", "## c"]
     assert page.count("Wu et al. 2020, table 1. ") == 2
-    assert page.count("another. ") == 1
+    assert page.count("another, table 1. ") == 1
 
 
 def test_a_page_that_is_written_again_does_not_change(tmp_path: Path) -> None:
