@@ -27,13 +27,13 @@ class Candidates(NamedTuple):
     ----------
     doubts : tuple of Flag
         About the segmentation as a whole.
-    percent : ndarray of uint8, shape of the mask, or None
+    probability_percent : ndarray of uint8, shape of the mask, or None
         Probability of infection in percent where the mask is true, 0 elsewhere; None if no network ran.
     """
 
     mask: Mask
     doubts: tuple[Flag, ...] = ()
-    percent: NDArray[np.uint8] | None = None
+    probability_percent: NDArray[np.uint8] | None = None
 
 
 class Verdict(NamedTuple):
@@ -86,7 +86,7 @@ def filter_candidates(volume: Volume, candidates: Candidates, judge: Judge) -> t
     statistics = sitk.LabelIntensityStatisticsImageFilter()
     statistics.Execute(labelled, sitk.GetImageFromArray(volume.hu[box]))
     labels = statistics.GetLabels()
-    probabilities = _probabilities(sitk.GetArrayViewFromImage(labelled), candidates.percent, box)
+    probabilities = _probabilities(sitk.GetArrayViewFromImage(labelled), candidates.probability_percent, box)
     is_kept = np.zeros(max(labels, default=0) + 1, np.bool_)
     regions = []
     for label in labels:

@@ -145,7 +145,7 @@ class ChestNetwork:
         slabs = Slabs.about(SLAB_MM, slices.stop - slices.start, z_mm)
         agreement = Agreement()
         log_odds = self.read_twice(hu[slices], slabs, frame, agreement, INFECTED)[:, 0]
-        found = log_odds_at(_smoothed(probability(log_odds), ALONG_MM / (z_mm * slabs.thickness)))
+        found = log_odds_at(_smoothed(probability(log_odds), ALONG_MM / (z_mm * slabs.slices_each)))
         least = float(log_odds_at(np.float32(self.card.threshold)))
         for z in range(slabs.slices):
             values = slabs.at(found, z)

@@ -19,12 +19,12 @@ class Slabs:
     ----------
     slices : int
         Number of slices in the scan.
-    thickness : int
+    slices_each : int
         Number of slices in a slab; the last slab may have fewer.
     """
 
     slices: int
-    thickness: int = 1
+    slices_each: int = 1
 
     @classmethod
     def about(cls, mm: float, slices: int, spacing_mm: float) -> Self:
@@ -32,12 +32,12 @@ class Slabs:
         return cls(slices, max(1, int(mm / spacing_mm + 1e-6)))
 
     def __len__(self) -> int:
-        return math.ceil(self.slices / self.thickness)
+        return math.ceil(self.slices / self.slices_each)
 
     def mean(self, hu: NDArray[np.int16], slab: int) -> NDArray[np.float32]:
         """Return the mean of a slab's slices, given the HU of all slices (slices, rows, columns)."""
-        first = slab * self.thickness
-        mean: NDArray[np.float32] = hu[first : first + self.thickness].mean(axis=0, dtype=np.float32)
+        first = slab * self.slices_each
+        mean: NDArray[np.float32] = hu[first : first + self.slices_each].mean(axis=0, dtype=np.float32)
         return mean
 
     def at(self, values: NDArray[np.float32], z: int) -> NDArray[np.float32]:
@@ -51,6 +51,6 @@ class Slabs:
     @cached_property
     def _places(self) -> NDArray[np.float64]:
         """Where each slice lies between the middles of slabs, as a fractional index of a slab."""
-        edges = np.minimum(np.arange(len(self) + 1) * self.thickness, self.slices)
+        edges = np.minimum(np.arange(len(self) + 1) * self.slices_each, self.slices)
         middles = (edges[:-1] + edges[1:] - 1) / 2
         return np.interp(np.arange(self.slices), middles, np.arange(len(self)))

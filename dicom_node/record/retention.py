@@ -63,7 +63,7 @@ def went_nowhere() -> ColumnElement[bool]:
 
 
 @contextmanager
-def failures_logged(**fields: str) -> Iterator[None]:
+def disk_errors_logged(**fields: str) -> Iterator[None]:
     """Log an error of the disk and go on, so that one file that cannot be removed does not keep the others."""
     try:
         yield
@@ -104,14 +104,14 @@ class Retention:
         if self._settings.storage.keep_days is not None:
             before = now() - self._settings.storage.keep_days * DAY_SECONDS
             for study in self.due(before):
-                with failures_logged(study_instance_uid=study):
+                with disk_errors_logged(study_instance_uid=study):
                     self.remove(study, before)
 
     def remove_abandoned(self) -> None:
         """Remove files that killed processes left half written."""
         removed = 0
         for part, study in self._files.half_written():
-            with failures_logged(study_instance_uid=study):
+            with disk_errors_logged(study_instance_uid=study):
                 removed += remove_abandoned(part)
         if removed:
             log.info("abandoned_removed", instances=removed)
@@ -152,7 +152,7 @@ class Retention:
         with reading(self._engine) as connection:
             removed = connection.scalars(query).all()
         for study_instance_uid in self._files.with_files(removed):
-            with failures_logged(study_instance_uid=study_instance_uid):
+            with disk_errors_logged(study_instance_uid=study_instance_uid):
                 self._files.remove_study(study_instance_uid, now())
 
     def forget_dead_associations(self) -> None:

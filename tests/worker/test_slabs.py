@@ -7,17 +7,17 @@ from worker.slabs import Slabs
 
 
 @pytest.mark.parametrize(
-    ("spacing_mm", "thickness"), [(5.0, 1), (2.0, 1), (1.25, 1), (1.0, 2), (0.625, 3), (0.5, 4), (0.1, 20)]
+    ("spacing_mm", "slices_each"), [(5.0, 1), (2.0, 1), (1.25, 1), (1.0, 2), (0.625, 3), (0.5, 4), (0.1, 20)]
 )
-def test_slices_that_fit_into_the_length_are_one_slab(spacing_mm: float, thickness: int) -> None:
-    assert Slabs.about(2.0, 100, spacing_mm).thickness == thickness
+def test_slices_that_fit_into_the_length_are_one_slab(spacing_mm: float, slices_each: int) -> None:
+    assert Slabs.about(2.0, 100, spacing_mm).slices_each == slices_each
 
 
 @given(st.integers(1, 60), st.integers(1, 8))
 def test_what_is_linear_along_the_slices_comes_back_between_the_first_and_last_middle(
-    slices: int, thickness: int
+    slices: int, slices_each: int
 ) -> None:
-    slabs = Slabs(slices, thickness)
+    slabs = Slabs(slices, slices_each)
     ramp = np.arange(slices, dtype=np.int16)[:, None, None] * np.full((1, 2, 3), 10, np.int16)
     means = np.stack([slabs.mean(ramp, slab) for slab in range(len(slabs))])
     found = np.array([slabs.at(means, z)[0, 0] for z in range(slices)])
