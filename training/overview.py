@@ -17,6 +17,9 @@ SHORT = "SHORT: "
 SPLITS = re.compile(r"; ((\d+) of \d+ splits), by ")
 """How many splits are done, in the description of a result."""
 
+RECIPE = re.compile(r"batches of \d+, initial rate [^;]+")
+"""What a paper's numbered settings differ in, in the description of a result."""
+
 STATED = re.compile(r"([^; ()][^;()]*) \(([^()]+)\)")
 """A published figure and the place that states it."""
 
@@ -85,7 +88,7 @@ def table(group: Sequence[Figure], sections: Mapping[str, str]) -> Iterator[str]
     for figure in group:
         cells[figure.title, figure.structure][figure.column] = figure.cell
     for (title, structure), row in cells.items():
-        line = link(title), form(sections[title]), structure, *(row.get(column, "") for column in columns)
+        line = link(title), form(title, sections[title]), structure, *(row.get(column, "") for column in columns)
         yield f"| {' | '.join(line)} |"
 
 
@@ -104,11 +107,16 @@ def link(title: str) -> str:
     return f"[{title}](#{anchor(title)})"
 
 
-def form(section: str) -> str:
-    """Return in what form an experiment ran: short or not, and over how many splits."""
-    splits = SPLITS.search(section)
-    done = splits[1] if splits else "measured once"
-    return f"short, {done}" if SHORT in section else done
+def form(title: str, section: str) -> str:
+    """Return in what form an experiment ran: short or not, over how many splits, with which of a paper's settings."""
+    splits, recipe = SPLITS.search(section), RECIPE.search(section)
+    is_setting = experiments.without_number(title) != title
+    parts = (
+        "short" if SHORT in section else "",
+        splits[1] if splits else "measured once",
+        recipe[0] if recipe and is_setting else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def anchor(title: str) -> str:

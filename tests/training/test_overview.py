@@ -38,6 +38,12 @@ def test_a_line_says_in_what_form_an_experiment_ran(changes: dict[str, object], 
     assert f"| {LINK} | {form} | lung | 0.951 (0.941) |" in overview_of(**changes)
 
 
+def test_a_line_about_a_numbered_setting_says_what_the_setting_is() -> None:
+    changes = {"experiment": "saood-unet-binary-setting-4", "length": "2 epochs, batches of 2, initial rate 0.0005"}
+    (line, *_) = [line for line in overview_of(**changes) if line.startswith("| [saood")]
+    assert line.split(" | ")[1] == "short, 1 of 3 splits, batches of 2, initial rate 0.0005"
+
+
 def test_each_table_of_a_paper_has_its_own_with_what_was_segmented_as_lines_and_measures_as_columns() -> None:
     names = "lung/dice", "last_epoch/lung/dice", "lung/f2", "seconds"
     figures = [published(name, "table 4") for name in names[:3]] + [published("seconds", "table 5")]
