@@ -33,7 +33,7 @@ NETWORK_DIFFERS = {
     "vnet": "V-Net of 45.6 M parameters, the paper's has 206 M; ",
     "vnet-wide": "overlap factor of section 5.5's best, table 2 names none; ",
 }
-SHORT_2D = Short(epochs=4, steps_per_epoch=20, size=(128, 128))
+SHORT_2D = Short(epochs=16, steps_per_epoch=20, size=(128, 128))
 SHORT_3D = Short(epochs=5, steps_per_epoch=20, size=(64, 64))
 
 
