@@ -23,6 +23,9 @@ RECIPE = re.compile(r"batches of \d+, initial rate [^;]+")
 STATED = re.compile(r"([^; ()][^;()]*) \(([^()]+)\)")
 """A published figure and the place that states it."""
 
+PAPER = re.compile(r".*?(?=, |(?<! al)\. )")
+"""Authors and year, or "ours", before the table or the end of the sentence."""
+
 OURS = "Hilum's own networks"
 """The title of the table of what no paper trained, beside the goals that were set."""
 
@@ -94,7 +97,8 @@ def table(group: Sequence[Figure], sections: Mapping[str, str]) -> Iterator[str]
 
 def paper_of(section: str) -> str:
     """Return the paper that a section's figures are compared with, which its first paragraph begins with."""
-    return section.split("\n")[2].partition(", ")[0]
+    found = PAPER.match(section.split("\n")[2])
+    return found[0] if found else ""
 
 
 def is_ours(section: str) -> bool:
