@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SettingsError
+from training.claim import lock
 from training.evaluate.metrics import Spread
 from training.experiment import Benchmark
 from training.files import read_json, write_json
@@ -25,12 +27,17 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
     Raises
     ------
     SettingsError
-        When the folder holds another experiment, or a full result that a short one would replace.
+        When the folder holds another experiment, or a full result that a short one would replace, or another process
+        works in it.
     """
     _refuse_other_results(benchmark, folder, short)
-    folder.mkdir(parents=True, exist_ok=True)
-    source = source_version()  # read before measuring: an hour later the source may have changed
-    figures = benchmark.measure(data, folder.resolve(), short)
+    held = lock(folder)
+    try:
+        write_json(folder / "trial.json", {"experiment": benchmark.name, "short": short})
+        source = source_version()  # read before measuring: an hour later the source may have changed
+        figures = benchmark.measure(data, folder.resolve(), short)
+    finally:
+        os.close(held)
     result = {
         "experiment": benchmark.name,
         "paper": benchmark.paper,
@@ -56,7 +63,7 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
 def _refuse_other_results(benchmark: Benchmark, folder: Path, short: bool) -> None:
     """Refuse a folder of another experiment, or a full result for a short one.
 
-    A training claims its folder (``trial.json``) before it has a result.
+    Trainings and benchmarks claim their folder (``trial.json``) before they have a result.
     """
     for path in (folder / "trial.json", folder / "result.json"):
         if not path.exists():

@@ -78,29 +78,9 @@ class Claim:
     def lock(self) -> None:
         """Keep other processes out of the folder until this claim is deleted or its process ends.
 
-        Raises
-        ------
-        SettingsError
-            When the folder cannot be made, another process works in it, or its file system has no locks.
+        Errors are those of ``lock``.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise SettingsError(
-                "no-folder", f"{self.folder} cannot be a run's folder ({error.strerror}); choose another --out"
-            ) from error
-        weakref.finalize(self, os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                "folder-in-use", f"another process works in {self.folder}; wait for it, or choose another folder"
-            ) from None
-        except OSError as error:
-            raise SettingsError(
-                "no-lock", f"{self.folder} is where no file can be locked ({error.strerror}); choose another disk"
-            ) from error
+        weakref.finalize(self, os.close, lock(self.folder))
 
     def refuse_another_run(self) -> None:
         """Refuse a folder that was begun by another run, or with another recipe, network or split."""
@@ -166,6 +146,35 @@ class Claim:
     def has_its_pretrained(self) -> bool:
         """Whether the pretrained weights are still those that the run began with."""
         return bool(self.begun_as["pretrained"] == self.content["pretrained"])
+
+
+def lock(folder: Path) -> int:
+    """Make a run's folder and keep other processes out of it until the returned file descriptor is closed.
+
+    Raises
+    ------
+    SettingsError
+        When the folder cannot be made, another process works in it, or its file system has no locks.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise SettingsError(
+            "no-folder", f"{folder} cannot be a run's folder ({error.strerror}); choose another --out"
+        ) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        if isinstance(error, BlockingIOError):
+            raise SettingsError(
+                "folder-in-use", f"another process works in {folder}; wait for it, or choose another folder"
+            ) from None
+        raise SettingsError(
+            "no-lock", f"{folder} is where no file can be locked ({error.strerror}); choose another disk"
+        ) from error
+    return held
 
 
 def fingerprint(experiment: Experiment) -> str:

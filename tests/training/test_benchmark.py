@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from dicom_node.errors import SettingsError
 from training.benchmark import run_benchmark
+from training.claim import lock
 from training.experiment import Benchmark
 from training.files import write_json
 
@@ -60,3 +62,20 @@ def test_a_benchmark_is_not_measured_over_another_run(tmp_path: Path, file: str)
     write_json(tmp_path / file, {"experiment": "wu-lung-unet", "short": True})
     with pytest.raises(SettingsError, match="holds wu-lung-unet; choose another folder"):
         run_benchmark(NEVER, tmp_path, tmp_path, short=False)
+
+
+def test_a_benchmark_is_not_measured_where_another_process_works(tmp_path: Path) -> None:
+    held = lock(tmp_path / "run")
+    with pytest.raises(SettingsError, match="another process works in"):
+        run_benchmark(NEVER, tmp_path, tmp_path / "run", short=True)
+    os.close(held)
+
+
+def test_a_training_is_refused_where_a_benchmark_was_interrupted(tmp_path: Path) -> None:
+    def interrupted(data: Path, folder: Path, short: bool) -> Mapping[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(replace(ANSWER, measure=interrupted), tmp_path, tmp_path / "run", short=True)
+    with pytest.raises(SettingsError, match="holds answer; choose another folder"):
+        run_benchmark(replace(NEVER, name="other"), tmp_path, tmp_path / "run", short=True)

@@ -9,11 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from worker.networks.classifier import PatchClassifier
-from worker.networks.network import Layout, SegmentationNetwork
+from worker.networks.network import Layout, Network, SegmentationNetwork
 
 SIZE = 64
 """Rows and columns of a patch; the paper names no size."""
@@ -80,7 +80,7 @@ class PatchMap(SegmentationNetwork):
         super().__init__()
         self.classes = 1
         self.divisors = (1, 1, 1)
-        self.classifier: nn.Module = PatchClassifier()
+        self.classifier: Network = PatchClassifier()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""

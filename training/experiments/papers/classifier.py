@@ -5,20 +5,15 @@ Every patient is judged by a classifier that has not seen it: that of a split le
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rich.console import Console
 
-from dicom_node.errors import SettingsError
 from training.datasets.infection_slices import ESTIMATED_HU
 from training.datasets.sample import INFECTION
-from training.evaluate.compare import foreground_dice
 from training.evaluate.metrics import (
     FEWEST_SLICES,
     Confusion,
@@ -32,33 +27,15 @@ from training.evaluate.metrics import (
 )
 from training.evaluate.roc_curve import write_roc_curve
 from training.experiment import Benchmark, Published
+from training.experiments.papers.candidate_training import network_of, save_classifier, score, train_classifier
 from training.experiments.papers.cases import Case, find_chest_cases, find_wu_cases
-from training.fit.device import choose_device
-from training.fit.loop import Training
-from training.fit.losses import build_loss
-from training.fit.processes import Processes
-from training.fit.recipe import Recipe
-from training.fit.schedules import Optimiser
-from training.prepare import augment
-from training.prepare.examples import Stacking, cut
-from training.prepare.patches import CandidatePatch, PatchMap
-from training.prepare.prepared import Prepared
-from training.reporter import Reporter
-
-RECIPE = Recipe(
-    loss="cross_entropy",
-    batch_size=32,
-    epochs=15,
-    optimiser=Optimiser("adamw", 3e-4, l2=1e-2),
-    augmentation=augment.WU_CLASSIFIER,
-    keep="last",
-)
 
 
 def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: Path, short: bool) -> dict[str, float]:
     """Return AUC and best threshold of the classifier, and Dice and PoIR without it, with it, and with a faultless one.
 
-    The classifier's curve is drawn as ``roc.svg`` in the run's folder.
+    The classifiers are kept in ``split-N`` of the run's folder, so a run that was interrupted trains on; their curve is
+    drawn as ``roc.svg``.
 
     Parameters
     ----------
@@ -66,7 +43,7 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: 
         Maps the folders of the data sets and of the runs, and whether the runs may be short, to cases.
     """
     cases = find(data, folder.parent, short)
-    scores = score_candidates(cases)
+    scores, losses = score_candidates(cases, folder, short)
     roc = Roc.of(np.concatenate(scores), [c.is_infection for case in cases for c in case.candidates])
     write_roc_curve(roc, folder / "roc.svg")
     threshold, accuracy = roc.best_threshold()
@@ -80,6 +57,7 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: 
         "classifier/best_threshold": threshold,
         "classifier/accuracy": accuracy,
         "classifier/candidates": float(roc.positives + roc.negatives),
+        **losses,
     }
     for stage, masks in (("before", [case.infection for case in cases]), ("after", kept), ("faultless", rightly_kept)):
         dice = [Confusion.of(mask, case.true_infection).dice for mask, case in zip(masks, cases, strict=True)]
@@ -88,55 +66,26 @@ def measure(find: Callable[[Path, Path, bool], list[Case]], data: Path, folder: 
     return figures
 
 
-def score_candidates(cases: Sequence[Case]) -> list[NDArray[np.float64]]:
-    """Return the probability of infection of each case's candidates, by a classifier trained on the other splits'."""
-    networks = {}
-    for split in sorted({case.split for case in cases}):
+def score_candidates(
+    cases: Sequence[Case], folder: Path, short: bool
+) -> tuple[list[NDArray[np.float64]], dict[str, float]]:
+    """Return the probability of infection of each case's candidates, by a classifier trained on the other splits'.
+
+    Also returns the classifiers' loss in their first and last epoch. Each is kept in ``folder/split-N``.
+    """
+    trained = {}
+    splits = sorted({case.split for case in cases})
+    for split in splits:
         others = [c for case in cases if case.split != split for c in case.candidates]
-        networks[split] = train_classifier(others, seed=split)
-    return [score(networks[case.split], case.candidates) for case in cases]
-
-
-def train_classifier(candidates: Sequence[CandidatePatch], seed: int) -> PatchMap:
-    """Train a classifier on nine tenths of the candidates; the tenth kept aside only shows how training goes."""
-    if len(candidates) < 2:
-        raise SettingsError("no-candidates", "the networks found too few candidates: train them longer")
-    prepared = [as_prepared(c, str(number)) for number, c in enumerate(candidates)]
-    torch.manual_seed(seed)
-    network = PatchMap()
-    with tempfile.TemporaryDirectory() as folder:
-        training = Training(
-            network,
-            cut([p for number, p in enumerate(prepared) if number % 10], Stacking()),
-            RECIPE,
-            build_loss(RECIPE.loss),
-            lambda network: foreground_dice(network, Stacking(), prepared[::10], 0.5),
-            Path(folder),
-            seed=seed,
-            processes=Processes(0, 1, choose_device()),
-            reporter=Reporter(Console(), f"classifier of split {seed + 1}"),
-        )
-        training.run()
-        training.load_weights(RECIPE.keep)
-    return network.eval()
-
-
-def as_prepared(candidate: CandidatePatch, name: str) -> Prepared:
-    """Return a patch as an image of one class."""
-    labels = np.full((1, *candidate.patch.shape), candidate.is_infection, np.uint8)
-    return Prepared(name, "candidates", None, name, 0, candidate.patch[None], labels, 1.0)
-
-
-@torch.inference_mode()
-def score(network: PatchMap, candidates: Sequence[CandidatePatch]) -> NDArray[np.float64]:
-    """Return the probability of infection of each candidate."""
-    device = next(network.parameters()).device
-    scores = [np.zeros(0)]
-    for first in range(0, len(candidates), RECIPE.batch_size):
-        patches = np.stack([c.patch for c in candidates[first : first + RECIPE.batch_size]])
-        logits = network.classifier(torch.from_numpy(patches)[:, None].float().to(device))
-        scores.append(logits.sigmoid().flatten().double().cpu().numpy())
-    return np.concatenate(scores)
+        title = f"classifier of split {split + 1} of {len(splits)}"
+        trained[split] = train_classifier(others, folder / f"split-{split}", seed=split, title=title)
+        save_classifier(folder / f"split-{split}" / "weights.safetensors", trained[split], short=short)
+    histories = [training.progress.history for training in trained.values()]
+    losses = {
+        "classifier/loss_first": Spread.of(history[0]["loss"] for history in histories).mean,
+        "classifier/loss_last": Spread.of(history[-1]["loss"] for history in histories).mean,
+    }
+    return [score(network_of(trained[case.split]), case.candidates) for case in cases], losses
 
 
 def filtered(case: Case, scores: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
@@ -149,12 +98,14 @@ def filtered(case: Case, scores: NDArray[np.float64], threshold: float) -> NDArr
 
 
 def compare_poir(cases: Sequence[Case], infections: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
-    """Return how the proportion of infected region agrees with the truth, over scans of at least ten slices."""
+    """Return how the proportion of infected region agrees with the truth, over scans of at least ten slices, if any."""
     pairs = [
         (poir(case, infection, case.lung), poir(case, case.true_infection, case.true_lung))
         for case, infection in zip(cases, infections, strict=True)
         if len(case.lung) >= FEWEST_SLICES
     ]
+    if not pairs:
+        return {}
     predicted, true = zip(*pairs, strict=True)
     limits = bland_altman(predicted, true)
     return {

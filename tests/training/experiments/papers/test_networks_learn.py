@@ -16,8 +16,8 @@ from torch import Tensor
 from training import datasets, experiments
 from training.datasets.sample import INFECTION, LUNG, Sample
 from training.experiment import Experiment
-from training.experiments.papers import classifier
-from training.experiments.papers.classifier import as_prepared
+from training.experiments.papers.candidate_training import RECIPE as CLASSIFIER_RECIPE
+from training.experiments.papers.candidate_training import as_prepared
 from training.fit.device import forward, lay_out, mixed_precision
 from training.fit.losses import build_loss, median_frequency_weights
 from training.fit.recipe import Recipe
@@ -82,7 +82,7 @@ def test_the_classifiers_loss_falls_on_real_candidates(
     examples = [as_prepared(candidate, str(number)) for number, candidate in enumerate(eight_of_each)]
     images, labels = (torch.stack([torch.from_numpy(getattr(e, k)) for e in examples]) for k in ("image", "labels"))
     torch.manual_seed(0)
-    losses = four_steps(PatchMap(), classifier.RECIPE, None, images, labels)
+    losses = four_steps(PatchMap(), CLASSIFIER_RECIPE, None, images, labels)
     assert labels.float().mean() == 0.5
     assert min(losses[-2:]) < 0.97 * losses[0]
 

@@ -1,0 +1,76 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dicom_node.errors import SettingsError
+from training.experiments.papers import candidate_training
+from training.experiments.papers.candidate_training import network_of, save_classifier, score, train_classifier
+from training.fit.loop import Training
+from training.prepare.patches import SIZE, CandidatePatch
+from worker.networks.checkpoint import load
+
+SMALL = replace(candidate_training.RECIPE, epochs=2, steps_per_epoch=2, batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidate_training, "RECIPE", SMALL)
+    torch.set_num_threads(1)
+
+
+def candidates(count: int = 24, seed: int = 0) -> list[CandidatePatch]:
+    """Return patches that are infection where they are bright."""
+    random = np.random.default_rng(seed)
+    return [
+        CandidatePatch(
+            slice_index=0,
+            region=np.ones((1, 1), np.bool_),
+            patch=(0.2 + 0.6 * (n % 3 == 0) + random.normal(0, 0.05, (SIZE, SIZE))).astype(np.float16),
+            is_infection=n % 3 == 0,
+        )
+        for n in range(count)
+    ]
+
+
+def train(folder: Path) -> Training:
+    return train_classifier(candidates(), folder, seed=0, title="test")
+
+
+def test_networks_that_found_too_little_to_learn_from_are_told_to_train_longer(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="too few candidates: train them longer"):
+        train_classifier([], tmp_path, seed=0, title="test")
+
+
+def test_bright_candidates_are_told_from_dark_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidate_training, "RECIPE", replace(SMALL, epochs=20))
+    training = train(tmp_path)
+    scores = score(network_of(training), candidates(seed=1))
+    assert scores[::3].min() > max(scores[1::3].max(), scores[2::3].max())
+    assert training.progress.history[-1]["loss"] < training.progress.history[0]["loss"]
+
+
+def test_a_finished_classifier_is_not_trained_again(tmp_path: Path) -> None:
+    first = train(tmp_path).progress
+    again = train(tmp_path).progress
+    assert again.seconds == first.seconds
+    assert again.history == first.history
+
+
+def test_a_classifier_of_other_candidates_is_refused(tmp_path: Path) -> None:
+    train(tmp_path)
+    with pytest.raises(SettingsError, match="was begun with candidates of other networks"):
+        train_classifier(candidates(seed=1), tmp_path, seed=0, title="test")
+
+
+def test_the_saved_weights_score_as_the_trained_ones(tmp_path: Path) -> None:
+    training = train(tmp_path)
+    save_classifier(tmp_path / "weights.safetensors", training, short=True)
+    network, card = load(tmp_path / "weights.safetensors")
+    trained = score(network_of(training), candidates())
+    network_of(training).classifier = network
+    assert np.array_equal(score(network_of(training), candidates()), trained)
+    assert (card.network, card.short, card.image_size) == ("patch-classifier", True, (SIZE, SIZE))
+    assert card.commit
