@@ -59,6 +59,10 @@ OWN: Mapping[str, Own] = {
 """Data sets of a site's own scans, which may grow and be corrected."""
 
 
+SAME_PATIENTS = (frozenset({"infection-slices", "covid-19-ct-seg"}), frozenset({"medseg-chest", "medseg100"}))
+"""Groups of data sets that share some or all of their patients."""
+
+
 def read(name: str, data: Path) -> Iterator[Sample]:
     """Yield the samples of a data set; in a site's own, the lung includes all infection that was drawn.
 
@@ -87,10 +91,17 @@ def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
 
     Raises
     ------
+    SettingsError
+        When two sets have the same patients: these would be on both sides of a split.
     BadData
         When a set is missing, a folder holds images of several patients, or the same image lies twice in a site's own
         sets, perhaps under two patients.
     """
+    for group in SAME_PATIENTS:
+        if group <= set(names):
+            raise SettingsError(
+                "same-patients", f"{' and '.join(sorted(group))} have the same patients; leave one of the two out"
+            )
     called: dict[bytes, str] = {}
     patients = owners(_own_folders(names, data))
     for name in names:

@@ -26,7 +26,7 @@ def read_gray(path: Path) -> NDArray[np.uint8]:
             return np.asarray(image, np.uint8)
     except FileNotFoundError:
         raise BadData("missing-file", f"{path}: missing") from None
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow calls a damaged chunk of a PNG a SyntaxError
         raise BadData("unreadable-file", f"{path}: not a whole image: {error}") from error
 
 

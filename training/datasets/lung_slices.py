@@ -6,6 +6,7 @@ about -805. Each image is calibrated by its modes of air and of soft tissue or f
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile
@@ -45,7 +46,7 @@ def read(folder: Path) -> Iterator[Sample]:
                     "missing-array", f"{path}: expected arrays image, lung and name; missing {sorted(missing)}"
                 )
             images, lungs, names = arrays["image"], arrays["lung"], arrays["name"]
-    except (ValueError, EOFError, BadZipFile) as error:
+    except (ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise BadData("unreadable-file", f"{path}: {error}") from error
     if images.shape != lungs.shape or images.ndim != 3 or names.shape != images.shape[:1]:
         raise BadData("wrong-shape", f"{path}: image {images.shape}, lung {lungs.shape}, name {names.shape}")

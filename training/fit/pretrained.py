@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from dicom_node.errors import SettingsError
+from training.datasets import SAME_PATIENTS
 from worker.models.store import weights_at
 from worker.networks.card import Card
 from worker.networks.checkpoint import load
 from worker.networks.network import Network, SegmentationNetwork
 from worker.networks.registry import build
-
-SAME_PATIENTS = (frozenset({"infection-slices", "covid-19-ct-seg"}), frozenset({"medseg-chest", "medseg100"}))
-"""Groups of data sets that share some or all of their patients."""
 
 
 def open_pretrained(path: Path) -> tuple[Network, Card]:

@@ -9,6 +9,7 @@ from dicom_node.errors import SettingsError
 from tests.factories import chest_hu, ct_series
 from tests.training.datasets.segmentations import segment, write_seg
 from training import datasets
+from training.datasets import SAME_PATIENTS
 from training.datasets.sample import BadData
 from training.label import save_nifti
 from worker.geometry import Geometry
@@ -35,6 +36,12 @@ def test_a_public_set_that_is_not_there_is_named_with_what_reads_ones_own(tmp_pa
     (tmp_path / name).mkdir()
     with pytest.raises(BadData, match=f"^{tmp_path / name}"):
         list(datasets.read_all([name], tmp_path))
+
+
+@pytest.mark.parametrize("twins", SAME_PATIENTS)
+def test_two_sets_with_the_same_patients_are_not_read_together(tmp_path: Path, twins: frozenset[str]) -> None:
+    with pytest.raises(SettingsError, match="have the same patients; leave one of the two out"):
+        next(datasets.read_all(["phantom", *twins], tmp_path))
 
 
 def drawn(folder: Path, seed: int, **attributes: str) -> None:

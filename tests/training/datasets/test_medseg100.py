@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,16 @@ def test_a_damaged_image_is_named(tmp_path: Path, content: bytes | str) -> None:
     mask.write_bytes(content if isinstance(content, bytes) else mask.read_bytes()[:50])
     with pytest.raises(BadData, match=r"tr_mask_z001.png: not a whole image"):
         list(datasets.read("medseg100", tmp_path))
+
+
+def test_an_image_with_any_damaged_byte_is_read_or_named(tmp_path: Path) -> None:
+    mask = write(tmp_path, np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
+    whole = mask.read_bytes()
+    for place in range(len(whole)):
+        for value in (0, 1, 85, 255):
+            mask.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            with suppress(BadData):
+                list(datasets.read("medseg100", tmp_path))
 
 
 def test_a_gray_value_that_is_no_class_is_refused(tmp_path: Path) -> None:
