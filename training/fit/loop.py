@@ -49,7 +49,8 @@ class Training:
     processes : Processes
         The processes that share the work; each sees its share of each batch.
     save_seconds : float
-        Time between two saves of the state, longer if saving takes long. It does not affect the weights.
+        Time between two saves of the state, longer if saving takes long; 0 saves after each step. It does not affect
+        the weights.
 
     Raises
     ------
@@ -74,8 +75,8 @@ class Training:
         if recipe.batch_size % processes.count:
             raise SettingsError(
                 "batch-does-not-divide",
-                f"a batch of {recipe.batch_size} cannot be shared evenly by {processes.count} processes; "
-                "start torchrun with another --nproc-per-node",
+                f"a batch of {recipe.batch_size} cannot be shared evenly by {processes.count} processes; start torchrun"
+                " with another --nproc-per-node, or give each GPU a split (--splits N) in a folder of its own",
             )
         self.network = lay_out(network, processes.device)
         self.examples = examples
@@ -112,8 +113,9 @@ class Training:
                     began = time.monotonic()
                     self._save()
                     saved = time.monotonic()
-                    # Large states take seconds to write: spend at most about a thirtieth of the time on it.
-                    pause = max(self.save_seconds, 30 * (saved - began))
+                    if self.save_seconds:
+                        # Large states take seconds to write: spend at most about a thirtieth of the time on it.
+                        pause = max(self.save_seconds, 30 * (saved - began))
         finally:
             self.reporter.stop()
             if writer is not None:

@@ -1,9 +1,11 @@
 import io
+import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +21,11 @@ from training.prepare.augment import NONE
 from training.reporter import Reporter
 
 CHILD = """
-import io, sys
+import io, json, sys
+from dataclasses import replace
 from pathlib import Path
 from rich.console import Console
 from tests.training.synthetic import RECIPE, train_discs
-from training.prepare.augment import NONE
 from training.reporter import Reporter
 
 class Halting(Reporter):
@@ -33,7 +35,8 @@ class Halting(Reporter):
             print("halted", flush=True)
             sys.stdin.readline()
 
-train_discs(Path(sys.argv[1]), reporter=Halting(Console(file=io.StringIO()), "child"))
+recipe = replace(RECIPE, **json.loads(sys.argv[3]))
+train_discs(Path(sys.argv[1]), recipe, reporter=Halting(Console(file=io.StringIO()), "child"))
 """
 
 
@@ -48,18 +51,31 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.fault
-def test_a_training_killed_in_mid_epoch_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
-    # An epoch has two steps, so the kill comes in the middle of the second epoch.
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "3"]
+@pytest.mark.parametrize(
+    ("changes", "step", "saved"),
+    [
+        ({}, 4, (0, 3)),
+        ({"phases": (2,)}, 6, (1, 1)),
+        ({"epochs": 20, "stop_after": 2}, 4, (0, 3)),
+    ],
+    ids=["one phase", "second phase", "early stop"],
+)
+def test_a_training_killed_in_mid_epoch_ends_with_the_weights_of_an_unbroken_one(
+    tmp_path: Path, changes: dict[str, Any], step: int, saved: tuple[int, int]
+) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), str(step), json.dumps(changes)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "halted\n"
         child.kill()
         assert child.wait() == -9
-    assert not (tmp_path / "killed" / "last.safetensors").exists()
+    state = torch.load(tmp_path / "killed" / "state.pt", weights_only=True)["progress"]
+    assert (state["phase"], state["step"]) == saved  # an epoch has two steps
+    assert not state["finished"]
 
-    taken_up = train_discs(tmp_path / "killed")
-    unbroken = train_discs(tmp_path / "unbroken")
+    recipe = replace(RECIPE, **changes)
+    taken_up = train_discs(tmp_path / "killed", recipe)
+    unbroken = train_discs(tmp_path / "unbroken", recipe)
 
     assert_same(weights(tmp_path / "killed"), weights(tmp_path / "unbroken"))
     assert_same(weights(tmp_path / "killed", "best"), weights(tmp_path / "unbroken", "best"))
