@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 from tests.training.synthetic import RECIPE, discs, tiny_network, train_discs
 from training.fit.processes import join
 from training.fit.schedules import Optimiser
 from training.prepare.augment import NONE
+from training.reporter import Reporter
 from worker.networks.network import SegmentationNetwork
 
 SHARED = replace(RECIPE, augmentation=NONE, optimiser=Optimiser("sgd", 0.5))
@@ -28,14 +33,34 @@ def network_without_statistics() -> SegmentationNetwork:
     return tiny_network(batch_norm=False, dropout=0.0)
 
 
-def main(out: Path) -> None:
-    """Train, and write the weights to a file that is named by the process's rank."""
+class Killing(Reporter):
+    """Kills its process at a step, before this is saved."""
+
+    def __init__(self, last_step: int) -> None:
+        super().__init__(Console(file=io.StringIO()), "discs")
+        self.last_step = last_step
+
+    def step(self, done: int) -> None:
+        super().step(done)
+        if done == self.last_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(out: Path, last_step: int) -> None:
+    """Train to a last step, if there is one, and write the weights to a file that is named by the process's rank."""
     with join() as processes:
         if processes.rank == 0:
             discs(out / "run" / "prepared")
         processes.wait()
         network = network_without_statistics()
-        training = train_discs(out / "run", SHARED, processes=processes, network=network, loss=differences)
+        training = train_discs(
+            out / "run",
+            SHARED,
+            reporter=Killing(last_step),
+            processes=processes,
+            network=network,
+            loss=differences,
+        )
         weights = {name: value.contiguous() for name, value in training.network.state_dict().items()}
         save_file(weights, out / f"{processes.rank}.safetensors")
     threads = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
@@ -43,4 +68,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))
