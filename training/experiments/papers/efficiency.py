@@ -44,6 +44,9 @@ CASES_SHAPE = (12, 224, 224)
 """Alalwan et al. 2021, section 3: the input."""
 SHORT_SHAPE = (12, 128, 128)
 
+EPOCHS = 3
+"""Epochs that are timed; the paper's table 2 has ten."""
+
 
 def network_of(name: str, arguments: Mapping[str, object]) -> SegmentationNetwork:
     """Return an untrained segmentation network."""
@@ -90,9 +93,10 @@ def fastest_engine(network: SegmentationNetwork, threads: int) -> Engine:
 
 
 def measure_training(data: Path, folder: Path, short: bool) -> dict[str, float]:
-    """Return parameters, and seconds and memory of a step of training, by kind of convolution.
+    """Return parameters, and seconds and memory of an epoch of training, by kind of convolution.
 
-    A step sees one stack of 12 x 224 x 224. The short form times three steps instead of ten, on 12 x 128 x 128.
+    An epoch has ten steps (section 3.2), and each sees one stack of 12 x 224 x 224. In the short form it has three, on
+    12 x 128 x 128.
     """
     steps, shape = (3, SHORT_SHAPE) if short else (10, CASES_SHAPE)
     stack = chest_stack(data, shape)
@@ -100,9 +104,9 @@ def measure_training(data: Path, folder: Path, short: bool) -> dict[str, float]:
     for kind, separable in (("separable", True), ("standard", False)):
         # Each kind in a process of its own, because the recorded peak of a process's memory never falls.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            step = pool.submit(measure_steps, separable, steps, stack, torch.get_num_threads())
-            figures |= {f"{kind}/{key}": value for key, value in step.result().items()}
-    figures["speed_up"] = figures["standard/seconds_per_step"] / figures["separable/seconds_per_step"]
+            epochs = pool.submit(measure_epochs, separable, steps, stack, torch.get_num_threads())
+            figures |= {f"{kind}/{key}": value for key, value in epochs.result().items()}
+    figures["speed_up"] = figures["standard/seconds_per_epoch"] / figures["separable/seconds_per_epoch"]
     figures["memory_ratio"] = figures["standard/peak_memory_gib"] / figures["separable/peak_memory_gib"]
     return figures
 
@@ -119,7 +123,7 @@ def chest_stack(data: Path, shape: tuple[int, int, int]) -> Prepared:
     return replace(slices[0], image=image, labels=labels)
 
 
-def measure_steps(separable: bool, steps: int, stack: Prepared, threads: int) -> dict[str, float]:
+def measure_epochs(separable: bool, steps: int, stack: Prepared, threads: int) -> dict[str, float]:
     """Return parameters, seconds and memory of 3D-DenseUNet-569 on a stack."""
     torch.set_num_threads(threads)
     device = choose_device()
@@ -130,33 +134,34 @@ def measure_steps(separable: bool, steps: int, stack: Prepared, threads: int) ->
         "trainable_parameters": trainable,
         "non_trainable_parameters": statistics,
         "parameters": trainable + statistics,
-        **time_steps(network, steps, stack, device),
+        **time_epochs(network, steps, stack, device),
         "peak_memory_gib": peak_memory_gib(device) - before_gib,
     }
 
 
-def time_steps(network: SegmentationNetwork, steps: int, stack: Prepared, device: torch.device) -> dict[str, float]:
-    """Return the mean seconds of a step of training, of the first, which compiles, and of those after it."""
+def time_epochs(network: SegmentationNetwork, steps: int, stack: Prepared, device: torch.device) -> dict[str, float]:
+    """Return the mean seconds of an epoch of some steps of training, of the first, and of those after it."""
     network = lay_out(network, device)
     optimiser = ALALWAN.build(network)
     loss = build_loss("cross_entropy", alalwan.CLASS_WEIGHTS)
     images = torch.from_numpy(stack.image).float()[None].to(device)
     labels = torch.from_numpy(stack.labels)[None].to(device)
     seconds = []
-    for _ in range(steps):
+    for _ in range(EPOCHS):
         began = time.perf_counter()
-        with mixed_precision(device, network.layout):
-            logits = forward(network, network.layout, images)
-        optimiser.zero_grad()
-        loss(logits, labels).backward()
-        optimiser.step()
+        for _ in range(steps):
+            with mixed_precision(device, network.layout):
+                logits = forward(network, network.layout, images)
+            optimiser.zero_grad()
+            loss(logits, labels).backward()
+            optimiser.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     return {
-        "seconds_per_step": float(np.mean(seconds)),
-        "seconds_first_step": seconds[0],
-        "seconds_per_later_step": float(np.mean(seconds[1:])),
+        "seconds_per_epoch": float(np.mean(seconds)),
+        "seconds_first_epoch": seconds[0],
+        "seconds_per_later_epoch": float(np.mean(seconds[1:])),
     }
 
 
@@ -189,10 +194,17 @@ BENCHMARKS = (
         name="alalwan-efficiency",
         paper="Alalwan et al. 2021, tables 2 and 3",
         measure=measure_training,
-        short_form="3 steps of 12 slices at 128x128",
+        short_form="epochs of 3 steps on 12 slices at 128x128",
         published=(
-            Published("separable/seconds_per_step", 10.4, "table 2, mean over 10 epochs, the first among them"),
-            Published("standard/seconds_per_step", 38.85, "table 2, mean over 10 epochs, the first among them"),
+            *(
+                Published(f"{kind}/seconds_per_{epochs}", seconds, place)
+                for epochs, place, (separable, standard) in (
+                    ("epoch", "table 2, mean over 10 epochs, the first among them", (10.4, 38.85)),
+                    ("later_epoch", "table 2, mean over epochs 2 to 10", (6.03, 18.56)),
+                )
+                for kind, seconds in (("separable", separable), ("standard", standard))
+            ),
+            Published("speed_up", 3.74, "table 2, 38.85 s / 10.4 s"),
             Published("memory_ratio", 5, "section 4.4"),
             Published("separable/trainable_parameters", 36_270_875, "table 3"),
             Published("separable/trainable_parameters", 3_600_000, "section 3, a slip of the decimal point"),
@@ -203,9 +215,8 @@ BENCHMARKS = (
             Published("standard/parameters", 181_270_071, "table 3"),
         ),
         differs=(
-            "one stack of a chest a step, again and again; the paper does not say how many its epochs of 5 to 20 "
-            "cases have; "
-            "memory is the GPU's, or without one the process's"
+            "three epochs; each has ten steps, as section 3.2 says, so table 2's columns of 5 to 20 cases are one; "
+            "each step sees the same stack of a chest; memory is the GPU's, or without one the process's"
         ),
     ),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -19,42 +21,65 @@ DATA = "infection-slices"
 
 
 def measure(data: Path, folder: Path, short: bool) -> dict[str, float]:
-    """Return the mean Dice over patients of lungs and infection at each threshold, and the best with its threshold.
+    """Return the measures of lungs and infection at the best threshold of each, and the mean Dice at all thresholds.
 
     The lung is every pixel below a threshold, without the air around the body. The infection is the best lung mask
-    without the pixels below a second, lower threshold. The short form takes every tenth slice.
+    without the pixels below a second, lower threshold. The best threshold has the highest mean Dice over patients. The
+    short form takes every tenth slice.
     """
     samples = list(datasets.read(DATA, data))[:: 10 if short else 1]
-    lung_scores = {t: mean_dice((s, below(s, t), s.mask(LUNG)) for s in samples) for t in THRESHOLDS_HU}
-    lung_hu = max(lung_scores, key=lung_scores.__getitem__)
-    lungs = [below(sample, lung_hu) for sample in samples]
-    infection_scores = {
-        t: mean_dice((s, lung & ~below(s, t), s.mask(INFECTION)) for s, lung in zip(samples, lungs, strict=True))
+    lungs = {t: count_patients((s, below(s, t), s.mask(LUNG)) for s in samples) for t in THRESHOLDS_HU}
+    lung_hu = best_threshold(lungs)
+    lung_masks = [below(sample, lung_hu) for sample in samples]
+    infections = {
+        t: count_patients(
+            (s, lung & ~below(s, t), s.mask(INFECTION)) for s, lung in zip(samples, lung_masks, strict=True)
+        )
         for t in THRESHOLDS_HU
         if t < lung_hu
     }
-    infection_hu = max(infection_scores, key=infection_scores.__getitem__)
-    return {
-        f"{LUNG}/dice_per_case": lung_scores[lung_hu],
-        f"{LUNG}/threshold_hu": lung_hu,
-        f"{INFECTION}/dice_per_case": infection_scores[infection_hu],
-        f"{INFECTION}/threshold_hu": infection_hu,
-        **{f"{LUNG}/dice_per_case at {t} HU": dice for t, dice in lung_scores.items()},
-        **{f"{INFECTION}/dice_per_case at {t} HU": dice for t, dice in infection_scores.items()},
+    return measure_structure(LUNG, lungs) | measure_structure(INFECTION, infections)
+
+
+def count_patients(cases: Iterator[tuple[Sample, NDArray[np.bool_], NDArray[np.bool_]]]) -> list[Confusion]:
+    """Return each patient's counts over all slices (sample, predicted, true)."""
+    totals: dict[str | None, Confusion] = {}
+    for sample, predicted, true in cases:
+        totals[sample.patient] = totals.get(sample.patient, Confusion()) + Confusion.of(predicted, true)
+    return list(totals.values())
+
+
+def mean_dice(patients: Sequence[Confusion]) -> float:
+    """Return the mean Dice over patients."""
+    return Spread.of(patient.dice for patient in patients).mean
+
+
+def best_threshold(sweep: Mapping[int, Sequence[Confusion]]) -> int:
+    """Return the threshold with the highest mean Dice."""
+    return max(sweep, key=lambda threshold: mean_dice(sweep[threshold]))
+
+
+def measure_structure(name: str, sweep: Mapping[int, Sequence[Confusion]]) -> dict[str, float]:
+    """Return the measures of a structure at its best threshold, and the mean Dice at all."""
+    best = best_threshold(sweep)
+    whole = reduce(add, sweep[best])
+    figures = {
+        "dice_per_case": mean_dice(sweep[best]),
+        "threshold_hu": float(best),
+        "dice_global": whole.dice,
+        "sensitivity": whole.sensitivity,
+        "specificity": whole.specificity,
+        "precision": whole.precision,
+        "g_mean": whole.g_mean,
+        "f2": whole.f2,
+        **{f"dice_per_case at {threshold} HU": mean_dice(patients) for threshold, patients in sweep.items()},
     }
+    return {f"{name}/{measure}": value for measure, value in figures.items()}
 
 
 def below(sample: Sample, threshold_hu: float) -> NDArray[np.bool_]:
     """Return the pixels below a threshold, without components that reach a slice's corner: air around the body."""
     return np.stack([_without_corners(plane < threshold_hu) for plane in sample.image])
-
-
-def mean_dice(cases: Iterator[tuple[Sample, NDArray[np.bool_], NDArray[np.bool_]]]) -> float:
-    """Return the mean over patients of the Dice of all their slices (sample, predicted, true)."""
-    totals: dict[str | None, Confusion] = {}
-    for sample, predicted, true in cases:
-        totals[sample.patient] = totals.get(sample.patient, Confusion()) + Confusion.of(predicted, true)
-    return Spread.of(total.dice for total in totals.values()).mean
 
 
 def _without_corners(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -8,14 +8,14 @@ from training import datasets
 from training.experiments.papers import efficiency
 
 
-def test_the_mean_of_steps_has_the_first_among_them_as_in_the_paper(
+def test_the_mean_of_epochs_has_the_first_among_them_as_in_the_paper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 104.0, 200.0, 203.0, 300.0, 301.0])
     monkeypatch.setattr(efficiency.time, "perf_counter", lambda: next(clock))
     (stack,) = discs(tmp_path, count=1)
-    figures = efficiency.time_steps(tiny_network(classes=3), 3, stack, torch.device("cpu"))
-    assert figures == {"seconds_per_step": 36.0, "seconds_first_step": 104.0, "seconds_per_later_step": 2.0}
+    figures = efficiency.time_epochs(tiny_network(classes=3), 2, stack, torch.device("cpu"))
+    assert figures == {"seconds_per_epoch": 36.0, "seconds_first_epoch": 104.0, "seconds_per_later_epoch": 2.0}
 
 
 def test_both_kinds_of_convolution_hold_at_least_their_weights_and_gradients(
