@@ -92,7 +92,9 @@ def _threads_argument(parser: ArgumentParser) -> None:
 
 def _experiments_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--runs", metavar="RUNS", type=Path, help="folder of runs whose figures to show")
-    parser.add_argument("--write", metavar="FILE", type=Path, help="write the figures as Markdown instead")
+    parser.add_argument(
+        "--write", metavar="FILE", type=Path, help="write them as Markdown instead, and as JSON beside it"
+    )
 
 
 def _label_arguments(parser: ArgumentParser) -> None:

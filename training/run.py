@@ -20,6 +20,7 @@ from training.benchmark import run_benchmark
 from training.experiment import Benchmark, Experiment
 from training.files import read_json, refuse_unwritable
 from training.fit.processes import Processes, join
+from training.summary import describe, rows
 from training.trial import Trial
 
 FULL = 2**20
@@ -156,7 +157,7 @@ def use_threads(threads: int | None) -> None:
 def print_result(result: Mapping[str, Any], console: Console) -> None:
     """Print a result's figures beside the paper's."""
     table = Table(Column("measure", no_wrap=True), "here", "paper", title=f"{result['experiment']} ({result['paper']})")
-    for row in report.rows(result):
+    for row in rows(result):
         table.add_row(*row)
     console.print(table, markup=False)
-    console.print(report.describe(result), markup=False, highlight=False)
+    console.print(describe(result), markup=False, highlight=False)

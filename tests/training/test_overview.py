@@ -7,7 +7,7 @@ import pytest
 from tests.training.results import RESULT
 from training.experiments import REGISTRY
 from training.overview import anchor, overview
-from training.report import Result, section
+from training.summary import Summary, summarise
 
 LINK = "[wu-thresholds](#wu-thresholds)"
 
@@ -17,9 +17,13 @@ def published(measure: str, place: str, mean: float = 0.25) -> dict[str, object]
 
 
 def overview_of(**changes: object) -> list[str]:
-    result: Result = RESULT | changes
-    name = str(result["experiment"])
-    return list(overview({name: "\n".join(section(name, result))}))
+    summary = summarise(RESULT | changes)
+    return list(overview({str(summary["experiment"]): summary}))
+
+
+def all_but(*missing: str) -> dict[str, Summary]:
+    """Return a summary of every experiment except those named."""
+    return {name: summarise(RESULT | {"experiment": name}) for name in REGISTRY if name not in missing}
 
 
 def measured(*names: str) -> dict[str, object]:
@@ -82,8 +86,7 @@ def test_a_figure_that_was_not_measured_has_its_place_in_the_table() -> None:
 @pytest.mark.parametrize("paper", ["ours", "ours, beside the goals"])
 def test_hilums_own_networks_stand_last_with_their_goals(paper: str) -> None:
     ours = RESULT | {"paper": paper, "published": [published("lung/dice_per_case", "goal")]}
-    results = {"a": ours, "wu-thresholds": RESULT}
-    lines = list(overview({name: "\n".join(section(name, result)) for name, result in results.items()}))
+    lines = list(overview({"a": summarise(ours), "wu-thresholds": summarise(RESULT)}))
     titles = [line for line in lines if line.startswith("### ")]
     assert titles[-1] == "### Hilum's own networks"
     assert [line for line in lines if line.endswith("| lung | 0.951 (0.250, goal) |")]
@@ -102,8 +105,7 @@ def test_what_has_not_run_is_named_and_the_nine_settings_once() -> None:
 
 
 def test_settings_are_named_one_by_one_once_some_of_them_have_run() -> None:
-    sections = dict.fromkeys((name for name in REGISTRY if name != "saood-unet-multi-setting-7"), "")
-    assert "Not yet run here: saood-unet-multi-setting-7." in list(overview(sections))
+    assert "Not yet run here: saood-unet-multi-setting-7." in list(overview(all_but("saood-unet-multi-setting-7")))
 
 
 def test_a_sites_own_experiments_and_ours_are_not_missed() -> None:
@@ -113,7 +115,7 @@ def test_a_sites_own_experiments_and_ours_are_not_missed() -> None:
 
 
 def test_nothing_is_missing_once_everything_ran() -> None:
-    assert not [line for line in overview(dict.fromkeys(REGISTRY, "")) if line.startswith("Not yet")]
+    assert not [line for line in overview(all_but()) if line.startswith("Not yet")]
 
 
 def test_a_line_leads_to_its_section() -> None:

@@ -4,21 +4,14 @@ import pytest
 
 from dicom_node.errors import SettingsError
 from tests.training.results import RESULT
-from training.files import write_json
-from training.report import Result, describe, plus_minus, read_results, rows, title, write_report
+from training.files import read_json, write_json
+from training.report import page, read_results, title, write_report
+from training.summary import Result
 
 
 def runs(*results: Result) -> dict[Path, Result]:
     """Return results by the folders of their runs."""
     return {Path("RUNS", str(number)): result for number, result in enumerate(results)}
-
-
-def test_both_figures_of_a_paper_that_contradicts_itself_stand_beside_ours() -> None:
-    assert next(rows(RESULT)) == ("lung/dice_per_case", "0.951", "0.921 (text); 0.941 (table 1)")
-
-
-def test_what_was_not_measured_is_a_dash_or_left_out_where_the_paper_has_none() -> None:
-    assert list(rows(RESULT))[1:] == [("never measured", "-", "0.500 ± 0.1 (table 2)")]
 
 
 def test_a_short_form_says_so_on_the_page(tmp_path: Path) -> None:
@@ -39,10 +32,6 @@ def test_a_run_in_place_of_the_folder_of_runs_is_refused(tmp_path: Path) -> None
     write_json(run / "split-0" / "result.json", {"split": 0, "measures": {}})
     with pytest.raises(SettingsError, match="expected the folder that holds the runs"):
         read_results(run)
-
-
-def test_large_figures_are_whole_numbers() -> None:
-    assert plus_minus(36_270_875, None) == "36,270,875"
 
 
 def test_a_page_keeps_what_it_says_of_experiments_that_were_run_elsewhere(tmp_path: Path) -> None:
@@ -118,46 +107,6 @@ def test_a_full_form_takes_the_place_of_a_short_one(tmp_path: Path) -> None:
     assert "SHORT" not in path.read_text().partition("\n## ")[2]
 
 
-def test_the_mark_of_a_changed_tree_stays_on_a_commit_that_is_cut(tmp_path: Path) -> None:
-    changed = RESULT | {"source": "0123456789abcdef0123456789abcdef01234567-dirty, 0.1.0"}
-    assert "source 0123456789ab-dirty, 0.1.0, seed 0" in describe(changed)
-
-
-def test_the_page_says_how_far_the_loss_fell() -> None:
-    losses = [{"loss_first": 0.5, "loss_last": 0.2}, {"loss_first": 0.4, "loss_last": 0.1}, {}]
-    splits = [{"training_seconds": 60.0, **loss} for loss in losses]
-    assert "1.0 min of training a split; loss 0.45 to 0.15; " in describe(RESULT | {"splits": splits})
-
-
-def test_the_page_says_on_which_grid_a_network_was_judged() -> None:
-    assert "; judged as a worker reads; 372,486" in describe(RESULT | {"judged": "judged as a worker reads"})
-    assert "judged" not in describe(RESULT)
-
-
-def test_the_page_says_when_pretraining_had_seen_the_patients() -> None:
-    assert "; NO MEASURE OF NEW PATIENTS: pretraining had seen those of a, b; " in describe(
-        RESULT | {"seen_before": ["a", "b"]}
-    )
-    assert "NO MEASURE" not in describe(RESULT | {"seen_before": []})
-
-
-def test_the_page_says_how_many_were_tested() -> None:
-    splits = [{"training_seconds": 60.0, "tested": names} for names in (["a", "b"], ["c"])]
-    assert "by patient; tested patients: 3; " in describe(RESULT | {"splits": splits, "split_by": "patient"})
-
-
-def test_scans_that_the_test_left_out_are_not_counted_as_tested() -> None:
-    splits = [
-        {"training_seconds": 60.0, "tested": ["a", "b"], "measures": {"patients": 1.0}},
-        {"training_seconds": 60.0, "tested": ["c"], "measures": {"patients": 1.0}},
-    ]
-    assert "by patient; tested patients: 2; " in describe(RESULT | {"splits": splits, "split_by": "patient"})
-
-
-def test_nothing_is_said_of_a_loss_that_nobody_wrote_down() -> None:
-    assert "loss" not in describe(RESULT)
-
-
 def test_a_run_of_fewer_splits_takes_the_place_of_none_with_more(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
     write_report(runs(RESULT | {"splits_done": 3}), path)
@@ -171,3 +120,14 @@ def test_a_full_form_of_one_split_takes_the_place_of_a_short_one_of_three(tmp_pa
     write_report(runs(RESULT | {"splits_done": 3}), path)
     write_report(runs(RESULT | {"short": False}), path)
     assert "1 of 3 splits" in path.read_text()
+
+
+def test_the_figures_of_the_page_are_those_in_the_file_beside_it() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    assert (docs / "experiments.md").read_text() == page(read_json(docs / "experiments.json"))
+
+
+def test_a_page_that_would_be_the_file_of_its_figures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="name the page itself"):
+        write_report(runs(RESULT), tmp_path / "experiments.json")
+    assert not list(tmp_path.iterdir())
