@@ -58,12 +58,9 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
     ------
     SettingsError
         Two results have the same title, or a result would replace a more complete one on the page: a short one would
-        replace a full one, or one of fewer splits one of more. Or the page would be the JSON file.
+        replace a full one, or one of fewer splits one of more. Or errors of ``read_summaries``.
     """
-    kept_at = path.with_suffix(".json")
-    if path == kept_at:
-        raise SettingsError("no-page", f"{path} is where the page's figures go; name the page itself, such as FILE.md")
-    summaries: dict[str, Summary] = read_json(kept_at) if kept_at.exists() else {}
+    summaries = read_summaries(path)
     written: dict[str, Path] = {}
     for folder, result in results.items():
         name = title(result, folder)
@@ -75,8 +72,31 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
             _require_no_less(result, summaries[name], f"{name} on {path}", folder)
         written[name] = folder
     summaries |= {name: summarise(results[folder]) for name, folder in written.items()}
-    write_json(kept_at, dict(sorted(summaries.items())))
+    write_json(path.with_suffix(".json"), dict(sorted(summaries.items())))
     replace_file(path, lambda partial: partial.write_text(page(summaries)))
+
+
+def read_summaries(path: Path) -> dict[str, Summary]:
+    """Return what the JSON file beside a page has kept; nothing if there is neither.
+
+    Raises
+    ------
+    SettingsError
+        The page would be that file, or one of the two is not what this command wrote.
+    """
+    kept = path.with_suffix(".json")
+    if path == kept:
+        raise SettingsError("no-page", f"{path} is where the page's figures go; name the page itself, such as FILE.md")
+    if not kept.exists():
+        if path.exists():
+            raise SettingsError("other-page", f"{path} has no {kept.name} beside it, and would be lost; move it away")
+        return {}
+    content = read_json(kept)
+    entries = content.values() if isinstance(content, dict) else [None]
+    if not all(isinstance(entry, dict) and "description" in entry for entry in entries):
+        raise SettingsError("other-file", f"{kept} has no figures of experiments; choose another name for the page")
+    summaries: dict[str, Summary] = content
+    return summaries
 
 
 def page(summaries: Mapping[str, Summary]) -> str:

@@ -131,3 +131,19 @@ def test_a_page_that_would_be_the_file_of_its_figures_is_refused(tmp_path: Path)
     with pytest.raises(SettingsError, match="name the page itself"):
         write_report(runs(RESULT), tmp_path / "experiments.json")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_page_of_something_else_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# Read me")
+    with pytest.raises(SettingsError, match=r"README.md has no README.json beside it, and would be lost; move it away"):
+        write_report(runs(RESULT), path)
+    assert path.read_text() == "# Read me"
+
+
+@pytest.mark.parametrize("content", [[1], {"receiving": 1}, {"receiving": {"ms": 1}}])
+def test_figures_of_something_else_are_not_written_over(tmp_path: Path, content: object) -> None:
+    write_json(tmp_path / "performance.json", content)
+    with pytest.raises(SettingsError, match=r"performance.json has no figures of experiments"):
+        write_report(runs(RESULT), tmp_path / "performance.md")
+    assert read_json(tmp_path / "performance.json") == content
