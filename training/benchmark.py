@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,21 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
         When the folder holds another experiment, or a full result that a short one would replace, or another process
         works in it.
     """
-    _refuse_other_results(benchmark, folder, short)
     held = lock(folder)
     try:
-        write_json(folder / "trial.json", {"experiment": benchmark.name, "short": short})
+        _refuse_other_results(benchmark, folder, short)
+        write_json(folder / "trial.json", {"experiment": benchmark.name})
         source = source_version()  # read before measuring: an hour later the source may have changed
         figures = benchmark.measure(data, folder.resolve(), short)
+        write_json(folder / "result.json", _result(benchmark, figures, source, short))
     finally:
         os.close(held)
-    result = {
+    written: dict[str, Any] = read_json(folder / "result.json")
+    return written
+
+
+def _result(benchmark: Benchmark, figures: Mapping[str, float], source: str, short: bool) -> dict[str, Any]:
+    return {
         "experiment": benchmark.name,
         "paper": benchmark.paper,
         "differs": benchmark.differs,
@@ -55,9 +62,6 @@ def run_benchmark(benchmark: Benchmark, data: Path, folder: Path, *, short: bool
         "published": [vars(figure) for figure in benchmark.published],
         "splits": [],
     }
-    write_json(folder / "result.json", result)
-    written: dict[str, Any] = read_json(folder / "result.json")
-    return written
 
 
 def _refuse_other_results(benchmark: Benchmark, folder: Path, short: bool) -> None:
@@ -65,11 +69,10 @@ def _refuse_other_results(benchmark: Benchmark, folder: Path, short: bool) -> No
 
     Trainings and benchmarks claim their folder (``trial.json``) before they have a result.
     """
-    for path in (folder / "trial.json", folder / "result.json"):
-        if not path.exists():
-            continue
-        earlier = read_json(path)
-        if earlier["experiment"] != benchmark.name:
-            raise SettingsError("other-run", f"{folder} holds {earlier['experiment']}; choose another folder")
-        if short and not earlier["short"]:
-            raise SettingsError("full-run", f"{folder} was measured in full; choose another folder for the short form")
+    files = folder / "trial.json", folder / "result.json"
+    claim, result = (read_json(path) if path.exists() else {} for path in files)
+    earlier = (claim | result).get("experiment", benchmark.name)
+    if earlier != benchmark.name:
+        raise SettingsError("other-run", f"{folder} holds {earlier}; choose another folder")
+    if short and result and not result["short"]:
+        raise SettingsError("full-run", f"{folder} was measured in full; choose another folder for the short form")

@@ -84,15 +84,13 @@ class Claim:
 
     def refuse_another_run(self) -> None:
         """Refuse a folder that was begun by another run, or with another recipe, network or split."""
-        result = self.folder / "result.json"
-        if result.exists() and not (self.folder / "trial.json").exists():  # of a benchmark, which writes no claim
-            raise SettingsError(
-                "other-run", f"{self.folder} holds {read_json(result)['experiment']}; choose another folder"
-            )
+        claims = (self.folder / name for name in ("trial.json", "result.json"))  # benchmarks used to write no claim
+        written: dict[str, Any] = next((read_json(path) for path in claims if path.exists()), {})
+        held = {key: written[key] for key in ("experiment", "short", "seed", "sets") if key in written}
         begun, content = self.begun_as, self.content
-        if begun | {key: content[key] for key in ("files", "recipe", "split", "pretrained")} != content:
-            held = ", ".join(f"{key} {begun[key]}" for key in ("experiment", "short", "seed", "sets"))
-            raise SettingsError("other-run", f"{self.folder} holds {held}; choose another folder")
+        if any(value != content[key] for key, value in held.items()):
+            told = ", ".join(f"{key} {value}" for key, value in held.items())
+            raise SettingsError("other-run", f"{self.folder} holds {told}; choose another folder")
         if begun["recipe"] != content["recipe"]:
             raise SettingsError(
                 "other-recipe", f"{self.folder} was begun with another recipe or network; choose another folder"

@@ -107,11 +107,12 @@ def not_run(summaries: Mapping[str, Summary]) -> Iterator[str]:
 
     Those that differ only in a setting's number share one name if none of them has run.
     """
-    begun = {experiments.without_number(title) for title in summaries}
+    run = {summary["experiment"] for summary in summaries.values()}
+    begun = {experiments.without_number(name) for name in run}
     absent = (
         name if (shared := experiments.without_number(name)) in begun else shared
         for name, entry in experiments.REGISTRY.items()
-        if name not in summaries and not entry.paper.startswith("ours") and not is_on_own_scans(entry)
+        if name not in run and not entry.paper.startswith("ours") and not is_on_own_scans(entry)
     )
     yield from dict.fromkeys(absent)
 

@@ -1,4 +1,4 @@
-"""Show figures beside the papers', in the terminal and as docs/experiments.md; none of them is typed by hand."""
+"""Write figures beside the papers' as docs/experiments.md, and as JSON beside it; none of them is typed by hand."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from dicom_node.errors import SettingsError
 from training import experiments
 from training.datasets import OWN
 from training.experiment import Experiment
-from training.files import read_json, replace_file, write_json
+from training.files import read_json, refuse_unwritable, replace_file, write_json
 from training.overview import overview
 from training.provenance import is_processor
-from training.summary import Result, Summary, rows, summarise
+from training.summary import FIELDS, Result, Summary, rows, summarise
 
 HEAD = """\
 # The papers' tables, regenerated
 
 Written by `hilum experiments --runs RUNS --write docs/experiments.md` from the runs' `result.json`; do not edit. The
-figures are kept in experiments.json, also those of experiments without a run in RUNS. First come the papers' tables,
-each figure found here with the paper's in brackets behind it; then each experiment has a section with all its figures.
+figures are kept in the JSON file beside this page, also those of experiments without a run in RUNS. First come the
+papers' tables, each figure found here with the paper's in brackets behind it; then each experiment has a section with
+all its figures.
 A figure here is the mean ± sample standard deviation over the finished splits, if there are several; `cases` and
 `patients` are sums. A short run says so and is no measure of the method. For most papers, the data differ: see the line
 below each section's title.
@@ -52,13 +53,13 @@ def read_results(runs: Path) -> dict[Path, Result]:
 def write_report(results: Mapping[Path, Result], path: Path) -> None:
     """Write all results as one Markdown page, and its figures to a JSON file beside it.
 
-    What that file has of other experiments stays.
+    What that file has of other experiments stays. Without results, the page is written from that file alone.
 
     Raises
     ------
     SettingsError
-        Two results have the same title, or a result would replace a more complete one on the page: a short one would
-        replace a full one, or one of fewer splits one of more. Or errors of ``read_summaries``.
+        There is nothing to write. Two results have the same title, or a result would replace a more complete one on the
+        page: a short one would replace a full one, or one of fewer splits one of more. Or errors of ``read_summaries``.
     """
     summaries = read_summaries(path)
     written: dict[str, Path] = {}
@@ -72,8 +73,11 @@ def write_report(results: Mapping[Path, Result], path: Path) -> None:
             _require_no_less(result, summaries[name], f"{name} on {path}", folder)
         written[name] = folder
     summaries |= {name: summarise(results[folder]) for name, folder in written.items()}
+    if not summaries:
+        raise SettingsError("no-runs", f"there are no figures for {path}; name the folder of the runs with --runs")
+    text = page(summaries)
     write_json(path.with_suffix(".json"), dict(sorted(summaries.items())))
-    replace_file(path, lambda partial: partial.write_text(page(summaries)))
+    replace_file(path, lambda partial: partial.write_text(text))
 
 
 def read_summaries(path: Path) -> dict[str, Summary]:
@@ -82,18 +86,20 @@ def read_summaries(path: Path) -> dict[str, Summary]:
     Raises
     ------
     SettingsError
-        The page would be that file, or one of the two is not what this command wrote.
+        The page is not called ``.md``, one of the two files cannot be written, or is not what this command wrote.
     """
+    if path.suffix != ".md":
+        raise SettingsError("no-page", f"{path} is no page of Markdown; name one, such as FILE.md")
     kept = path.with_suffix(".json")
-    if path == kept:
-        raise SettingsError("no-page", f"{path} is where the page's figures go; name the page itself, such as FILE.md")
+    for file in (path, kept):
+        refuse_unwritable(file)
     if not kept.exists():
         if path.exists():
             raise SettingsError("other-page", f"{path} has no {kept.name} beside it, and would be lost; move it away")
         return {}
     content = read_json(kept)
-    entries = content.values() if isinstance(content, dict) else [None]
-    if not all(isinstance(entry, dict) and "description" in entry for entry in entries):
+    entries = list(content.values()) if isinstance(content, dict) else []
+    if not entries or not all(isinstance(entry, dict) and entry.keys() == FIELDS for entry in entries):
         raise SettingsError("other-file", f"{kept} has no figures of experiments; choose another name for the page")
     summaries: dict[str, Summary] = content
     return summaries

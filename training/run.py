@@ -18,7 +18,7 @@ from dicom_node.errors import PassingFailure, SettingsError
 from training import experiments, report
 from training.benchmark import run_benchmark
 from training.experiment import Benchmark, Experiment
-from training.files import read_json, refuse_unwritable
+from training.files import read_json
 from training.fit.processes import Processes, join
 from training.summary import describe, rows
 from training.trial import Trial
@@ -33,7 +33,8 @@ def train(arguments: Namespace) -> int:
     experiment = experiments.find(arguments.experiment)
     if isinstance(experiment, Benchmark):
         refuse_options_of_trainings(arguments)
-        result = run_benchmark(experiment, arguments.data, arguments.out, short=arguments.short)
+        with telling_of_full_disk(arguments.out):
+            result = run_benchmark(experiment, arguments.data, arguments.out, short=arguments.short)
         print_result(result, Console())
         return 0
     with telling_of_full_disk(arguments.out), join() as processes:
@@ -77,21 +78,17 @@ def evaluate(arguments: Namespace) -> int:
 def list_experiments(arguments: Namespace) -> int:
     """List the experiments, or write the page about the runs of a folder."""
     console = Console()
-    if arguments.runs is None:
-        if arguments.write is not None:
-            raise SettingsError("no-runs", f"to write {arguments.write}, name the folder of the runs with --runs")
-        for line in listing(experiments.REGISTRY):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return 0
-    results = report.read_results(arguments.runs)
-    if not results:
+    results = {} if arguments.runs is None else report.read_results(arguments.runs)
+    if arguments.runs is not None and not results:
         raise SettingsError("no-run", f"no result.json in the folders below {arguments.runs}")
-    if arguments.write is None:
+    if arguments.write is not None:
+        report.write_report(results, arguments.write)
+    elif results:
         for result in results.values():
             print_result(result, console)
     else:
-        refuse_unwritable(arguments.write)
-        report.write_report(results, arguments.write)
+        for line in listing(experiments.REGISTRY):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -121,8 +118,8 @@ def refuse_options_of_trainings(arguments: Namespace) -> None:
 
 
 def read_claim(run: Path) -> dict[str, Any]:
-    """Return the claim that a run was begun with, or a benchmark's result."""
-    for path in (run / "trial.json", run / "result.json"):  # a benchmark has a result only
+    """Return the claim that a run was begun with, or the result of a benchmark, which used to write no claim."""
+    for path in (run / "trial.json", run / "result.json"):
         content: dict[str, Any] = read_json(path) if path.exists() else {}
         if "experiment" in content:  # the result of a split names none
             return content

@@ -12,6 +12,10 @@ Summary = Mapping[str, Any]
 """What is kept of a result, with the sentence that describes it: an entry of docs/experiments.json."""
 
 KEPT = ("experiment", "paper", "differs", "short", "length", "splits_done", "splits_all", "published")
+"""What a summary has of a result as it is."""
+
+FIELDS = {*KEPT, "description", "measures"}
+"""What a summary has."""
 
 SEEN = "NO MEASURE OF NEW PATIENTS: pretraining had seen those of "
 """Begins the warning about figures on patients that the pretrained weights had learned from."""

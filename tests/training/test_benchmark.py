@@ -71,7 +71,7 @@ def test_a_benchmark_is_not_measured_where_another_process_works(tmp_path: Path)
     os.close(held)
 
 
-def test_a_training_is_refused_where_a_benchmark_was_interrupted(tmp_path: Path) -> None:
+def test_another_benchmark_is_refused_where_one_was_interrupted(tmp_path: Path) -> None:
     def interrupted(data: Path, folder: Path, short: bool) -> Mapping[str, float]:
         raise KeyboardInterrupt
 
@@ -79,3 +79,13 @@ def test_a_training_is_refused_where_a_benchmark_was_interrupted(tmp_path: Path)
         run_benchmark(replace(ANSWER, measure=interrupted), tmp_path, tmp_path / "run", short=True)
     with pytest.raises(SettingsError, match="holds answer; choose another folder"):
         run_benchmark(replace(NEVER, name="other"), tmp_path, tmp_path / "run", short=True)
+
+
+def test_the_short_form_may_follow_a_full_one_that_measured_nothing(tmp_path: Path) -> None:
+    def unready(data: Path, folder: Path, short: bool) -> Mapping[str, float]:
+        raise SettingsError("short-run", "a run is short; train it in full length, or measure it with --short")
+
+    with pytest.raises(SettingsError, match="or measure it with --short"):
+        run_benchmark(replace(ANSWER, measure=unready), tmp_path, tmp_path / "run", short=False)
+    run_benchmark(ANSWER, tmp_path, tmp_path / "run", short=True)
+    assert answer(tmp_path / "run") == 1

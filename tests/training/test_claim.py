@@ -68,10 +68,11 @@ def test_a_run_is_refused_when_its_folds_have_changed(tmp_path: Path) -> None:
         trial(tmp_path, experiment=replace(DISCS, split=KFold(folds=4, validation=0.2)))
 
 
-def test_a_folder_with_what_a_benchmark_measured_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["trial.json", "result.json"])
+def test_a_folder_of_a_benchmark_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "result.json").write_text('{"experiment": "wu-thresholds", "short": false}')
-    with pytest.raises(SettingsError, match="holds wu-thresholds; choose another folder"):
+    (tmp_path / "run" / name).write_text('{"experiment": "wu-thresholds"}')
+    with pytest.raises(SettingsError, match="run holds experiment wu-thresholds; choose another folder"):
         trial(tmp_path)
 
 

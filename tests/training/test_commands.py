@@ -139,8 +139,9 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.C
     run = tmp_path / "wu"
     run.mkdir()
     write_json(run / "result.json", {"experiment": "wu-thresholds"})
-    for page, reason in ((run, "is a folder"), (tmp_path / "missing" / "page.md", "there is no folder")):
-        assert main(["experiments", "--runs", str(tmp_path), "--write", str(page)]) == 1
+    (tmp_path / "folder.md").mkdir()
+    for page, reason in (("folder.md", "is a folder"), ("missing/page.md", "there is no folder")):
+        assert main(["experiments", "--runs", str(tmp_path), "--write", str(tmp_path / page)]) == 1
         assert reason in capsys.readouterr().err
 
 

@@ -104,6 +104,12 @@ def test_what_has_not_run_is_named_and_the_nine_settings_once() -> None:
     assert "wu-thresholds" not in names
 
 
+def test_what_ran_on_a_gpu_alone_is_not_missed() -> None:
+    summaries = all_but("saood-segnet-binary")
+    summaries["saood-segnet-binary on NVIDIA H100"] = summarise(RESULT | {"experiment": "saood-segnet-binary"})
+    assert not [line for line in overview(summaries) if line.startswith("Not yet")]
+
+
 def test_settings_are_named_one_by_one_once_some_of_them_have_run() -> None:
     assert "Not yet run here: saood-unet-multi-setting-7." in list(overview(all_but("saood-unet-multi-setting-7")))
 

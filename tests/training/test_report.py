@@ -52,6 +52,15 @@ def test_a_page_that_is_written_again_does_not_change(tmp_path: Path) -> None:
     assert path.read_text() == first
 
 
+def test_a_page_can_be_written_again_without_the_runs(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.md"
+    write_report(runs(RESULT), path)
+    first = path.read_text()
+    path.unlink()
+    write_report({}, path)
+    assert path.read_text() == first
+
+
 def test_figures_of_a_gpu_stand_beside_those_of_a_cpu(tmp_path: Path) -> None:
     path = tmp_path / "experiments.md"
     write_report(runs(RESULT), path)
@@ -128,7 +137,7 @@ def test_the_figures_of_the_page_are_those_in_the_file_beside_it() -> None:
 
 
 def test_a_page_that_would_be_the_file_of_its_figures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="name the page itself"):
+    with pytest.raises(SettingsError, match="no page of Markdown"):
         write_report(runs(RESULT), tmp_path / "experiments.json")
     assert not list(tmp_path.iterdir())
 

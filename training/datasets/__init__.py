@@ -98,10 +98,9 @@ def read_all(names: Sequence[str], data: Path) -> Iterator[Sample]:
         sets, perhaps under two patients.
     """
     for group in SAME_PATIENTS:
-        if group <= set(names):
-            raise SettingsError(
-                "same-patients", f"{' and '.join(sorted(group))} have the same patients; leave one of the two out"
-            )
+        shared = sorted(group & set(names))
+        if len(shared) > 1:
+            raise SettingsError("same-patients", f"{' and '.join(shared)} have the same patients; name one of them")
     called: dict[bytes, str] = {}
     patients = owners(_own_folders(names, data))
     for name in names:

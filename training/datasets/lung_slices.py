@@ -27,6 +27,10 @@ FAT_BELOW = -30
 """A soft-tissue mode below this is fat: the patient has more of it than of muscle in the slice."""
 
 
+_DAMAGES = (ValueError, EOFError, OSError, RuntimeError, BadZipFile, zlib.error)
+"""What NumPy and zipfile raise on a file that is damaged."""
+
+
 def read(folder: Path) -> Iterator[Sample]:
     """Yield the slices in the order of the file, in estimated HU; padding reads as air.
 
@@ -46,7 +50,7 @@ def read(folder: Path) -> Iterator[Sample]:
                     "missing-array", f"{path}: expected arrays image, lung and name; missing {sorted(missing)}"
                 )
             images, lungs, names = arrays["image"], arrays["lung"], arrays["name"]
-    except (ValueError, EOFError, BadZipFile, zlib.error) as error:
+    except _DAMAGES as error:
         raise BadData("unreadable-file", f"{path}: {error}") from error
     if images.shape != lungs.shape or images.ndim != 3 or names.shape != images.shape[:1]:
         raise BadData("wrong-shape", f"{path}: image {images.shape}, lung {lungs.shape}, name {names.shape}")

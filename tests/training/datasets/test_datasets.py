@@ -40,7 +40,7 @@ def test_a_public_set_that_is_not_there_is_named_with_what_reads_ones_own(tmp_pa
 
 @pytest.mark.parametrize("twins", SAME_PATIENTS)
 def test_two_sets_with_the_same_patients_are_not_read_together(tmp_path: Path, twins: frozenset[str]) -> None:
-    with pytest.raises(SettingsError, match="have the same patients; leave one of the two out"):
+    with pytest.raises(SettingsError, match="have the same patients; name one of them"):
         next(datasets.read_all(["phantom", *twins], tmp_path))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,11 @@ from training.fit.losses import build_loss
 from training.fit.processes import Processes
 from training.fit.recipe import Recipe
 from training.fit.schedules import Optimiser
+from training.fit.state import Progress
 from training.prepare import augment
 from training.prepare.examples import Stacking, cut
 from training.prepare.patches import SIZE, CandidatePatch, PatchMap
-from training.prepare.prepared import Prepared
+from training.prepare.prepared import Prepared, describe
 from training.prepare.preprocess import WU_WINDOW_HU
 from training.provenance import PUBLIC_LICENCE, source_version
 from training.reporter import Reporter
@@ -39,26 +39,35 @@ RECIPE = Recipe(
     keep="last",
 )
 
+SAVE_SECONDS = 60.0
+"""Between two saves of the state."""
 
-def train_classifier(candidates: Sequence[CandidatePatch], folder: Path, seed: int, title: str) -> Training:
+
+def train_classifier(
+    candidates: Sequence[CandidatePatch], found_by: Collection[str], folder: Path, seed: int, title: str
+) -> tuple[PatchMap, Progress]:
     """Train a classifier on nine tenths of the candidates; the tenth kept aside only shows how training goes.
 
-    Returns
-    -------
-    Training
-        Finished; its network, a ``PatchMap``, is the trained one.
+    Parameters
+    ----------
+    found_by : collection of str
+        The hashes of the weights that found the candidates.
+    folder : Path
+        If it has a training already, this goes on.
 
     Raises
     ------
     SettingsError
-        When there are too few candidates, or the folder has a training on others.
+        When there are too few candidates, or the folder has a training on those of other networks, or by another
+        recipe.
     """
     if len(candidates) < 2:
         raise SettingsError("no-candidates", "the networks found too few candidates: train them longer")
     prepared = [as_prepared(c, str(number)) for number, c in enumerate(candidates)]
     torch.manual_seed(seed)
+    network = PatchMap()
     training = Training(
-        PatchMap(),
+        network,
         cut([p for number, p in enumerate(prepared) if number % 10], Stacking()),
         RECIPE,
         build_loss(RECIPE.loss),
@@ -67,27 +76,20 @@ def train_classifier(candidates: Sequence[CandidatePatch], folder: Path, seed: i
         seed=seed,
         processes=Processes(0, 1, choose_device()),
         reporter=Reporter(Console(), title),
+        save_seconds=SAVE_SECONDS,
     )
-    begun_as = {"recipe": repr(RECIPE), "candidates": fingerprint(candidates)}
-    if training.progress.begun_as not in ({}, begun_as):
+    progress, begun_as = training.progress, {"recipe": describe(RECIPE), "found_by": sorted(found_by)}
+    if progress.begun_as not in ({}, begun_as):
         raise SettingsError(
-            "other-candidates", f"{folder} was begun with candidates of other networks; choose another folder"
+            "other-candidates",
+            f"{folder} was begun with candidates of other networks, or by another recipe; choose another folder",
         )
-    training.progress.begun_as = begun_as
-    if not training.progress.finished:
-        training.progress.sources = list(dict.fromkeys([*training.progress.sources, source_version()]))
-    training.run()
+    progress.begun_as = begun_as
+    if not progress.finished:
+        progress.sources = list(dict.fromkeys([*progress.sources, source_version()]))
+        training.run()
     training.load_weights(RECIPE.keep)
-    training.network.eval()
-    return training
-
-
-def fingerprint(candidates: Sequence[CandidatePatch]) -> str:
-    """Return a hash of what a classifier learns from."""
-    content = hashlib.sha256()
-    for candidate in candidates:
-        content.update(candidate.patch.tobytes() + bytes([candidate.is_infection]))
-    return content.hexdigest()
+    return network.eval(), progress
 
 
 def as_prepared(candidate: CandidatePatch, name: str) -> Prepared:
@@ -108,11 +110,13 @@ def score(network: PatchMap, candidates: Sequence[CandidatePatch]) -> NDArray[np
     return np.concatenate(scores)
 
 
-def save_classifier(path: Path, training: Training, *, short: bool) -> Card:
-    """Write the weights as those of a ``patch-classifier``, with their card; return the card.
+def save_classifier(path: Path, network: PatchMap, sources: Sequence[str], *, short: bool) -> None:
+    """Write the weights as those of a ``patch-classifier``, with their card.
 
     Parameters
     ----------
+    sources : sequence of str
+        The commits whose code trained the network.
     short : bool
         Whether the candidates may be those of networks that were trained in short form.
     """
@@ -126,16 +130,9 @@ def save_classifier(path: Path, training: Training, *, short: bool) -> Card:
         stack_slices=1,
         threshold=0.5,
         training_data="infection-slices",
-        commit=", ".join(training.progress.sources),
+        commit=", ".join(sources),
         licence=PUBLIC_LICENCE,
         metrics={},
         short=short,
     )
-    return save(path, network_of(training).classifier, card)
-
-
-def network_of(training: Training) -> PatchMap:
-    """Return the network that ``train_classifier`` trained."""
-    if not isinstance(training.network, PatchMap):
-        raise TypeError(f"expected a classifier of patches, got a {type(training.network).__name__}")
-    return training.network
+    save(path, network.classifier, card)

@@ -25,6 +25,7 @@ from training.fit.processes import Processes
 from training.prepare.patches import CandidatePatch, find_patches
 from training.prepare.prepared import pixel_volumes
 from training.trial import Trial
+from worker.networks.card import read_card
 
 LungAndInfection = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 """Two masks of one scan, (slices, rows, columns) each."""
@@ -32,9 +33,13 @@ LungAndInfection = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan that its split did not train on: masks (slices, rows, columns), each slice's voxel volume, candidates."""
+    """A scan that its split did not train on: masks (slices, rows, columns), each slice's voxel volume, candidates.
+
+    ``found_by`` is the hash of the weights that found the infection.
+    """
 
     split: int
+    found_by: str
     scan: str
     lung: NDArray[np.bool_]
     true_lung: NDArray[np.bool_]
@@ -58,7 +63,7 @@ def find_wu_cases(network: str, data: Path, runs: Path, short: bool) -> list[Cas
         for judged in infection.judge(split):
             lung = judged_lungs[judged.scan]
             found, true = (lung.predicted > 0, judged.predicted > 0), (lung.true > 0, judged.true > 0)
-            cases.append(make_case(split, judged, found, true))
+            cases.append(make_case(split, weights_of(infection, split), judged, found, true))
     return cases
 
 
@@ -69,6 +74,7 @@ def find_chest_cases(data: Path, runs: Path, short: bool) -> list[Case]:
     return [
         make_case(
             split,
+            weights_of(trial, split),
             judged,
             found=((judged.predicted == lung) | (judged.predicted == infection), judged.predicted == infection),
             true=((judged.true == lung) | (judged.true == infection), judged.true == infection),
@@ -79,10 +85,16 @@ def find_chest_cases(data: Path, runs: Path, short: bool) -> list[Case]:
     ]
 
 
-def make_case(split: int, judged: Judged, found: LungAndInfection, true: LungAndInfection) -> Case:
+def weights_of(trial: Trial, split: int) -> str:
+    """Return the hash of a split's weights."""
+    return read_card(trial.folder / f"split-{split}" / "weights.json").weights_sha256
+
+
+def make_case(split: int, found_by: str, judged: Judged, found: LungAndInfection, true: LungAndInfection) -> Case:
     """Cut the candidates out of a scan."""
     return Case(
         split=split,
+        found_by=found_by,
         scan=judged.scan,
         lung=found[0],
         true_lung=true[0],

@@ -27,7 +27,7 @@ from training.evaluate.metrics import (
 )
 from training.evaluate.roc_curve import write_roc_curve
 from training.experiment import Benchmark, Published
-from training.experiments.papers.candidate_training import network_of, save_classifier, score, train_classifier
+from training.experiments.papers.candidate_training import save_classifier, score, train_classifier
 from training.experiments.papers.cases import Case, find_chest_cases, find_wu_cases
 
 
@@ -73,19 +73,25 @@ def score_candidates(
 
     Also returns the classifiers' loss in their first and last epoch. Each is kept in ``folder/split-N``.
     """
-    trained = {}
+    networks, histories = {}, []
     splits = sorted({case.split for case in cases})
     for split in splits:
-        others = [c for case in cases if case.split != split for c in case.candidates]
-        title = f"classifier of split {split + 1} of {len(splits)}"
-        trained[split] = train_classifier(others, folder / f"split-{split}", seed=split, title=title)
-        save_classifier(folder / f"split-{split}" / "weights.safetensors", trained[split], short=short)
-    histories = [training.progress.history for training in trained.values()]
+        others = [case for case in cases if case.split != split]
+        place = folder / f"split-{split}"
+        networks[split], progress = train_classifier(
+            [candidate for case in others for candidate in case.candidates],
+            found_by={case.found_by for case in others},
+            folder=place,
+            seed=split,
+            title=f"classifier of split {split + 1} of {len(splits)}",
+        )
+        save_classifier(place / "weights.safetensors", networks[split], progress.sources, short=short)
+        histories.append(progress.history)
     losses = {
         "classifier/loss_first": Spread.of(history[0]["loss"] for history in histories).mean,
         "classifier/loss_last": Spread.of(history[-1]["loss"] for history in histories).mean,
     }
-    return [score(network_of(trained[case.split]), case.candidates) for case in cases], losses
+    return [score(networks[case.split], case.candidates) for case in cases], losses
 
 
 def filtered(case: Case, scores: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
-from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +60,7 @@ def best_threshold(sweep: Mapping[int, Sequence[Confusion]]) -> int:
 def measure_structure(name: str, sweep: Mapping[int, Sequence[Confusion]]) -> dict[str, float]:
     """Return the measures of a structure at its best threshold, and the mean Dice at all."""
     best = best_threshold(sweep)
-    whole = reduce(add, sweep[best])
+    whole = sum(sweep[best], Confusion())
     figures = {
         "dice_per_case": mean_dice(sweep[best]),
         "threshold_hu": float(best),

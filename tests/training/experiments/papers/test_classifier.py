@@ -127,6 +127,7 @@ def strip(first: int, last: int) -> NDArray[np.bool_]:
 def case(found: NDArray[np.bool_], true: NDArray[np.bool_], **others: Any) -> Case:
     fields = {
         "split": 0,
+        "found_by": "a",
         "scan": "a",
         "lung": strip(0, 20),
         "true_lung": strip(0, 20),

@@ -6,6 +6,7 @@ import torch
 from tests.training.synthetic import disc_sample, discs, tiny_network
 from training import datasets
 from training.experiments.papers import efficiency
+from training.fit.device import forward
 
 
 def test_the_mean_of_epochs_has_the_first_among_them_as_in_the_paper(
@@ -13,8 +14,11 @@ def test_the_mean_of_epochs_has_the_first_among_them_as_in_the_paper(
 ) -> None:
     clock = iter([0.0, 104.0, 200.0, 203.0, 300.0, 301.0])
     monkeypatch.setattr(efficiency.time, "perf_counter", lambda: next(clock))
+    seen = []
+    monkeypatch.setattr(efficiency, "forward", lambda *arguments: seen.append(0) or forward(*arguments))
     (stack,) = discs(tmp_path, count=1)
     figures = efficiency.time_epochs(tiny_network(classes=3), 2, stack, torch.device("cpu"))
+    assert len(seen) == 3 * 2
     assert figures == {"seconds_per_epoch": 36.0, "seconds_first_epoch": 104.0, "seconds_per_later_epoch": 2.0}
 
 
