@@ -10,7 +10,7 @@ from typing import NamedTuple
 from training import experiments
 from training.datasets import OWN
 from training.experiment import Experiment
-from training.summary import Summary, found, plus_minus
+from training.summary import Summary, count_splits, found, plus_minus
 
 OURS = "Hilum's own networks"
 """The title of the table of what no paper trained, beside the goals that were set."""
@@ -87,11 +87,10 @@ def link(title: str) -> str:
 
 def form(summary: Summary) -> str:
     """Return in what form an experiment ran: short or not, over how many splits, with which of a paper's settings."""
-    done, count = summary["splits_done"], summary["splits_all"]
     is_setting = experiments.without_number(summary["experiment"]) != summary["experiment"]
     parts = (
         "short" if summary["short"] else "",
-        f"{done} of {count} splits" if count else "measured once",
+        count_splits(summary) if summary["splits_all"] else "measured once",
         summary["length"].partition(", ")[2] if is_setting else "",
     )
     return ", ".join(filter(None, parts))

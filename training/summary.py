@@ -36,7 +36,7 @@ def describe(result: Result) -> str:
     parts = [f"SHORT: {result['length']}" if result["short"] else str(result["length"])]
     if result["splits_all"]:
         parts.append(f"on {', '.join(result['data'])}")
-        parts.append(f"{result['splits_done']} of {result['splits_all']} splits, by {result['split_by']}")
+        parts.append(f"{count_splits(result)}, by {result['split_by']}")
     if tested := count_tested(result["splits"]):
         parts.append(f"tested {'patients' if result['split_by'] == 'patient' else 'images and patients'}: {tested}")
     if result.get("seen_before"):
@@ -55,6 +55,12 @@ def describe(result: Result) -> str:
     source = ", ".join(shortened(commit) for commit in result["source"].split(", "))
     parts.append(f"{result['device']}, torch {result['torch']}, source {source}, seed {result['seed']}")
     return "; ".join(parts)
+
+
+def count_splits(result: Result | Summary) -> str:
+    """Return how many splits are done, and of how many."""
+    done, count = result["splits_done"], result["splits_all"]
+    return "one split" if done == count == 1 else f"{done} of {count} splits"
 
 
 def count_tested(splits: Sequence[Result]) -> int:

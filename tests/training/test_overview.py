@@ -35,6 +35,7 @@ def measured(*names: str) -> dict[str, object]:
     [
         ({"short": True}, "short, 1 of 3 splits"),
         ({"short": False}, "1 of 3 splits"),
+        ({"short": False, "splits_all": 1}, "one split"),
         ({"short": False, "splits_all": 0, "splits_done": 0}, "measured once"),
     ],
 )

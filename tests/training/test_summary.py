@@ -59,3 +59,7 @@ def test_a_summary_leaves_out_what_was_undefined_and_says_how_the_rest_came_abou
     assert summary["measures"] == {"lung/dice_per_case": {"mean": 0.9512, "standard_deviation": None}}
     assert summary["description"] == describe(RESULT)
     assert list(rows(summary)) == list(rows(RESULT))
+
+
+def test_a_single_split_is_told_in_words() -> None:
+    assert "; one split, by slice; " in describe(RESULT | {"splits_all": 1})
