@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,24 @@ def tiny_network(classes: int = 2, batch_norm: bool = True, dropout: float = 0.1
     return network
 
 
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class QuietReporter(Reporter):
+    """A reporter without visible output, which can interrupt the training at a step, before this step is saved."""
+
+    def __init__(self, at_step: int | None = None, interruption: Callable[[], object] = raise_interrupt) -> None:
+        super().__init__(Console(file=io.StringIO()), "quiet")
+        self.at_step = at_step
+        self.interruption = interruption
+
+    def step(self, done: int) -> None:
+        super().step(done)
+        if done == self.at_step:
+            self.interruption()
+
+
 def train_discs(
     folder: Path,
     recipe: Recipe = RECIPE,
@@ -96,13 +115,8 @@ def train_discs(
         folder,
         seed=7,
         processes=processes or Processes(0, 1, torch.device("cpu")),
-        reporter=reporter or quiet_reporter(),
+        reporter=reporter or QuietReporter(),
         save_seconds=0.0,
     )
     training.run()
     return training
-
-
-def quiet_reporter() -> Reporter:
-    """Return a reporter without visible output."""
-    return Reporter(Console(file=io.StringIO()), "discs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -10,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from safetensors.torch import save_file
 
-from tests.training.synthetic import RECIPE, discs, tiny_network, train_discs
+from tests.training.synthetic import RECIPE, QuietReporter, discs, tiny_network, train_discs
 from training.fit.processes import join
 from training.fit.schedules import Optimiser
 from training.prepare.augment import NONE
-from training.reporter import Reporter
 from worker.networks.network import SegmentationNetwork
 
 SHARED = replace(RECIPE, augmentation=NONE, optimiser=Optimiser("sgd", 0.5))
@@ -33,17 +30,8 @@ def network_without_statistics() -> SegmentationNetwork:
     return tiny_network(batch_norm=False, dropout=0.0)
 
 
-class Killing(Reporter):
-    """Kills its process at a step, before this is saved."""
-
-    def __init__(self, last_step: int) -> None:
-        super().__init__(Console(file=io.StringIO()), "discs")
-        self.last_step = last_step
-
-    def step(self, done: int) -> None:
-        super().step(done)
-        if done == self.last_step:
-            os.kill(os.getpid(), signal.SIGKILL)
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(out: Path, last_step: int) -> None:
@@ -56,7 +44,7 @@ def main(out: Path, last_step: int) -> None:
         training = train_discs(
             out / "run",
             SHARED,
-            reporter=Killing(last_step),
+            reporter=QuietReporter(last_step, kill),
             processes=processes,
             network=network,
             loss=differences,

@@ -15,28 +15,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from dicom_node.errors import Defect, SettingsError
-from tests.training.synthetic import RECIPE, train_discs
+from tests.training.synthetic import RECIPE, QuietReporter, train_discs
 from training.fit.processes import Processes
 from training.prepare.augment import NONE
 from training.reporter import Reporter
 
 CHILD = """
-import io, json, sys
+import json, sys
 from dataclasses import replace
 from pathlib import Path
-from rich.console import Console
-from tests.training.synthetic import RECIPE, train_discs
-from training.reporter import Reporter
+from tests.training.synthetic import RECIPE, QuietReporter, train_discs
 
-class Halting(Reporter):
-    def step(self, done):
-        super().step(done)
-        if done == int(sys.argv[2]):
-            print("halted", flush=True)
-            sys.stdin.readline()
+def halt():
+    print("halted", flush=True)
+    sys.stdin.readline()
 
 recipe = replace(RECIPE, **json.loads(sys.argv[3]))
-train_discs(Path(sys.argv[1]), recipe, reporter=Halting(Console(file=io.StringIO()), "child"))
+train_discs(Path(sys.argv[1]), recipe, reporter=QuietReporter(int(sys.argv[2]), halt))
 """
 
 
@@ -142,23 +137,12 @@ def test_without_anything_to_validate_on_the_latest_weights_are_kept(tmp_path: P
     assert_same(weights(tmp_path, "best"), weights(tmp_path, "last"))
 
 
-class Interrupted(Reporter):
-    """A reporter that interrupts the training after a number of steps."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__(Console(file=io.StringIO()), "interrupted")
-        self.after = after
-
-    def step(self, done: int) -> None:
-        super().step(done)
-        if done == self.after:
-            raise KeyboardInterrupt
-
-
 def test_a_second_phase_starts_from_the_best_weights_of_the_first(tmp_path: Path) -> None:
     scores = iter((0.2, 0.8, 0.4))
     with pytest.raises(KeyboardInterrupt):
-        train_discs(tmp_path, replace(RECIPE, phases=(3,)), Interrupted(after=6), validate=lambda network: next(scores))
+        train_discs(
+            tmp_path, replace(RECIPE, phases=(3,)), QuietReporter(at_step=6), validate=lambda network: next(scores)
+        )
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert (state["progress"]["phase"], state["progress"]["step"]) == (1, 0)
     assert state["optimiser"]["state"] == {}

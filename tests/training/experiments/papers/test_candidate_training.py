@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from dicom_node.errors import SettingsError
+from tests.training.synthetic import QuietReporter
 from training.experiments.papers import candidate_training
 from training.experiments.papers.candidate_training import save_classifier, score, train_classifier
 from training.fit.state import Progress
 from training.prepare.patches import SIZE, CandidatePatch, PatchMap
-from training.reporter import Reporter
 from worker.networks.checkpoint import load
 
 SMALL = replace(candidate_training.RECIPE, epochs=2, steps_per_epoch=2, batch_size=8)
@@ -56,14 +56,8 @@ def test_bright_candidates_are_told_from_dark_ones(tmp_path: Path, monkeypatch: 
 def interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train to the second of two epochs, and stop before its end."""
 
-    class Interrupted(Reporter):
-        def step(self, done: int) -> None:
-            super().step(done)
-            if done == 4:
-                raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(candidate_training, "Reporter", Interrupted)
+        patch.setattr(candidate_training, "Reporter", lambda console, title: QuietReporter(at_step=4))
         patch.setattr(candidate_training, "SAVE_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train(folder)
