@@ -50,6 +50,15 @@ class Comparison:
         }
 
 
+def in_order(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contenders of a comparison from a file; those along a quantity come in the order in which it grows.
+
+    The file sorts names as text: 1200 before 150.
+    """
+    contenders: dict[str, Any] = comparison["contenders"]
+    return dict(sorted(contenders.items(), key=lambda item: int(item[0]))) if comparison.get("along") else contenders
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Return median, least and greatest."""
     return {"median": round(median(values), 3), "least": round(min(values), 3), "greatest": round(max(values), 3)}

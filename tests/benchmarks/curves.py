@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.comparison import in_order
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PANELS_IN_A_ROW = 2
 LOGARITHMIC_FROM = 50
 """If the last point is at least this many times the first, a logarithmic x axis shows the ratios between points."""
 
 
-def draw_curves(path: Path, comparisons: Sequence[dict[str, Any]]) -> None:
+def write_curves(path: Path, comparisons: Sequence[dict[str, Any]]) -> None:
+    """Draw curves and save them as a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_curves(comparisons).savefig(path)
+
+
+def draw_curves(comparisons: Sequence[dict[str, Any]]) -> Figure:
     """Draw a panel for each comparison: medians, and a band from the least to the greatest."""
     from matplotlib.figure import Figure  # slow to import, and few commands need it
 
@@ -19,7 +30,7 @@ def draw_curves(path: Path, comparisons: Sequence[dict[str, Any]]) -> None:
     figure = Figure(figsize=(9.0, 2.9 * rows), dpi=110, layout="constrained")
     for number, comparison in enumerate(comparisons, 1):
         axes = figure.add_subplot(rows, PANELS_IN_A_ROW, number)
-        contenders = comparison["contenders"]
+        contenders = in_order(comparison)
         along = [int(name) for name in contenders]
         values = [contender["values"] for contender in contenders.values()]
         axes.fill_between(along, [min(v) for v in values], [max(v) for v in values], alpha=0.2)
@@ -33,5 +44,4 @@ def draw_curves(path: Path, comparisons: Sequence[dict[str, Any]]) -> None:
             axes.set_xlim(left=0)
         axes.set_ylim(0, 1.1 * max(map(max, values)))
         axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    return figure

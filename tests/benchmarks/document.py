@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-from tests.benchmarks.comparison import HILUM
-from tests.benchmarks.curves import draw_curves
+from tests.benchmarks.comparison import HILUM, in_order
+from tests.benchmarks.curves import write_curves
 from tests.benchmarks.machine import REPOSITORY
 
 FIGURES = REPOSITORY / "docs" / "performance.json"
@@ -51,7 +51,7 @@ def write_document(sections: dict[str, Any], benchmarks: Mapping[str, ModuleType
         found |= {"title": benchmarks[name].TITLE, "text": benchmarks[name].TEXT}
     for name in sections:
         if curves := [comparison for comparison in kept[name]["comparisons"] if comparison.get("along")]:
-            draw_curves(PLOTS / f"{name}.png", curves)
+            write_curves(PLOTS / f"{name}.png", curves)
     FIGURES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     DOCUMENT.write_text("\n".join([HEAD, *(section(name, kept[name]) for name in sorted(kept))]), encoding="utf-8")
     README.write_text(with_figures(README.read_text(encoding="utf-8"), kept), encoding="utf-8")
@@ -93,14 +93,12 @@ def section(name: str, found: dict[str, Any]) -> str:
 
 def table(comparison: dict[str, Any]) -> str:
     """Return the table of one comparison."""
-    contenders = comparison["contenders"]
+    contenders = in_order(comparison)
     compared = any(contender["hilum_is_better_by"] for contender in contenders.values())
     head = [comparison["title"], comparison["unit"], "least to greatest"] + ["Hilum is better by"] * compared
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     along = comparison.get("along")
-    # The file of the figures sorts these numbers as text: 1200 before 150.
-    for contender_name in sorted(contenders, key=int) if along else contenders:
-        contender = contenders[contender_name]
+    for contender_name, contender in contenders.items():
         name = f"{int(contender_name):,} {along}" if along else contender_name
         values, ratio = contender["values"], contender["hilum_is_better_by"]
         row = [name, number(contender["median"]), f"{number(min(values))} to {number(max(values))}"]
