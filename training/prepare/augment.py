@@ -119,14 +119,18 @@ class Augmentation:
         return moved, torch.where(higher == 0, UNKNOWN, higher - 1).to(torch.uint8)
 
     def _affine(self, draw: _Draw, aspect: float) -> Tensor:
-        """Return affine maps from new to old places, shape (n, 2, 3), in ``affine_grid``'s coordinates [-1, 1]."""
+        """Return affine maps from new to old places, shape (n, 2, 3), in ``affine_grid``'s coordinates [-1, 1].
+
+        They are on the CPU, as the draws are.
+        """
         turn = torch.deg2rad(draw.between(-self.rotate_degrees, self.rotate_degrees))
         shear_x, shear_y = (
             torch.tan(torch.deg2rad(draw.between(-self.shear_degrees, self.shear_degrees))) for _ in "xy"
         )
         smaller = 1 / draw.between(*self.scale)
-        mirror_x = 1 - 2 * draw.happens(self.flip_columns).float().flatten()
-        mirror_y = 1 - 2 * draw.happens(self.flip_rows).float().flatten()
+        mirror_x, mirror_y = (
+            1 - 2 * (draw.between(0, 1) < probability).float() for probability in (self.flip_columns, self.flip_rows)
+        )
         zero, one = torch.zeros_like(turn), torch.ones_like(turn)
         rotation = _matrix(turn.cos(), -turn.sin() * aspect, turn.sin() / aspect, turn.cos())
         shearing = _matrix(one, shear_x * aspect, zero, one) @ _matrix(one, zero, shear_y / aspect, one)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,3 +202,18 @@ def test_without_a_thickness_nothing_is_drawn() -> None:
     generator, unused = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     assert augment.STRONG.thicken(scan_of(1.0), generator).thickness == 1
     assert torch.equal(generator.get_state(), unused.get_state())
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [augment.SAOOD, augment.ALALWAN, augment.WU_CLASSIFIER, replace(augment.STRONG, paste=(1, 0))],
+    ids=["saood", "alalwan", "wu-classifier", "strong"],
+)
+def test_a_batch_on_another_device_stays_there(augmentation: Augmentation) -> None:
+    """As on a GPU, an operation on tensors of two devices is an error; torch's device "meta" needs no hardware."""
+    images, labels = (tensor.to("meta") for tensor in batch())
+    changed = augmentation(images, labels, torch.Generator().manual_seed(0))
+    assert [(t.device.type, t.shape, t.dtype) for t in changed] == [
+        ("meta", images.shape, torch.float32),
+        ("meta", images.shape, torch.uint8),
+    ]
