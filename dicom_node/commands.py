@@ -90,6 +90,17 @@ def benchmark(name: str) -> str:
 UP = """\
 Starts node, worker and deliver, and a Redis unless broker.url names one. Ctrl-C stops them all.
 """
+NODE = """\
+On one machine `hilum up` starts it, with a worker, deliver and a Redis. Alone it needs broker.url. Node, workers and
+deliver share that Redis, the record (database.url) and the storage folder. Ctrl-C or SIGTERM stops it.
+"""
+DELIVER = """\
+On one machine `hilum up` starts it. Alone it needs the node's record (database.url) and storage folder. Ctrl-C or
+SIGTERM stops it; what is not sent yet is sent after the next start.
+"""
+CHECK = """\
+It stores nothing, here or in a PACS, which it sends a C-ECHO. It exits with 1 if a test fails.
+"""
 SETTINGS = """\
   hilum settings --defaults > hilum.toml    a start for your own
   hilum settings                            what is in force now, without passwords
@@ -131,13 +142,14 @@ has accepted every result. storage.keep_days does the same for all studies, afte
 BENCH = """\
   hilum bench receive memory --rounds 3
 
+It needs a checkout where deploy/test has run, which installs Orthanc and DCMTK, the peers.
 Figures are ratios to peers that ran in turns with Hilum, so that a busy machine slows both.
 """
 
 COMMANDS = (
     Command("up", "run all of Hilum on this machine", "dicom_node.up:run_up", more=UP),
-    Command("node", "receive studies by C-STORE and queue them", "dicom_node.services:run_node"),
-    Command("deliver", "send results to the PACS", "dicom_node.services:run_deliver"),
+    Command("node", "receive studies by C-STORE and queue them", "dicom_node.services:run_node", more=NODE),
+    Command("deliver", "send results to the PACS", "dicom_node.services:run_deliver", more=DELIVER),
     Command(
         "settings",
         "print every setting with its meaning, as a hilum.toml",
@@ -146,7 +158,11 @@ COMMANDS = (
         more=SETTINGS,
     ),
     Command(
-        "check", "test settings, access, disk, database, broker, every PACS", "dicom_node.check:run_check", add_json
+        "check",
+        "test settings, access, disk, database, broker, every PACS",
+        "dicom_node.check:run_check",
+        add_json,
+        more=CHECK,
     ),
     Command("echo", "test a peer with C-ECHO, or a DICOMweb service", "dicom_node.peers:run_echo", add_peer, more=ECHO),
     Command("send", "send DICOM files to a peer", "dicom_node.peers:run_send", add_send, more=SEND),

@@ -9,7 +9,8 @@ from pathlib import Path
 from dicom_node.cli import Command
 
 TRAIN = """\
-After a kill or a power cut, the same command continues with the very next step.
+After a kill or a power cut, the same command continues from the last saved step (one is saved about every minute), and
+ends with the same weights.
 
   hilum train saood-segnet-binary --data DATA --out RUNS/saood-segnet-binary
   hilum train wu-infection-unet --data DATA --out RUNS/try --short --splits 0
@@ -63,7 +64,7 @@ def _train_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         help="read these data sets of DIR, such as your own (`dicom`, `labels`), instead of the experiment's",
     )
-    parser.add_argument("--short", action="store_true", help="fewer steps, small images; its results say SHORT")
+    parser.add_argument("--short", action="store_true", help="fewer epochs or steps, mostly smaller images; says SHORT")
     parser.add_argument(
         "--seed", metavar="N", type=_number_from(0), help="seed of splits, weights and order (default: 0)"
     )

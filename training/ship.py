@@ -7,10 +7,11 @@ The weights are stored in 16 bits. They were trained on all patients, so the fig
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_node.errors import SettingsError
+from dicom_node.errors import HilumError, SettingsError
 from training.experiments.chest.network import CHEST, FOLDS
 from training.files import read_json
 from training.run import read_claim
@@ -46,5 +47,20 @@ def ship(runs: Path, path: Path = CHEST_WEIGHTS) -> Card:
     return export(path)
 
 
+def main() -> int:
+    """Run as a command."""
+    parser = ArgumentParser(
+        "python -m training.ship", description="Put the trained and judged network into the package."
+    )
+    runs = f"folder of the runs {CHEST.name}, {FOLDS.name} and {FOLDS.name}-judged"
+    parser.add_argument("runs", metavar="RUNS", type=Path, help=runs)
+    try:
+        ship(parser.parse_args().runs)
+    except HilumError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201 - a command prints
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    ship(Path(sys.argv[1]))
+    sys.exit(main())

@@ -54,6 +54,9 @@ It exits with 1 if the study could not be measured; RESULT then has a report tha
 DEMO = """\
   hilum demo
   hilum demo STUDY --out RESULT
+
+It starts a small PACS and Hilum on this machine, sends the study from one to the other, and stops both. The key image
+and all objects lie in RESULT then (demo-output).
 """
 MODELS = """\
 It exits with 1 if a file is missing or damaged, or if a worker would refuse it for another reason.
@@ -64,8 +67,19 @@ EXPORT = """\
 The network in OpenVINO's format (.xml, .bin) lies beside FILE then; move the four files together.
 """
 
+WORKER = """\
+On one machine `hilum up` starts it. Alone it needs the node's broker.url, record (database.url) and storage folder; for
+several on a machine set worker.threads, as each uses every core. Ctrl-C or SIGTERM stops it after its study.
+"""
+
 COMMANDS = (
-    Command("worker", "take jobs from the queue and measure the studies", "worker.tasks:run_worker", extra="worker"),
+    Command(
+        "worker",
+        "take jobs from the queue and measure the studies",
+        "worker.tasks:run_worker",
+        extra="worker",
+        more=WORKER,
+    ),
     Command(
         "analyze",
         "measure a folder's study without node or queue",

@@ -34,9 +34,10 @@ IN_README = (
 HEAD = """\
 # Performance
 
-Written by `hilum bench --write-docs`, from docs/performance.json; do not edit. Each table comes from one run on one
-machine, in which Hilum and its peers took turns. Values are medians, with the least and the greatest of all rounds. A
-ratio compares Hilum with a peer within each round, and says how many times better Hilum is.
+Written by `hilum bench --write-docs` (in a checkout where `deploy/test` ran), from docs/performance.json; do not edit.
+Each section comes from one run on one machine, in which Hilum and its peers took turns. Compare figures of one section
+only: each names its date, its machine and how busy that was. Values are medians, with the least and the greatest of all
+rounds. A ratio compares Hilum with a peer within each round, and says how many times better Hilum is.
 """
 
 

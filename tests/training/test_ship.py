@@ -5,7 +5,7 @@ import pytest
 from dicom_node.errors import SettingsError
 from tests.worker.by_gray import CARD
 from training.files import write_json
-from training.ship import ship
+from training.ship import main, ship
 from worker.models.store import verify
 from worker.networks.checkpoint import save
 from worker.networks.registry import build
@@ -66,3 +66,11 @@ def test_weights_of_another_recipe_than_the_judged_folds_are_not_shipped(runs: P
     write_json(runs / "chest-folds" / "trial.json", {"experiment": "chest-folds", "recipe": "b"})
     with pytest.raises(SettingsError, match=r"shipped-chest and .*chest-folds were trained by different recipes"):
         ship(runs, runs / "chest.safetensors")
+
+
+def test_the_command_says_which_run_it_misses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ship", str(tmp_path)])
+    assert main() == 1
+    assert capsys.readouterr().err.endswith("`hilum train shipped-chest` makes it\n")
