@@ -35,7 +35,7 @@ class Claim:
     Raises
     ------
     SettingsError
-        When the pretrained weights cannot be opened.
+        When the pretrained weights cannot be opened, or are of a short form, and the run is not.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Claim:
             "files": datasets.fingerprint(experiment.data, data),
             "recipe": fingerprint(experiment),
             "split": describe(experiment.split),
-            "pretrained": open_pretrained(pretrained)[1].weights_sha256 if pretrained is not None else "",
+            "pretrained": _weights_of(pretrained, short=short) if pretrained is not None else "",
         }
 
     @property
@@ -144,6 +144,16 @@ class Claim:
     def has_its_pretrained(self) -> bool:
         """Whether the pretrained weights are still those that the run began with."""
         return bool(self.begun_as["pretrained"] == self.content["pretrained"])
+
+
+def _weights_of(pretrained: Path, *, short: bool) -> str:
+    """Return the hash of the weights to begin with; refuse a short form's, which would make a full run a short one."""
+    card = open_pretrained(pretrained)[1]
+    if card.short and not short:
+        raise SettingsError(
+            "short-run", f"{pretrained} was trained in short form; train it in full length, or begin a run with --short"
+        )
+    return card.weights_sha256
 
 
 def lock(folder: Path) -> int:

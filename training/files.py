@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from dicom_node.errors import SettingsError
 from dicom_node.files import sync, sync_tree
@@ -86,6 +89,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except ValueError as error:
         raise SettingsError("damaged-file", f"{path}: is no whole JSON file ({error})") from error
+
+
+@contextmanager
+def refusing_damaged(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what NumPy, torch and safetensors raise on a file that is missing or was cut short into a SettingsError.
+
+    Parameters
+    ----------
+    remedy : str
+        What the user should do.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        raise SettingsError("damaged-file", f"{path}: is no whole file ({error}); {remedy}") from error
 
 
 def finite_or_none(content: object) -> object:

@@ -196,6 +196,15 @@ def test_only_the_leader_of_torchrun_writes_what_it_evaluates(tmp_path: Path) ->
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 
+def test_a_full_run_does_not_begin_with_the_weights_of_a_short_one(tmp_path: Path) -> None:
+    trial(tmp_path, short=True, splits=[0]).train()
+    (tmp_path / "run").rename(tmp_path / "first")
+    going_on = replace(DISCS, pretrained=Path("first", "split-0", "weights.safetensors"))
+    with pytest.raises(SettingsError, match=r"weights\.safetensors was trained in short form"):
+        trial(tmp_path, experiment=going_on)
+    assert trial(tmp_path, experiment=going_on, short=True, splits=[0]).train()["short"]
+
+
 def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
     trial(tmp_path, short=True, splits=[0]).train()
     (tmp_path / "run" / "split-0" / "weights.safetensors").write_bytes(b"damaged")

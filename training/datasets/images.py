@@ -30,6 +30,21 @@ def read_gray(path: Path) -> NDArray[np.uint8]:
         raise BadData("unreadable-file", f"{path}: not a whole image: {error}") from error
 
 
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Return a mask, bool (rows, columns), from an image that is 0, or 255 where the structure lies.
+
+    Raises
+    ------
+    BadData
+        When the image has other gray values, or for the reasons of ``read_gray``.
+    """
+    gray = read_gray(path)
+    other = sorted(set(np.unique(gray).tolist()) - {0, 255})
+    if other:
+        raise BadData("unknown-label", f"{path}: expected a mask of 0 and 255, got {other[0]}")
+    return gray.astype(np.bool_)
+
+
 def list_images(folder: Path, pattern: str) -> list[Path]:
     """Return the files of a folder that match, sorted by name.
 

@@ -23,12 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.calibrate import scale_of_window, to_hu
-from training.datasets.images import read_gray
+from training.datasets.images import read_gray, read_mask
 from training.datasets.sample import INFECTION, LUNG, BadData, Sample
 from training.datasets.tables import read_number, read_rows
-
-MASK_LEVEL = 127
-"""Masks are 0 or 255; pixels above this belong to the structure."""
 
 ESTIMATED_HU = "8-bit slices, cropped to the chest, in estimated HU"
 """How these slices differ from the papers' scans; shown beside the figures of every network."""
@@ -55,7 +52,7 @@ def read(folder: Path) -> Iterator[Sample]:
         path, is_windowed = folder / "image" / row["image"], row["volume"].startswith("radiopaedia")
         gray = _stand_up(read_gray(path), upside_down=is_windowed)
         lung, infection = (
-            _stand_up(read_gray(folder / name / f"{row['name']}.png"), upside_down=is_windowed) > MASK_LEVEL
+            _stand_up(read_mask(folder / name / f"{row['name']}.png"), upside_down=is_windowed)
             for name in ("lung", "infection")
         )
         if not gray.shape == lung.shape == infection.shape:

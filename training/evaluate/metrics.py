@@ -222,7 +222,11 @@ class Roc:
         Wu et al. 2020, "Performance of binary classifier": accuracy 93.8 % at 0.45. A threshold above all scores is
         none: the classifier would call nothing positive.
         """
-        correct = self.true_positive_rate * self.positives + (1 - self.false_positive_rate) * self.negatives
+        hits, alarms = (  # a rate is NaN where there is nothing to count
+            np.nan_to_num(rate) * count
+            for rate, count in ((self.true_positive_rate, self.positives), (self.false_positive_rate, self.negatives))
+        )
+        correct = hits + self.negatives - alarms
         best = 1 + int(np.argmax(correct[1:]))
         return float(self.thresholds[best]), float(correct[best]) / (self.positives + self.negatives)
 

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from dicom_node.errors import Defect, SettingsError
-from training.files import replace_file
+from training.files import refusing_damaged, replace_file
 from training.fit.device import forward, lay_out, mixed_precision
 from training.fit.losses import Loss
 from training.fit.population import settle_statistics
@@ -55,7 +55,8 @@ class Training:
     Raises
     ------
     SettingsError
-        When the processes cannot share a batch evenly: the mean of their gradients would not be the batch's.
+        When the processes cannot share a batch evenly: the mean of their gradients would not be the batch's. Or when
+        the augmentation pastes from other images of a process's share, and the share is a single image.
     """
 
     def __init__(
@@ -77,6 +78,12 @@ class Training:
                 "batch-does-not-divide",
                 f"a batch of {recipe.batch_size} cannot be shared evenly by {processes.count} processes; start torchrun"
                 " with another --nproc-per-node, or give each GPU a split (--splits N) in a folder of its own",
+            )
+        if recipe.augmentation.paste is not None and recipe.batch_size == processes.count:
+            raise SettingsError(
+                "nothing-to-paste",
+                f"{processes.count} processes share a batch of {recipe.batch_size}, so that each has a single image "
+                "and none to paste lesions from; start fewer, or make the recipe's batch larger",
             )
         self.network = lay_out(network, processes.device)
         self.examples = examples
@@ -123,7 +130,7 @@ class Training:
 
     def load_weights(self, which: Literal["last", "best"]) -> SegmentationNetwork:
         """Return the network as the last phase's last epoch left it, or as its best one was validated."""
-        self.network.load_state_dict(load_file(self.folder / f"{which}.safetensors"))
+        self._load_weights(which)
         if self.recipe.population_statistics and which == "last":
             settle_statistics(self.network, self._show_all)
         return self.network
@@ -202,7 +209,7 @@ class Training:
             progress.finished = True
             return
         self.processes.wait()
-        self.network.load_state_dict(load_file(self.folder / "best.safetensors"))
+        self._load_weights("best")
         # In place, because DistributedDataParallel and the optimiser hold the same parameters.
         self.optimiser.load_state_dict(self.recipe.optimiser.build(self.network).state_dict())
         progress.phase += 1
@@ -232,6 +239,12 @@ class Training:
     def _save(self) -> None:
         if self._leads:
             save_state(self.folder / "state.pt", self.progress, self.network, self.optimiser)
+
+    def _load_weights(self, name: str) -> None:
+        path = self.folder / f"{name}.safetensors"
+        with refusing_damaged(path, f"remove {self.folder}, and the same command trains from the first step"):
+            weights = load_file(path)
+        self.network.load_state_dict(weights)
 
     def _save_weights(self, name: str) -> None:
         if self._leads:

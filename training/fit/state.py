@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.files import replace_file
+from training.files import refusing_damaged, replace_file
 
 
 @dataclass
@@ -45,8 +45,15 @@ def save_state(path: Path, progress: Progress, network: nn.Module, optimiser: to
 
 
 def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
-    """Load a saved state into network and optimiser, and return its progress."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    """Load a saved state into network and optimiser, and return its progress.
+
+    Raises
+    ------
+    SettingsError
+        When the file is damaged.
+    """
+    with refusing_damaged(path, f"remove {path.parent}, and the same command trains from the first step"):
+        content = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(content["network"])
     optimiser.load_state_dict(content["optimiser"])
     return Progress(**content["progress"])

@@ -8,14 +8,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import SettingsError
+from dicom_node.files import sync_tree
 from training.datasets.faults import Faults
 from training.datasets.sample import BadData, Sample
-from training.files import read_json, write_json
+from training.files import read_json, refusing_damaged, write_json
 from training.prepare.preprocess import Preprocess
 from training.prepare.target import Target
 
@@ -146,6 +148,7 @@ def _write(samples: Iterable[Sample], preprocess: Preprocess, target: Target, fo
     faults.refuse()
     if not entries:
         raise BadData("empty-data-set", "the data set has no samples")
+    sync_tree(folder)  # the index must not outlive a power cut that the images do not
     write_json(folder / "index.json", {"key": key, "samples": entries})
 
 
@@ -184,6 +187,12 @@ def _open(fields: dict[str, object], folder: Path) -> Prepared:
     file = fields.pop("file")
     return Prepared(
         **fields,  # type: ignore[arg-type]  # written by _write
-        image=np.load(folder / f"{file}.image.npy", mmap_mode="r", allow_pickle=False),
-        labels=np.load(folder / f"{file}.labels.npy", mmap_mode="r", allow_pickle=False),
+        image=_map(folder / f"{file}.image.npy"),
+        labels=_map(folder / f"{file}.labels.npy"),
     )
+
+
+def _map(path: Path) -> NDArray[Any]:
+    with refusing_damaged(path, f"remove {path.parent}, and the same command prepares the images again"):
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array

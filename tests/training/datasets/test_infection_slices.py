@@ -88,8 +88,8 @@ def test_a_slice_without_lung_cannot_be_calibrated_and_is_named(tmp_path: Path) 
 def test_a_uniform_slice_cannot_be_calibrated_and_is_named(tmp_path: Path) -> None:
     uniform = np.full((40, 40), 200, np.uint8)
     write(tmp_path, "radiopaedia_27_0", uniform)
-    uniform[:20] = 0
-    Image.fromarray(uniform).save(tmp_path / "lung" / "radiopaedia_27_0_07.png")
+    lower_half = np.where(np.arange(40)[:, None] < 20, 0, np.full((40, 40), 255, np.uint8))
+    Image.fromarray(lower_half).save(tmp_path / "lung" / "radiopaedia_27_0_07.png")
     with pytest.raises(BadData, match=r"radiopaedia_27_0_07.png: lung \(gray 200\) is no darker than soft tissue"):
         list(datasets.read("infection-slices", tmp_path))
 
@@ -102,3 +102,12 @@ def test_the_real_slices_are_of_nine_patients_in_one_gray_scale(shared_data: Pat
     assert len({s.patient for s in samples}) == 9
     assert min(healthy) > -920
     assert max(healthy) < -650
+
+
+@pytest.mark.parametrize("name", ["lung", "infection"])
+def test_a_mask_of_other_levels_is_not_taken_for_an_empty_one(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "coronacases_001", UPRIGHT)
+    path = tmp_path / name / "coronacases_001_07.png"
+    Image.fromarray((UPRIGHT > 100).astype(np.uint8)).save(path)
+    with pytest.raises(BadData, match=rf"{name}/coronacases_001_07\.png: expected a mask of 0 and 255, got 1"):
+        list(datasets.read("infection-slices", tmp_path))

@@ -145,11 +145,13 @@ def test_the_roc_is_scikit_learns(scores: NDArray[np.float64], truth: NDArray[np
 def test_no_score_is_a_more_accurate_threshold_than_the_best(
     scores: NDArray[np.float64], truth: NDArray[np.bool_]
 ) -> None:
-    if truth.all() or not truth.any():
-        return  # such data have no ROC curve
     threshold, accuracy = Roc.of(scores, truth).best_threshold()
     assert accuracy == pytest.approx(sk.accuracy_score(truth, scores >= threshold))
     assert accuracy >= max(sk.accuracy_score(truth, scores >= score) for score in scores) - 1e-12
+
+
+def test_where_no_candidate_is_wrong_the_best_threshold_lets_all_pass() -> None:
+    assert Roc.of([0.9, 0.8, 0.2], [True, True, True]).best_threshold() == (0.2, 1.0)
 
 
 def test_counts_add_up_over_splits_and_all_else_is_averaged() -> None:

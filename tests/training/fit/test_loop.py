@@ -17,7 +17,7 @@ from torch import nn
 from dicom_node.errors import Defect, SettingsError
 from tests.training.synthetic import RECIPE, QuietReporter, train_discs
 from training.fit.processes import Processes
-from training.prepare.augment import NONE
+from training.prepare.augment import NONE, Augmentation
 from training.reporter import Reporter
 
 CHILD = """
@@ -187,3 +187,28 @@ def test_a_gradient_that_is_not_finite_ends_the_training_before_it_spoils_the_we
 def test_a_batch_that_processes_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="a batch of 4 cannot be shared evenly by 3 processes"):
         train_discs(tmp_path, processes=Processes(0, 3, torch.device("cpu")))
+
+
+def test_processes_with_one_image_each_cannot_paste_from_another(tmp_path: Path) -> None:
+    pasting = replace(RECIPE, augmentation=Augmentation(paste=(1, 0)))
+    with pytest.raises(SettingsError, match="4 processes share a batch of 4, so that each has a single image"):
+        train_discs(tmp_path, pasting, processes=Processes(0, 4, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_state_that_was_cut_short_is_named(tmp_path: Path, share: float) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_discs(tmp_path, reporter=QuietReporter(at_step=2))
+    path = tmp_path / "state.pt"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(SettingsError, match=rf"state\.pt: is no whole file .*; remove {tmp_path}, and"):
+        train_discs(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_weights_that_were_cut_short_are_named(tmp_path: Path, share: float) -> None:
+    training = train_discs(tmp_path)
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(SettingsError, match=r"last\.safetensors: is no whole file"):
+        training.load_weights("last")

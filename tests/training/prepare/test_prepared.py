@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dicom_node.errors import SettingsError
-from tests.training.synthetic import SIZE, disc_sample
+from tests.training.synthetic import SIZE, disc_sample, discs
 from training.datasets.sample import INFECTION, LUNG, BadData, Sample
+from training.prepare import prepared
 from training.prepare.prepared import pixel_volumes, prepare, scans
 from training.prepare.preprocess import Preprocess
 from training.prepare.target import Target
@@ -123,3 +124,21 @@ def test_an_index_of_somebody_else_is_not_taken_for_ours(tmp_path: Path, content
     with pytest.raises(SettingsError, match=r"holds index\.json, which Hilum did not write"):
         prepare([disc_sample(0)], PREPROCESS, Target.of(INFECTION), tmp_path)
     assert (tmp_path / "index.json").read_text() == content
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_an_image_that_was_cut_short_is_named(tmp_path: Path, share: float) -> None:
+    discs(tmp_path)
+    path = tmp_path / "00003.image.npy"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(SettingsError, match=rf"00003\.image\.npy: is no whole file .*; remove {tmp_path}, and"):
+        discs(tmp_path)
+
+
+def test_images_are_on_disk_before_the_index_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[list[str]] = []
+    monkeypatch.setattr(
+        prepared, "sync_tree", lambda folder: synced.append(sorted(path.name for path in folder.iterdir()))
+    )
+    discs(tmp_path, count=1)
+    assert synced == [["00000.image.npy", "00000.labels.npy"]]

@@ -110,7 +110,7 @@ def four_steps(
     device, loss = torch.device("cpu"), build_loss(recipe.loss, weights, **recipe.loss_arguments)
     lay_out(network, device).train()
     for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d | torch.nn.Dropout3d):
             module.eval()
     optimiser, losses = recipe.optimiser.build(network), []
     for _ in range(4):
