@@ -138,9 +138,10 @@ def unaerated(severity: Severity | None) -> Iterator[Flag]:
 def _empty_slices(volume: Volume, lungs: Lungs) -> Iterator[Flag]:
     """Yield a flag if a slice without tissue lies in the patient, which it divides, or beside lung, which it cuts off.
 
-    Lungs are sought only in the largest piece of the body. Empty slices beyond the patient do no harm.
+    Lungs are sought only in the largest piece of the body. Empty slices beyond the patient do no harm. A slice of one
+    value is empty whatever that value is: blank pixels are 0 HU where Rescale Intercept is 0.
     """
-    has_tissue = np.array([plane.max() > TISSUE_HU for plane in volume.hu])
+    has_tissue = np.array([plane.max() > TISSUE_HU and plane.min() < plane.max() for plane in volume.hu])
     beside_lung = np.convolve(lungs.slice_voxels > 0, (1, 1, 1), "same") > 0
     needed = np.flatnonzero(has_tissue | beside_lung)
     if not has_tissue[needed[0] : needed[-1] + 1].all():

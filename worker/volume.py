@@ -24,6 +24,9 @@ SPACING_TOLERANCE = 0.1
 SAME_DIRECTION = 1e-3
 """Largest difference between direction cosines that still count as the same direction."""
 
+FINEST_PIXEL_MM = 0.05
+"""No CT of a chest has finer pixels; grids of blocks in millimetres would take hours on a header that says so."""
+
 TILT_DEGREES = 1.0
 """A smaller angle between the stack and its slices' normal is rounding, not a tilted gantry."""
 
@@ -142,8 +145,9 @@ def _require_alike(frames: Sequence[Frame]) -> None:
     if abs(row @ column) > SAME_DIRECTION or not np.allclose([row @ row, column @ column], 1, atol=1e-2):
         message = "expected row and column cosines of length 1 at right angles, got others; check the sender"
         raise refusal(first.body_part, "invalid-orientation", message)
-    if min(first.spacing_mm) <= 0:
-        raise refusal(first.body_part, "no-pixel-spacing", "expected Pixel Spacing above 0 mm, got 0 or less")
+    if (finest := min(first.spacing_mm)) < FINEST_PIXEL_MM:
+        message = f"expected Pixel Spacing of at least {FINEST_PIXEL_MM} mm, got {finest:g} mm"
+        raise refusal(first.body_part, "no-pixel-spacing", message)
 
 
 def _require_even_spacing(frames: Sequence[Frame], normal: NDArray[np.float64]) -> None:

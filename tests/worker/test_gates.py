@@ -29,19 +29,27 @@ def labels(left_rows: slice = slice(0, 18), right_rows: slice = slice(20, 40)) -
     return array
 
 
+def in_tissue(hu: np.ndarray, aerated: np.ndarray) -> np.ndarray:
+    """Return HU that are those of soft tissue where nothing is aerated, except for a windpipe between the lungs."""
+    hu = np.where(aerated, hu, 40).astype(np.int16)
+    hu[:, 19, 20] = -1000
+    return hu
+
+
 def flags(
     array: np.ndarray,
     of: Volume,
     aerated: np.ndarray | None = None,
     infected: np.ndarray | None = None,
     empty: slice = slice(0),
+    blank_hu: int = -1024,
 ) -> dict[str, bool]:
     """Return the codes of the flags, and whether each withholds the percentage, for lungs found in a volume.
 
     The volume is soft tissue except where it is ``aerated``, by default in these lungs, and in ``empty`` slices.
     """
-    hu = np.where(array if aerated is None else aerated, of.hu, 40).astype(np.int16)
-    hu[empty], array[empty] = -1024, 0
+    hu = in_tissue(of.hu, array if aerated is None else aerated)
+    hu[empty], array[empty] = blank_hu, 0
     of, lungs = replace(of, hu=hu), Lungs(array, of.geometry)
     infection = Mask(np.zeros(SHAPE, bool) if infected is None else infected, of.geometry)
     return {f.code: f.withholds_percentage for f in flags_of(of, lungs, measure(of, lungs, infection))}
@@ -97,14 +105,16 @@ def test_the_end_that_is_cut_off_is_named_as_it_lies_in_the_patient(sign: int, s
     assert f"The lungs reach beyond the {slice_}: the scan does not cover them whole." in told
 
 
+@pytest.mark.parametrize("blank_hu", [-1024, 0, 31743])
 @pytest.mark.parametrize("empty", [slice(1, 2), slice(15, 16), slice(0, 2), slice(-2, None)])
-def test_an_empty_slice_in_the_patient_or_beside_lung_withholds_the_percentage(empty: slice) -> None:
-    assert flags(labels(), volume(), empty=empty) == {"empty-slice": True} | THICK
+def test_an_empty_slice_in_the_patient_or_beside_lung_withholds_the_percentage(empty: slice, blank_hu: int) -> None:
+    assert flags(labels(), volume(), empty=empty, blank_hu=blank_hu) == {"empty-slice": True} | THICK
 
 
+@pytest.mark.parametrize("blank_hu", [-1024, 0])
 @pytest.mark.parametrize("empty", [slice(0, 1), slice(-1, None)])
-def test_empty_slices_beyond_the_patient_raise_no_doubt(empty: slice) -> None:
-    assert flags(labels(), volume(), empty=empty) == THICK
+def test_empty_slices_beyond_the_patient_raise_no_doubt(empty: slice, blank_hu: int) -> None:
+    assert flags(labels(), volume(), empty=empty, blank_hu=blank_hu) == THICK
 
 
 @pytest.mark.parametrize("open_slices", [slice(15, 20), slice(15, None), slice(0, 20)])
@@ -196,7 +206,7 @@ def test_the_ratio_of_the_lungs_is_held_against_its_limit_as_it_is_told(left_ml:
 def measured(left_ml: float = 1000.0, **both: float) -> tuple[Volume, Lungs, list[Measurement]]:
     """Return a volume, plausible lungs, and measurements: those of both lungs have the given figures."""
     of, array = volume(), labels()
-    of.hu[array == 0] = 40
+    of = replace(of, hu=in_tissue(of.hu, array))
     healthy = {"infection_volume_ml": 0.0, "infected_percent": 0.0, "infection_mean_hu": None}
     figures = healthy | {"lung_volume_ml": 2000.0, "lung_mean_hu": -800.0} | both
     sides = [

@@ -206,6 +206,7 @@ def refused(paths: list[Path], error: type[RejectedInput], code: str) -> None:
         ({"ImageOrientationPatient": [1, 0, 0, 0, 0.9, 0]}, NotAnalysable, "invalid-orientation"),
         ({"PixelSpacing": None}, NotAnalysable, "no-pixel-spacing"),
         ({"PixelSpacing": [0, 0]}, NotAnalysable, "no-pixel-spacing"),
+        ({"PixelSpacing": [0.7, 0.00001]}, NotAnalysable, "no-pixel-spacing"),
         ({"ImagePositionPatient": [0, 0, 0]}, NotAnalysable, "duplicate-positions"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, NotForHilum, "localizer"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, NotForHilum, "not-ct"),

@@ -177,7 +177,7 @@ def exam_of(volume: Volume, findings: Findings, identity: Dataset) -> Exam:
 
 
 def read_exam(report: Dataset) -> Exam | None:
-    """Return the study that one of Hilum's reports describes; None if the report has no figures.
+    """Return the study that one of Hilum's reports describes; None if the report has no figures, as a refusal.
 
     Raises
     ------
@@ -185,10 +185,10 @@ def read_exam(report: Dataset) -> Exam | None:
         One of `UNREADABLE`: the report was altered or damaged.
     """
     by_name = {texts(group, codes.TRACKING_IDENTIFIER)[0]: group for group in groups(report)}
+    if not by_name or has_concept(report, codes.FINDINGS_SUMMARY, codes.NONE_SUCCEEDED):
+        return None
     infection, lungs = by_name.get(codes.INFECTION.tracking_id), by_name.get(BOTH_LUNGS)
     technique = by_name.get(TECHNIQUE)
-    if not by_name:
-        return None
     if infection is None or lungs is None or technique is None:
         raise ValueError("expected groups of infection, lungs and technique, got a report without them")
     infection_ml, lung_ml = figure(infection, codes.VOLUME), figure(lungs, codes.VOLUME)

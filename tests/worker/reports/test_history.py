@@ -13,11 +13,12 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from dicom_node.errors import NotAnalysable
 from tests.factories import chest_hu, ct_series
 from tests.worker.reports.content import figures, group, items, texts
 from tests.worker.reports.results import findings_of
 from worker.findings import Algorithm
-from worker.reports import write_reports
+from worker.reports import write_refusal, write_reports
 from worker.reports.history import LONGEST_REPORT_BYTES, Prior, Unmeasured, Untimed, read_exam, taken_at
 from worker.volume import read_volume
 
@@ -374,6 +375,17 @@ def test_an_altered_report_is_not_compared_with_and_the_report_says_so(
     assert "No comparison with the study of 2024-02-28: its report cannot be read." in texts(report_of(out))
     results = json.loads((out / "results.json").read_text())
     assert (results["comparison"], results["not_compared"]) == (None, ["its report cannot be read"])
+
+
+def test_a_refusal_of_an_earlier_study_has_no_figures_and_is_no_altered_report(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path / "ct", HU, StudyDate="20240228", **LARGE)
+    write_refusal(paths, NotAnalysable("missing-slices", "two slices are missing"), ALGORITHM, tmp_path)
+
+    out = write(tmp_path / "now", "20240229", "101112", INFECTION, [tmp_path / "report.dcm"])
+
+    assert read_exam(report_of(tmp_path)) is None
+    assert json.loads((out / "results.json").read_text())["not_compared"] == []
+    assert not [text for text in texts(report_of(out)) if "cannot be read" in text]
 
 
 def test_a_study_that_was_measured_now_is_compared_with_though_its_report_was_altered(
