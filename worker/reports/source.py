@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from dicom_node.bounded import read_bounded
 from dicom_node.errors import HilumError, NotAnalysable, NotForHilum, PassingFailure
@@ -17,6 +18,9 @@ from worker.volume import Volume
 
 _REFERENCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 LOSSY_COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+ALWAYS_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
+"""Transfer syntaxes that only lossy images have."""
+
 _OF_THE_SERIES = (
     "SeriesNumber",
     "BodyPartExamined",
@@ -176,8 +180,14 @@ def _first_plane(header: Dataset, volume: Volume) -> Dataset:
     return plane
 
 
-def _without_empty_compression(image: Dataset) -> None:
-    """Remove empty or invalid lossy compression attributes; in results they may be absent, not empty (Type 1, 1C)."""
+def _state_compression(image: Dataset, transfer_syntax_uid: str) -> None:
+    """Correct the lossy compression attributes of an image that is stored in a transfer syntax.
+
+    Empty or invalid ones are removed; in results they may be absent, not empty (Type 1, 1C). An image in a lossy syntax
+    is lossy whatever its header says.
+    """
+    if transfer_syntax_uid in ALWAYS_LOSSY:
+        image.LossyImageCompression = "01"
     is_told = image.get("LossyImageCompression") in ("00", "01")
     for keyword in LOSSY_COMPRESSION:
         if keyword in image and not (is_told and image[keyword].value):
@@ -208,7 +218,7 @@ def _source(header: Dataset, images: Sequence[Dataset], paths: Sequence[Path]) -
     identity = identity_of(_identified(header, paths))
     images[0].Modality = "CT"
     images[0].update(clean(header, _OF_THE_SERIES))
-    _without_empty_compression(images[0])
+    _state_compression(images[0], str(header.file_meta.get("TransferSyntaxUID", "")))
     images[0].update(identity)
     images[0].add_new("PatientName", "PN", "")  # highdicom would quote an odd name in a warning; `complete` adds it
     return Source(identity, tuple(images))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from pydicom.uid import JPEGLSNearLossless
 
 from dicom_node.errors import Defect, NotAnalysable, NotForHilum
 from tests.factories import chest_hu, ct_series, multiframe_ct
@@ -183,6 +184,20 @@ def test_images_that_do_not_say_whether_they_were_lossy_count_as_not(tmp_path: P
 
     assert [result.read(kind).LossyImageCompression for kind in ("lungs", "infection")] == ["00", "00"]
     assert not [keyword for keyword in LOSSY_COMPRESSION if keyword in result.read("key-image")]
+
+
+@pytest.mark.parametrize("written", [None, "00"])
+def test_images_in_a_lossy_transfer_syntax_are_lossy_whatever_they_say(tmp_path: Path, written: str | None) -> None:
+    hu, labels, infection = chest_hu(SHAPE)
+    paths = ct_series(tmp_path / "ct", hu)
+    for path in paths:
+        ds = dcmread(path)
+        ds.compress(JPEGLSNearLossless, jls_error=1, generate_instance_uid=False)
+        ds.LossyImageCompression = written
+        ds.save_as(path)
+    result = report_masks(tmp_path, paths, labels, infection)
+
+    assert {result.read(kind).LossyImageCompression for kind in ("lungs", "infection", "key-image")} == {"01"}
 
 
 def test_an_empty_ratio_of_lossy_compression_is_left_out(tmp_path: Path) -> None:
