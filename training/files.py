@@ -98,12 +98,14 @@ def refusing_damaged(path: Path, remedy: str) -> Iterator[None]:
     Parameters
     ----------
     remedy : str
-        What the user should do.
+        What the user should do if the file is damaged.
     """
     try:
         yield
     except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise SettingsError("damaged-file", f"{path}: is no whole file ({error}); {remedy}") from error
+        raise SettingsError(
+            "damaged-file", f"{path}: cannot be read whole ({error}); if it is damaged, {remedy}"
+        ) from error
 
 
 def finite_or_none(content: object) -> object:

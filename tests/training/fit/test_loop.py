@@ -201,7 +201,9 @@ def test_a_state_that_was_cut_short_is_named(tmp_path: Path, share: float) -> No
         train_discs(tmp_path, reporter=QuietReporter(at_step=2))
     path = tmp_path / "state.pt"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SettingsError, match=rf"state\.pt: is no whole file .*; remove {tmp_path}, and"):
+    with pytest.raises(
+        SettingsError, match=rf"state\.pt: cannot be read whole .*; if it is damaged, remove {tmp_path}, and"
+    ):
         train_discs(tmp_path)
 
 
@@ -210,5 +212,5 @@ def test_weights_that_were_cut_short_are_named(tmp_path: Path, share: float) -> 
     training = train_discs(tmp_path)
     path = tmp_path / "last.safetensors"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SettingsError, match=r"last\.safetensors: is no whole file"):
+    with pytest.raises(SettingsError, match=r"last\.safetensors: cannot be read whole"):
         training.load_weights("last")

@@ -131,7 +131,9 @@ def test_an_image_that_was_cut_short_is_named(tmp_path: Path, share: float) -> N
     discs(tmp_path)
     path = tmp_path / "00003.image.npy"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SettingsError, match=rf"00003\.image\.npy: is no whole file .*; remove {tmp_path}, and"):
+    with pytest.raises(
+        SettingsError, match=rf"00003\.image\.npy: cannot be read whole .*; if it is damaged, remove {tmp_path}, and"
+    ):
         discs(tmp_path)
 
 
