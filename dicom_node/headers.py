@@ -25,7 +25,10 @@ UNREADABLE = (
     InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, NotImplementedError, OverflowError, RecursionError, struct.error, zlib.error,
 )  # fmt: skip
-"""The exceptions that pydicom raises on files that are damaged or not DICOM."""
+"""The exceptions that pydicom raises on files that are damaged or not DICOM.
+
+NotImplementedError is among them because pydicom raises it for a VR that it does not know.
+"""
 
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
